@@ -1,0 +1,17 @@
+//! The rules of conversations as plain values and functions.
+//!
+//! Nothing here does I/O, reads a clock, makes a random number or knows actix: time and ids come in as arguments, so
+//! every rule is tested by calling it. The actors above apply what these functions decide; the store below writes it.
+
+pub mod analysis;
+pub mod append;
+pub mod cadence;
+pub mod caller;
+pub mod cursor;
+pub mod event;
+pub mod idempotency;
+pub mod ids;
+pub mod memory;
+pub mod title;
+pub mod transcript;
+pub mod turn;
