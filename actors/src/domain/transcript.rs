@@ -2,14 +2,15 @@
 
 use serde_json::{Value, json};
 
+use super::tokens;
+
 /// How many of the last messages a context window shows.
 const RECENT_MESSAGES: usize = 50;
 
-/// The documented estimate of how many tokens a text has: a quarter of its characters, at least one.
+/// The tokens of a text as the history endpoint reports them; see [`tokens`].
 #[must_use]
 pub fn estimated_tokens(text: &str) -> u64 {
-    let chars = text.chars().count() as u64;
-    ((chars + 2) / 4).max(1)
+    tokens::of_text(text) as u64
 }
 
 /// The events of a session as Markdown: a level-three heading per message, then its text. Events that are neither a
