@@ -1,0 +1,93 @@
+//! Calls a model: one request, one stream of pieces.
+//!
+//! [`ModelClient`] speaks the OpenAI-compatible `chat/completions` stream over HTTP/1.1. It keeps every promise the
+//! conversation relies on: each wait has a bound, an answer is asked for again only while nothing of it was yielded (two
+//! answers are never spliced), failures have stable codes, text never holds U+0000 and ends at a limit, and
+//! dropping the stream closes the endpoint's socket at once.
+//!
+//! `settings` is the section `model` of the configuration; `client` owns the HTTP client, `run` one answer's requests,
+//! waits and retries, `body` the bytes of one response; `sse` and `chunk` read the wire, `answer` decides what it
+//! means, all three without I/O; `error` has the codes, `metrics` the counters. No actor lives here: a conversation polls the
+//! stream itself, so that its end is the stream's end. Nothing here knows sessions, events or the store.
+
+mod answer;
+mod body;
+mod chunk;
+mod client;
+mod error;
+mod metrics;
+mod run;
+mod settings;
+mod sse;
+
+pub use client::{ChatRequest, ModelClient};
+pub use error::ModelError;
+pub use metrics::LlmMetrics;
+pub use settings::{ModelSettings, SettingsError, normalize_base_url};
+
+use serde::Serialize;
+
+use crate::domain::context::ChatMessage;
+use crate::domain::tokens;
+
+/// A part of an answer, in the order it came.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Piece {
+    /// More text; never empty, never with U+0000.
+    Text(String),
+    /// More of the model's reasoning, which is not part of the answer; never with U+0000.
+    Thinking(String),
+    /// Tokens of this answer so far, tool round included; a later one replaces it. At least one comes before
+    /// [`Piece::Finished`], estimated if the endpoint does not count.
+    Usage(Usage),
+    /// The answer is whole. Always last; a stream that ends with an error has none.
+    Finished(FinishReason),
+}
+
+/// Tokens of an answer.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Usage {
+    /// Tokens the model read.
+    pub input_tokens: u64,
+    /// Tokens the model wrote, reasoning included.
+    pub output_tokens: u64,
+    /// The counts are this process' estimate, because the endpoint gave none.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub estimated: bool,
+}
+
+impl Usage {
+    /// An estimate for an answer to these messages, for endpoints that do not count and for stopped answers.
+    #[must_use]
+    pub fn estimate(asked: &[ChatMessage], answer: &str) -> Self {
+        let input: usize = asked.iter().map(|message| tokens::of_message(&message.content)).sum();
+        let output = if answer.is_empty() { 0 } else { tokens::of_text(answer) };
+        Self { input_tokens: input as u64, output_tokens: output as u64, estimated: true }
+    }
+
+    /// Input and output together.
+    #[must_use]
+    pub const fn total_tokens(&self) -> u64 {
+        self.input_tokens + self.output_tokens
+    }
+
+    const fn plus(self, other: Self) -> Self {
+        Self {
+            input_tokens: self.input_tokens.saturating_add(other.input_tokens),
+            output_tokens: self.output_tokens.saturating_add(other.output_tokens),
+            estimated: self.estimated || other.estimated,
+        }
+    }
+}
+
+/// How a whole answer ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FinishReason {
+    /// The model said all it wanted.
+    Stop,
+    /// The model's own limit of tokens was reached; the text is its beginning.
+    Length,
+    /// The endpoint's content filter ended the answer.
+    ContentFilter,
+}
