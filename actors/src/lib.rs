@@ -12,5 +12,4 @@
 //! through its `messages`. This crate never reads the environment, never listens on a socket, and knows no HTTP route.
 
 pub mod domain;
-pub mod llm;
-pub mod retry;
+pub mod somabrain;
