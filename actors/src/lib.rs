@@ -4,13 +4,20 @@
 //! | --- | --- |
 //! | [`conversation`] | one actor per live session: accepts messages, runs turns, streams answers |
 //! | [`journal`] | the one writer of session history: group commit with a fence |
-//! | [`retry`] | when an outside service is asked again |
+//! | [`llm`] | the client of a model: one request, one stream of pieces |
+//! | [`somabrain`] | the client of the memory service: breaker, retry, deadline |
+//! | [`retry`] | waits between attempts, for every client |
 //! | [`store`] | SQL, one file a table; the only place that knows PostgreSQL |
 //! | [`domain`] | the rules as values and functions, without I/O |
 //!
 //! Families use `store`, `store` uses `domain`, `domain` uses nothing of the project. A family talks to another only
-//! through its `messages`. This crate never reads the environment, never listens on a socket, and knows no HTTP route.
+//! through its `messages`; the model client has no actor and is called as it is. This crate never reads the
+//! environment, never listens on a socket, and knows no HTTP route.
 
+pub mod conversation;
 pub mod domain;
+pub mod journal;
+pub mod llm;
+pub mod retry;
 pub mod somabrain;
 pub mod store;

@@ -13,6 +13,8 @@ pub mod event;
 pub mod idempotency;
 pub mod ids;
 pub mod memory;
+pub mod message;
+pub mod session;
 pub mod title;
 pub mod tokens;
 pub mod transcript;

@@ -1,0 +1,413 @@
+//! The owner's knowledge of one session, and the steps by which it may change.
+//!
+//! [`Session`] never changes itself ahead of the store: a method builds an [`Append`], and [`Session::committed`] takes it
+//! over once the Journal says that it is durable.
+
+use std::collections::VecDeque;
+
+use serde_json::{Value, json};
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::{
+    analysis,
+    append::{Append, AuditWrite, EnvelopeChange, NewEnvelope, NewEvent, TurnWrite},
+    caller::Caller,
+    event::{Draft, EventType, Metadata},
+    ids::SessionKey,
+    memory::{self, MemorySpace},
+    message::MessageDraft,
+    title,
+    turn::{Admission, OpenTurn, Refusal, TurnState, admit},
+};
+
+/// Where messages are published for other consumers.
+pub const INBOUND: &str = "conversation.inbound";
+/// Where terminal events are published for other consumers.
+pub const OUTBOUND: &str = "conversation.outbound";
+
+/// A session as its owner knows it.
+#[derive(Clone, Debug)]
+pub struct Session {
+    /// Which session.
+    pub key: SessionKey,
+    /// Whether it has no row yet.
+    pub fresh: bool,
+    /// The fence.
+    pub epoch: i64,
+    /// The number of the last event.
+    pub head: i64,
+    /// Its title.
+    pub title: Option<String>,
+    /// Who answers.
+    pub persona_id: Option<String>,
+    /// Whether new messages are refused.
+    pub paused: bool,
+    /// The last turn's name, 0 when there was none.
+    pub last_turn: i64,
+    /// Turns without a terminal event, in the order they were asked. Only the first may be running.
+    pub open: VecDeque<OpenTurn>,
+}
+
+/// Who writes, and when.
+#[derive(Clone, Debug)]
+pub struct Stamp {
+    /// The time of the step.
+    pub at: OffsetDateTime,
+    /// The node that owns the session.
+    pub node: String,
+    /// Until when it owns it.
+    pub lease_until: OffsetDateTime,
+}
+
+/// How a turn ends.
+#[derive(Clone, Debug)]
+pub struct Ending {
+    /// Which turn.
+    pub turn_seq: i64,
+    /// The id of its user event.
+    pub user_event_id: Uuid,
+    /// The attempt that ends it.
+    pub attempt: i32,
+    /// The id of the terminal event.
+    pub event_id: Uuid,
+    /// Which terminal event.
+    pub event_type: EventType,
+    /// Its text.
+    pub message: String,
+    /// Its details.
+    pub metadata: Metadata,
+    /// Tokens used.
+    pub usage: Option<Value>,
+    /// Why it failed.
+    pub error_code: Option<&'static str>,
+}
+
+/// Why a message is not accepted by a session that exists.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotAccepted {
+    /// The session is paused.
+    Paused,
+    /// The client has not seen the latest events.
+    HeadMoved,
+    /// The client expects events that do not exist.
+    HeadAhead,
+    /// See [`Refusal::Busy`].
+    Busy,
+    /// See [`Refusal::QueueFull`].
+    QueueFull,
+}
+
+impl Session {
+    /// A session nobody has used yet.
+    #[must_use]
+    pub const fn unused(key: SessionKey) -> Self {
+        Self {
+            key,
+            fresh: true,
+            epoch: 1,
+            head: 0,
+            title: None,
+            persona_id: None,
+            paused: false,
+            last_turn: 0,
+            open: VecDeque::new(),
+        }
+    }
+
+    /// Whether a message may be accepted now, and how it goes on.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn admits(&self, draft: &MessageDraft, max_waiting: usize) -> Result<Admission, NotAccepted> {
+        if self.paused {
+            return Err(NotAccepted::Paused);
+        }
+        match draft.expected_head {
+            Some(expected) if expected < self.head => return Err(NotAccepted::HeadMoved),
+            Some(expected) if expected > self.head => return Err(NotAccepted::HeadAhead),
+            _ => {}
+        }
+        admit(self.open.len(), draft.on_busy, max_waiting).map_err(|refusal| match refusal {
+            Refusal::Busy => NotAccepted::Busy,
+            Refusal::QueueFull => NotAccepted::QueueFull,
+        })
+    }
+
+    /// The step that stores a message, opens its turn and queues what is remembered and published of it.
+    #[must_use]
+    pub fn message(
+        &self,
+        draft: &MessageDraft,
+        event_id: Uuid,
+        caller: &Caller,
+        space: &MemorySpace,
+        stamp: &Stamp,
+    ) -> Append {
+        let seq = self.head + 1;
+        let persona_id = draft.persona_id.clone().or_else(|| self.persona_id.clone());
+        let reading = serde_json::to_value(analysis::analyse(&draft.message)).unwrap_or_default();
+        let payload = Draft {
+            event_id,
+            key: &self.key,
+            persona_id: persona_id.as_deref(),
+            message: &draft.message,
+            attachments: &draft.attachments,
+            metadata: draft.metadata.clone(),
+        }
+        .stored(EventType::User, seq, seq);
+        let starts = self.open.is_empty();
+        let mut append = self.step(stamp);
+        append.create =
+            self.fresh.then(|| NewEnvelope { subject: caller.subject.clone(), scope: caller.scope.clone() });
+        append.envelope.title = title::from_message(&draft.message);
+        append.envelope.keep_title = true;
+        append.envelope.persona_id.clone_from(&draft.persona_id);
+        append.envelope.analysis = Some(reading);
+        append.events.push(NewEvent {
+            event_id,
+            event_type: EventType::User,
+            turn_seq: seq,
+            idempotency: draft.idempotency.clone(),
+            memory: Some(self.remembered(&payload, space, stamp)),
+            payload,
+            topic: INBOUND,
+        });
+        append.turns.push(TurnWrite {
+            turn_seq: seq,
+            event_id,
+            attempt: i32::from(starts),
+            state: if starts { TurnState::Running } else { TurnState::Queued },
+            usage: None,
+            error_code: None,
+        });
+        let details = json!({"bytes": draft.message.len(), "attachments": draft.attachments.len()});
+        append.audit.push(audit(caller, "message.enqueue", "conversation.message", event_id.to_string(), details));
+        append
+    }
+
+    /// The step that raises the attempts of a turn, before the model is called again.
+    #[must_use]
+    pub fn attempt(&self, turn: &OpenTurn, attempt: i32, stamp: &Stamp) -> Append {
+        let mut append = self.step(stamp);
+        append.turns.push(TurnWrite {
+            turn_seq: turn.turn_seq,
+            event_id: turn.event_id,
+            attempt,
+            state: TurnState::Running,
+            usage: None,
+            error_code: None,
+        });
+        append
+    }
+
+    /// The step that ends a turn.
+    #[must_use]
+    pub fn ending(&self, ending: &Ending, space: &MemorySpace, stamp: &Stamp) -> Append {
+        let payload = Draft {
+            event_id: ending.event_id,
+            key: &self.key,
+            persona_id: self.persona_id.as_deref(),
+            message: &ending.message,
+            attachments: &[],
+            metadata: ending.metadata.clone(),
+        }
+        .stored(ending.event_type, self.head + 1, ending.turn_seq);
+        // An error is nothing that was said.
+        let said = ending.event_type != EventType::Error && !ending.message.is_empty();
+        let mut append = self.step(stamp);
+        append.events.push(NewEvent {
+            event_id: ending.event_id,
+            event_type: ending.event_type,
+            turn_seq: ending.turn_seq,
+            idempotency: None,
+            memory: said.then(|| self.remembered(&payload, space, stamp)),
+            payload,
+            topic: OUTBOUND,
+        });
+        append.turns.push(TurnWrite {
+            turn_seq: ending.turn_seq,
+            event_id: ending.user_event_id,
+            attempt: ending.attempt,
+            state: match ending.event_type {
+                EventType::Stopped => TurnState::Stopped,
+                EventType::Error => TurnState::Error,
+                EventType::Final | EventType::User => TurnState::Final,
+            },
+            usage: ending.usage.clone(),
+            error_code: ending.error_code,
+        });
+        append
+    }
+
+    /// The step that changes the envelope and nothing else.
+    #[must_use]
+    pub fn change(&self, change: EnvelopeChange, caller: &Caller, action: &'static str, stamp: &Stamp) -> Append {
+        let mut append = self.step(stamp);
+        append.envelope = EnvelopeChange { owner: append.envelope.owner, ..change };
+        append.audit.push(audit(caller, action, "session", self.key.session_id.to_string(), json!({})));
+        append
+    }
+
+    /// Takes over a step that is durable.
+    pub fn committed(&mut self, append: &Append) {
+        self.fresh = false;
+        self.epoch = append.epoch;
+        self.head = append.new_head();
+        let change = &append.envelope;
+        if !(change.keep_title && self.title.is_some()) {
+            self.title = change.title.clone().or_else(|| self.title.take());
+        }
+        self.persona_id = change.persona_id.clone().or_else(|| self.persona_id.take());
+        self.paused = change.paused.unwrap_or(self.paused);
+        for turn in &append.turns {
+            self.note(turn, append.at);
+        }
+    }
+
+    fn note(&mut self, turn: &TurnWrite, at: OffsetDateTime) {
+        let open = matches!(turn.state, TurnState::Queued | TurnState::Running);
+        let known = self.open.iter().position(|known| known.turn_seq == turn.turn_seq);
+        match (known, open) {
+            (Some(place), true) => self.open[place].attempt = turn.attempt,
+            (Some(place), false) => drop(self.open.remove(place)),
+            (None, true) => {
+                self.last_turn = self.last_turn.max(turn.turn_seq);
+                let (turn_seq, event_id, attempt) = (turn.turn_seq, turn.event_id, turn.attempt);
+                self.open.push_back(OpenTurn { turn_seq, event_id, attempt, started_at: at });
+            }
+            (None, false) => {}
+        }
+    }
+
+    fn step(&self, stamp: &Stamp) -> Append {
+        Append {
+            key: self.key.clone(),
+            epoch: self.epoch,
+            head: self.head,
+            at: stamp.at,
+            create: None,
+            envelope: EnvelopeChange {
+                owner: Some((stamp.node.clone(), stamp.lease_until)),
+                ..EnvelopeChange::default()
+            },
+            events: vec![],
+            turns: vec![],
+            audit: vec![],
+        }
+    }
+
+    fn remembered(&self, payload: &Value, space: &MemorySpace, stamp: &Stamp) -> (Value, String) {
+        let record = memory::record(payload, space, &self.key.tenant, stamp.at);
+        let key = record["idempotency_key"].as_str().unwrap_or_default().to_owned();
+        (record, key)
+    }
+}
+
+/// A line of the audit trail about what `caller` did.
+#[must_use]
+pub fn audit(
+    caller: &Caller,
+    action: &'static str,
+    resource: &'static str,
+    target_id: String,
+    details: Value,
+) -> AuditWrite {
+    let (correlation_id, subject, ip) = (caller.correlation_id, caller.subject.clone(), caller.address);
+    AuditWrite { correlation_id, subject, action, resource, target_id, details, ip }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{ids::Tenant, turn::OnBusy};
+
+    fn session() -> Session {
+        Session::unused(SessionKey::new(Tenant::new("public").unwrap_or_else(|| unreachable!()), Uuid::nil()))
+    }
+
+    fn caller() -> Caller {
+        let tenant = session().key.tenant;
+        Caller { tenant, subject: None, scope: None, correlation_id: Uuid::nil(), address: None }
+    }
+
+    fn stamp() -> Stamp {
+        let at = OffsetDateTime::UNIX_EPOCH;
+        Stamp { at, node: "n".into(), lease_until: at }
+    }
+
+    fn space() -> MemorySpace {
+        MemorySpace { universe: None, namespace: "wm".into() }
+    }
+
+    fn say(session: &mut Session, text: &str) -> Append {
+        let draft = MessageDraft { message: text.into(), ..MessageDraft::default() };
+        let append = session.message(&draft, Uuid::from_u128(7), &caller(), &space(), &stamp());
+        session.committed(&append);
+        append
+    }
+
+    fn end(session: &mut Session, turn_seq: i64, event_type: EventType) -> Append {
+        let ending = Ending {
+            turn_seq,
+            user_event_id: Uuid::from_u128(7),
+            attempt: 1,
+            event_id: Uuid::from_u128(8),
+            event_type,
+            message: "text".into(),
+            metadata: Metadata::new(),
+            usage: None,
+            error_code: None,
+        };
+        let append = session.ending(&ending, &space(), &stamp());
+        session.committed(&append);
+        append
+    }
+
+    #[test]
+    fn numbers_rise_by_one_over_messages_and_endings() {
+        let mut session = session();
+        let first = say(&mut session, "one");
+        assert!(first.create.is_some() && first.turns[0].state == TurnState::Running);
+        let second = say(&mut session, "two");
+        assert!(second.create.is_none() && second.turns[0].state == TurnState::Queued);
+        let ended = end(&mut session, 1, EventType::Final);
+        assert_eq!(ended.events[0].payload["metadata"]["sequence"], 3);
+        assert_eq!((session.head, session.last_turn, session.open.len()), (3, 2, 1));
+        assert_eq!(session.open[0].turn_seq, 2);
+    }
+
+    #[test]
+    fn what_was_said_is_remembered_and_an_error_is_not() {
+        let mut session = session();
+        assert!(say(&mut session, "one").events[0].memory.is_some());
+        assert!(end(&mut session, 1, EventType::Error).events[0].memory.is_none());
+        say(&mut session, "two");
+        assert!(end(&mut session, 3, EventType::Stopped).events[0].memory.is_some());
+    }
+
+    #[test]
+    fn the_first_message_names_the_session_and_later_ones_do_not() {
+        let mut session = session();
+        say(&mut session, "tea");
+        say(&mut session, "trains");
+        assert_eq!(session.title.as_deref(), Some("tea"));
+        let renamed = EnvelopeChange { title: Some("Both".into()), ..EnvelopeChange::default() };
+        let append = session.change(renamed, &caller(), "session.rename", &stamp());
+        session.committed(&append);
+        assert_eq!((session.title.as_deref(), session.head), (Some("Both"), 2));
+    }
+
+    #[test]
+    fn a_paused_session_or_a_wrong_head_takes_nothing() {
+        let mut session = session();
+        say(&mut session, "one");
+        let draft = |expected_head, on_busy| MessageDraft { expected_head, on_busy, ..MessageDraft::default() };
+        assert_eq!(session.admits(&draft(Some(0), OnBusy::Enqueue), 16), Err(NotAccepted::HeadMoved));
+        assert_eq!(session.admits(&draft(Some(2), OnBusy::Enqueue), 16), Err(NotAccepted::HeadAhead));
+        assert_eq!(session.admits(&draft(Some(1), OnBusy::Enqueue), 16), Ok(Admission::Wait));
+        assert_eq!(session.admits(&draft(None, OnBusy::Reject), 16), Err(NotAccepted::Busy));
+        session.paused = true;
+        assert_eq!(session.admits(&draft(None, OnBusy::Enqueue), 16), Err(NotAccepted::Paused));
+    }
+}

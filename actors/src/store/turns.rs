@@ -1,0 +1,72 @@
+//! Table `turns`: which messages still wait for their terminal event.
+
+use sqlx::PgConnection;
+use time::OffsetDateTime;
+
+use crate::domain::{
+    ids::{SessionKey, Tenant},
+    turn::OpenTurn,
+};
+
+/// Reads the open turns of a session in the order in which they were asked.
+///
+/// # Errors
+/// The database's.
+pub async fn open(connection: &mut PgConnection, key: &SessionKey) -> Result<Vec<OpenTurn>, sqlx::Error> {
+    sqlx::query_as!(
+        OpenTurn,
+        "SELECT turn_seq, event_id, attempt, started_at
+         FROM turns
+         WHERE tenant = $1 AND session_id = $2 AND state IN ('queued', 'running')
+         ORDER BY turn_seq",
+        key.tenant.as_str(),
+        key.session_id,
+    )
+    .fetch_all(connection)
+    .await
+}
+
+/// The name of the session's last turn, 0 when it has none.
+///
+/// # Errors
+/// The database's.
+pub async fn last(connection: &mut PgConnection, key: &SessionKey) -> Result<i64, sqlx::Error> {
+    let last = sqlx::query_scalar!(
+        "SELECT max(turn_seq) FROM turns WHERE tenant = $1 AND session_id = $2",
+        key.tenant.as_str(),
+        key.session_id,
+    )
+    .fetch_one(connection)
+    .await?;
+    Ok(last.unwrap_or(0))
+}
+
+/// Finds up to `limit` sessions with an open turn that no other node owns at `now`, those waiting longest first. Sessions
+/// of `owner` are among them: it knows which of those are alive.
+///
+/// # Errors
+/// The database's.
+pub async fn orphaned_sessions(
+    connection: &mut PgConnection,
+    owner: &str,
+    now: OffsetDateTime,
+    limit: i64,
+) -> Result<Vec<SessionKey>, sqlx::Error> {
+    let rows = sqlx::query!(
+        "SELECT t.tenant, t.session_id
+         FROM turns AS t
+         JOIN session_envelopes AS e ON e.tenant = t.tenant AND e.session_id = t.session_id
+         WHERE t.state IN ('queued', 'running')
+           AND (e.owner IS NULL OR e.owner = $1 OR e.lease_until IS NULL OR e.lease_until <= $2)
+         GROUP BY t.tenant, t.session_id
+         ORDER BY min(t.started_at)
+         LIMIT $3",
+        owner,
+        now,
+        limit,
+    )
+    .fetch_all(connection)
+    .await?;
+    let key = |tenant: &str, session_id| Tenant::new(tenant).map(|tenant| SessionKey::new(tenant, session_id));
+    Ok(rows.iter().filter_map(|row| key(&row.tenant, row.session_id)).collect())
+}

@@ -1,0 +1,152 @@
+-- Sessions, their history, their turns, and what is to be carried on from them.
+-- The tenant comes first in every key. Times and ids come from the application.
+
+CREATE TABLE session_envelopes (
+    tenant       text        NOT NULL,
+    session_id   uuid        NOT NULL,
+    title        text,
+    persona_id   text,
+    subject      text,
+    issuer       text,
+    scope        text,
+    metadata     jsonb       NOT NULL DEFAULT '{}',
+    analysis     jsonb       NOT NULL DEFAULT '{}',
+    paused       boolean     NOT NULL DEFAULT false,
+    -- The fence: only the owner that took the newest epoch can append.
+    owner        text,
+    epoch        bigint      NOT NULL,
+    lease_until  timestamptz,
+    last_seq     bigint      NOT NULL DEFAULT 0,
+    created_at   timestamptz NOT NULL,
+    updated_at   timestamptz NOT NULL,
+    -- A deleted session leaves this row as its tombstone.
+    deleted_at   timestamptz,
+    PRIMARY KEY (tenant, session_id)
+) WITH (fillfactor = 80);
+
+CREATE INDEX session_envelopes_recent ON session_envelopes (tenant, updated_at DESC, session_id DESC)
+    WHERE deleted_at IS NULL;
+
+CREATE TABLE session_events (
+    tenant          text        NOT NULL,
+    session_id      uuid        NOT NULL,
+    seq             bigint      NOT NULL CHECK (seq > 0),
+    event_id        uuid        NOT NULL,
+    turn_seq        bigint,
+    type            text        NOT NULL CHECK (type <> 'error'),
+    terminal        boolean     NOT NULL DEFAULT false,
+    idempotency_key text,
+    body_hash       bytea,
+    occurred_at     timestamptz NOT NULL,
+    payload         jsonb       NOT NULL,
+    PRIMARY KEY (tenant, session_id, seq)
+);
+
+CREATE UNIQUE INDEX session_events_event_id ON session_events (tenant, session_id, event_id);
+CREATE UNIQUE INDEX session_events_idempotency ON session_events (tenant, session_id, idempotency_key)
+    WHERE idempotency_key IS NOT NULL;
+-- Every turn ends in exactly one terminal event.
+CREATE UNIQUE INDEX session_events_terminal ON session_events (tenant, session_id, turn_seq) WHERE terminal;
+
+CREATE TABLE turns (
+    tenant      text        NOT NULL,
+    session_id  uuid        NOT NULL,
+    turn_seq    bigint      NOT NULL,
+    event_id    uuid        NOT NULL,
+    attempt     integer     NOT NULL DEFAULT 0,
+    state       text        NOT NULL CHECK (state IN ('queued', 'running', 'final', 'stopped', 'error')),
+    usage       jsonb,
+    error_code  text,
+    started_at  timestamptz NOT NULL,
+    updated_at  timestamptz NOT NULL,
+    PRIMARY KEY (tenant, session_id, turn_seq)
+) WITH (fillfactor = 80);
+
+CREATE INDEX turns_open ON turns (started_at, tenant, session_id) WHERE state IN ('queued', 'running');
+
+CREATE TABLE message_outbox (
+    id              bigint      GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    tenant          text        NOT NULL,
+    session_id      uuid,
+    seq             bigint,
+    topic           text        NOT NULL,
+    partition_key   text,
+    payload         jsonb       NOT NULL,
+    headers         jsonb       NOT NULL DEFAULT '{}',
+    dedupe_key      text,
+    status          text        NOT NULL DEFAULT 'pending' CHECK (status IN ('pending', 'sending', 'sent', 'failed')),
+    retry_count     integer     NOT NULL DEFAULT 0,
+    next_attempt_at timestamptz NOT NULL,
+    lease_until     timestamptz,
+    last_error      text,
+    last_error_at   timestamptz,
+    created_at      timestamptz NOT NULL,
+    updated_at      timestamptz NOT NULL
+);
+
+-- The inbound record and the memory record of one message share a key, so the topic is part of it.
+CREATE UNIQUE INDEX message_outbox_dedupe ON message_outbox (topic, dedupe_key)
+    WHERE dedupe_key IS NOT NULL AND status <> 'sent';
+CREATE INDEX message_outbox_due ON message_outbox (next_attempt_at, id) WHERE status IN ('pending', 'sending');
+
+CREATE TABLE memory_write_outbox (
+    id              bigint      GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    tenant          text        NOT NULL,
+    session_id      uuid,
+    seq             bigint,
+    persona_id      text,
+    payload         jsonb       NOT NULL,
+    idempotency_key text        NOT NULL,
+    dedupe_key      text,
+    status          text        NOT NULL DEFAULT 'pending' CHECK (status IN ('pending', 'sending', 'sent', 'failed')),
+    retry_count     integer     NOT NULL DEFAULT 0,
+    next_attempt_at timestamptz NOT NULL,
+    lease_until     timestamptz,
+    last_error      text,
+    last_error_at   timestamptz,
+    created_at      timestamptz NOT NULL,
+    updated_at      timestamptz NOT NULL
+);
+
+CREATE UNIQUE INDEX memory_write_outbox_dedupe ON memory_write_outbox (tenant, dedupe_key)
+    WHERE dedupe_key IS NOT NULL AND status <> 'sent';
+CREATE INDEX memory_write_outbox_due ON memory_write_outbox (next_attempt_at, id) WHERE status IN ('pending', 'sending');
+
+CREATE TABLE audit_event (
+    id             bigint      GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    ts             timestamptz NOT NULL,
+    tenant         text        NOT NULL,
+    session_id     uuid,
+    request_id     text,
+    trace_id       text,
+    subject        text,
+    action         text        NOT NULL,
+    resource       text        NOT NULL,
+    target_id      text,
+    details        jsonb,
+    diff           jsonb,
+    ip             inet,
+    user_agent     text
+);
+
+CREATE INDEX audit_event_tenant ON audit_event (tenant, ts DESC);
+CREATE INDEX audit_event_session ON audit_event (tenant, session_id);
+
+-- Offsets come from a counter row that stays locked until commit: a reader never sees a later offset before an earlier one.
+CREATE TABLE event_log_partitions (
+    topic       text    NOT NULL,
+    partition   integer NOT NULL,
+    next_offset bigint  NOT NULL DEFAULT 0,
+    PRIMARY KEY (topic, partition)
+);
+
+CREATE TABLE event_log (
+    topic      text        NOT NULL,
+    partition  integer     NOT NULL,
+    "offset"   bigint      NOT NULL,
+    key        text,
+    headers    jsonb       NOT NULL DEFAULT '{}',
+    payload    bytea       NOT NULL,
+    created_at timestamptz NOT NULL,
+    PRIMARY KEY (topic, partition, "offset")
+);
