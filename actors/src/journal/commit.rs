@@ -1,0 +1,58 @@
+//! Sends a batch to the store and reads what became of each step.
+
+use crate::{
+    domain::append::{Append, Outcome, RefusedReason},
+    store::{Store, StoreError, append::append_batch},
+};
+
+/// Tries of a batch that lost a deadlock or a serialisation conflict; such a loss leaves no effect.
+const CONFLICT_TRIES: u32 = 5;
+
+/// Commits `batch` and answers for each step in its order.
+pub async fn commit(store: &Store, batch: Vec<Append>) -> Vec<Outcome> {
+    match send(store, &batch).await {
+        Err(error) if error.is_bad_data() && batch.len() > 1 => {
+            tracing::warn!(error = &error as &dyn std::error::Error, "a batch had bad data: its steps go one by one");
+            let mut outcomes = Vec::with_capacity(batch.len());
+            for step in batch {
+                outcomes.extend(outcomes_of(send(store, &[step]).await, 1));
+            }
+            outcomes
+        }
+        result => outcomes_of(result, batch.len()),
+    }
+}
+
+async fn send(store: &Store, batch: &[Append]) -> Result<Vec<bool>, StoreError> {
+    let mut tries = 1;
+    loop {
+        let sent = batch.to_vec();
+        let result =
+            store.run_journal(move |connection| Box::pin(async move { append_batch(connection, &sent).await })).await;
+        match result {
+            Err(error) if is_conflict(&error) && tries < CONFLICT_TRIES => tries += 1,
+            result => return result,
+        }
+    }
+}
+
+fn is_conflict(error: &StoreError) -> bool {
+    matches!(error.sqlstate().as_deref(), Some("40001" | "40P01"))
+}
+
+fn outcomes_of(result: Result<Vec<bool>, StoreError>, steps: usize) -> Vec<Outcome> {
+    let error = match result {
+        Ok(held) => {
+            let outcome = |held| if held { Outcome::Committed } else { Outcome::Refused(RefusedReason::Stale) };
+            return held.into_iter().map(outcome).collect();
+        }
+        Err(error) => error,
+    };
+    tracing::error!(error = &error as &dyn std::error::Error, steps, "the journal could not commit");
+    let outcome = match error {
+        StoreError::Rejected(_) if error.is_bad_data() => Outcome::Refused(RefusedReason::BadData),
+        StoreError::Rejected(_) | StoreError::Unavailable(_) => Outcome::Refused(RefusedReason::Unavailable),
+        StoreError::Interrupted(_) | StoreError::TimedOut => Outcome::Unknown,
+    };
+    vec![outcome; steps]
+}
