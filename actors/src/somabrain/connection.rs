@@ -1,0 +1,267 @@
+//! One HTTP attempt: headers, limits, and reading the answer. Keeps the secret to itself.
+
+use std::{fmt, time::Duration};
+
+use reqwest::{
+    Client,
+    header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, DATE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER},
+    redirect::Policy,
+};
+use secrecy::{ExposeSecret, SecretString};
+use time::OffsetDateTime;
+use tokio::time::Instant;
+
+use super::{
+    exchange::{Answer, Lost},
+    settings::{BrainSettings, SettingsError},
+    wire::Endpoint,
+};
+use crate::{domain::ids::Tenant, retry};
+
+/// Longest answer that is read.
+const MAX_BODY_BYTES: usize = 8 * 1024 * 1024;
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What is sent besides the settings' own headers. Built once a call, sent as often as there are attempts.
+#[derive(Debug)]
+pub(super) struct Request {
+    pub endpoint: Endpoint,
+    pub headers: HeaderMap,
+    pub body: Option<Vec<u8>>,
+}
+
+/// The way to one server. A clone uses the same pool of sockets.
+#[derive(Clone)]
+pub(super) struct Connection {
+    http: Client,
+    base: String,
+    auth: Option<(HeaderName, HeaderValue)>,
+    secret: Option<SecretString>,
+    tenant_header: HeaderName,
+    attempt_timeout: Duration,
+}
+
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connection").field("base", &self.base).finish_non_exhaustive()
+    }
+}
+
+impl Connection {
+    pub fn new(settings: &BrainSettings) -> Result<Self, SettingsError> {
+        let header = |name: &str, key| name.trim().parse::<HeaderName>().map_err(|_| SettingsError::HeaderName(key));
+        let secret = settings.api_key.clone().filter(|key| !key.expose_secret().is_empty());
+        let auth = match &secret {
+            Some(key) => Some(auth(header(&settings.auth_header, "auth_header")?, key)?),
+            None => None,
+        };
+        // No redirect: the secret would follow it to wherever the answer says. No proxy: it would be found in the
+        // environment, which only the outermost room reads.
+        let http = Client::builder()
+            .redirect(Policy::none())
+            .no_proxy()
+            .connect_timeout(CONNECT_TIMEOUT)
+            .pool_max_idle_per_host(settings.max_in_flight)
+            .tcp_nodelay(true)
+            .build()
+            .map_err(SettingsError::Client)?;
+        Ok(Self {
+            http,
+            base: settings.base()?,
+            auth,
+            secret,
+            tenant_header: header(&settings.tenant_header, "tenant_header")?,
+            attempt_timeout: settings.attempt_timeout(),
+        })
+    }
+
+    /// The headers of a call. A `traceparent` that no header can carry is left out.
+    pub fn headers(&self, tenant: Option<&Tenant>, request_id: &str, traceparent: Option<&str>) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        let texts = [
+            (self.tenant_header.clone(), tenant.map(Tenant::as_str)),
+            (HeaderName::from_static("x-request-id"), Some(request_id)),
+            (HeaderName::from_static("traceparent"), traceparent),
+        ];
+        for (name, text) in texts {
+            // A tenant holds no control character, which is all that a header cannot carry.
+            if let Some(Ok(value)) = text.map(|text| HeaderValue::from_bytes(text.as_bytes())) {
+                headers.insert(name, value);
+            }
+        }
+        headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
+        headers
+    }
+
+    /// Sends the request once and reads the whole answer, by `deadline` and within the attempt's own limit.
+    pub async fn attempt(&self, request: &Request, deadline: Instant) -> Result<Answer, Lost> {
+        let limit = deadline.min(Instant::now() + self.attempt_timeout);
+        tokio::time::timeout_at(limit, self.send(request)).await.unwrap_or(Err(Lost::TimedOut)).map_err(|lost| {
+            match lost {
+                Lost::Transport(reason) => Lost::Transport(self.scrubbed(&reason)),
+                Lost::TimedOut => Lost::TimedOut,
+            }
+        })
+    }
+
+    async fn send(&self, request: &Request) -> Result<Answer, Lost> {
+        let url = format!("{}{}", self.base, request.endpoint.path());
+        let mut builder = match request.endpoint.method() {
+            "GET" => self.http.get(url),
+            _ => self.http.post(url),
+        };
+        builder = builder.headers(request.headers.clone());
+        if let Some((name, value)) = &self.auth {
+            builder = builder.header(name, value);
+        }
+        if let Some(body) = &request.body {
+            builder = builder.header(CONTENT_TYPE, "application/json").body(body.clone());
+        }
+        let mut response = builder.send().await.map_err(|error| transport(&error))?;
+        let status = response.status().as_u16();
+        let retry_after = retry_after(response.headers());
+        let mut body = Vec::new();
+        while let Some(chunk) = response.chunk().await.map_err(|error| transport(&error))? {
+            if body.len() + chunk.len() > MAX_BODY_BYTES {
+                return Err(Lost::Transport(format!("the answer is longer than {MAX_BODY_BYTES} bytes")));
+            }
+            body.extend_from_slice(&chunk);
+        }
+        // Some servers repeat the key they refuse.
+        if status >= 400 && self.secret.is_some() {
+            body = self.scrubbed(&String::from_utf8_lossy(&body)).into_bytes();
+        }
+        Ok(Answer { status, retry_after, body })
+    }
+
+    /// The text with the secret blotted out.
+    pub fn scrubbed(&self, text: &str) -> String {
+        match &self.secret {
+            Some(secret) => text.replace(secret.expose_secret(), "[redacted]"),
+            None => text.to_owned(),
+        }
+    }
+}
+
+/// The header that carries the secret: a bearer token under the standard name, the bare key under any other.
+fn auth(name: HeaderName, key: &SecretString) -> Result<(HeaderName, HeaderValue), SettingsError> {
+    let key = key.expose_secret();
+    let text = if name == AUTHORIZATION { format!("Bearer {key}") } else { key.to_owned() };
+    let mut value = HeaderValue::from_str(&text).map_err(|_| SettingsError::ApiKey)?;
+    value.set_sensitive(true);
+    Ok((name, value))
+}
+
+/// Reads `Retry-After`; a date in it is seen from the answer's own `Date`, so that the two clocks need not agree.
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let text = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
+    let now = text(DATE).and_then(retry::http_date).unwrap_or_else(OffsetDateTime::now_utc);
+    retry::retry_after(text(RETRY_AFTER)?, now)
+}
+
+/// What became of the connection, in words: the innermost cause, which names what the system said. Never the URL.
+fn transport(error: &reqwest::Error) -> Lost {
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(deeper) = cause.source() {
+        cause = deeper;
+    }
+    let what = if error.is_connect() { "cannot connect" } else { "connection lost" };
+    Lost::Transport(format!("{what}: {cause}"))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::panic, reason = "a failed expectation ends the test")]
+
+    use super::super::testing::{Play, Server};
+    use super::*;
+
+    const CANARY: &str = "sk-canary-0451";
+
+    fn settings(server: &Server) -> BrainSettings {
+        BrainSettings { base_url: server.url.clone(), api_key: Some(CANARY.into()), ..BrainSettings::default() }
+    }
+
+    async fn attempt(settings: &BrainSettings, within: Duration) -> Result<Answer, Lost> {
+        let connection = Connection::new(settings).unwrap();
+        let tenant = Tenant::new("acme").unwrap();
+        let headers = connection.headers(Some(&tenant), "r-1", Some("00-0af7651916cd43dd8448eb211c80319c-01-01"));
+        let request = Request { endpoint: Endpoint::Recall, headers, body: Some(b"{}".to_vec()) };
+        connection.attempt(&request, Instant::now() + within).await
+    }
+
+    const SOON: Duration = Duration::from_secs(10);
+
+    #[tokio::test]
+    async fn a_call_carries_key_tenant_request_id_and_trace() {
+        let server = Server::start(|_| Play::json(200, "{}")).await;
+        attempt(&settings(&server), SOON).await.unwrap();
+        let seen = server.last();
+        assert!(seen.starts_with("POST /memory/recall HTTP/1.1"), "{seen}");
+        for line in [
+            "authorization: Bearer sk-canary-0451",
+            "x-tenant-id: acme",
+            "x-request-id: r-1",
+            "traceparent: 00-0af7651916cd43dd8448eb211c80319c-01-01",
+            "content-type: application/json",
+        ] {
+            assert!(seen.lines().any(|seen| seen == line), "{line} is missing in {seen}");
+        }
+    }
+
+    #[tokio::test]
+    async fn another_header_carries_the_bare_key() {
+        let server = Server::start(|_| Play::json(200, "{}")).await;
+        let (auth_header, tenant_header) = ("X-API-Key".into(), "X-Org".into());
+        attempt(&BrainSettings { auth_header, tenant_header, ..settings(&server) }, SOON).await.unwrap();
+        let seen = server.last();
+        assert!(seen.contains("x-api-key: sk-canary-0451") && !seen.contains("authorization"), "{seen}");
+        assert!(seen.contains("x-org: acme"), "{seen}");
+    }
+
+    #[tokio::test]
+    async fn the_key_shows_nowhere_even_if_the_server_repeats_it() {
+        let server = Server::start(|_| Play::json(401, r#"{"detail": "bad key sk-canary-0451"}"#)).await;
+        let answer = attempt(&settings(&server), SOON).await.unwrap();
+        assert_eq!(answer.body, br#"{"detail": "bad key [redacted]"}"#);
+        let connection = Connection::new(&settings(&server)).unwrap();
+        assert!(!format!("{connection:?}").contains(CANARY));
+        let unusable = BrainSettings { api_key: Some("sk-canary\n".into()), ..settings(&server) };
+        let error = Connection::new(&unusable).unwrap_err();
+        assert!(!format!("{error} {error:?}").contains("canary"));
+    }
+
+    #[tokio::test]
+    async fn an_attempt_ends_with_what_became_of_the_connection() {
+        let transport = |lost| matches!(lost, Err(Lost::Transport(_)));
+        let server = Server::start(|_| Play::Cut(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n{}".to_vec())).await;
+        assert!(transport(attempt(&settings(&server), SOON).await), "cut inside the body");
+        let server = Server::start(|_| Play::Cut(Vec::new())).await;
+        assert!(transport(attempt(&settings(&server), SOON).await), "cut before the answer");
+        let server = Server::start(|_| Play::Cut(b"rubbish\r\n\r\n".to_vec())).await;
+        assert!(transport(attempt(&settings(&server), SOON).await), "no HTTP");
+        let closed = BrainSettings { base_url: "http://127.0.0.1:1".into(), ..BrainSettings::default() };
+        let Err(Lost::Transport(reason)) = attempt(&closed, SOON).await else { panic!("somebody listens on port 1") };
+        assert!(reason.starts_with("cannot connect: "), "{reason}");
+        let server = Server::start(|_| Play::Hang).await;
+        assert_eq!(attempt(&settings(&server), Duration::from_millis(30)).await, Err(Lost::TimedOut));
+        let impatient = BrainSettings { timeout_seconds: 0.03, ..settings(&server) };
+        assert_eq!(attempt(&impatient, SOON).await, Err(Lost::TimedOut));
+    }
+
+    #[tokio::test]
+    async fn a_redirect_is_not_followed() {
+        let server = Server::start(|_| Play::raw(302, "location: http://127.0.0.1:1/\r\n", "")).await;
+        assert_eq!(attempt(&settings(&server), SOON).await.unwrap().status, 302);
+    }
+
+    #[test]
+    fn retry_after_as_a_date_is_seen_from_the_answers_own_clock() {
+        let mut headers = HeaderMap::new();
+        headers.insert(DATE, HeaderValue::from_static("Sun, 06 Nov 1994 08:49:37 GMT"));
+        headers.insert(RETRY_AFTER, HeaderValue::from_static("Sun, 06 Nov 1994 08:50:07 GMT"));
+        assert_eq!(retry_after(&headers), Some(Duration::from_secs(30)));
+        headers.insert(RETRY_AFTER, HeaderValue::from_static("7"));
+        assert_eq!(retry_after(&headers), Some(Duration::from_secs(7)));
+    }
+}
