@@ -33,11 +33,7 @@ pub(crate) const COMMANDED: u8 = 2;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Goal {
     /// Run, begun anew for each generation, `after` a wait. `why` is the restart's reason.
-    Run {
-        generation: u32,
-        after: Duration,
-        why: &'static str,
-    },
+    Run { generation: u32, after: Duration, why: &'static str },
     /// Stop, keep mailbox and queue, and wait for the next goal. Dropped work after the deadline.
     Park { deadline: Option<Instant> },
     /// Stop and be gone. Final: no goal replaces it but an earlier deadline.
@@ -59,11 +55,7 @@ pub(crate) enum Report {
     /// `started` ran.
     Started { generation: u32 },
     /// The actor ended without being told to. `restartable`: there is a value to restart.
-    Exited {
-        generation: u32,
-        reason: ExitReason,
-        restartable: bool,
-    },
+    Exited { generation: u32, reason: ExitReason, restartable: bool },
     /// The actor stopped as told and keeps its mailbox.
     Parked,
     /// The actor is dropped; nothing of it runs any more.
@@ -146,11 +138,7 @@ impl ChildCell {
             intake: Intake::default(),
             ports: Mutex::new(Vec::new()),
             core: Mutex::new(Core {
-                goal: Goal::Run {
-                    generation: 1,
-                    after: Duration::ZERO,
-                    why: "start",
-                },
+                goal: Goal::Run { generation: 1, after: Duration::ZERO, why: "start" },
                 phase: Phase::Starting,
                 state: "running",
                 generation: 0,
@@ -278,10 +266,7 @@ impl ChildCell {
 
     pub(crate) fn report(self: &Arc<Self>, report: Report) {
         match &self.parent {
-            Parent::Supervisor(link) => link.tell(Event::Report {
-                order: self.order(),
-                report,
-            }),
+            Parent::Supervisor(link) => link.tell(Event::Report { order: self.order(), report }),
             Parent::Tree(tree) => tree.hear(self, &report),
         }
     }

@@ -16,25 +16,19 @@ pub struct Directory<K, V> {
 
 impl<K, V> Clone for Directory<K, V> {
     fn clone(&self) -> Self {
-        Self {
-            entries: Arc::clone(&self.entries),
-        }
+        Self { entries: Arc::clone(&self.entries) }
     }
 }
 
 impl<K: Eq + Hash, V> fmt::Debug for Directory<K, V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Directory")
-            .field("len", &self.entries.len())
-            .finish()
+        f.debug_struct("Directory").field("len", &self.entries.len()).finish()
     }
 }
 
 impl<K: Eq + Hash, V> Default for Directory<K, V> {
     fn default() -> Self {
-        Self {
-            entries: Arc::new(DashMap::new()),
-        }
+        Self { entries: Arc::new(DashMap::new()) }
     }
 }
 
@@ -62,9 +56,7 @@ impl<K: Eq + Hash + Clone, V: Clone> Directory<K, V> {
     /// Removes the entry of `key` if `same` says that it is the instance meant, and not one built
     /// after it. `same` must not use the directory.
     pub fn remove_if(&self, key: &K, same: impl FnOnce(&V) -> bool) -> Option<V> {
-        self.entries
-            .remove_if(key, |_, value| same(value))
-            .map(|(_, value)| value)
+        self.entries.remove_if(key, |_, value| same(value)).map(|(_, value)| value)
     }
 
     /// Calls `f` for each entry, in no order. Entries inserted or removed meanwhile may be missed. `f`
@@ -125,11 +117,7 @@ mod tests {
         assert!(inserted);
         directory.remove_if(&"k", |_| true).unwrap();
         let (second, _) = directory.get_or_insert_with("k", || Arc::new(2));
-        assert!(
-            directory
-                .remove_if(&"k", |there| Arc::ptr_eq(there, &first))
-                .is_none()
-        );
+        assert!(directory.remove_if(&"k", |there| Arc::ptr_eq(there, &first)).is_none());
         assert!(Arc::ptr_eq(&directory.get(&"k").unwrap(), &second));
     }
 

@@ -65,10 +65,7 @@ pub(crate) fn contain<T>(actor: &'static str, work: impl FnOnce() -> T) -> Resul
 }
 
 /// As [`contain`], for work that drops the actor or what it has in hand.
-pub(crate) fn contain_teardown<T>(
-    actor: &'static str,
-    work: impl FnOnce() -> T,
-) -> Result<T, Arc<str>> {
+pub(crate) fn contain_teardown<T>(actor: &'static str, work: impl FnOnce() -> T) -> Result<T, Arc<str>> {
     let _entered = Entered::new(actor, true);
     catch_unwind(AssertUnwindSafe(work)).map_err(text_of)
 }
@@ -152,14 +149,8 @@ mod tests {
     #[test]
     fn a_contained_panic_gives_its_text() {
         assert_eq!(contain("a", || 3), Ok(3));
-        assert_eq!(
-            contain("a", || panic!("plain")),
-            Err::<(), _>("plain".into())
-        );
-        assert_eq!(
-            contain("a", || panic!("with {}", 1)),
-            Err::<(), _>("with 1".into())
-        );
+        assert_eq!(contain("a", || panic!("plain")), Err::<(), _>("plain".into()));
+        assert_eq!(contain("a", || panic!("with {}", 1)), Err::<(), _>("with 1".into()));
     }
 
     #[test]
@@ -170,10 +161,7 @@ mod tests {
                 panic!("second");
             }
         }
-        assert_eq!(
-            contain("a", || std::panic::panic_any(Bomb)),
-            Err::<(), _>("a value that is no text".into())
-        );
+        assert_eq!(contain("a", || std::panic::panic_any(Bomb)), Err::<(), _>("a value that is no text".into()));
     }
 
     #[test]

@@ -135,9 +135,7 @@ impl<A: Child> Guard<A> {
                 Step::Wait
             }
             Goal::Run { generation, .. } if generation == self.generation => Step::Wait,
-            Goal::Run {
-                generation, after, ..
-            } => {
+            Goal::Run { generation, after, .. } => {
                 self.mode = Mode::Waiting { generation };
                 self.timer = None;
                 if !after.is_zero() {
@@ -155,9 +153,7 @@ impl<A: Child> Guard<A> {
 
     fn wait(&mut self, generation: u32, task: &mut Task<'_>) -> Step {
         match self.goal {
-            Goal::Run {
-                generation: wanted, ..
-            } if wanted == generation => {}
+            Goal::Run { generation: wanted, .. } if wanted == generation => {}
             _ => {
                 self.timer = None;
                 self.mode = Mode::Idle { told: false };
@@ -219,10 +215,7 @@ impl<A: Child> Guard<A> {
             self.cell.restarted(why);
         }
         if let Some(actor) = &mut self.actor {
-            let sampler = Sampler {
-                cell: Arc::clone(&self.cell),
-                last: "",
-            };
+            let sampler = Sampler { cell: Arc::clone(&self.cell), last: "" };
             actor.ctx().spawn(sampler);
             actor.ctx().wait(Threshold { crossed: false });
         }
@@ -275,10 +268,7 @@ impl<A: Child> Guard<A> {
             // Told to stop, it stopped: a panic on the way is noted and nothing more.
             Err(text) => self.cell.set_error(text),
             Ok(Poll::Pending) => {
-                let late = self
-                    .timer
-                    .as_mut()
-                    .is_some_and(|timer| timer.as_mut().poll(task).is_ready());
+                let late = self.timer.as_mut().is_some_and(|timer| timer.as_mut().poll(task).is_ready());
                 if !late {
                     return Step::Wait;
                 }
@@ -314,11 +304,7 @@ impl<A: Child> Guard<A> {
         self.timer = None;
         self.mode = Mode::Idle { told: false };
         self.cell.set_phase(phase);
-        self.cell.report(Report::Exited {
-            generation: self.generation,
-            reason,
-            restartable: self.actor.is_some(),
-        });
+        self.cell.report(Report::Exited { generation: self.generation, reason, restartable: self.actor.is_some() });
     }
 
     /// Ends the child for good. The ports close first and `on_exit` runs before the queue is
@@ -391,10 +377,7 @@ impl<A: Child> Guard<A> {
             // Every new goal to park is answered, also by a child that is parked or crashed.
             Mode::Idle { .. } => self.mode = Mode::Idle { told: false },
             Mode::Stopping if !matches!(self.goal, Goal::Run { .. }) => {
-                self.timer = self
-                    .goal
-                    .deadline()
-                    .map(|deadline| Box::pin(sleep_until(deadline)));
+                self.timer = self.goal.deadline().map(|deadline| Box::pin(sleep_until(deadline)));
             }
             _ => {}
         }

@@ -100,8 +100,6 @@ pub use message::{Admitted, InFlight, Reply};
 pub use port::{Gate, Port, close_if_idle};
 pub use probe::{Probe, ProbeReply};
 pub use seat::Seat;
-pub use snapshot::{
-    ActorSnapshot, GroupSnapshot, InstancePage, InstanceQuery, PortSnapshot, TreeSnapshot,
-};
+pub use snapshot::{ActorSnapshot, GroupSnapshot, InstancePage, InstanceQuery, PortSnapshot, TreeSnapshot};
 pub use spec::{Child, Restart, Strategy, SupervisorSpec};
 pub use tree::{SupervisorRef, Tree};

@@ -24,9 +24,7 @@ impl<M: Message> Message for Admitted<M> {
 
 impl<M> Admitted<M> {
     pub(crate) fn new(message: M, slot: Slot) -> Self {
-        Self {
-            inner: Some((message, slot)),
-        }
+        Self { inner: Some((message, slot)) }
     }
 
     /// Takes the message in hand. The time it waited is recorded here; its slot is held until the

@@ -4,16 +4,13 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 use prometheus::{
-    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
-    Registry,
+    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
 };
 
 use crate::error::AskError;
 
 /// 10 µs to about 10 s, each four times the one before.
-const SECONDS: [f64; 11] = [
-    0.000_01, 0.000_04, 0.000_16, 0.000_64, 0.002_5, 0.01, 0.04, 0.16, 0.64, 2.5, 10.0,
-];
+const SECONDS: [f64; 11] = [0.000_01, 0.000_04, 0.000_16, 0.000_64, 0.002_5, 0.01, 0.04, 0.16, 0.64, 2.5, 10.0];
 
 /// All metrics of one tree.
 pub(crate) struct Metrics {
@@ -49,10 +46,7 @@ impl Metrics {
             Ok::<_, prometheus::Error>(vec)
         };
         Ok(Self {
-            depth: gauge(
-                "actor_mailbox_depth",
-                "Messages queued or in hand, over all instances of the actor",
-            )?,
+            depth: gauge("actor_mailbox_depth", "Messages queued or in hand, over all instances of the actor")?,
             capacity: gauge(
                 "actor_mailbox_capacity",
                 "Most messages that can be queued or in hand, over all instances of the actor",
@@ -63,10 +57,7 @@ impl Metrics {
                  opened), or refused as busy, draining or down",
                 &["actor", "message", "outcome"],
             )?,
-            wait: histogram(
-                "actor_message_wait_seconds",
-                "Time from the port to the handler",
-            )?,
+            wait: histogram("actor_message_wait_seconds", "Time from the port to the handler")?,
             handling: histogram(
                 "actor_message_handling_seconds",
                 "Time from the handler's start until the message is done with",
@@ -86,12 +77,7 @@ impl Metrics {
     }
 
     /// The metrics of one port, shared by all instances of its actor.
-    pub(crate) fn port(
-        &self,
-        actor: &'static str,
-        port: &'static str,
-        message: &'static str,
-    ) -> Arc<PortMetrics> {
+    pub(crate) fn port(&self, actor: &'static str, port: &'static str, message: &'static str) -> Arc<PortMetrics> {
         let mut ports = self.ports.lock();
         let metrics = ports.entry((actor, port, message)).or_insert_with(|| {
             let outcome = |name| self.messages.with_label_values(&[actor, message, name]);
@@ -134,13 +120,11 @@ pub(crate) struct PortMetrics {
 
 impl PortMetrics {
     pub(crate) fn opened_port(&self, capacity: usize) {
-        self.capacity
-            .add(i64::try_from(capacity).unwrap_or(i64::MAX));
+        self.capacity.add(i64::try_from(capacity).unwrap_or(i64::MAX));
     }
 
     pub(crate) fn closed_port(&self, capacity: usize) {
-        self.capacity
-            .sub(i64::try_from(capacity).unwrap_or(i64::MAX));
+        self.capacity.sub(i64::try_from(capacity).unwrap_or(i64::MAX));
     }
 
     pub(crate) fn entered(&self) {

@@ -36,9 +36,7 @@ where
     M::Result: Send,
 {
     fn clone(&self) -> Self {
-        Self {
-            entry: Arc::clone(&self.entry),
-        }
+        Self { entry: Arc::clone(&self.entry) }
     }
 }
 
@@ -77,10 +75,7 @@ where
     /// then is skipped, one in hand is finished).
     pub async fn ask(&self, message: M, within: Duration) -> Result<M::Result, AskError> {
         let slot = self.entry.slots().enter()?;
-        let sent = self
-            .entry
-            .send(Admitted::new(message, slot))
-            .map_err(|unsent| self.unsent(unsent).1)?;
+        let sent = self.entry.send(Admitted::new(message, slot)).map_err(|unsent| self.unsent(unsent).1)?;
         match timeout(within, sent.reply()).await {
             Ok(Some(answer)) => Ok(answer),
             Ok(None) => Err(AskError::Down),
@@ -147,16 +142,10 @@ impl<M: Message<Result = ()> + Send + 'static> Port<M> {
     ///
     /// # Errors
     /// As [`ask`](Self::ask).
-    pub async fn call<T: Send>(
-        &self,
-        make: impl FnOnce(Reply<T>) -> M,
-        within: Duration,
-    ) -> Result<T, AskError> {
+    pub async fn call<T: Send>(&self, make: impl FnOnce(Reply<T>) -> M, within: Duration) -> Result<T, AskError> {
         let slot = self.entry.slots().enter()?;
         let (reply, answer) = Reply::pair();
-        self.entry
-            .post(Admitted::new(make(reply), slot))
-            .map_err(|unsent| self.unsent(unsent).1)?;
+        self.entry.post(Admitted::new(make(reply), slot)).map_err(|unsent| self.unsent(unsent).1)?;
         match timeout(within, answer).await {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(_)) => Err(AskError::Down),
@@ -268,10 +257,7 @@ where
             }));
             return Ok(Sent::Later(answer));
         }
-        self.sender
-            .send(message)
-            .map(Sent::Now)
-            .map_err(unwrap_send)
+        self.sender.send(message).map(Sent::Now).map_err(unwrap_send)
     }
 
     fn post(&self, message: Admitted<M>) -> Result<(), Admitted<M>> {

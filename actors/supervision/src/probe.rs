@@ -61,10 +61,7 @@ where
         let (sender, mailbox) = channel(0);
         let slots = Slots::new("probe", type_label::<M>(), capacity, None, None);
         let port = Port::new(Arc::new(ActorEntry::new(Arc::new(sender), slots)));
-        let probe = Self {
-            mailbox,
-            caught: Arc::default(),
-        };
+        let probe = Self { mailbox, caught: Arc::default() };
         (probe, port)
     }
 
@@ -136,11 +133,7 @@ where
 
     fn handle(&mut self, message: Admitted<M>, _: &mut Context<Self>) -> Catch<M> {
         let (message, in_flight) = message.open();
-        Catch {
-            message,
-            in_flight,
-            caught: Arc::clone(&self.0),
-        }
+        Catch { message, in_flight, caught: Arc::clone(&self.0) }
     }
 }
 
@@ -157,10 +150,7 @@ where
     M::Result: Send,
 {
     fn handle(self, _: &mut Context<Catcher<M>>, asker: Option<OneshotSender<M::Result>>) {
-        let reply = ProbeReply {
-            asker,
-            in_flight: self.in_flight,
-        };
+        let reply = ProbeReply { asker, in_flight: self.in_flight };
         *self.caught.lock() = Some((self.message, reply));
     }
 }

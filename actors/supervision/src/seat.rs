@@ -37,14 +37,7 @@ impl<A: Child> Seat<A> {
         let cell = ChildCell::new(A::NAME, Parent::Supervisor(Arc::clone(&link)));
         // Zero turns actix's own limit off, which bounds nothing; the ports do.
         let (sender, mailbox) = channel(0);
-        Self {
-            link,
-            cell,
-            policy,
-            sender: Arc::new(sender),
-            mailbox,
-            on_exit: None,
-        }
+        Self { link, cell, policy, sender: Arc::new(sender), mailbox, on_exit: None }
     }
 
     /// Names this instance in the tree, for children of which there are many. Never a metric label.
@@ -97,10 +90,7 @@ impl<A: Child> Seat<A> {
         let parts = GuardParts {
             cell: self.cell,
             sender: self.sender,
-            seed: Seed {
-                mailbox: self.mailbox,
-                make: Box::new(make),
-            },
+            seed: Seed { mailbox: self.mailbox, make: Box::new(make) },
             on_exit: self.on_exit,
             stop_within: self.link.spec.stop_within,
             up_when_started: true,
@@ -116,10 +106,7 @@ impl<A: Child> Seat<A> {
 }
 
 /// Runs a guard on the current thread, which must be inside a `LocalSet`.
-#[allow(
-    clippy::disallowed_methods,
-    reason = "the one place where actors become tasks"
-)]
+#[allow(clippy::disallowed_methods, reason = "the one place where actors become tasks")]
 pub(crate) fn spawn_guard<A: Child>(parts: GuardParts<A>) {
     drop(tokio::task::spawn_local(Guard::new(parts)));
 }

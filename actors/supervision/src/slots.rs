@@ -50,10 +50,7 @@ impl Slots {
             name,
             message,
             capacity,
-            state: Mutex::new(State {
-                door: Door::Open,
-                held: Slab::new(),
-            }),
+            state: Mutex::new(State { door: Door::Open, held: Slab::new() }),
             emptied: Notify::new(),
             metrics,
             owner,
@@ -109,11 +106,7 @@ impl Slots {
                 if let Some(metrics) = &self.metrics {
                     metrics.entered();
                 }
-                return Ok(Slot {
-                    slots: Arc::clone(self),
-                    key,
-                    since,
-                });
+                return Ok(Slot { slots: Arc::clone(self), key, since });
             }
         };
         drop(state);

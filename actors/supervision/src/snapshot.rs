@@ -114,10 +114,7 @@ impl Tree {
     /// A page of the instances of one group. `path` as in [`GroupSnapshot::path`]; a path that is
     /// no group gives an empty page.
     pub fn instances(&self, path: &str, query: &InstanceQuery) -> InstancePage {
-        let mut page = InstancePage {
-            instances: Vec::new(),
-            next: None,
-        };
+        let mut page = InstancePage { instances: Vec::new(), next: None };
         let Some((parent, name)) = path.rsplit_once('/') else {
             return page;
         };
@@ -135,8 +132,7 @@ impl Tree {
                 page.next = Some(last);
                 break;
             }
-            page.instances
-                .push(actor(instance_path(&link, &cell), &cell, now));
+            page.instances.push(actor(instance_path(&link, &cell), &cell, now));
             last = order;
         }
         page
@@ -177,17 +173,11 @@ fn cell_of(member: &Member) -> Arc<ChildCell> {
 
 fn walk(link: &Arc<Link>, now: Instant, snapshot: &mut TreeSnapshot) {
     if let Some(cell) = link.cell() {
-        snapshot
-            .actors
-            .push(actor(link.path.to_string(), cell, now));
+        snapshot.actors.push(actor(link.path.to_string(), cell, now));
     }
     // Copied out, so that looking at many children does not hold their supervisor up.
-    let members: Vec<_> = link
-        .roster
-        .lock()
-        .values()
-        .map(|member| (cell_of(member), member.policy, member.subtree.clone()))
-        .collect();
+    let members: Vec<_> =
+        link.roster.lock().values().map(|member| (cell_of(member), member.policy, member.subtree.clone())).collect();
     let mut namesakes: HashMap<&str, usize> = HashMap::new();
     for (cell, _, _) in &members {
         *namesakes.entry(cell.name()).or_default() += 1;
@@ -208,11 +198,7 @@ fn walk(link: &Arc<Link>, now: Instant, snapshot: &mut TreeSnapshot) {
             add(group, cell, now);
         } else {
             let alone = cell.label().is_none() && namesakes.get(cell.name()) == Some(&1);
-            let path = if alone {
-                format!("{}/{}", link.path, cell.name())
-            } else {
-                instance_path(link, cell)
-            };
+            let path = if alone { format!("{}/{}", link.path, cell.name()) } else { instance_path(link, cell) };
             snapshot.actors.push(actor(path, cell, now));
         }
     }
@@ -226,9 +212,7 @@ fn add(group: &mut GroupSnapshot, cell: &ChildCell, now: Instant) {
         group.mailbox_depth += slots.depth();
         group.mailbox_capacity += slots.capacity();
     }
-    group.oldest_message_age_ms = group
-        .oldest_message_age_ms
-        .max(oldest(cell, now).map(millis));
+    group.oldest_message_age_ms = group.oldest_message_age_ms.max(oldest(cell, now).map(millis));
 }
 
 fn instances_of(link: &Link, name: &str, after: u64) -> Vec<(u64, Arc<ChildCell>)> {
@@ -273,10 +257,7 @@ fn actor(path: String, cell: &ChildCell, now: Instant) -> ActorSnapshot {
 }
 
 fn oldest(cell: &ChildCell, now: Instant) -> Option<Duration> {
-    cell.ports()
-        .iter()
-        .filter_map(|slots| slots.oldest(now))
-        .max()
+    cell.ports().iter().filter_map(|slots| slots.oldest(now)).max()
 }
 
 fn millis(age: Duration) -> u64 {

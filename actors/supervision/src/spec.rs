@@ -103,11 +103,7 @@ impl SupervisorSpec {
     /// up to `max`, and `min` again once the child ran quietly for `reset_after`.
     #[must_use]
     pub fn backoff(mut self, min: Duration, max: Duration, reset_after: Duration) -> Self {
-        self.backoff = BackoffSpec {
-            min,
-            max: max.max(min),
-            reset_after,
-        };
+        self.backoff = BackoffSpec { min, max: max.max(min), reset_after };
         self
     }
 

@@ -7,9 +7,7 @@
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
-use actix::{
-    Actor, ActorContext, AsyncContext, Context, Handler, Message, Running, SpawnHandle, Supervised,
-};
+use actix::{Actor, ActorContext, AsyncContext, Context, Handler, Message, Running, SpawnHandle, Supervised};
 use tokio::{sync::oneshot, time::Instant};
 
 pub(crate) use crate::link::{Link, Member};
@@ -119,19 +117,14 @@ impl Actor for Supervisor {
             return;
         }
         // Begun anew: children that did not stop with the run before are stopped first.
-        let then = Then::Start {
-            group: group.clone(),
-            after: Duration::ZERO,
-        };
+        let then = Then::Start { group: group.clone(), after: Duration::ZERO };
         self.begin_wave(&group, then, ctx);
     }
 
     fn stopping(&mut self, ctx: &mut Context<Self>) -> Running {
         match self.state.phase {
             Phase::Stopped => return Running::Stop,
-            Phase::Stopping {
-                then: Then::Stop, ..
-            } => return Running::Continue,
+            Phase::Stopping { then: Then::Stop, .. } => return Running::Continue,
             _ => {}
         }
         let all: Vec<u64> = self.link.roster.lock().keys().copied().collect();
@@ -148,10 +141,7 @@ impl Supervised for Supervisor {
         // Starts that came while the subtree was down are still owed.
         let deferred = std::mem::take(&mut self.state.deferred);
         self.state = State::new(&self.link);
-        self.state.deferred = deferred
-            .into_iter()
-            .filter(|event| matches!(event, Event::Start(_)))
-            .collect();
+        self.state.deferred = deferred.into_iter().filter(|event| matches!(event, Event::Start(_))).collect();
     }
 }
 
@@ -161,10 +151,7 @@ impl Child for Supervisor {
     fn state_name(&self) -> &'static str {
         match self.state.phase {
             Phase::Running => "running",
-            Phase::Stopping {
-                then: Then::Stop, ..
-            }
-            | Phase::Stopped => "stopping",
+            Phase::Stopping { then: Then::Stop, .. } | Phase::Stopped => "stopping",
             _ => "restarting",
         }
     }
@@ -181,11 +168,9 @@ impl Handler<Event> for Supervisor {
             },
             Event::Report { order, report } => match report {
                 Report::Started { generation } => self.on_started(order, generation, ctx),
-                Report::Exited {
-                    generation,
-                    reason,
-                    restartable,
-                } => self.on_exited(order, generation, reason, restartable, ctx),
+                Report::Exited { generation, reason, restartable } => {
+                    self.on_exited(order, generation, reason, restartable, ctx)
+                }
                 Report::Parked => self.on_stopped(order, ctx),
                 Report::Gone => self.on_gone(order, ctx),
             },
@@ -197,13 +182,7 @@ impl Supervisor {
     // ---- single children ---------------------------------------------------------------------
 
     fn start_child(&mut self, start: StartChild) {
-        let StartChild {
-            cell,
-            policy,
-            subtree,
-            spawn,
-            starter,
-        } = start;
+        let StartChild { cell, policy, subtree, spawn, starter } = start;
         let place = match self.link.place() {
             Ok(place) => place,
             Err(error) => {
@@ -214,15 +193,7 @@ impl Supervisor {
         };
         let order = self.link.next_order();
         cell.set_order(order);
-        let member = Member {
-            cell,
-            policy,
-            subtree,
-            generation: 1,
-            failed: None,
-            backoff: None,
-            starter,
-        };
+        let member = Member { cell, policy, subtree, generation: 1, failed: None, backoff: None, starter };
         self.link.roster.lock().insert(order, member);
         match place {
             None => spawn(),
@@ -306,14 +277,9 @@ impl Supervisor {
         if now {
             self.fail(order, &reason, ctx);
         } else {
-            self.state.deferred.push_back(Event::Report {
-                order,
-                report: Report::Exited {
-                    generation,
-                    reason,
-                    restartable,
-                },
-            });
+            self.state
+                .deferred
+                .push_back(Event::Report { order, report: Report::Exited { generation, reason, restartable } });
         }
     }
 
@@ -361,10 +327,7 @@ impl Supervisor {
             }
             Some(group) => {
                 drop(roster);
-                let then = Then::Start {
-                    group: group.clone(),
-                    after,
-                };
+                let then = Then::Start { group: group.clone(), after };
                 self.begin_wave(&group, then, ctx);
             }
         }
@@ -427,11 +390,7 @@ impl Supervisor {
             let cell = Arc::clone(&member.cell);
             let gone = ending || member.policy == Restart::Temporary;
             drop(roster);
-            cell.command(if gone {
-                Goal::Gone { deadline }
-            } else {
-                Goal::Park { deadline }
-            });
+            cell.command(if gone { Goal::Gone { deadline } } else { Goal::Park { deadline } });
         }
         if let Some(deadline) = patience {
             let wait = deadline.saturating_duration_since(Instant::now()) + GRACE;
@@ -452,11 +411,7 @@ impl Supervisor {
             return;
         };
         for order in wave.waiting().clone() {
-            tracing::error!(
-                supervisor = &*self.link.path,
-                order,
-                "child does not answer: its thread is blocked"
-            );
+            tracing::error!(supervisor = &*self.link.path, order, "child does not answer: its thread is blocked");
             self.on_stopped(order, ctx);
         }
     }
@@ -471,10 +426,7 @@ impl Supervisor {
 
     fn wave_done(&mut self, ctx: &mut Context<Self>) {
         match std::mem::replace(&mut self.state.phase, Phase::Stopped) {
-            Phase::Stopping {
-                then: Then::Start { group, after },
-                ..
-            } => {
+            Phase::Stopping { then: Then::Start { group, after }, .. } => {
                 if after.is_zero() {
                     self.start_group(group, ctx);
                     return;
@@ -493,10 +445,7 @@ impl Supervisor {
     }
 
     fn start_group(&mut self, group: Vec<u64>, ctx: &mut Context<Self>) {
-        self.state.phase = Phase::Starting {
-            rest: group.into(),
-            current: 0,
-        };
+        self.state.phase = Phase::Starting { rest: group.into(), current: 0 };
         self.start_next(ctx);
     }
 
@@ -534,9 +483,7 @@ impl Supervisor {
     }
 
     fn gone(&self) -> Goal {
-        Goal::Gone {
-            deadline: Some(Instant::now() + self.link.spec.stop_within),
-        }
+        Goal::Gone { deadline: Some(Instant::now() + self.link.spec.stop_within) }
     }
 }
 

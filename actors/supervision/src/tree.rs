@@ -113,9 +113,7 @@ pub struct SupervisorRef {
 
 impl fmt::Debug for SupervisorRef {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("SupervisorRef")
-            .field(&self.link.path)
-            .finish()
+        f.debug_tuple("SupervisorRef").field(&self.link.path).finish()
     }
 }
 
@@ -138,10 +136,7 @@ impl SupervisorRef {
             spawn: Box::new(move || spawn_guard(parts)),
             starter: Some(starter),
         }));
-        started
-            .await
-            .unwrap_or(Err(StartError::SupervisorDown))
-            .map(|()| Self { link })
+        started.await.unwrap_or(Err(StartError::SupervisorDown)).map(|()| Self { link })
     }
 
     /// Reserves a place for a child. Nothing runs until the seat is started.
@@ -157,9 +152,7 @@ impl SupervisorRef {
         };
         let gone = cell.mourn();
         let deadline = Instant::now() + within;
-        cell.command(Goal::Gone {
-            deadline: Some(deadline),
-        });
+        cell.command(Goal::Gone { deadline: Some(deadline) });
         if timeout_at(deadline + GRACE, gone).await.is_err() {
             tracing::error!(supervisor = &*self.link.path, "did not stop in time");
         }
@@ -188,10 +181,7 @@ fn supervisor_parts(
     let parts = GuardParts {
         cell,
         sender,
-        seed: Seed {
-            mailbox,
-            make: Box::new(move || Supervisor::new(own)),
-        },
+        seed: Seed { mailbox, make: Box::new(move || Supervisor::new(own)) },
         on_exit: None,
         stop_within,
         up_when_started: false,

@@ -16,11 +16,7 @@ pub(crate) fn restarts(policy: Restart, reason: &ExitReason) -> bool {
 
 /// The children stopped and started again with a failed one, or `None` when it is alone. `children`
 /// are the supervisor's in start order.
-pub(crate) fn group(
-    strategy: Strategy,
-    failed: u64,
-    children: impl Iterator<Item = u64>,
-) -> Option<Vec<u64>> {
+pub(crate) fn group(strategy: Strategy, failed: u64, children: impl Iterator<Item = u64>) -> Option<Vec<u64>> {
     match strategy {
         Strategy::OneForOne => None,
         Strategy::OneForAll => Some(children.collect()),

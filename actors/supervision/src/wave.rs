@@ -30,11 +30,7 @@ impl Wave {
         let mut batch = Vec::new();
         while let Some((order, temporary)) = self.remaining.pop() {
             batch.push(order);
-            let more = temporary
-                && self
-                    .remaining
-                    .last()
-                    .is_some_and(|(_, temporary)| *temporary);
+            let more = temporary && self.remaining.last().is_some_and(|(_, temporary)| *temporary);
             if !more {
                 break;
             }
@@ -60,13 +56,7 @@ mod tests {
 
     #[test]
     fn children_stop_one_by_one_in_reverse_and_temporaries_together() {
-        let mut wave = Wave::new(vec![
-            (1, false),
-            (2, false),
-            (3, true),
-            (4, true),
-            (5, false),
-        ]);
+        let mut wave = Wave::new(vec![(1, false), (2, false), (3, true), (4, true), (5, false)]);
         assert_eq!(wave.next(), [5]);
         assert!(wave.stopped(5));
         assert_eq!(wave.next(), [4, 3]);

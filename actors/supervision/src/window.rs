@@ -16,11 +16,7 @@ pub(crate) struct Window {
 
 impl Window {
     pub(crate) fn new(max: u32, within: Duration) -> Self {
-        Self {
-            max,
-            within,
-            restarts: VecDeque::new(),
-        }
+        Self { max, within, restarts: VecDeque::new() }
     }
 
     /// Counts one restart at `now`; false when it is one too many. A restart exactly `within` ago
@@ -53,10 +49,7 @@ impl Backoff {
             }
             _ => spec.min,
         };
-        *slot = Some(Self {
-            current,
-            running_since: now + current,
-        });
+        *slot = Some(Self { current, running_since: now + current });
         current
     }
 }
@@ -81,14 +74,8 @@ mod tests {
         let start = Instant::now();
         let mut window = Window::new(1, 10 * SECOND);
         assert!(window.admit(start));
-        assert!(
-            window.admit(start + 11 * SECOND),
-            "the first has left the window"
-        );
-        assert!(
-            !window.admit(start + 21 * SECOND),
-            "exactly the period ago still counts"
-        );
+        assert!(window.admit(start + 11 * SECOND), "the first has left the window");
+        assert!(!window.admit(start + 21 * SECOND), "exactly the period ago still counts");
     }
 
     #[test]
@@ -98,11 +85,7 @@ mod tests {
 
     #[test]
     fn backoff_doubles_up_to_its_maximum_and_resets_after_quiet() {
-        let spec = BackoffSpec {
-            min: SECOND,
-            max: 5 * SECOND,
-            reset_after: 60 * SECOND,
-        };
+        let spec = BackoffSpec { min: SECOND, max: 5 * SECOND, reset_after: 60 * SECOND };
         let mut slot = None;
         let mut now = Instant::now();
         for expected in [1, 2, 4, 5, 5] {

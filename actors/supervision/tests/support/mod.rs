@@ -1,10 +1,5 @@
 //! One actor that does on command whatever can go wrong, and a stage to run it on.
-#![allow(
-    dead_code,
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "test support, shared by several test binaries"
-)]
+#![allow(dead_code, clippy::unwrap_used, clippy::panic, reason = "test support, shared by several test binaries")]
 
 use std::{
     cell::RefCell,
@@ -18,9 +13,7 @@ use actix::{
     Actor, ActorContext, AsyncContext, Context, Handler, Message, Running, Supervised,
     fut::{ActorFutureExt, WrapFuture},
 };
-use somaagent_supervision::{
-    Admitted, Child, Port, Restart, Seat, Strategy, SupervisorRef, SupervisorSpec, Tree,
-};
+use somaagent_supervision::{Admitted, Child, Port, Restart, Seat, Strategy, SupervisorRef, SupervisorSpec, Tree};
 
 pub const SECOND: Duration = Duration::from_secs(1);
 
@@ -68,10 +61,7 @@ impl Plan {
     fn meet(&self, place: &'static str) {
         let found = {
             let mut places = self.0.lock().unwrap();
-            places
-                .iter()
-                .position(|there| *there == place)
-                .map(|at| places.remove(at))
+            places.iter().position(|there| *there == place).map(|at| places.remove(at))
         };
         if found.is_some() {
             panic!("planned in {place}");
@@ -122,15 +112,7 @@ pub struct Imp {
 
 impl Imp {
     pub fn new(name: &'static str, log: &Log, plan: &Plan) -> Self {
-        Self {
-            name,
-            log: log.clone(),
-            plan: plan.clone(),
-            lingers: None,
-            count: 0,
-            tired: false,
-            lingering: false,
-        }
+        Self { name, log: log.clone(), plan: plan.clone(), lingers: None, count: 0, tired: false, lingering: false }
     }
 }
 
@@ -199,21 +181,13 @@ impl Handler<Admitted<Do>> for Imp {
             Do::Panic => panic!("told to"),
             Do::PanicLater => {
                 let moment = tokio::time::sleep(Duration::from_millis(1));
-                ctx.spawn(
-                    moment
-                        .into_actor(self)
-                        .map(|(), _, _| panic!("told to, later")),
-                );
+                ctx.spawn(moment.into_actor(self).map(|(), _, _| panic!("told to, later")));
             }
             Do::Stop => ctx.stop(),
             Do::Take(time) => wait = time,
             Do::Block(time) => ctx.wait(tokio::time::sleep(time).into_actor(self)),
             Do::TireAfter(time) => {
-                ctx.spawn(
-                    tokio::time::sleep(time)
-                        .into_actor(self)
-                        .map(|(), this, _| this.tired = true),
-                );
+                ctx.spawn(tokio::time::sleep(time).into_actor(self).map(|(), this, _| this.tired = true));
             }
             Do::Note(n) => self.log.note(format!("{} notes {n}", self.name)),
         }
@@ -255,13 +229,7 @@ impl Stage {
         let registry = prometheus::Registry::new();
         let tree = Tree::new(&registry).unwrap();
         let root = tree.root(root);
-        Self {
-            registry,
-            tree,
-            root,
-            log: Log::default(),
-            plans: Rc::default(),
-        }
+        Self { registry, tree, root, log: Log::default(), plans: Rc::default() }
     }
 
     /// A root that never gives up and restarts at once.
@@ -270,12 +238,7 @@ impl Stage {
     }
 
     /// Starts an imp under `supervisor` and gives its port.
-    pub async fn imp(
-        &self,
-        supervisor: &SupervisorRef,
-        name: &'static str,
-        restart: Restart,
-    ) -> Port<Do> {
+    pub async fn imp(&self, supervisor: &SupervisorRef, name: &'static str, restart: Restart) -> Port<Do> {
         let (seat, port) = seat(supervisor, restart);
         let imp = self.make(name);
         seat.start(imp).await.unwrap();
@@ -308,10 +271,7 @@ impl Stage {
             .flat_map(|family| family.get_metric().to_vec())
             .filter(|metric| {
                 labels.iter().all(|(key, value)| {
-                    metric
-                        .get_label()
-                        .iter()
-                        .any(|pair| pair.name() == *key && pair.value() == *value)
+                    metric.get_label().iter().any(|pair| pair.name() == *key && pair.value() == *value)
                 })
             })
             .map(|metric| {
@@ -325,9 +285,7 @@ impl Stage {
 
 /// A spec without limit and without wait.
 pub fn lenient(name: &'static str, strategy: Strategy) -> SupervisorSpec {
-    SupervisorSpec::new(name, strategy)
-        .intensity(1_000, SECOND)
-        .backoff(Duration::ZERO, Duration::ZERO, SECOND)
+    SupervisorSpec::new(name, strategy).intensity(1_000, SECOND).backoff(Duration::ZERO, Duration::ZERO, SECOND)
 }
 
 pub fn seat(supervisor: &SupervisorRef, restart: Restart) -> (Seat<Imp>, Port<Do>) {

@@ -1,0 +1,191 @@
+//! What a conversation needs of the world. Cheap to clone; survives the conversation.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use somaagent_supervision::Port;
+use time::OffsetDateTime;
+use tokio::sync::Semaphore;
+
+use super::{
+    metrics::ConversationMetrics,
+    settings::{SessionSettings, TurnSettings},
+};
+use crate::{
+    domain::{memory::MemorySpace, session::Stamp},
+    journal::messages::Commit,
+    llm::ModelClient,
+    somabrain::messages::Recall,
+    store::Store,
+};
+
+/// Shared by all conversations of a process.
+#[derive(Clone)]
+pub struct Deps {
+    /// Where history is read.
+    pub store: Store,
+    /// Where history is written.
+    pub journal: Port<Commit>,
+    /// Who remembers; `None` in a deployment without memory.
+    pub recall: Option<Port<Recall>>,
+    /// Who answers.
+    pub model: ModelClient,
+    /// The model's name as events carry it.
+    pub model_name: Arc<str>,
+    /// Tokens a context may have.
+    pub context_budget: usize,
+    /// Behaviour of sessions.
+    pub sessions: Arc<SessionSettings>,
+    /// Behaviour of turns.
+    pub turns: Arc<TurnSettings>,
+    /// Counters.
+    pub metrics: ConversationMetrics,
+    /// This node's name, the same after a restart on the same data.
+    pub node: Arc<str>,
+    /// One permit a running turn.
+    pub slots: Arc<Semaphore>,
+    /// Where memories go.
+    pub space: Arc<MemorySpace>,
+    /// Set when no turn shall start any more.
+    pub draining: Arc<AtomicBool>,
+    /// What time it is.
+    pub clock: fn() -> OffsetDateTime,
+    /// A planted fault, for tests of crashes; always `None` in release builds.
+    pub planted: Option<Arc<PlantedPanic>>,
+}
+
+impl Deps {
+    /// Who writes now.
+    #[must_use]
+    pub fn stamp(&self) -> Stamp {
+        let at = (self.clock)();
+        Stamp { at, node: self.node.to_string(), lease_until: at + self.sessions.lease() }
+    }
+
+    /// Whether the process is going down.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Acquire)
+    }
+}
+
+/// How long the Journal may take: longer than a statement may.
+pub const JOURNAL_WITHIN: Duration = Duration::from_secs(6);
+
+/// A panic at the n-th piece of an answer that this process streams, once.
+#[derive(Debug)]
+pub struct PlantedPanic {
+    left: AtomicUsize,
+}
+
+impl PlantedPanic {
+    /// A panic at the `nth` piece, from 1.
+    #[must_use]
+    pub const fn at_piece(nth: usize) -> Self {
+        Self { left: AtomicUsize::new(nth) }
+    }
+
+    /// Counts a piece; true at the one that was chosen.
+    pub fn is_due(&self) -> bool {
+        let count = |left: usize| left.checked_sub(1);
+        self.left.fetch_update(Ordering::AcqRel, Ordering::Acquire, count) == Ok(1)
+    }
+}
+
+/// What others may know of a conversation without asking it.
+#[derive(Debug, Default)]
+pub struct Activity {
+    /// Readers of its stream.
+    pub readers: Arc<AtomicUsize>,
+    /// Milliseconds since the Unix epoch at which it became idle; 0 while it is busy.
+    idle_since_ms: AtomicU64,
+    /// Whether a change or a running turn is under way. Turns that wait may be left to the next owner.
+    working: AtomicBool,
+    /// Its fence, 0 when it owns nothing.
+    epoch: AtomicU64,
+}
+
+impl Activity {
+    /// Notes that the conversation is busy.
+    pub fn busy(&self) {
+        self.idle_since_ms.store(0, Ordering::Release);
+    }
+
+    /// Notes that the conversation has had nothing to do since `now`, unless it had nothing to do before.
+    pub fn idle(&self, now: OffsetDateTime) {
+        let _ = self.idle_since_ms.compare_exchange(0, millis(now), Ordering::AcqRel, Ordering::Acquire);
+    }
+
+    /// Whether nobody has needed the conversation for `at_least`.
+    #[must_use]
+    pub fn is_idle_for(&self, at_least: Duration, now: OffsetDateTime) -> bool {
+        let since = self.idle_since_ms.load(Ordering::Acquire);
+        let waited = u128::from(millis(now).saturating_sub(since));
+        since != 0 && self.readers.load(Ordering::Acquire) == 0 && waited >= at_least.as_millis()
+    }
+
+    /// Whether the conversation is working on something.
+    #[must_use]
+    pub fn is_busy(&self) -> bool {
+        self.idle_since_ms.load(Ordering::Acquire) == 0
+    }
+
+    /// Whether a change or a running turn is under way.
+    #[must_use]
+    pub fn is_working(&self) -> bool {
+        self.working.load(Ordering::Acquire)
+    }
+
+    /// Notes whether a change or a running turn is under way.
+    pub fn working(&self, yes: bool) {
+        self.working.store(yes, Ordering::Release);
+    }
+
+    /// Notes the fence.
+    pub fn owns(&self, epoch: i64) {
+        self.epoch.store(u64::try_from(epoch).unwrap_or_default(), Ordering::Release);
+    }
+
+    /// The fence, if the conversation owns its session.
+    #[must_use]
+    pub fn epoch(&self) -> Option<i64> {
+        i64::try_from(self.epoch.load(Ordering::Acquire)).ok().filter(|epoch| *epoch > 0)
+    }
+}
+
+fn millis(at: OffsetDateTime) -> u64 {
+    u64::try_from(at.unix_timestamp_nanos() / 1_000_000).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reader_or_a_turn_keeps_a_conversation_awake() {
+        let activity = Activity::default();
+        let at = |seconds| OffsetDateTime::UNIX_EPOCH + Duration::from_secs(seconds);
+        let limit = Duration::from_secs(10);
+        assert!(!activity.is_idle_for(limit, at(100)), "busy from the start");
+        activity.idle(at(100));
+        activity.idle(at(105));
+        assert!(!activity.is_idle_for(limit, at(109)));
+        assert!(activity.is_idle_for(limit, at(110)));
+        activity.readers.fetch_add(1, Ordering::AcqRel);
+        assert!(!activity.is_idle_for(limit, at(110)));
+        activity.readers.fetch_sub(1, Ordering::AcqRel);
+        activity.busy();
+        assert!(!activity.is_idle_for(limit, at(999)));
+    }
+
+    #[test]
+    fn a_planted_panic_is_due_once() {
+        let planted = PlantedPanic::at_piece(2);
+        assert_eq!([planted.is_due(), planted.is_due(), planted.is_due()], [false, true, false]);
+    }
+}

@@ -1,0 +1,165 @@
+//! One attempt at an answer, from recall to the model's last piece, as a stream that its conversation polls.
+//!
+//! Dropping the stream ends everything at once: the wait for a slot, the recall, the provider's connection.
+
+use std::{sync::Arc, time::Duration};
+
+use async_stream::stream;
+use futures_util::{Stream, StreamExt};
+use serde_json::Value;
+use somaagent_supervision::AskError;
+use tokio::{pin, time::Instant};
+use uuid::Uuid;
+
+use super::{
+    deps::Deps,
+    messages::{ContextView, CutView, RecallView, RecalledItem},
+};
+use crate::{
+    domain::{
+        context::{self, ChatMessage, ContextError, Material, Role},
+        ids::SessionKey,
+    },
+    llm::{ChatRequest, ModelError, Piece},
+    somabrain::messages::{BrainError, Recall},
+    store::{StoreError, session_events},
+};
+
+/// What an attempt is about.
+#[derive(Clone, Debug)]
+pub struct Task {
+    /// Whose session.
+    pub key: SessionKey,
+    /// Which turn.
+    pub turn_seq: i64,
+    /// Its user event.
+    pub message: Arc<Value>,
+    /// For logs of the memory service.
+    pub correlation_id: Uuid,
+}
+
+/// What happens in an attempt, in this order: a slot, the recall, the context, pieces, then the last piece or a failure.
+#[derive(Debug)]
+pub enum Progress {
+    /// The attempt has one of the process's slots.
+    Running,
+    /// The memory service answered, or did not.
+    Recalled(RecallView),
+    /// The model is being asked.
+    Asked(ContextView),
+    /// The model said something.
+    Piece(Piece),
+    /// The attempt cannot go on.
+    Failed(Failure),
+}
+
+/// Why an attempt cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// The model's.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// The message does not fit.
+    #[error(transparent)]
+    Context(#[from] ContextError),
+    /// History could not be read. Another attempt may do better.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Runs one attempt.
+pub fn attempt(deps: Deps, task: Task) -> impl Stream<Item = Progress> + Send + 'static {
+    stream! {
+        // The slot is held until the stream is dropped.
+        let Ok(_slot) = Arc::clone(&deps.slots).acquire_owned().await else { return };
+        yield Progress::Running;
+        let (recalled, history) = tokio::join!(recall(&deps, &task), history(&deps, &task));
+        let memories: Vec<String> = recalled.items.iter().map(|item| item.text.clone()).collect();
+        yield Progress::Recalled(recalled);
+        let asked = history.map_err(Failure::from).and_then(|history| request(&deps, &task, &memories, &history));
+        let (request, view) = match asked {
+            Ok(asked) => asked,
+            Err(failure) => {
+                yield Progress::Failed(failure);
+                return;
+            }
+        };
+        yield Progress::Asked(view);
+        let answer = deps.model.stream(request);
+        pin!(answer);
+        while let Some(piece) = answer.next().await {
+            match piece {
+                Ok(piece) => yield Progress::Piece(piece),
+                Err(error) => yield Progress::Failed(error.into()),
+            }
+        }
+    }
+}
+
+/// What was said before, oldest first.
+async fn history(deps: &Deps, task: &Task) -> Result<Vec<ChatMessage>, StoreError> {
+    let (key, turn_seq, limit) = (task.key.clone(), task.turn_seq, deps.turns.history_messages);
+    let mut said = deps
+        .store
+        .run(move |connection| {
+            Box::pin(async move { session_events::said_before(connection, &key, turn_seq, limit).await })
+        })
+        .await?;
+    said.reverse();
+    let spoken = said.iter().map(|event| {
+        let role = if event.type_name() == "user" { Role::User } else { Role::Assistant };
+        ChatMessage::new(role, event.payload["message"].as_str().unwrap_or_default())
+    });
+    Ok(spoken.filter(|message| !message.content.is_empty()).collect())
+}
+
+fn request(
+    deps: &Deps,
+    task: &Task,
+    memories: &[String],
+    history: &[ChatMessage],
+) -> Result<(ChatRequest, ContextView), Failure> {
+    let message = task.message["message"].as_str().unwrap_or_default();
+    let material = Material { system_prompt: &deps.turns.system_prompt, memories, history, message };
+    let context = context::build(material, deps.context_budget)?;
+    let view = ContextView {
+        tokens: context.tokens as u64,
+        budget: context.budget as u64,
+        messages: context.messages.len(),
+        cut: CutView { memories: context.cut.memories, history_messages: context.cut.history_messages },
+    };
+    Ok((ChatRequest { messages: context.messages, ..ChatRequest::default() }, view))
+}
+
+async fn recall(deps: &Deps, task: &Task) -> RecallView {
+    let begun = Instant::now();
+    let within = Duration::from_millis(deps.turns.recall_deadline_ms);
+    let (state, items) = match &deps.recall {
+        Some(port) if !within.is_zero() => {
+            let ask = |reply| Recall {
+                query: task.message["message"].as_str().unwrap_or_default().to_owned(),
+                tenant: task.key.tenant.clone(),
+                space: deps.space.as_ref().clone(),
+                top_k: deps.turns.recall_top_k,
+                session_id: task.key.session_id,
+                correlation_id: task.correlation_id,
+                traceparent: None,
+                deadline: begun + within,
+                reply,
+            };
+            match port.call(ask, within).await {
+                Ok(Ok(recalled)) => ("ok", recalled.memories),
+                Ok(Err(BrainError::TimedOut { .. })) | Err(AskError::Timeout) => ("timeout", vec![]),
+                Ok(Err(_)) | Err(_) => ("unavailable", vec![]),
+            }
+        }
+        _ => ("off", vec![]),
+    };
+    let item = |memory: crate::somabrain::messages::Memory| RecalledItem {
+        text: memory.text,
+        score: memory.score,
+        source: memory.source,
+    };
+    let took_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+    RecallView { state, took_ms, items: items.into_iter().map(item).collect() }
+}

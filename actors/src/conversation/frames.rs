@@ -1,0 +1,96 @@
+//! What readers of a stream get: one shared value a frame, encoded once for each way of reading it.
+
+use std::sync::{Arc, OnceLock};
+
+use bytes::Bytes;
+use serde_json::Value;
+
+use crate::domain::{cursor::Cursor, event::StoredEvent};
+
+/// How a reader wants the answer to grow.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum StreamMode {
+    /// Each frame has the text so far, at a bounded rate: what the original's clients expect.
+    #[default]
+    Full,
+    /// One frame a piece, with that piece only.
+    Delta,
+    /// As `Full`, with the sanitised HTML of the text so far beside it.
+    Html,
+}
+
+impl StreamMode {
+    const COUNT: usize = 3;
+
+    const fn index(self) -> usize {
+        match self {
+            Self::Full => 0,
+            Self::Delta => 1,
+            Self::Html => 2,
+        }
+    }
+}
+
+/// One frame, shared by all readers.
+#[derive(Debug)]
+pub struct Frame {
+    /// Where a reader stands after it; `None` for frames that change no position.
+    pub id: Option<Cursor>,
+    /// What it says.
+    pub body: FrameBody,
+    encoded: [OnceLock<Bytes>; StreamMode::COUNT],
+}
+
+/// What a frame says.
+#[derive(Debug)]
+pub enum FrameBody {
+    /// A whole event.
+    Event(Value),
+    /// An `assistant.stream` event without its message, and the text so far.
+    SoFar {
+        /// The event; its `message` is empty.
+        event: Value,
+        /// The text.
+        text: Arc<str>,
+    },
+    /// An `assistant.stream` event and the piece that it adds.
+    Delta {
+        /// The event, without `message`.
+        event: Value,
+        /// The piece.
+        delta: String,
+    },
+}
+
+impl Frame {
+    /// A frame with a position.
+    #[must_use]
+    pub fn new(id: Option<Cursor>, body: FrameBody) -> Self {
+        Self { id, body, encoded: Default::default() }
+    }
+
+    /// A stored event.
+    #[must_use]
+    pub fn stored(event: &StoredEvent) -> Self {
+        Self::new(Some(Cursor::after(event.seq)), FrameBody::Event(event.payload.clone()))
+    }
+
+    /// The bytes of this frame for `mode`: made by the first reader that needs them, shared by all others.
+    pub fn encoded(&self, mode: StreamMode, make: impl FnOnce(&Self) -> Bytes) -> Bytes {
+        self.encoded[mode.index()].get_or_init(|| make(self)).clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_frame_is_encoded_once_for_each_mode() {
+        let frame = Frame::new(None, FrameBody::Event(Value::Null));
+        let first = frame.encoded(StreamMode::Full, |_| Bytes::from_static(b"a"));
+        let again = frame.encoded(StreamMode::Full, |_| Bytes::from_static(b"b"));
+        let other = frame.encoded(StreamMode::Html, |_| Bytes::from_static(b"c"));
+        assert_eq!((&*first, &*again, &*other), (&b"a"[..], &b"a"[..], &b"c"[..]));
+    }
+}

@@ -1,0 +1,339 @@
+//! One actor per live session: all of a session's state lives behind its mailbox.
+//!
+//! | file | does |
+//! | --- | --- |
+//! | `directory` | finds or starts the actor of a session; what the front door calls |
+//! | `activation` | claims the session and reads where it stands |
+//! | `steps` | changes of history, one at a time; `doubt` finds out what became of one |
+//! | `answering` | the running turn; `driver` is its stream of recall, context and model |
+//! | `live` | the frames of the unfinished answer; `frames`, `readers`, `subscription` carry them |
+//! | `keeper` | finds turns without an owner, renews leases, lets idle conversations go |
+//! | `queries` | bounded reads that wake no actor |
+//!
+//! State: everything in [`State`]; the store has all of it that matters.
+//! Asks: see [`messages`].
+//! Supervision: child of `sessions`, Temporary: after a crash the next message, or the keeper's sweep, makes a new one,
+//! which finds the open turns and tries them again.
+
+mod activation;
+mod answering;
+mod deps;
+mod directory;
+mod doubt;
+mod driver;
+mod frames;
+mod keeper;
+mod live;
+pub mod messages;
+mod metrics;
+pub mod queries;
+mod readers;
+mod settings;
+mod steps;
+mod subscription;
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
+
+use actix::{
+    Actor, ActorContext, ActorFutureExt, AsyncContext, Context, ContextFutureSpawner, Handler, Supervised, WrapFuture,
+};
+use serde_json::Value;
+use somaagent_supervision::{Admitted, Child};
+
+use self::{
+    activation::Activated,
+    answering::Running,
+    live::LiveAnswer,
+    messages::{Control, LiveState, Order, Passivate, Post, QueuedTurn, Watch},
+    readers::{Audience, Readers},
+    steps::Step,
+    subscription::{Counted, Snapshot},
+};
+pub use self::{
+    deps::{Activity, Deps, PlantedPanic},
+    directory::Conversations,
+    frames::{Frame, FrameBody, StreamMode},
+    keeper::SessionKeeper,
+    messages::{Accepted, ConversationError, MessageDraft, SessionState, Stopped},
+    metrics::ConversationMetrics,
+    settings::{SessionSettings, TurnSettings},
+    subscription::Subscription,
+};
+use crate::domain::{cursor::Cursor, ids::SessionKey, session::Session};
+
+/// How long a conversation that could not be activated answers so, before the next ask tries again.
+const REFUSING_FOR: Duration = Duration::from_millis(250);
+
+/// See the module.
+pub struct Conversation {
+    deps: Deps,
+    activity: Arc<Activity>,
+    state: State,
+}
+
+struct State {
+    phase: Phase,
+    session: Session,
+    /// User events of open turns, by turn.
+    messages: HashMap<i64, Arc<Value>>,
+    /// Changes waiting for the one under way.
+    steps: VecDeque<Step>,
+    stepping: bool,
+    running: Option<Running>,
+    /// The turn whose attempt is already raised in the store, so that it may run.
+    raised: Option<i64>,
+    /// Turns whose end is decided and not yet stored.
+    ending: Vec<i64>,
+    /// Whether the next attempt waits for the store.
+    held: bool,
+    /// Distinguishes attempts, so that a piece of a cancelled one is not taken for the next one's.
+    runs: u64,
+    readers: Readers,
+    last: Box<LiveState>,
+}
+
+/// Whether the session may be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Activating,
+    Ready,
+    Refusing(Refusing),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Refusing {
+    Deleted,
+    Elsewhere(Duration),
+    Unavailable,
+}
+
+impl State {
+    fn new(key: SessionKey) -> Self {
+        Self {
+            phase: Phase::Activating,
+            session: Session::unused(key),
+            messages: HashMap::new(),
+            steps: VecDeque::new(),
+            stepping: false,
+            running: None,
+            raised: None,
+            ending: vec![],
+            held: false,
+            runs: 0,
+            readers: Readers::default(),
+            last: Box::default(),
+        }
+    }
+}
+
+impl Conversation {
+    /// A conversation that will claim `key` when it starts.
+    #[must_use]
+    pub fn new(deps: Deps, key: SessionKey, activity: Arc<Activity>) -> Self {
+        deps.metrics.live.inc();
+        Self { deps, activity, state: State::new(key) }
+    }
+
+    fn key(&self) -> &SessionKey {
+        &self.state.session.key
+    }
+
+    fn activated(&mut self, found: Result<Activated, crate::store::StoreError>, ctx: &mut Context<Self>) {
+        match found {
+            Ok(Activated::Ours(session, messages)) => {
+                if !session.fresh {
+                    self.activity.owns(session.epoch);
+                }
+                self.state.session = session;
+                self.state.messages = messages;
+                self.state.phase = Phase::Ready;
+                self.advance(ctx);
+            }
+            Ok(Activated::Deleted) => {
+                self.state.phase = Phase::Refusing(Refusing::Deleted);
+                self.activity.idle((self.deps.clock)());
+            }
+            Ok(Activated::Elsewhere(until)) => {
+                let wait = Duration::try_from(until - (self.deps.clock)()).unwrap_or_default();
+                self.refuse(Refusing::Elsewhere(wait), ctx);
+            }
+            Err(error) => {
+                tracing::warn!(session = %self.key(), error = &error as &dyn std::error::Error, "a session could not be read");
+                self.refuse(Refusing::Unavailable, ctx);
+            }
+        }
+    }
+
+    /// Answers everything with `why` for a moment, then ends: the next ask makes a new conversation, which looks again.
+    fn refuse(&mut self, why: Refusing, ctx: &mut Context<Self>) {
+        self.state.phase = Phase::Refusing(why);
+        self.cancel_running(ctx);
+        for step in std::mem::take(&mut self.state.steps) {
+            step.refuse(self.refusal(why));
+        }
+        self.state.readers.close();
+        ctx.run_later(REFUSING_FOR, |_, ctx| ctx.stop());
+    }
+
+    #[expect(clippy::unused_self, reason = "reads as a question to the conversation")]
+    const fn refusal(&self, why: Refusing) -> ConversationError {
+        match why {
+            Refusing::Deleted => ConversationError::Deleted,
+            Refusing::Elsewhere(retry_after) => ConversationError::Elsewhere { retry_after },
+            Refusing::Unavailable => ConversationError::Unavailable { event_id: None },
+        }
+    }
+
+    fn refusing(&self) -> Option<ConversationError> {
+        if let Phase::Refusing(why) = self.state.phase { Some(self.refusal(why)) } else { None }
+    }
+
+    /// Keeps the record of whether anybody needs this conversation.
+    fn note_activity(&self) {
+        let state = &self.state;
+        self.activity.working(state.running.is_some() || state.stepping || !state.steps.is_empty());
+        if state.running.is_some() || state.stepping || !state.steps.is_empty() || !state.session.open.is_empty() {
+            self.activity.busy();
+        } else {
+            self.activity.idle((self.deps.clock)());
+        }
+    }
+
+    fn send(&mut self, audience: Audience, frame: &Arc<Frame>) {
+        self.deps.metrics.dropped.inc_by(self.state.readers.send(audience, frame));
+    }
+
+    fn subscribe(&mut self, after: Option<Cursor>, mode: StreamMode) -> Subscription {
+        let state = &mut self.state;
+        let (head, running) = (state.session.head, state.running.as_mut());
+        // A position beyond the head is none of this history: it was erased, or the id is made up.
+        let after = after.filter(|cursor| cursor.seq <= head);
+        let first_of_turn = || state.session.open.front().map_or(state.session.last_turn, |turn| turn.turn_seq);
+        let from = after.map_or_else(|| (first_of_turn() - 1).max(0), |cursor| cursor.seq);
+        let unfinished = running.map_or_else(Vec::new, |running| {
+            let seen = after.filter(|cursor| cursor.seq >= running.first_head).and_then(|cursor| cursor.live);
+            let nobody = !state.readers.has(Audience::WholeTexts);
+            running.missed(seen, mode, head, nobody)
+        });
+        let live = state.readers.add(mode, self.deps.sessions.reader_buffer);
+        let counted = Counted::new(&self.activity.readers, &self.deps.metrics.readers);
+        let key = state.session.key.clone();
+        Subscription::new(self.deps.store.clone(), Snapshot { key, after: from, upto: head, unfinished, live }, counted)
+    }
+
+    fn view(&self) -> LiveState {
+        let state = &self.state;
+        let running = state.running.as_ref();
+        let waiting = state.session.open.iter().skip(usize::from(running.is_some()));
+        LiveState {
+            turn: running.map(|running| running.view(&self.deps)),
+            queue: waiting.map(|turn| QueuedTurn { turn_seq: turn.turn_seq, event_id: turn.event_id }).collect(),
+            subscribers: state.readers.count(),
+            ..(*state.last).clone()
+        }
+    }
+}
+
+impl Actor for Conversation {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Context<Self>) {
+        let (deps, key) = (self.deps.clone(), self.key().clone());
+        // Nothing is answered before the session is ours.
+        async move { activation::activate(&deps, &key).await }
+            .into_actor(self)
+            .map(|found, this, ctx| this.activated(found, ctx))
+            .wait(ctx);
+    }
+}
+
+impl Drop for Conversation {
+    fn drop(&mut self) {
+        self.deps.metrics.live.dec();
+    }
+}
+
+impl Supervised for Conversation {
+    fn restarting(&mut self, _: &mut Context<Self>) {
+        self.state = State::new(self.key().clone());
+    }
+}
+
+impl Child for Conversation {
+    const NAME: &'static str = "conversation";
+
+    fn state_name(&self) -> &'static str {
+        match self.state.phase {
+            Phase::Activating => "activating",
+            Phase::Refusing(_) => "refusing",
+            Phase::Ready if self.state.running.is_some() => "thinking",
+            Phase::Ready => "idle",
+        }
+    }
+}
+
+impl Handler<Admitted<Post>> for Conversation {
+    type Result = ();
+
+    fn handle(&mut self, message: Admitted<Post>, ctx: &mut Context<Self>) {
+        let (post, in_flight) = message.open();
+        if let Some(refusal) = self.refusing() {
+            post.reply.send(Err(refusal));
+            return;
+        }
+        self.activity.busy();
+        self.state.steps.push_back(Step::Post(Box::new(post), in_flight));
+        self.advance(ctx);
+    }
+}
+
+impl Handler<Admitted<Control>> for Conversation {
+    type Result = ();
+
+    fn handle(&mut self, message: Admitted<Control>, ctx: &mut Context<Self>) {
+        let (Control { caller, order }, in_flight) = message.open();
+        match order {
+            Order::Stop(reply) => {
+                let answer = self.refusing().map_or_else(|| Ok(Stopped { turn: self.stop_running(ctx) }), Err);
+                reply.send(answer);
+            }
+            order => {
+                let step = Step::Order(Box::new(Control { caller, order }), in_flight);
+                if let Some(refusal) = self.refusing() {
+                    step.refuse(refusal);
+                    return;
+                }
+                self.activity.busy();
+                self.state.steps.push_back(step);
+            }
+        }
+        self.advance(ctx);
+    }
+}
+
+impl Handler<Admitted<Watch>> for Conversation {
+    type Result = ();
+
+    fn handle(&mut self, message: Admitted<Watch>, _: &mut Context<Self>) {
+        let (watch, _in_flight) = message.open();
+        match watch {
+            Watch::Subscribe { after, mode, reply } => {
+                let answer = self.refusing().map_or_else(|| Ok(self.subscribe(after, mode)), Err);
+                reply.send(answer);
+            }
+            Watch::Inspect(reply) => reply.send(self.view()),
+        }
+    }
+}
+
+impl Handler<Admitted<Passivate>> for Conversation {
+    type Result = ();
+
+    fn handle(&mut self, _: Admitted<Passivate>, ctx: &mut Context<Self>) {
+        ctx.stop();
+    }
+}

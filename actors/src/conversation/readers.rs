@@ -1,0 +1,124 @@
+//! The readers of a session's stream.
+
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+
+use super::frames::{Frame, StreamMode};
+
+/// Fan-out of frames. A reader that is behind by its whole buffer is dropped: it never slows anyone.
+#[derive(Default)]
+pub struct Readers {
+    readers: Vec<Reader>,
+}
+
+struct Reader {
+    mode: StreamMode,
+    frames: mpsc::Sender<Arc<Frame>>,
+}
+
+/// Which readers a frame is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Audience {
+    /// All.
+    All,
+    /// Readers of whole texts, with HTML or without.
+    WholeTexts,
+    /// Readers of pieces.
+    Pieces,
+}
+
+impl Audience {
+    fn has(self, mode: StreamMode) -> bool {
+        match self {
+            Self::All => true,
+            Self::WholeTexts => mode != StreamMode::Delta,
+            Self::Pieces => mode == StreamMode::Delta,
+        }
+    }
+}
+
+impl Readers {
+    /// Adds a reader that may be `buffer` frames behind.
+    pub fn add(&mut self, mode: StreamMode, buffer: usize) -> mpsc::Receiver<Arc<Frame>> {
+        let (frames, receiver) = mpsc::channel(buffer.max(1));
+        self.readers.push(Reader { mode, frames });
+        receiver
+    }
+
+    /// Sends a frame to its audience and returns how many readers were dropped because they were full.
+    pub fn send(&mut self, audience: Audience, frame: &Arc<Frame>) -> u64 {
+        let mut dropped = 0;
+        self.readers.retain(|reader| {
+            if !audience.has(reader.mode) {
+                return !reader.frames.is_closed();
+            }
+            match reader.frames.try_send(Arc::clone(frame)) {
+                Ok(()) => true,
+                Err(mpsc::error::TrySendError::Full(_)) => {
+                    dropped += 1;
+                    false
+                }
+                Err(mpsc::error::TrySendError::Closed(_)) => false,
+            }
+        });
+        dropped
+    }
+
+    /// Whether anybody of `audience` reads.
+    #[must_use]
+    pub fn has(&self, audience: Audience) -> bool {
+        self.readers.iter().any(|reader| audience.has(reader.mode) && !reader.frames.is_closed())
+    }
+
+    /// How many read.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.readers.iter().filter(|reader| !reader.frames.is_closed()).count()
+    }
+
+    /// Ends every stream.
+    pub fn close(&mut self) {
+        self.readers.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+    use crate::conversation::frames::FrameBody;
+
+    fn frame() -> Arc<Frame> {
+        Arc::new(Frame::new(None, FrameBody::Event(Value::Null)))
+    }
+
+    #[test]
+    fn a_reader_that_does_not_read_is_dropped_and_the_others_stay() {
+        let mut readers = Readers::default();
+        let stuck = readers.add(StreamMode::Full, 1);
+        let mut awake = readers.add(StreamMode::Full, 1);
+        assert_eq!(readers.send(Audience::All, &frame()), 0);
+        assert!(awake.try_recv().is_ok());
+        assert_eq!(readers.send(Audience::All, &frame()), 1);
+        assert_eq!(readers.count(), 1);
+        assert!(awake.try_recv().is_ok());
+        drop(stuck);
+    }
+
+    #[test]
+    fn frames_reach_those_they_are_for() {
+        let mut readers = Readers::default();
+        let mut whole = readers.add(StreamMode::Html, 4);
+        let mut pieces = readers.add(StreamMode::Delta, 4);
+        readers.send(Audience::WholeTexts, &frame());
+        assert!(whole.try_recv().is_ok() && pieces.try_recv().is_err());
+        readers.send(Audience::Pieces, &frame());
+        assert!(whole.try_recv().is_err() && pieces.try_recv().is_ok());
+        drop(whole);
+        assert!(!readers.has(Audience::WholeTexts) && readers.has(Audience::All));
+        readers.close();
+        assert!(pieces.try_recv().is_err() && readers.count() == 0);
+    }
+}

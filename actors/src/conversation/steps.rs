@@ -1,0 +1,424 @@
+//! Changes of a session's history, one at a time: the next begins when it is known what became of the last.
+
+use std::{sync::Arc, time::Duration};
+
+use actix::{ActorFutureExt, AsyncContext, Context, ContextFutureSpawner, WrapFuture};
+use serde_json::json;
+use somaagent_supervision::InFlight;
+use uuid::Uuid;
+
+use super::{
+    Conversation, Phase, Refusing, answering,
+    deps::Deps,
+    doubt::{self, Settled},
+    frames::{Frame, FrameBody},
+    messages::{Accepted, Control, ConversationError, MessageDraft, Order, Post},
+    readers::Audience,
+};
+use crate::{
+    domain::{
+        append::{Append, EnvelopeChange},
+        cursor::Cursor,
+        event::StoredEvent,
+        ids::SessionKey,
+        session::{Ending, NotAccepted, audit},
+        turn::{Admission, OpenTurn},
+    },
+    store::{
+        StoreError,
+        erase::{Leave, erase},
+        session_events::{self, KeyUse},
+    },
+};
+
+/// Wait before a step that must happen is tried again.
+const RETRY: Duration = Duration::from_secs(1);
+/// Most events given to a client that is behind.
+const MISSING_PAGE: i64 = 500;
+
+/// A change that waits for its turn.
+pub enum Step {
+    /// A message to accept.
+    Post(Box<Post>, InFlight),
+    /// An attempt to count before it begins.
+    Attempt {
+        /// Of which turn.
+        turn: OpenTurn,
+        /// Its number.
+        attempt: i32,
+    },
+    /// A turn to end.
+    End(Box<Ending>),
+    /// Something ordered.
+    Order(Box<Control>, InFlight),
+}
+
+impl Step {
+    /// Answers whoever waits for this step.
+    pub fn refuse(self, why: ConversationError) {
+        match self {
+            Self::Post(post, _) => post.reply.send(Err(with_event(why, post.event_id))),
+            Self::Order(control, _) => match control.order {
+                Order::Pause(_, reply) | Order::Rename(_, reply) => reply.send(Err(why)),
+                Order::Reset(reply) | Order::Delete(reply) => reply.send(Err(why)),
+                Order::Stop(reply) => reply.send(Err(why)),
+            },
+            Self::Attempt { .. } | Self::End(_) => {}
+        }
+    }
+}
+
+fn with_event(why: ConversationError, event_id: Uuid) -> ConversationError {
+    match why {
+        ConversationError::Unavailable { .. } => ConversationError::Unavailable { event_id: Some(event_id) },
+        ConversationError::Unknown { .. } => ConversationError::Unknown { event_id: Some(event_id) },
+        other => other,
+    }
+}
+
+/// What a message needs to be looked up before it can be judged.
+#[derive(Default)]
+struct Found {
+    key_use: Option<KeyUse>,
+    missing: Vec<StoredEvent>,
+}
+
+impl Conversation {
+    /// Takes the next step, unless one is under way.
+    pub(super) fn advance(&mut self, ctx: &mut Context<Self>) {
+        if self.state.stepping || self.state.phase != Phase::Ready {
+            return;
+        }
+        self.start_next(ctx);
+        if let Some(step) = self.state.steps.pop_front() {
+            self.state.stepping = true;
+            match step {
+                Step::Post(post, in_flight) => self.judge(*post, in_flight, ctx),
+                Step::Attempt { turn, attempt } => self.raise(turn, attempt, ctx),
+                Step::End(ending) => self.end(ending, ctx),
+                Step::Order(control, in_flight) => self.obey(*control, in_flight, ctx),
+            }
+        }
+        self.note_activity();
+    }
+
+    /// A step is over.
+    fn step_done(&mut self, ctx: &mut Context<Self>) {
+        self.state.stepping = false;
+        self.advance(ctx);
+    }
+
+    /// Commits `append` and goes on with what became of it.
+    fn commit(
+        &mut self,
+        append: Append,
+        ctx: &mut Context<Self>,
+        then: impl FnOnce(&mut Self, Append, Settled, &mut Context<Self>) + 'static,
+    ) {
+        let (deps, sent) = (self.deps.clone(), append.clone());
+        async move { doubt::settle(&deps, sent).await }
+            .into_actor(self)
+            .map(move |settled, this, ctx| {
+                this.learn(&append, settled);
+                then(this, append, settled, ctx);
+                if settled == Settled::Lost {
+                    this.refuse(Refusing::Elsewhere(Duration::ZERO), ctx);
+                }
+                this.step_done(ctx);
+            })
+            .spawn(ctx);
+    }
+
+    fn learn(&mut self, append: &Append, settled: Settled) {
+        let session = &mut self.state.session;
+        match settled {
+            Settled::Committed { epoch } => {
+                session.committed(append);
+                session.epoch = epoch;
+            }
+            Settled::Void { epoch, head } => (session.epoch, session.head, session.fresh) = (epoch, head, false),
+            _ => return,
+        }
+        self.activity.owns(session.epoch);
+    }
+
+    fn judge(&mut self, post: Post, in_flight: InFlight, ctx: &mut Context<Self>) {
+        let session = &self.state.session;
+        let behind = post.draft.expected_head.is_some_and(|expected| expected < session.head);
+        if session.fresh || (post.draft.idempotency.is_none() && !behind) {
+            return self.accept(post, in_flight, Ok(Found::default()), ctx);
+        }
+        let (deps, key, draft) = (self.deps.clone(), session.key.clone(), post.draft.clone());
+        async move { look_up(&deps, key, &draft, behind).await }
+            .into_actor(self)
+            .map(move |found, this, ctx| this.accept(post, in_flight, found, ctx))
+            .spawn(ctx);
+    }
+
+    fn accept(&mut self, post: Post, in_flight: InFlight, found: Result<Found, StoreError>, ctx: &mut Context<Self>) {
+        let session = &self.state.session;
+        let session_id = session.key.session_id;
+        let admission = match self.admission(&post.draft, found) {
+            Ok(Judged::New(admission)) => admission,
+            Ok(Judged::Known(event_id, seq)) => {
+                post.reply.send(Ok(Accepted { session_id, event_id, seq }));
+                return self.step_done(ctx);
+            }
+            Err(error) => {
+                post.reply.send(Err(with_event(error, post.event_id)));
+                return self.step_done(ctx);
+            }
+        };
+        let append = session.message(&post.draft, post.event_id, &post.caller, &self.deps.space, &self.deps.stamp());
+        self.commit(append, ctx, move |this, append, settled, ctx| {
+            let (event_id, seq) = (post.event_id, append.new_head());
+            let answer = match settled {
+                Settled::Committed { .. } => {
+                    this.accepted(admission, &append, ctx);
+                    Ok(Accepted { session_id, event_id, seq })
+                }
+                Settled::Lost => Err(ConversationError::Elsewhere { retry_after: Duration::ZERO }),
+                Settled::Unresolved => Err(ConversationError::Unknown { event_id: Some(event_id) }),
+                Settled::Void { .. } | Settled::NotNow | Settled::BadData => {
+                    Err(ConversationError::Unavailable { event_id: Some(event_id) })
+                }
+            };
+            post.reply.send(answer);
+            drop(in_flight);
+            if settled == Settled::Unresolved {
+                this.refuse(Refusing::Unavailable, ctx);
+            }
+        });
+    }
+
+    fn admission(&self, draft: &MessageDraft, found: Result<Found, StoreError>) -> Result<Judged, ConversationError> {
+        let found = found.map_err(|error| {
+            tracing::warn!(error = &error as &dyn std::error::Error, "a message could not be looked up");
+            ConversationError::Unavailable { event_id: None }
+        })?;
+        if let (Some(known), Some(idempotency)) = (found.key_use, &draft.idempotency) {
+            let same = known.body_hash == idempotency.body_hash;
+            return if same { Ok(Judged::Known(known.event_id, known.seq)) } else { Err(ConversationError::KeyReused) };
+        }
+        let head = self.state.session.head;
+        let admission = self.state.session.admits(draft, self.deps.sessions.queue_max);
+        admission.map(Judged::New).map_err(|refusal| match refusal {
+            NotAccepted::Paused => ConversationError::Paused,
+            NotAccepted::HeadMoved => ConversationError::HeadMoved { head, missing: found.missing },
+            NotAccepted::HeadAhead => ConversationError::HeadAhead { head },
+            NotAccepted::Busy => ConversationError::SessionBusy,
+            NotAccepted::QueueFull => ConversationError::QueueFull,
+        })
+    }
+
+    fn accepted(&mut self, admission: Admission, append: &Append, ctx: &mut Context<Self>) {
+        let seq = append.new_head();
+        if let Some(event) = append.events.first() {
+            self.state.messages.insert(seq, Arc::new(event.payload.clone()));
+        }
+        self.announce(append);
+        match admission {
+            Admission::Wait => {}
+            Admission::Start => self.state.raised = Some(seq),
+            Admission::Interrupt => {
+                // Endings go to the front of the line one by one, so the last one put there is taken first.
+                let running = self.state.running.as_ref().map(|running| running.turn.turn_seq);
+                let earlier =
+                    self.state.session.open.iter().filter(|turn| turn.turn_seq < seq && Some(turn.turn_seq) != running);
+                let waiting: Vec<_> = earlier.rev().cloned().collect();
+                self.stop_waiting(waiting);
+                self.stop_running(ctx);
+            }
+        }
+    }
+
+    /// Sends what was just committed to all readers.
+    fn announce(&mut self, append: &Append) {
+        for (seq, event) in (append.head + 1..).zip(&append.events) {
+            let frame = Arc::new(Frame::new(Some(Cursor::after(seq)), FrameBody::Event(event.payload.clone())));
+            self.send(Audience::All, &frame);
+        }
+    }
+
+    fn raise(&mut self, turn: OpenTurn, attempt: i32, ctx: &mut Context<Self>) {
+        let append = self.state.session.attempt(&turn, attempt, &self.deps.stamp());
+        self.commit(append, ctx, move |this, _, settled, ctx| match settled {
+            Settled::Committed { .. } => this.state.raised = Some(turn.turn_seq),
+            // Tried again by the next step: the turn is still first in line.
+            Settled::Void { .. } => {}
+            Settled::NotNow | Settled::BadData | Settled::Unresolved => {
+                this.state.held = true;
+                ctx.run_later(RETRY, |this, ctx| {
+                    this.state.held = false;
+                    this.advance(ctx);
+                });
+            }
+            Settled::Lost => {}
+        });
+    }
+
+    fn end(&mut self, ending: Box<Ending>, ctx: &mut Context<Self>) {
+        let append = self.state.session.ending(&ending, &self.deps.space, &self.deps.stamp());
+        self.commit(append, ctx, move |this, append, settled, ctx| match settled {
+            Settled::Committed { .. } => this.ended(&ending, &append),
+            Settled::Void { .. } => this.state.steps.push_front(Step::End(ending)),
+            Settled::NotNow | Settled::Unresolved => {
+                ctx.run_later(RETRY, move |this, ctx| {
+                    this.state.steps.push_front(Step::End(ending));
+                    this.advance(ctx);
+                });
+            }
+            Settled::BadData => {
+                // The text cannot be stored. The turn still ends, and says why.
+                tracing::error!(session = %this.key(), "an answer was rejected by the store");
+                let mut ending = ending;
+                if ending.error_code.is_some() {
+                    return;
+                }
+                answering::spoil(&mut ending);
+                this.state.steps.push_front(Step::End(ending));
+            }
+            Settled::Lost => {}
+        });
+    }
+
+    fn ended(&mut self, ending: &Ending, append: &Append) {
+        self.announce(append);
+        self.state.messages.remove(&ending.turn_seq);
+        self.state.ending.retain(|turn_seq| *turn_seq != ending.turn_seq);
+        if self.state.running.as_ref().is_some_and(|running| running.turn.turn_seq == ending.turn_seq) {
+            self.state.running = None;
+        }
+        self.deps.metrics.turns.with_label_values(&[ending.event_type.as_str()]).inc();
+    }
+
+    fn obey(&mut self, Control { caller, order }: Control, in_flight: InFlight, ctx: &mut Context<Self>) {
+        if self.state.session.fresh {
+            Step::Order(Box::new(Control { caller, order }), in_flight).refuse(ConversationError::NotFound);
+            return self.step_done(ctx);
+        }
+        let (change, action, reply) = match order {
+            Order::Pause(paused, reply) => {
+                let action = if paused { "session.pause" } else { "session.resume" };
+                (EnvelopeChange { paused: Some(paused), ..EnvelopeChange::default() }, action, reply)
+            }
+            Order::Rename(title, reply) => {
+                (EnvelopeChange { title: Some(title), ..EnvelopeChange::default() }, "session.rename", reply)
+            }
+            Order::Reset(reply) => return self.erase(Leave::Envelope, caller, reply, in_flight, ctx),
+            Order::Delete(reply) => return self.erase(Leave::Tombstone, caller, reply, in_flight, ctx),
+            Order::Stop(reply) => {
+                reply.send(Ok(super::messages::Stopped { turn: self.stop_running(ctx) }));
+                return self.step_done(ctx);
+            }
+        };
+        let append = self.state.session.change(change, &caller, action, &self.deps.stamp());
+        self.commit(append, ctx, move |_, _, settled, _| {
+            reply.send(match settled {
+                Settled::Committed { .. } => Ok(()),
+                Settled::Lost => Err(ConversationError::Elsewhere { retry_after: Duration::ZERO }),
+                Settled::Unresolved => Err(ConversationError::Unknown { event_id: None }),
+                _ => Err(ConversationError::Unavailable { event_id: None }),
+            });
+            drop(in_flight);
+        });
+    }
+
+    fn erase(
+        &mut self,
+        leave: Leave,
+        caller: crate::domain::caller::Caller,
+        reply: somaagent_supervision::Reply<Result<u64, ConversationError>>,
+        in_flight: InFlight,
+        ctx: &mut Context<Self>,
+    ) {
+        // What is running now has no history to end in.
+        self.cancel_running(ctx);
+        let (store, key, at) = (self.deps.store.clone(), self.key().clone(), (self.deps.clock)());
+        let fence = (self.state.session.epoch, self.state.session.head);
+        let action = if leave == Leave::Tombstone { "session.delete" } else { "session.reset" };
+        let line = audit(&caller, action, "session", key.session_id.to_string(), json!({}));
+        async move {
+            store
+                .run(move |connection| Box::pin(async move { erase(connection, &key, fence, leave, at, &line).await }))
+                .await
+        }
+        .into_actor(self)
+        .map(move |erased, this, ctx| {
+            let answer = match erased {
+                Ok(Some(events)) => {
+                    this.erased(leave);
+                    Ok(events)
+                }
+                Ok(None) => Err(ConversationError::Elsewhere { retry_after: Duration::ZERO }),
+                Err(StoreError::Interrupted(_) | StoreError::TimedOut) => {
+                    Err(ConversationError::Unknown { event_id: None })
+                }
+                Err(_) => Err(ConversationError::Unavailable { event_id: None }),
+            };
+            // Only the store knows whether it was done: the next activation will read it.
+            if answer.is_err() {
+                this.refuse(Refusing::Unavailable, ctx);
+            }
+            reply.send(answer);
+            drop(in_flight);
+            this.step_done(ctx);
+        })
+        .spawn(ctx);
+    }
+
+    fn erased(&mut self, leave: Leave) {
+        let type_name = if leave == Leave::Tombstone { "session.deleted" } else { "session.reset" };
+        let event = json!({
+            "event_id": Uuid::new_v4(),
+            "session_id": self.key().session_id,
+            "role": "system",
+            "message": "",
+            "metadata": {},
+            "version": crate::domain::event::VERSION,
+            "type": type_name,
+        });
+        self.send(Audience::All, &Arc::new(Frame::new(None, FrameBody::Event(event))));
+        let state = &mut self.state;
+        state.session.open.clear();
+        state.session.last_turn = state.session.head + 1;
+        state.messages.clear();
+        state.ending.clear();
+        state.raised = None;
+        state.steps.retain(|step| !matches!(step, Step::End(_) | Step::Attempt { .. }));
+        *state.last = super::messages::LiveState::default();
+        if leave == Leave::Tombstone {
+            state.phase = Phase::Refusing(Refusing::Deleted);
+            state.readers.close();
+            for step in std::mem::take(&mut state.steps) {
+                step.refuse(ConversationError::Deleted);
+            }
+        }
+    }
+}
+
+/// A message that may be accepted, or was before.
+enum Judged {
+    New(Admission),
+    Known(Uuid, i64),
+}
+
+async fn look_up(deps: &Deps, key: SessionKey, draft: &MessageDraft, behind: bool) -> Result<Found, StoreError> {
+    let idempotency_key = draft.idempotency.as_ref().map(|idempotency| idempotency.key.clone());
+    let after = draft.expected_head.filter(|_| behind);
+    deps.store
+        .run(move |connection| {
+            Box::pin(async move {
+                let key_use = match idempotency_key {
+                    Some(used) => session_events::by_idempotency_key(connection, &key, &used).await?,
+                    None => None,
+                };
+                let missing = match after {
+                    Some(after) => session_events::between(connection, &key, after, i64::MAX, MISSING_PAGE).await?,
+                    None => vec![],
+                };
+                Ok(Found { key_use, missing })
+            })
+        })
+        .await
+}

@@ -1,0 +1,112 @@
+//! A reader's side of a stream: what was stored, then the unfinished answer so far, then what comes.
+
+use std::{
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::{Context, Poll},
+};
+
+use futures_util::{Stream, stream::BoxStream};
+use prometheus::IntGauge;
+use tokio::sync::mpsc;
+
+use super::frames::Frame;
+use crate::{
+    domain::ids::SessionKey,
+    store::{Store, session_events},
+};
+
+/// Events read from the store at a time.
+const PAGE: i64 = 200;
+
+/// An endless stream of frames, nothing missing and nothing twice. It ends when the session is deleted, the process shuts
+/// down, the reader was too slow, or the store failed: the reader comes back with the id of its last frame.
+pub struct Subscription {
+    frames: BoxStream<'static, Arc<Frame>>,
+    _counted: Counted,
+}
+
+/// What the conversation fixes for a reader in one step.
+pub(super) struct Snapshot {
+    /// Whose history.
+    pub key: SessionKey,
+    /// Events after this one …
+    pub after: i64,
+    /// … up to this one are read from the store.
+    pub upto: i64,
+    /// The unfinished answer so far.
+    pub unfinished: Vec<Arc<Frame>>,
+    /// Everything after the snapshot.
+    pub live: mpsc::Receiver<Arc<Frame>>,
+}
+
+impl Subscription {
+    pub(super) fn new(store: Store, snapshot: Snapshot, counted: Counted) -> Self {
+        Self { frames: Box::pin(frames(store, snapshot)), _counted: counted }
+    }
+}
+
+impl Stream for Subscription {
+    type Item = Arc<Frame>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.frames.as_mut().poll_next(context)
+    }
+}
+
+fn frames(store: Store, snapshot: Snapshot) -> impl Stream<Item = Arc<Frame>> + Send {
+    async_stream::stream! {
+        let Snapshot { key, mut after, upto, unfinished, mut live } = snapshot;
+        while after < upto {
+            let (key_again, from) = (key.clone(), after);
+            let page = store
+                .run(move |connection| Box::pin(async move {
+                    session_events::between(connection, &key_again, from, upto, PAGE).await
+                }))
+                .await;
+            let events = match page {
+                Ok(events) => events,
+                Err(error) => {
+                    tracing::warn!(error = &error as &dyn std::error::Error, "a stream ended: history could not be read");
+                    return;
+                }
+            };
+            // A page can come back short when the history was erased meanwhile.
+            let Some(last) = events.last() else { break };
+            after = last.seq;
+            for event in &events {
+                yield Arc::new(Frame::stored(event));
+            }
+        }
+        for frame in unfinished {
+            yield frame;
+        }
+        while let Some(frame) = live.recv().await {
+            yield frame;
+        }
+    }
+}
+
+/// Counts a reader for as long as it lives.
+pub(super) struct Counted {
+    count: Arc<AtomicUsize>,
+    gauge: IntGauge,
+}
+
+impl Counted {
+    pub(super) fn new(count: &Arc<AtomicUsize>, gauge: &IntGauge) -> Self {
+        count.fetch_add(1, Ordering::AcqRel);
+        gauge.inc();
+        Self { count: Arc::clone(count), gauge: gauge.clone() }
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.count.fetch_sub(1, Ordering::AcqRel);
+        self.gauge.dec();
+    }
+}
