@@ -119,7 +119,8 @@ impl Framing {
 async fn refusal(mut response: Response) -> ModelError {
     let status = response.status().as_u16();
     let header = |name| response.headers().get(name).and_then(|value| value.to_str().ok());
-    let now = header(DATE).and_then(retry::http_date).unwrap_or_else(OffsetDateTime::now_utc);
+    // An endpoint that sends no `Date` has no clock (RFC 9110 §6.6.1); a date it names is then as good as never.
+    let now = header(DATE).and_then(retry::http_date).unwrap_or(OffsetDateTime::UNIX_EPOCH);
     let retry_after = header(RETRY_AFTER).and_then(|value| retry::retry_after(value, now));
     let mut body = Vec::new();
     let by = Instant::now() + ERROR_BODY_WITHIN;

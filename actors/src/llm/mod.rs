@@ -25,7 +25,7 @@ pub use error::ModelError;
 pub use metrics::LlmMetrics;
 pub use settings::{ModelSettings, SettingsError, normalize_base_url};
 
-use serde::Serialize;
+use serde::ser::{Serialize, SerializeMap as _, Serializer};
 
 use crate::domain::context::ChatMessage;
 use crate::domain::tokens;
@@ -44,15 +44,14 @@ pub enum Piece {
     Finished(FinishReason),
 }
 
-/// Tokens of an answer.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+/// Tokens of an answer. Its JSON has `total_tokens` too, and `estimated` only where it is true.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Usage {
     /// Tokens the model read.
     pub input_tokens: u64,
     /// Tokens the model wrote, reasoning included.
     pub output_tokens: u64,
     /// The counts are this process' estimate, because the endpoint gave none.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub estimated: bool,
 }
 
@@ -80,8 +79,21 @@ impl Usage {
     }
 }
 
+impl Serialize for Usage {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("input_tokens", &self.input_tokens)?;
+        map.serialize_entry("output_tokens", &self.output_tokens)?;
+        map.serialize_entry("total_tokens", &self.total_tokens())?;
+        if self.estimated {
+            map.serialize_entry("estimated", &true)?;
+        }
+        map.end()
+    }
+}
+
 /// How a whole answer ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FinishReason {
     /// The model said all it wanted.
@@ -90,4 +102,18 @@ pub enum FinishReason {
     Length,
     /// The endpoint's content filter ended the answer.
     ContentFilter,
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn usage_as_json_has_the_total_and_says_when_it_is_an_estimate() {
+        let counted = Usage { input_tokens: 3, output_tokens: 2, estimated: false };
+        assert_eq!(json!(counted), json!({"input_tokens": 3, "output_tokens": 2, "total_tokens": 5}));
+        assert_eq!(json!(Usage { estimated: true, ..counted })["estimated"], json!(true));
+    }
 }

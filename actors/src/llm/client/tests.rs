@@ -1,6 +1,12 @@
 //! The client against real sockets: every fault an endpoint can show, and what the caller gets.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a failed expectation ends the test")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::disallowed_methods,
+    reason = "a failed expectation ends the test, its scripted peer is a free task, and time against sockets is real"
+)]
 
 use std::pin::pin;
 use std::time::Instant;
@@ -65,15 +71,21 @@ impl Endpoint {
             base_url: self.base_url.clone(),
             api_key: Some(KEY.into()),
             model: "m".into(),
-            connect_timeout_ms: 1_000,
-            first_byte_timeout_ms: 300,
-            idle_timeout_ms: 300,
-            total_deadline_ms: 5_000,
+            // Generous, because a loaded machine must not turn into a fault; tests of silence shorten them.
+            connect_timeout_ms: 5_000,
+            first_byte_timeout_ms: 5_000,
+            idle_timeout_ms: 5_000,
+            total_deadline_ms: 15_000,
             retry_first_wait_ms: 20,
             retry_max_wait_ms: 40,
             max_retry_after_ms: 2_000,
             ..ModelSettings::default()
         }
+    }
+
+    /// Settings under which silence is noticed soon.
+    fn impatient(&self) -> ModelSettings {
+        ModelSettings { first_byte_timeout_ms: 300, idle_timeout_ms: 300, ..self.settings() }
     }
 
     async fn ask(&self) -> Outcome {
@@ -303,7 +315,7 @@ async fn retry_after_is_waited_for_in_both_forms() {
 
 #[tokio::test]
 async fn a_retry_after_above_the_cap_or_the_deadline_fails_at_once() {
-    for (seconds, deadline_ms) in [(3_600, 5_000), (2, 1_500)] {
+    for (seconds, deadline_ms) in [(3_600, 15_000), (2, 1_500)] {
         let limited = status("429 Too Many Requests", &format!("retry-after: {seconds}\r\n"), "{}");
         let mut endpoint = Endpoint::start(vec![limited; 3]).await;
         let started = Instant::now();
@@ -336,10 +348,10 @@ async fn silence_is_a_timeout_wherever_it_falls() {
     for (place, script, said) in scripts {
         let mut endpoint = Endpoint::start(vec![script; 3]).await;
         let started = Instant::now();
-        let outcome = endpoint.ask().await;
+        let outcome = ask(endpoint.impatient()).await;
         assert_eq!(outcome.end(), "model-timeout", "{place}");
         assert_eq!(outcome.text(), said, "{place}");
-        assert!(started.elapsed() < Duration::from_secs(2), "{place}");
+        assert!(started.elapsed() < Duration::from_secs(4), "{place}");
         assert_eq!(endpoint.count(), 1, "{place}: timeouts are not retried");
         endpoint.left.recv().await.unwrap();
     }
@@ -350,11 +362,11 @@ async fn comments_keep_a_stream_alive_only_until_the_total_deadline() {
     let mut script = vec![send(STREAM_HEAD)];
     script.extend([send(": thinking\n\n"), Act::Wait(100)].into_iter().cycle().take(60));
     let endpoint = Endpoint::start(vec![script.clone()]).await;
-    let settings = ModelSettings { total_deadline_ms: 900, ..endpoint.settings() };
+    let settings = ModelSettings { idle_timeout_ms: 600, total_deadline_ms: 900, ..endpoint.settings() };
     let started = Instant::now();
     assert_eq!(ask(settings).await.end(), "model-timeout");
     let elapsed = started.elapsed();
-    assert!(elapsed > Duration::from_millis(800) && elapsed < Duration::from_secs(2), "{elapsed:?}");
+    assert!(elapsed > Duration::from_millis(800) && elapsed < Duration::from_secs(4), "{elapsed:?}");
 }
 
 #[tokio::test]
@@ -404,7 +416,7 @@ async fn a_missing_done_is_fine_after_a_finish_reason_and_broken_without() {
     let torn = vec![send(format!("{CHUNKED_HEAD}{:x}\r\n{first}\r\n", first.len()))];
     for script in [whole, open, torn] {
         let endpoint = Endpoint::start(vec![script]).await;
-        let outcome = endpoint.ask().await;
+        let outcome = ask(endpoint.impatient()).await;
         assert_eq!((outcome.end(), outcome.text().as_str()), ("stop", "Good"));
     }
     let endpoint = Endpoint::start(vec![vec![send(format!("{STREAM_HEAD}{}", text("Good")))]]).await;
@@ -476,8 +488,7 @@ async fn dropping_the_stream_closes_the_socket_at_once() {
     let talking = vec![send(STREAM_HEAD), send(text("Good")), Act::Hang];
     for (script, pieces) in [(waiting, 0), (talking, 1)] {
         let mut endpoint = Endpoint::start(vec![script]).await;
-        let settings = ModelSettings { first_byte_timeout_ms: 9_000, idle_timeout_ms: 9_000, ..endpoint.settings() };
-        let client = ModelClient::new(settings).unwrap();
+        let client = ModelClient::new(endpoint.settings()).unwrap();
         let mut stream = Box::pin(client.stream(question()));
         for _ in 0..pieces {
             stream.next().await.unwrap().unwrap();
@@ -487,7 +498,7 @@ async fn dropping_the_stream_closes_the_socket_at_once() {
         let dropped = Instant::now();
         drop(stream);
         let left = timeout(Duration::from_secs(2), endpoint.left.recv()).await.unwrap().unwrap();
-        assert!(left - dropped < Duration::from_millis(100), "{:?}", left - dropped);
+        assert!(left - dropped < Duration::from_millis(500), "{:?}", left - dropped);
     }
 }
 
