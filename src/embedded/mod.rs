@@ -1,0 +1,3 @@
+//! Stand-ins for outside systems that are not configured.
+
+pub mod responder;
