@@ -1,3 +1,4 @@
-//! Placeholder.
+//! The process: reads the configuration, starts every room in order, waits for the end, and stops them in reverse.
 
-pub mod embedded;
+pub mod config;
+pub mod telemetry;

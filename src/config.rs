@@ -1,0 +1,255 @@
+//! The configuration: composed from its layers, checked as a whole, and then fixed for the life of the process.
+//!
+//! Each room owns its section's type; this module composes them. Every fault of a configuration is found in one go and
+//! names its key. "Nothing configured" means that a key is absent; there is no default for an outside system.
+
+mod environment;
+mod faults;
+mod layers;
+mod read;
+mod sections;
+mod show;
+
+pub use environment::Environment;
+pub use faults::Faults;
+pub use layers::Deployment;
+pub use sections::{
+    BootSettings, DataSettings, DatabaseSettings, JournalSettings, LogFormat, LogSettings, ResponderSettings,
+    ServerSettings, SessionsSettings, ShutdownSettings, SseSettings, TurnsSettings, parse_dsn,
+};
+
+use read::Sections;
+
+/// The whole configuration of the process. Every value was checked.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// In which surroundings the process runs.
+    pub deployment: Deployment,
+    /// Where the embedded parts keep their files.
+    pub data: DataSettings,
+    /// The listeners.
+    pub server: ServerSettings,
+    /// The database.
+    pub database: DatabaseSettings,
+    /// Conversations in memory.
+    pub sessions: SessionsSettings,
+    /// Turns.
+    pub turns: TurnsSettings,
+    /// The group commit.
+    pub journal: JournalSettings,
+    /// The event streams.
+    pub sse: SseSettings,
+    /// The offline responder.
+    pub responder: ResponderSettings,
+    /// Deadlines of the start.
+    pub boot: BootSettings,
+    /// The end of the process.
+    pub shutdown: ShutdownSettings,
+    /// The log.
+    pub log: LogSettings,
+    shown: String,
+}
+
+impl Config {
+    /// Composes and checks the configuration.
+    ///
+    /// # Errors
+    /// All faults of all layers at once.
+    pub fn load(environment: &Environment) -> Result<Self, Faults> {
+        let mut faults = Faults::default();
+        let deployment = Deployment::read(environment, &mut faults);
+        let merged = layers::merged(deployment, environment, &mut faults);
+        let shown = show::masked(merged.clone());
+        let mut sections = Sections::new(merged, layers::defaults(&mut faults));
+        let config = Self::compose(deployment, shown, &mut sections, &mut faults);
+        sections.finish(&mut faults);
+        if let Some(config) = &config {
+            config.check(&mut faults);
+        }
+        match config {
+            Some(config) if faults.is_empty() => Ok(config),
+            _ => Err(faults),
+        }
+    }
+
+    /// The effective configuration as TOML, secrets masked.
+    #[must_use]
+    pub fn shown(&self) -> &str {
+        &self.shown
+    }
+
+    fn compose(deployment: Deployment, shown: String, sections: &mut Sections, faults: &mut Faults) -> Option<Self> {
+        // Every section is read before any `?`, so that the faults of all of them are reported.
+        let data = sections.take("data", faults);
+        let server = sections.take("server", faults);
+        let database = sections.take("database", faults);
+        let sessions = sections.take("sessions", faults);
+        let turns = sections.take("turns", faults);
+        let journal = sections.take("journal", faults);
+        let sse = sections.take("sse", faults);
+        let responder = sections.take("responder", faults);
+        let boot = sections.take("boot", faults);
+        let shutdown = sections.take("shutdown", faults);
+        let log = sections.take("log", faults);
+        Some(Self {
+            deployment,
+            data: data?,
+            server: server?,
+            database: database?,
+            sessions: sessions?,
+            turns: turns?,
+            journal: journal?,
+            sse: sse?,
+            responder: responder?,
+            boot: boot?,
+            shutdown: shutdown?,
+            log: log?,
+            shown,
+        })
+    }
+
+    fn check(&self, faults: &mut Faults) {
+        self.server.check(faults);
+        self.database.check(faults);
+        self.sessions.check(faults);
+        self.turns.check(faults);
+        self.journal.check(faults);
+        self.sse.check(faults);
+        self.responder.check(faults);
+        self.boot.check(faults);
+        self.shutdown.check(faults);
+        self.log.check(faults);
+        if self.deployment == Deployment::Prod {
+            self.refuse_embedded(faults);
+        }
+    }
+
+    /// Production runs no embedded part: each one that would run is a fault of the key that names its outside system.
+    fn refuse_embedded(&self, faults: &mut Faults) {
+        if self.database.dsn.is_none() {
+            faults.add("database.dsn", "is not set, and SA01_ENV=PROD refuses the embedded database");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failed expectation ends the test")]
+
+    use super::*;
+
+    fn faults<const N: usize>(variables: [(&str, &str); N]) -> String {
+        Config::load(&Environment::of(variables)).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn nothing_configured_is_a_whole_configuration_with_the_embedded_database() {
+        let config = Config::load(&Environment::default()).unwrap();
+        assert_eq!(config.deployment, Deployment::Dev);
+        assert_eq!((config.server.host.as_str(), config.server.port), ("127.0.0.1", 8010));
+        assert_eq!(config.server.metrics_address().unwrap().1, 9400);
+        assert!(config.database.dsn.is_none());
+        assert_eq!((config.turns.max_attempts, config.sessions.queue_max), (3, 16));
+    }
+
+    #[test]
+    fn variables_override_by_any_of_their_names() {
+        let config = Config::load(&Environment::of([
+            ("PORT", "9001"),
+            ("SA01_TURNS__MAX_ATTEMPTS", "5"),
+            ("GATEWAY_DISABLE_SSE", "on"),
+            ("LOG_LEVEL", "DEBUG"),
+            ("GATEWAY_METRICS_PORT", "-1"),
+        ]))
+        .unwrap();
+        assert_eq!(config.server.port, 9001);
+        assert_eq!(config.turns.max_attempts, 5);
+        assert!(config.sse.disabled);
+        assert_eq!(config.server.metrics_address(), None);
+    }
+
+    #[test]
+    fn all_faults_are_reported_at_once_and_named() {
+        let text = faults([
+            ("SA01_ENV", "LIVE"),
+            ("GATEWAY_PORT", "eighty"),
+            ("PG_POOL_MAX_SIZE", "0"),
+            ("SA01_TURNS__MAX_ATEMPTS", "3"),
+            ("SA01_NOWHERE__KEY", "3"),
+            ("SA01_LOG__FORMAT", "xml"),
+            ("LOG_LEVEL", "loud=very"),
+            ("SA01_DB_DSN", "localhost"),
+            ("SA01_DATA_DIR", ""),
+        ]);
+        for named in [
+            "9 faults",
+            "SA01_ENV: LIVE is not",
+            "server.port (GATEWAY_PORT): GATEWAY_PORT is not a whole number",
+            "database.pool_size (PG_POOL_MAX_SIZE): 0 is not between",
+            "turns.max_atempts (SA01_TURNS__MAX_ATEMPTS): is unknown",
+            "nowhere: is unknown",
+            "log.format (SA01_LOG__FORMAT): unknown variant `xml`",
+            "log.level (LOG_LEVEL)",
+            "database.dsn (SA01_DB_DSN): is not a URL",
+            "data.dir (SA01_DATA_DIR): SA01_DATA_DIR is set but empty",
+        ] {
+            assert!(text.contains(named), "{named} is missing in {text}");
+        }
+    }
+
+    #[test]
+    fn numbers_out_of_the_types_range_are_faults_of_their_key() {
+        let text = faults([("GATEWAY_PORT", "70000"), ("SA01_SESSIONS__QUEUE_MAX", "-1")]);
+        assert!(text.contains("server.port") && text.contains("sessions.queue_max"), "{text}");
+    }
+
+    #[test]
+    fn production_refuses_each_embedded_part_by_name() {
+        let text = faults([("SA01_ENV", "PROD")]);
+        assert!(text.contains("database.dsn (SA01_DB_DSN)") && text.contains("embedded database"), "{text}");
+    }
+
+    #[test]
+    fn listening_beyond_this_machine_is_refused() {
+        assert!(faults([("GATEWAY_HOST", "0.0.0.0")]).contains("server.host (GATEWAY_HOST): 0.0.0.0 is not loopback"));
+        assert!(faults([("GATEWAY_REQUIRE_AUTH", "true")]).contains("server.require_auth (GATEWAY_REQUIRE_AUTH)"));
+    }
+
+    #[test]
+    fn a_secret_comes_from_a_file_and_is_never_shown() {
+        let folder = std::env::temp_dir().join(format!("sa01-{}", uuid::Uuid::new_v4()));
+        std::fs::write(&folder, "postgres://me:canary@127.0.0.1/d\n").unwrap();
+        let environment = Environment::of([("SA01_DB_DSN_FILE", folder.to_str().unwrap())]);
+        let config = Config::load(&environment).unwrap();
+        std::fs::remove_file(&folder).unwrap();
+        assert!(!format!("{config:?}").contains("canary"));
+        assert!(config.shown().contains("postgres://me:********@127.0.0.1/d"), "{}", config.shown());
+        assert!(faults([("SA01_DB_DSN_FILE", "/nowhere")]).contains("/nowhere, which cannot be read"));
+        assert!(faults([("SA01_DB_DSN_FILE", "/x"), ("SA01_DB_DSN", "y")]).contains("both set"));
+    }
+
+    #[test]
+    fn a_file_overrides_the_overlay_and_may_hold_no_secret() {
+        let file = std::env::temp_dir().join(format!("sa01-{}.toml", uuid::Uuid::new_v4()));
+        std::fs::write(&file, "[turns]\nmax_attempts = 7\n[server]\nport = 1\n").unwrap();
+        let named = file.to_str().unwrap();
+        let config = Config::load(&Environment::of([("SA01_CONFIG", named), ("PORT", "2")])).unwrap();
+        assert_eq!((config.turns.max_attempts, config.server.port), (7, 2));
+        std::fs::write(&file, "[database]\ndsn = \"postgres://me:canary@h/d\"\n").unwrap();
+        let text = faults([("SA01_CONFIG", named)]);
+        assert!(text.contains("database.dsn") && !text.contains("canary"), "{text}");
+        std::fs::write(&file, "[turns\nmax_attempts = 7").unwrap();
+        assert!(faults([("SA01_CONFIG", named)]).contains(named));
+        std::fs::remove_file(&file).unwrap();
+    }
+
+    #[test]
+    fn what_is_shown_reads_back_as_the_same_configuration() {
+        let config = Config::load(&Environment::default()).unwrap();
+        let file = std::env::temp_dir().join(format!("sa01-{}.toml", uuid::Uuid::new_v4()));
+        std::fs::write(&file, config.shown()).unwrap();
+        let again = Config::load(&Environment::of([("SA01_CONFIG", file.to_str().unwrap())])).unwrap();
+        std::fs::remove_file(&file).unwrap();
+        assert_eq!(config.shown(), again.shown());
+    }
+}

@@ -1,0 +1,278 @@
+//! The process environment: the one place that reads it, and the names it knows.
+//!
+//! A setting `section.key` is reached by `SA01_SECTION__KEY` and by the names in [`NAMES`], which are those of the
+//! original gateway. Each old name is also known with `SA01_` in front. Of several that are set the most particular
+//! wins: the generic one, then those that begin with `SA01_`, then the old ones.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use toml::Value;
+
+use super::faults::Faults;
+
+/// Prefix of the variables that are this program's own.
+const PREFIX: &str = "SA01_";
+
+/// Settings with names of their own, the preferred name first.
+const NAMES: &[(&str, &[&str])] = &[
+    ("data.dir", &["SA01_DATA_DIR"]),
+    ("database.dsn", &["SA01_DB_DSN", "POSTGRES_DSN"]),
+    ("database.pool_size", &["PG_POOL_MAX_SIZE"]),
+    ("log.level", &["LOG_LEVEL"]),
+    ("server.default_tenant", &["SOMA_TENANT_ID"]),
+    ("server.host", &["GATEWAY_HOST"]),
+    ("server.metrics_host", &["GATEWAY_METRICS_HOST"]),
+    ("server.metrics_port", &["GATEWAY_METRICS_PORT"]),
+    ("server.port", &["GATEWAY_PORT", "PORT"]),
+    ("server.require_auth", &["GATEWAY_REQUIRE_AUTH"]),
+    ("server.version", &["SA01_VERSION"]),
+    ("sse.disabled", &["GATEWAY_DISABLE_SSE"]),
+    ("sse.heartbeat_seconds", &["SSE_HEARTBEAT_SECONDS"]),
+];
+
+/// Settings that are secrets: also read from the file that `<NAME>_FILE` names, refused in configuration files, and
+/// masked wherever the configuration is shown.
+pub(super) const SECRETS: &[&str] = &["database.dsn"];
+
+/// Settings whose value may refer to other variables as `${NAME}`.
+const EXPANDED: &[&str] = &["database.dsn"];
+
+/// A copy of the environment, taken once.
+#[derive(Clone, Default)]
+pub struct Environment {
+    variables: BTreeMap<String, String>,
+}
+
+/// A text from the environment, with the variable that gave it.
+pub(super) struct Found {
+    pub(super) variable: String,
+    pub(super) text: String,
+}
+
+impl Environment {
+    /// Copies the environment of the process. Variables that are not UTF-8 are left out: no setting can have such a value.
+    #[must_use]
+    #[expect(clippy::disallowed_methods, reason = "this is the place that reads the environment")]
+    pub fn of_process() -> Self {
+        let variables = std::env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+            .collect();
+        Self { variables }
+    }
+
+    /// An environment of exactly these variables.
+    #[cfg(test)]
+    pub(crate) fn of<const N: usize>(variables: [(&str, &str); N]) -> Self {
+        let variables = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        Self { variables }
+    }
+
+    /// The first of these variables that is set.
+    pub(super) fn first(&self, names: &[&str]) -> Option<Found> {
+        names.iter().find_map(|name| {
+            let text = self.variables.get(*name)?;
+            Some(Found { variable: (*name).to_owned(), text: text.clone() })
+        })
+    }
+
+    /// Lays every setting of the environment over `table`.
+    pub(super) fn overlay(&self, table: &mut toml::Table, faults: &mut Faults) {
+        for (key, value) in self.settings(faults) {
+            let Some((section, name)) = key.split_once('.') else { continue };
+            let Some(section) = table.entry(section).or_insert_with(|| Value::Table(toml::Table::new())).as_table_mut()
+            else {
+                continue;
+            };
+            let typed = typed_like(section.get(name), &value.text);
+            match typed {
+                Some(typed) => drop(section.insert(name.to_owned(), typed)),
+                None => faults.add(&key, format!("{} is not {}", value.variable, kind_of(section.get(name)))),
+            }
+        }
+    }
+
+    /// All settings that are set, by key, each with the value that wins.
+    fn settings(&self, faults: &mut Faults) -> BTreeMap<String, Found> {
+        let mut settings = BTreeMap::new();
+        for key in NAMES.iter().map(|(key, _)| *key).chain(SECRETS.iter().copied()) {
+            if settings.contains_key(key) {
+                continue;
+            }
+            if let Some(found) = self.named(key, faults) {
+                settings.insert(key.to_owned(), found);
+            }
+        }
+        for (variable, text) in &self.variables {
+            let Some(key) = key_of(variable) else { continue };
+            settings.entry(key).or_insert_with(|| Found { variable: variable.clone(), text: text.clone() });
+        }
+        settings.retain(|key, found| {
+            let empty = found.text.trim().is_empty();
+            if empty {
+                faults.add(key, format!("{} is set but empty; unset it or give it a value", found.variable));
+            }
+            !empty
+        });
+        for (key, found) in &mut settings {
+            if EXPANDED.contains(&key.as_str()) {
+                self.expand(key, found, faults);
+            }
+        }
+        settings
+    }
+
+    /// The value given to `key` by one of its names, or by the file that one of them names.
+    fn named(&self, key: &str, faults: &mut Faults) -> Option<Found> {
+        let names = names_of(key);
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let plain = self.first(&names);
+        if !SECRETS.contains(&key) {
+            return plain;
+        }
+        let files: Vec<String> = names.iter().map(|name| format!("{name}_FILE")).collect();
+        let file = self.first(&files.iter().map(String::as_str).collect::<Vec<_>>());
+        match (plain, file) {
+            (Some(plain), Some(file)) => {
+                faults.add(key, format!("{} and {} are both set; keep one", plain.variable, file.variable));
+                None
+            }
+            (plain, None) => plain,
+            (None, Some(file)) => match std::fs::read_to_string(Path::new(&file.text)) {
+                Ok(text) => Some(Found { text: text.trim_end_matches(['\r', '\n']).to_owned(), ..file }),
+                Err(error) => {
+                    faults.add(key, format!("{} names {}, which cannot be read: {error}", file.variable, file.text));
+                    None
+                }
+            },
+        }
+    }
+
+    /// Replaces every `${NAME}` by that variable's value.
+    fn expand(&self, key: &str, found: &mut Found, faults: &mut Faults) {
+        let mut expanded = String::with_capacity(found.text.len());
+        let mut rest = found.text.as_str();
+        while let Some((before, after)) = rest.split_once("${") {
+            expanded.push_str(before);
+            let Some((name, behind)) = after.split_once('}') else {
+                faults.add(key, format!("{} has a ${{ without a closing brace", found.variable));
+                return;
+            };
+            match self.variables.get(name) {
+                Some(value) => expanded.push_str(value),
+                None => faults.add(key, format!("{} refers to {name}, which is not set", found.variable)),
+            }
+            rest = behind;
+        }
+        expanded.push_str(rest);
+        found.text = expanded;
+    }
+}
+
+/// Every name of a setting, in the order in which they win.
+fn names_of(key: &str) -> Vec<String> {
+    let own = NAMES.iter().find(|(known, _)| *known == key).map_or(&[][..], |(_, names)| names);
+    let (new, old): (Vec<&str>, Vec<&str>) = own.iter().partition(|name| name.starts_with(PREFIX));
+    let mut names = vec![generic_name(key)];
+    names.extend(new.iter().map(ToString::to_string));
+    names.extend(old.iter().map(|name| format!("{PREFIX}{name}")));
+    names.extend(old.iter().map(ToString::to_string));
+    names
+}
+
+/// The name of a setting to tell people: its best known one, else the generic one.
+pub(super) fn best_name(key: &str) -> String {
+    let own = NAMES.iter().find(|(known, _)| *known == key).and_then(|(_, names)| names.first());
+    own.map_or_else(|| generic_name(key), ToString::to_string)
+}
+
+/// `turns.max_attempts` → `SA01_TURNS__MAX_ATTEMPTS`.
+fn generic_name(key: &str) -> String {
+    format!("{PREFIX}{}", key.replacen('.', "__", 1).to_uppercase())
+}
+
+/// `SA01_TURNS__MAX_ATTEMPTS` → `turns.max_attempts`. Variables without `__` and those that name a secret's file are
+/// no settings.
+fn key_of(variable: &str) -> Option<String> {
+    let (section, name) = variable.strip_prefix(PREFIX)?.split_once("__")?;
+    let key = format!("{}.{}", section.to_lowercase(), name.to_lowercase());
+    let names_file = key.strip_suffix("_file").is_some_and(|secret| SECRETS.contains(&secret));
+    (!section.is_empty() && !name.is_empty() && !names_file).then_some(key)
+}
+
+/// The text as a value of the type that the setting has so far; text where it has none.
+fn typed_like(sample: Option<&Value>, text: &str) -> Option<Value> {
+    let text = text.trim();
+    match sample {
+        Some(Value::Boolean(_)) => truth(text).map(Value::Boolean),
+        Some(Value::Integer(_)) => text.parse().ok().map(Value::Integer),
+        Some(Value::Float(_)) => text.parse().ok().map(Value::Float),
+        Some(Value::Array(_) | Value::Table(_) | Value::Datetime(_)) => {
+            format!("value = {text}").parse::<toml::Table>().ok()?.remove("value")
+        }
+        Some(Value::String(_)) | None => Some(Value::String(text.to_owned())),
+    }
+}
+
+/// The truthy texts of the original, and their opposites.
+fn truth(text: &str) -> Option<bool> {
+    match text.to_lowercase().as_str() {
+        "1" | "true" | "yes" | "on" => Some(true),
+        "0" | "false" | "no" | "off" => Some(false),
+        _ => None,
+    }
+}
+
+fn kind_of(sample: Option<&Value>) -> &'static str {
+    match sample {
+        Some(Value::Boolean(_)) => "a truth value (true or false)",
+        Some(Value::Integer(_)) => "a whole number",
+        Some(Value::Float(_)) => "a number",
+        _ => "a TOML value",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_new_name_wins_over_the_old_and_the_generic_over_both() {
+        let old = [("POSTGRES_DSN", "old"), ("SA01_POSTGRES_DSN", "mid"), ("SA01_DB_DSN", "new")];
+        let mut faults = Faults::default();
+        let settings = Environment::of(old).settings(&mut faults);
+        assert_eq!(settings["database.dsn"].text, "new");
+        let settings = Environment::of([("PORT", "1"), ("GATEWAY_PORT", "2")]).settings(&mut faults);
+        assert_eq!(settings["server.port"].text, "2");
+        let settings = Environment::of([("SA01_SERVER__PORT", "3"), ("GATEWAY_PORT", "2")]).settings(&mut faults);
+        assert_eq!(settings["server.port"].text, "3");
+        assert!(faults.is_empty());
+    }
+
+    #[test]
+    fn references_to_other_variables_are_expanded_once() {
+        let environment = Environment::of([("POSTGRES_DSN", "postgres://${U}:${P}@h/d"), ("U", "me"), ("P", "${U}")]);
+        let mut faults = Faults::default();
+        assert_eq!(environment.settings(&mut faults)["database.dsn"].text, "postgres://me:${U}@h/d");
+        assert!(faults.is_empty());
+        Environment::of([("POSTGRES_DSN", "postgres://${NOBODY}@h/${d")]).settings(&mut faults);
+        assert_eq!(faults.count(), 2);
+    }
+
+    #[test]
+    fn the_best_name_of_a_setting_is_the_one_people_know() {
+        assert_eq!(best_name("server.port"), "GATEWAY_PORT");
+        assert_eq!(best_name("turns.max_attempts"), "SA01_TURNS__MAX_ATTEMPTS");
+    }
+
+    #[test]
+    fn truth_has_eight_spellings() {
+        for text in ["1", "TRUE", "yes", "On"] {
+            assert_eq!(truth(text), Some(true), "{text}");
+        }
+        for text in ["0", "False", "no", "OFF"] {
+            assert_eq!(truth(text), Some(false), "{text}");
+        }
+        assert_eq!(truth("maybe"), None);
+    }
+}
