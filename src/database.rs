@@ -1,0 +1,176 @@
+//! The database: a PostgreSQL server named by `database.dsn`, or the one inside the process.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use secrecy::ExposeSecret;
+use sqlx::migrate::{MigrateError, Migrator};
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::{Connection, PgConnection, PgPool};
+use thiserror::Error;
+
+use crate::config::{DatabaseSettings, parse_dsn};
+use crate::embedded::postgres::EmbeddedServer;
+
+/// The oldest server that has everything our SQL uses, as the server itself writes its version.
+const VERSION_MIN: i32 = 150_000;
+
+/// Rest before a server that does not answer yet is tried again.
+const RETRY_EVERY: Duration = Duration::from_millis(200);
+
+/// Rest after which a connection of a pool is tried before it is used.
+const TRUSTED_FOR: Duration = Duration::from_secs(1);
+
+/// The database of the process.
+#[derive(Debug, Clone)]
+pub struct Database {
+    options: PgConnectOptions,
+    settings: DatabaseSettings,
+    embedded: Option<Embedded>,
+}
+
+/// The one inside the process has one connection, so there is one pool, and everybody shares it.
+#[derive(Debug, Clone)]
+struct Embedded {
+    server: Arc<EmbeddedServer>,
+    pool: PgPool,
+}
+
+/// The database cannot be used.
+#[derive(Debug, Error)]
+pub enum DatabaseError {
+    /// The DSN cannot be read; a checked configuration has no such DSN.
+    #[error("database.dsn {0}")]
+    Dsn(&'static str),
+    /// It does not let us in.
+    #[error("the database refuses us")]
+    Refused(#[source] sqlx::Error),
+    /// Its version is too old.
+    #[error("the database is PostgreSQL {}, and 15 is the oldest that will do", .0 / 10_000)]
+    TooOld(i32),
+    /// The migrations failed. What one of them did was undone.
+    #[error("the database cannot be brought up to date")]
+    Migrate(#[source] MigrateError),
+}
+
+impl Database {
+    /// The server that the settings name. Nothing is opened yet.
+    ///
+    /// # Errors
+    /// If the DSN cannot be read.
+    pub fn configured(settings: &DatabaseSettings) -> Result<Option<Self>, DatabaseError> {
+        let Some(dsn) = &settings.dsn else { return Ok(None) };
+        let options = parse_dsn(dsn.expose_secret()).map_err(DatabaseError::Dsn)?.application_name("somaagent");
+        Ok(Some(Self { options, settings: settings.clone(), embedded: None }))
+    }
+
+    /// The one inside the process, which must run before the first query.
+    #[must_use]
+    pub fn embedded(settings: &DatabaseSettings, server: Arc<EmbeddedServer>) -> Self {
+        let options = server.connect_options();
+        let pool = PgPoolOptions::new()
+            .max_connections(1)
+            .acquire_timeout(Duration::from_millis(settings.acquire_timeout_ms))
+            .max_lifetime(None)
+            .idle_timeout(None)
+            .test_before_acquire(false)
+            .connect_lazy_with(options.clone());
+        Self { options, settings: settings.clone(), embedded: Some(Embedded { server, pool }) }
+    }
+
+    /// A pool for one group of arbiters. With a server each call makes a new pool, whose statements have a timeout;
+    /// inside the process it is always the same one. Must be called inside a runtime.
+    #[must_use]
+    pub fn pool(&self) -> PgPool {
+        self.pool_of(self.settings.pool_size)
+    }
+
+    /// A pool of one connection, for an actor that must never wait for others. Inside the process it is the shared one.
+    #[must_use]
+    pub fn own_connection(&self) -> PgPool {
+        self.pool_of(1)
+    }
+
+    /// The server inside the process, if that is what this is.
+    #[must_use]
+    pub fn server(&self) -> Option<&Arc<EmbeddedServer>> {
+        self.embedded.as_ref().map(|embedded| &embedded.server)
+    }
+
+    /// Waits until the database answers. A server that is not up yet is waited for; the caller sets the deadline.
+    ///
+    /// # Errors
+    /// If it lets nobody in, or is too old.
+    pub async fn reach(&self) -> Result<(), DatabaseError> {
+        loop {
+            match self.version().await {
+                Ok(version) if version < VERSION_MIN => return Err(DatabaseError::TooOld(version)),
+                Ok(_) => return Ok(()),
+                // Not there yet, starting up, shutting down, or busy with the recovery after a kill.
+                Err(error) if is_passing(&error) => {
+                    tracing::info!(%error, "the database does not answer yet");
+                    tokio::time::sleep(RETRY_EVERY).await;
+                }
+                Err(error) => return Err(DatabaseError::Refused(error)),
+            }
+        }
+    }
+
+    /// Brings the tables up to date under an advisory lock, so that of several processes one does it and the others
+    /// wait. With a server it uses a connection of its own, whose statements may take as long as they need.
+    ///
+    /// # Errors
+    /// If a migration fails, or the database has one that this program does not know.
+    pub async fn migrate(&self, migrator: &Migrator) -> Result<(), DatabaseError> {
+        if let Some(embedded) = &self.embedded {
+            return migrator.run(&embedded.pool).await.map_err(DatabaseError::Migrate);
+        }
+        let mut connection = PgConnection::connect_with(&self.options).await.map_err(DatabaseError::Refused)?;
+        let done = migrator.run(&mut connection).await.map_err(DatabaseError::Migrate);
+        // The lock ends with the connection at the latest.
+        drop(connection.close().await);
+        done
+    }
+
+    fn pool_of(&self, size: u32) -> PgPool {
+        if let Some(embedded) = &self.embedded {
+            return embedded.pool.clone();
+        }
+        let timeout = format!("{}ms", self.settings.statement_timeout_ms);
+        PgPoolOptions::new()
+            .max_connections(size)
+            .acquire_timeout(Duration::from_millis(self.settings.acquire_timeout_ms))
+            // A round trip before every use is too dear; one after a rest finds the connections that a restart of the
+            // server left behind.
+            .test_before_acquire(false)
+            .before_acquire(|connection, used| {
+                Box::pin(async move {
+                    if used.idle_for > TRUSTED_FOR {
+                        connection.ping().await?;
+                    }
+                    Ok(true)
+                })
+            })
+            .connect_lazy_with(self.options.clone().options([("statement_timeout", timeout)]))
+    }
+
+    async fn version(&self) -> Result<i32, sqlx::Error> {
+        let query = sqlx::query_scalar("SELECT current_setting('server_version_num')::int");
+        if let Some(embedded) = &self.embedded {
+            return query.fetch_one(&embedded.pool).await;
+        }
+        let mut connection = PgConnection::connect_with(&self.options).await?;
+        let version = query.fetch_one(&mut connection).await;
+        drop(connection.close().await);
+        version
+    }
+}
+
+/// Whether waiting may help: nobody listens, the line broke, or the server says that it is not ready (class 57P).
+fn is_passing(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut => true,
+        sqlx::Error::Database(refusal) => refusal.code().is_some_and(|code| code.starts_with("57P")),
+        _ => false,
+    }
+}

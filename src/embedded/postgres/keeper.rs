@@ -1,0 +1,82 @@
+//! Keeps the embedded PostgreSQL alive and its files in shape.
+//!
+//! State: the watch on the server's thread, and when upkeep is due. Asks and tells: none.
+//! Supervision: child of `embedded`, Permanent. It stops itself when the server's thread has ended, whatever ended it,
+//! and so has it started again; while the thread lives, a restart of the actor just watches on.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Supervised, WrapFuture};
+use somaagent_supervision::Child;
+use sqlx::PgPool;
+
+use super::server::EmbeddedServer;
+use super::upkeep::Upkeep;
+
+/// Keeps the server's thread alive and its files in shape.
+pub struct EmbeddedPostgres {
+    server: Arc<EmbeddedServer>,
+    pool: PgPool,
+    upkeep: Upkeep,
+}
+
+impl EmbeddedPostgres {
+    /// How often is asked whether there is upkeep to do.
+    const TICK: Duration = Duration::from_secs(2);
+
+    /// Watches `server`, which need not run yet, and keeps it in shape by way of `pool`, its only pool.
+    #[must_use]
+    pub fn new(server: Arc<EmbeddedServer>, pool: PgPool) -> Self {
+        Self { server, pool, upkeep: Upkeep::default() }
+    }
+
+    fn watch(&self, ctx: &mut Context<Self>) {
+        let server = Arc::clone(&self.server);
+        let ended = async move { server.ended().await };
+        ctx.spawn(ended.into_actor(self).map(|why, _, ctx| {
+            tracing::error!(%why, "the embedded PostgreSQL ended");
+            ctx.stop();
+        }));
+    }
+
+    /// One round of upkeep, then the next after a rest: rounds never overlap, however long one waits for the connection.
+    fn keep_up(&self, ctx: &mut Context<Self>) {
+        let (pool, upkeep) = (self.pool.clone(), self.upkeep);
+        let round = async move {
+            tokio::time::sleep(Self::TICK).await;
+            upkeep.round(&pool).await
+        };
+        ctx.spawn(round.into_actor(self).map(|done, this, ctx| {
+            match done {
+                Ok(next) => this.upkeep = next,
+                Err(error) => tracing::warn!(%error, "the embedded PostgreSQL could not be kept in shape"),
+            }
+            this.keep_up(ctx);
+        }));
+    }
+}
+
+impl Actor for EmbeddedPostgres {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        if let Err(error) = self.server.start() {
+            tracing::error!(%error, "the embedded PostgreSQL cannot be started");
+            ctx.stop();
+            return;
+        }
+        self.watch(ctx);
+        self.keep_up(ctx);
+    }
+}
+
+impl Supervised for EmbeddedPostgres {
+    fn restarting(&mut self, _: &mut Self::Context) {
+        self.upkeep = Upkeep::default();
+    }
+}
+
+impl Child for EmbeddedPostgres {
+    const NAME: &'static str = "embedded-postgres";
+}
