@@ -1,1 +1,34 @@
-//! Placeholder.
+//! Real services for the suites that look at the built system from outside.
+//!
+//! | module | is |
+//! | --- | --- |
+//! | [`postgres`] | a real PostgreSQL server, and a fresh database for each test |
+//! | [`proxy`] | a TCP proxy that cuts, stalls, delays and spoils what passes, on command or by seed |
+//! | [`model`] | a scriptable server of the OpenAI chat-completions stream |
+//! | [`brain`] | a scriptable SomaBrain |
+//! | [`process`] | the built binary as a child process |
+//! | [`client`] | an HTTP and SSE client that records what it was sent |
+//! | [`seed`] | random schedules that can be played again |
+//! | [`wait`] | conditions with a deadline |
+//!
+//! Everything binds 127.0.0.1 on a free port and ends with the value that started it. Nothing here may use a crate of the
+//! system under test: the suites know it by its sockets, its files and its exit codes only.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "test services read the environment, keep real time and spawn their own tasks"
+)]
+#![allow(
+    clippy::doc_markdown,
+    reason = "PostgreSQL and SomaBrain are names, not code"
+)]
+
+pub mod brain;
+pub mod client;
+mod http;
+mod lock;
+pub mod model;
+pub mod postgres;
+pub mod process;
+pub mod proxy;
+pub mod seed;
+pub mod wait;
