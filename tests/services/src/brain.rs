@@ -69,9 +69,7 @@ impl Brain {
             memories: Mutex::default(),
             calls: watch::Sender::default(),
         };
-        Ok(Self {
-            server: Server::start(desk).await?,
-        })
+        Ok(Self { server: Server::start(desk).await? })
     }
 
     /// Where it listens.
@@ -98,17 +96,13 @@ impl Brain {
 
     /// Gives it something to recall.
     pub fn know(&self, key: &str, content: &str) {
-        self.desk()
-            .keep("public", "wm", key, &json!({"content": content}));
+        self.desk().keep("public", "wm", key, &json!({"content": content}));
     }
 
     /// The keys it was told to remember or knows, in order.
     #[must_use]
     pub fn keys(&self) -> Vec<String> {
-        locked(&self.desk().memories)
-            .iter()
-            .map(|memory| memory.key.clone())
-            .collect()
+        locked(&self.desk().memories).iter().map(|memory| memory.key.clone()).collect()
     }
 
     /// Every call so far.
@@ -120,13 +114,7 @@ impl Brain {
     /// The calls to `path` so far.
     #[must_use]
     pub fn calls_to(&self, path: &str) -> Vec<Call> {
-        self.desk()
-            .calls
-            .borrow()
-            .iter()
-            .filter(|call| call.path == path)
-            .cloned()
-            .collect()
+        self.desk().calls.borrow().iter().filter(|call| call.path == path).cloned().collect()
     }
 
     /// Waits until `path` was called `count` times.
@@ -135,8 +123,7 @@ impl Brain {
     /// When that does not happen.
     pub async fn called(&self, path: &str, count: usize) {
         let mut calls = self.desk().calls.subscribe();
-        let enough =
-            |calls: &Vec<Call>| calls.iter().filter(|call| call.path == path).count() >= count;
+        let enough = |calls: &Vec<Call>| calls.iter().filter(|call| call.path == path).count() >= count;
         let _ = within(&format!("call {count} of {path}"), calls.wait_for(enough)).await;
     }
 
@@ -172,10 +159,7 @@ struct Desk {
 
 impl Service for Desk {
     async fn serve(&self, request: Request, mut wire: Wire) -> io::Result<Option<Wire>> {
-        let (path, query) = request
-            .target
-            .split_once('?')
-            .unwrap_or((&request.target, ""));
+        let (path, query) = request.target.split_once('?').unwrap_or((&request.target, ""));
         let path = path.to_owned();
         let body = match query.strip_prefix("payload=") {
             Some(payload) => serde_json::from_str(&percent_decoded(payload)).unwrap_or(Value::Null),
@@ -194,12 +178,9 @@ impl Service for Desk {
             Mood::Well => {}
             Mood::Failing(_, _) if path == "/health" => {}
             Mood::Failing(status, retry_after) => {
-                let headers: Vec<_> = retry_after
-                    .map(|after| ("retry-after".to_owned(), after.to_string()))
-                    .into_iter()
-                    .collect();
-                wire.answer(status, &headers, "{\"detail\":\"scripted\"}")
-                    .await?;
+                let headers: Vec<_> =
+                    retry_after.map(|after| ("retry-after".to_owned(), after.to_string())).into_iter().collect();
+                wire.answer(status, &headers, "{\"detail\":\"scripted\"}").await?;
                 return Ok(Some(wire));
             }
             Mood::Slow(gate) => {
@@ -227,10 +208,7 @@ impl Desk {
             ("POST", "/memory/recall" | "/recall") => self.recall(path, body),
             ("GET", "/memory/metrics") => {
                 let items = locked(&self.memories).len();
-                (
-                    200,
-                    json!({"tenant": "public", "namespace": "wm", "wm_items": items, "circuit_open": false}),
-                )
+                (200, json!({"tenant": "public", "namespace": "wm", "wm_items": items, "circuit_open": false}))
             }
             _ => (404, json!({"detail": "Not Found"})),
         }
@@ -238,19 +216,11 @@ impl Desk {
 
     fn remember(&self, body: &Value) -> (u16, Value) {
         let text = |name: &str| body[name].as_str().filter(|text| !text.is_empty());
-        let (Some(tenant), Some(namespace), Some(key)) =
-            (text("tenant"), text("namespace"), text("key"))
-        else {
-            return (
-                422,
-                json!({"detail": [{"type": "missing", "loc": ["body"], "msg": "Field required"}]}),
-            );
+        let (Some(tenant), Some(namespace), Some(key)) = (text("tenant"), text("namespace"), text("key")) else {
+            return (422, json!({"detail": [{"type": "missing", "loc": ["body"], "msg": "Field required"}]}));
         };
         if !body["value"].is_object() {
-            return (
-                422,
-                json!({"detail": [{"type": "missing", "loc": ["body", "value"], "msg": "Field required"}]}),
-            );
+            return (422, json!({"detail": [{"type": "missing", "loc": ["body", "value"], "msg": "Field required"}]}));
         }
         self.keep(tenant, namespace, key, &body["value"]);
         let mut answer = json!({"ok": true, "tenant": tenant, "namespace": namespace});
@@ -261,43 +231,27 @@ impl Desk {
     }
 
     fn remember_batch(&self, body: &Value) -> (u16, Value) {
-        let (Some(tenant), Some(namespace)) = (body["tenant"].as_str(), body["namespace"].as_str())
-        else {
-            return (
-                422,
-                json!({"detail": [{"type": "missing", "loc": ["body"], "msg": "Field required"}]}),
-            );
+        let (Some(tenant), Some(namespace)) = (body["tenant"].as_str(), body["namespace"].as_str()) else {
+            return (422, json!({"detail": [{"type": "missing", "loc": ["body"], "msg": "Field required"}]}));
         };
         let request = uuid::Uuid::new_v4();
-        let items = body["items"]
-            .as_array()
-            .map(Vec::as_slice)
-            .unwrap_or_default();
+        let items = body["items"].as_array().map(Vec::as_slice).unwrap_or_default();
         let results: Vec<Value> = items
             .iter()
             .enumerate()
             .map(|(index, item)| {
                 let key = item["key"].as_str().unwrap_or_default();
                 self.keep(tenant, namespace, key, &item["value"]);
-                Value::Object(
-                    remembered(key, item, &format!("{request}:{index}"))
-                        .into_iter()
-                        .collect(),
-                )
+                Value::Object(remembered(key, item, &format!("{request}:{index}")).into_iter().collect())
             })
             .collect();
-        (
-            200,
-            json!({"ok": true, "tenant": tenant, "namespace": namespace, "results": results}),
-        )
+        (200, json!({"ok": true, "tenant": tenant, "namespace": namespace, "results": results}))
     }
 
     /// Keeps the newest value of each `(tenant, namespace, key)`.
     fn keep(&self, tenant: &str, namespace: &str, key: &str, value: &Value) {
         let mut memories = locked(&self.memories);
-        memories.retain(|memory| {
-            (&*memory.tenant, &*memory.namespace, &*memory.key) != (tenant, namespace, key)
-        });
+        memories.retain(|memory| (&*memory.tenant, &*memory.namespace, &*memory.key) != (tenant, namespace, key));
         memories.push(Memory {
             tenant: tenant.to_owned(),
             namespace: namespace.to_owned(),
@@ -312,31 +266,17 @@ impl Desk {
             return (404, json!({"detail": "Not Found"}));
         }
         let Some(query) = body["query"].as_str() else {
-            return (
-                422,
-                json!({"detail": [{"type": "missing", "loc": ["body", "query"], "msg": "Field required"}]}),
-            );
+            return (422, json!({"detail": [{"type": "missing", "loc": ["body", "query"], "msg": "Field required"}]}));
         };
-        let limit = body["top_k"]
-            .as_u64()
-            .and_then(|k| usize::try_from(k).ok())
-            .unwrap_or(3);
+        let limit = body["top_k"].as_u64().and_then(|k| usize::try_from(k).ok()).unwrap_or(3);
         let mut found: Vec<(f64, Memory)> = locked(&self.memories)
             .iter()
-            .map(|memory| {
-                (
-                    overlap(query, memory.value["content"].as_str().unwrap_or_default()),
-                    memory.clone(),
-                )
-            })
+            .map(|memory| (overlap(query, memory.value["content"].as_str().unwrap_or_default()), memory.clone()))
             .filter(|(score, _)| *score > 0.0)
             .collect();
         found.sort_by(|(left, _), (right, _)| right.total_cmp(left));
         found.truncate(limit);
-        let items: Vec<Value> = found
-            .iter()
-            .map(|(score, memory)| item(shape, *score, memory))
-            .collect();
+        let items: Vec<Value> = found.iter().map(|(score, memory)| item(shape, *score, memory)).collect();
         let total = items.len();
         let answer = match shape {
             Shape::Old => json!({"wm": items, "memory": [], "namespace": "wm", "trace_id": "t"}),
@@ -389,9 +329,7 @@ fn remembered(key: &str, request: &Value, request_id: &str) -> Vec<(String, Valu
 /// Three numbers that depend on the key alone.
 fn coordinate(key: &str) -> Value {
     let part = |salt: u32| {
-        let sum = key.bytes().fold(salt, |sum, byte| {
-            sum.wrapping_mul(31).wrapping_add(u32::from(byte))
-        });
+        let sum = key.bytes().fold(salt, |sum, byte| sum.wrapping_mul(31).wrapping_add(u32::from(byte)));
         f64::from(sum % 1000) / 1000.0
     };
     json!([part(1), part(2), part(3)])
@@ -401,11 +339,7 @@ fn coordinate(key: &str) -> Value {
 #[expect(clippy::cast_precision_loss, reason = "a handful of words")]
 fn overlap(query: &str, text: &str) -> f64 {
     let words = |text: &str| -> Vec<String> {
-        text.to_lowercase()
-            .split(|c: char| !c.is_alphanumeric())
-            .filter(|w| !w.is_empty())
-            .map(str::to_owned)
-            .collect()
+        text.to_lowercase().split(|c: char| !c.is_alphanumeric()).filter(|w| !w.is_empty()).map(str::to_owned).collect()
     };
     let (asked, held) = (words(query), words(text));
     let hits = asked.iter().filter(|word| held.contains(word)).count();
@@ -414,11 +348,7 @@ fn overlap(query: &str, text: &str) -> f64 {
 
 fn percent_decoded(text: &str) -> String {
     let pairs = reqwest::Url::parse(&format!("http://localhost/?payload={text}"));
-    let value = pairs.ok().and_then(|url| {
-        url.query_pairs()
-            .next()
-            .map(|(_, value)| value.into_owned())
-    });
+    let value = pairs.ok().and_then(|url| url.query_pairs().next().map(|(_, value)| value.into_owned()));
     value.unwrap_or_default()
 }
 
@@ -428,42 +358,27 @@ mod tests {
     use super::*;
 
     async fn post(brain: &Brain, path: &str, body: &Value) -> (u16, Value) {
-        let answer = reqwest::Client::new()
-            .post(format!("{}{path}", brain.base_url()))
-            .json(body)
-            .send()
-            .await
-            .unwrap();
+        let answer =
+            reqwest::Client::new().post(format!("{}{path}", brain.base_url())).json(body).send().await.unwrap();
         (answer.status().as_u16(), answer.json().await.unwrap())
     }
 
     #[tokio::test]
     async fn what_was_remembered_is_recalled_in_each_shape() {
         let brain = Brain::start().await.unwrap();
-        let write = json!({"tenant": "public", "namespace": "wm", "key": "k1", "value": {"content": "the sky is green"}});
+        let write =
+            json!({"tenant": "public", "namespace": "wm", "key": "k1", "value": {"content": "the sky is green"}});
         assert_eq!(post(&brain, "/memory/remember", &write).await.1["ok"], true);
         let query = json!({"query": "which colour is the sky", "top_k": 3});
         for (shape, path, place) in [
-            (
-                Shape::Payload,
-                "/memory/recall",
-                "/results/0/payload/content",
-            ),
+            (Shape::Payload, "/memory/recall", "/results/0/payload/content"),
             (Shape::Text, "/memory/recall", "/results/0/content"),
-            (
-                Shape::Content,
-                "/memory/recall",
-                "/results/0/content/content",
-            ),
+            (Shape::Content, "/memory/recall", "/results/0/content/content"),
             (Shape::Old, "/recall", "/wm/0/payload/content"),
         ] {
             brain.set_shape(shape);
             let (_, answer) = post(&brain, path, &query).await;
-            assert_eq!(
-                answer.pointer(place),
-                Some(&json!("the sky is green")),
-                "{shape:?}"
-            );
+            assert_eq!(answer.pointer(place), Some(&json!("the sky is green")), "{shape:?}");
         }
         assert_eq!(brain.keys(), ["k1"]);
     }
@@ -479,12 +394,7 @@ mod tests {
     async fn moods_are_seen_by_the_client() {
         let brain = Brain::start().await.unwrap();
         brain.set_mood(Mood::Failing(503, Some(2)));
-        assert_eq!(
-            post(&brain, "/memory/recall", &json!({"query": "x"}))
-                .await
-                .0,
-            503
-        );
+        assert_eq!(post(&brain, "/memory/recall", &json!({"query": "x"})).await.0, 503);
         let gate = Gate::closed();
         brain.set_mood(Mood::Slow(gate.clone()));
         let slow = tokio::spawn(reqwest::get(format!("{}/health", brain.base_url())));
@@ -493,11 +403,6 @@ mod tests {
         gate.open();
         assert_eq!(slow.await.unwrap().unwrap().status().as_u16(), 200);
         brain.down().await;
-        assert!(
-            reqwest::get(format!("{}/health", brain.base_url()))
-                .await
-                .unwrap_err()
-                .is_connect()
-        );
+        assert!(reqwest::get(format!("{}/health", brain.base_url())).await.unwrap_err().is_connect());
     }
 }

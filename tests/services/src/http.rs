@@ -50,11 +50,7 @@ impl Wire {
     pub(crate) async fn request(&mut self) -> io::Result<Option<Request>> {
         loop {
             if let Some((head, mut request)) = parse_head(&self.ahead)? {
-                let length = request
-                    .headers
-                    .get("content-length")
-                    .and_then(|l| l.parse().ok())
-                    .unwrap_or(0);
+                let length = request.headers.get("content-length").and_then(|l| l.parse().ok()).unwrap_or(0);
                 while self.ahead.len() < head + length {
                     if !self.read_more().await? {
                         return Ok(None);
@@ -90,17 +86,8 @@ impl Wire {
     }
 
     /// A whole answer with a body of known length.
-    pub(crate) async fn answer(
-        &mut self,
-        status: u16,
-        headers: &[(String, String)],
-        body: &str,
-    ) -> io::Result<()> {
-        let mut answer = format!(
-            "HTTP/1.1 {status} {}\r\ncontent-length: {}\r\n",
-            reason(status),
-            body.len()
-        );
+    pub(crate) async fn answer(&mut self, status: u16, headers: &[(String, String)], body: &str) -> io::Result<()> {
+        let mut answer = format!("HTTP/1.1 {status} {}\r\ncontent-length: {}\r\n", reason(status), body.len());
         for (name, value) in headers {
             let _ = write!(answer, "{name}: {value}\r\n");
         }
@@ -132,12 +119,10 @@ fn parse_head(bytes: &[u8]) -> io::Result<Option<(usize, Request)>> {
     let httparse::Status::Complete(length) = head.parse(bytes).map_err(io::Error::other)? else {
         return Ok(None);
     };
-    let headers = head.headers.iter().map(|field| {
-        (
-            field.name.to_ascii_lowercase(),
-            String::from_utf8_lossy(field.value).into_owned(),
-        )
-    });
+    let headers = head
+        .headers
+        .iter()
+        .map(|field| (field.name.to_ascii_lowercase(), String::from_utf8_lossy(field.value).into_owned()));
     let request = Request {
         method: head.method.unwrap_or_default().to_owned(),
         target: head.path.unwrap_or_default().to_owned(),
@@ -163,11 +148,7 @@ fn reason(status: u16) -> &'static str {
 
 /// What a stand-in does with one connection's next request. The connection goes on while it gives the wire back.
 pub(crate) trait Service: Send + Sync + 'static {
-    fn serve(
-        &self,
-        request: Request,
-        wire: Wire,
-    ) -> impl Future<Output = io::Result<Option<Wire>>> + Send;
+    fn serve(&self, request: Request, wire: Wire) -> impl Future<Output = io::Result<Option<Wire>>> + Send;
 }
 
 /// A listening stand-in; ends with its last handle.
@@ -181,11 +162,7 @@ impl<S: Service> Server<S> {
     pub(crate) async fn start(service: S) -> Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = listener.local_addr()?;
-        let server = Self {
-            service: Arc::new(service),
-            address,
-            running: Mutex::new(None),
-        };
+        let server = Self { service: Arc::new(service), address, running: Mutex::new(None) };
         server.run(listener);
         Ok(server)
     }
@@ -205,13 +182,7 @@ impl<S: Service> Server<S> {
             let mut connections = JoinSet::new();
             while let Ok((socket, _)) = listener.accept().await {
                 let _ = socket.set_nodelay(true);
-                connections.spawn(converse(
-                    service.clone(),
-                    Wire {
-                        socket,
-                        ahead: Vec::new(),
-                    },
-                ));
+                connections.spawn(converse(service.clone(), Wire { socket, ahead: Vec::new() }));
                 while connections.try_join_next().is_some() {}
             }
         });
@@ -236,9 +207,7 @@ impl<S: Service> Server<S> {
     /// Listens again on the same port.
     pub(crate) async fn up(&self) -> Result<()> {
         if locked(&self.running).is_none() {
-            let listener = TcpListener::bind(self.address)
-                .await
-                .context("the port was taken meanwhile")?;
+            let listener = TcpListener::bind(self.address).await.context("the port was taken meanwhile")?;
             self.run(listener);
         }
         Ok(())

@@ -17,10 +17,7 @@
     clippy::disallowed_methods,
     reason = "test services read the environment, keep real time and spawn their own tasks"
 )]
-#![allow(
-    clippy::doc_markdown,
-    reason = "PostgreSQL and SomaBrain are names, not code"
-)]
+#![allow(clippy::doc_markdown, reason = "PostgreSQL and SomaBrain are names, not code")]
 
 pub mod brain;
 pub mod client;

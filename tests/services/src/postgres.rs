@@ -75,9 +75,7 @@ impl Postgres {
             Ok(dsn) => Self::outside(&dsn),
             Err(_) => Self::start(),
         });
-        shared
-            .as_ref()
-            .map_err(|error| anyhow!("no PostgreSQL for this test: {error:#}"))
+        shared.as_ref().map_err(|error| anyhow!("no PostgreSQL for this test: {error:#}"))
     }
 
     /// A server that runs elsewhere, by the DSN of a user who may create databases.
@@ -92,29 +90,15 @@ impl Postgres {
     /// When PostgreSQL is not installed or does not start; the error ends with its log.
     pub fn start() -> Result<Self> {
         let binaries = find_binaries()?;
-        let folder = tempfile::Builder::new()
-            .prefix("sa01-postgres-")
-            .tempdir()?
-            .keep();
+        let folder = tempfile::Builder::new().prefix("sa01-postgres-").tempdir()?.keep();
         if let Some(user) = postgres_user()? {
             std::os::unix::fs::chown(&folder, Some(user), None)?;
         }
         init(&binaries, &folder)?;
-        let mut own = Own {
-            binaries,
-            folder,
-            port: free_port()?,
-            keeper: None,
-        };
+        let mut own = Own { binaries, folder, port: free_port()?, keeper: None };
         own.run()?;
-        let admin = Url::parse(&format!(
-            "postgres://postgres@127.0.0.1:{}/postgres",
-            own.port
-        ))?;
-        Ok(Self {
-            admin,
-            own: Some(Mutex::new(own)),
-        })
+        let admin = Url::parse(&format!("postgres://postgres@127.0.0.1:{}/postgres", own.port))?;
+        Ok(Self { admin, own: Some(Mutex::new(own)) })
     }
 
     /// Host and port, as a proxy in front of the server needs them.
@@ -137,14 +121,10 @@ impl Postgres {
         let mut admin = PgConnection::connect(self.admin.as_str()).await?;
         if self.own.is_none() {
             let drop = format!("DROP DATABASE IF EXISTS {name}");
-            sqlx::raw_sql(AssertSqlSafe(drop))
-                .execute(&mut admin)
-                .await?;
+            sqlx::raw_sql(AssertSqlSafe(drop)).execute(&mut admin).await?;
         }
         let create = format!("CREATE DATABASE {name}");
-        sqlx::raw_sql(AssertSqlSafe(create))
-            .execute(&mut admin)
-            .await?;
+        sqlx::raw_sql(AssertSqlSafe(create)).execute(&mut admin).await?;
         admin.close().await?;
         let mut url = self.admin.clone();
         url.set_path(&name);
@@ -162,9 +142,7 @@ impl Postgres {
     }
 
     fn own(&self) -> Result<&Mutex<Own>> {
-        self.own
-            .as_ref()
-            .context("a server named by its DSN is not ours to end")
+        self.own.as_ref().context("a server named by its DSN is not ours to end")
     }
 }
 
@@ -178,54 +156,25 @@ impl Own {
         let mut child = Command::new("/bin/sh")
             .args(["-c", KEEPER, "keeper", &folder])
             .args(server)
-            .args([
-                "-D",
-                &format!("{folder}/data"),
-                "-p",
-                &self.port.to_string(),
-                "-k",
-                &folder,
-            ])
-            .args([
-                "-c",
-                "listen_addresses=127.0.0.1",
-                "-c",
-                "max_connections=300",
-            ])
-            .args([
-                "-c",
-                "wal_level=minimal",
-                "-c",
-                "max_wal_senders=0",
-                "-c",
-                "jit=off",
-            ])
+            .args(["-D", &format!("{folder}/data"), "-p", &self.port.to_string(), "-k", &folder])
+            .args(["-c", "listen_addresses=127.0.0.1", "-c", "max_connections=300"])
+            .args(["-c", "wal_level=minimal", "-c", "max_wal_senders=0", "-c", "jit=off"])
             .args(["-c", "checkpoint_timeout=1h", "-c", "max_wal_size=4GB"])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
             .context("/bin/sh does not start")?;
-        let orders = child
-            .stdin
-            .take()
-            .context("no pipe to the server's keeper")?;
+        let orders = child.stdin.take().context("no pipe to the server's keeper")?;
         let answers = BufReader::new(child.stdout.take().context("no pipe from the keeper")?);
-        self.keeper = Some(Keeper {
-            child,
-            orders,
-            answers,
-        });
+        self.keeper = Some(Keeper { child, orders, answers });
         self.wait_until_ready()
     }
 
     fn wait_until_ready(&self) -> Result<()> {
         let deadline = Instant::now() + START_WITHIN;
         let port = self.port.to_string();
-        let ready = || {
-            Command::new(self.binaries.join("pg_isready"))
-                .args(["-q", "-h", "127.0.0.1", "-p", &port])
-                .status()
-        };
+        let ready =
+            || Command::new(self.binaries.join("pg_isready")).args(["-q", "-h", "127.0.0.1", "-p", &port]).status();
         while !ready().context("pg_isready does not start")?.success() {
             if Instant::now() > deadline {
                 let log = std::fs::read_to_string(self.folder.join("log")).unwrap_or_default();
@@ -256,9 +205,7 @@ impl Drop for Own {
     fn drop(&mut self) {
         match self.keeper.take() {
             // Closing its input is the order to stop the server and remove the folder.
-            Some(Keeper {
-                mut child, orders, ..
-            }) => {
+            Some(Keeper { mut child, orders, .. }) => {
                 drop(orders);
                 let _ = child.wait();
             }
@@ -299,10 +246,7 @@ impl Database {
 
     /// Connections for the test itself, straight to the server.
     pub async fn pool(&self) -> Result<PgPool> {
-        Ok(PgPoolOptions::new()
-            .max_connections(4)
-            .connect(self.url.as_str())
-            .await?)
+        Ok(PgPoolOptions::new().max_connections(4).connect(self.url.as_str()).await?)
     }
 }
 
@@ -325,9 +269,7 @@ fn find_binaries() -> Result<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path)
         .find(|folder| folder.join("initdb").is_file())
-        .with_context(|| {
-            format!("PostgreSQL is missing: install the package `postgresql`, or set {VARIABLE}")
-        })
+        .with_context(|| format!("PostgreSQL is missing: install the package `postgresql`, or set {VARIABLE}"))
 }
 
 /// The user id to run the server as; none when we are not root ourselves.
@@ -337,10 +279,7 @@ fn postgres_user() -> Result<Option<u32>> {
     }
     let id = Command::new("id").args(["-u", "postgres"]).output()?;
     let id = String::from_utf8_lossy(&id.stdout);
-    let id = id
-        .trim()
-        .parse()
-        .context("there is no user `postgres` to run PostgreSQL as")?;
+    let id = id.trim().parse().context("there is no user `postgres` to run PostgreSQL as")?;
     Ok(Some(id))
 }
 
@@ -349,15 +288,7 @@ fn postgres_user() -> Result<Option<u32>> {
 fn unprivileged(binary: &Path) -> Vec<String> {
     let mut words = Vec::new();
     if rustix::process::getuid().is_root() {
-        words.extend(
-            [
-                "setpriv",
-                "--reuid=postgres",
-                "--regid=postgres",
-                "--init-groups",
-            ]
-            .map(str::to_owned),
-        );
+        words.extend(["setpriv", "--reuid=postgres", "--regid=postgres", "--init-groups"].map(str::to_owned));
     }
     words.push(binary.to_string_lossy().into_owned());
     words
@@ -369,16 +300,7 @@ fn init(binaries: &Path, folder: &Path) -> Result<()> {
         .args(&words[1..])
         .arg("-D")
         .arg(folder.join("data"))
-        .args([
-            "-A",
-            "trust",
-            "-U",
-            "postgres",
-            "-E",
-            "UTF8",
-            "--no-locale",
-            "--no-sync",
-        ])
+        .args(["-A", "trust", "-U", "postgres", "-E", "UTF8", "--no-locale", "--no-sync"])
         .current_dir("/")
         .output()
         .context("initdb does not start")?;
@@ -389,9 +311,7 @@ fn init(binaries: &Path, folder: &Path) -> Result<()> {
 }
 
 fn free_port() -> Result<u16> {
-    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?
-        .local_addr()?
-        .port())
+    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
 }
 
 #[cfg(test)]
@@ -404,20 +324,14 @@ mod tests {
         let postgres = Postgres::start().unwrap();
         let database = postgres.fresh_database().await.unwrap();
         let mut connection = PgConnection::connect(&database.dsn()).await.unwrap();
-        sqlx::raw_sql("CREATE TABLE kept (n int); INSERT INTO kept VALUES (7)")
-            .execute(&mut connection)
-            .await
-            .unwrap();
+        sqlx::raw_sql("CREATE TABLE kept (n int); INSERT INTO kept VALUES (7)").execute(&mut connection).await.unwrap();
 
         postgres.end(Ending::Crash).unwrap();
         assert!(PgConnection::connect(&database.dsn()).await.is_err());
         postgres.restart().unwrap();
 
         let pool = database.pool().await.unwrap();
-        let kept: i32 = sqlx::query_scalar("SELECT n FROM kept")
-            .fetch_one(&pool)
-            .await
-            .unwrap();
+        let kept: i32 = sqlx::query_scalar("SELECT n FROM kept").fetch_one(&pool).await.unwrap();
         assert_eq!(kept, 7);
     }
 
@@ -427,9 +341,6 @@ mod tests {
         let one = postgres.fresh_database().await.unwrap();
         let two = postgres.fresh_database().await.unwrap();
         assert_ne!(one.name(), two.name());
-        assert!(
-            one.dsn_through(1)
-                .starts_with("postgres://postgres@127.0.0.1:1/")
-        );
+        assert!(one.dsn_through(1).starts_with("postgres://postgres@127.0.0.1:1/"));
     }
 }

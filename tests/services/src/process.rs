@@ -52,10 +52,7 @@ impl Binary {
     pub fn elsewhere(&self) -> Result<Self> {
         let other = Self::new(&self.path)?;
         let own = ["HOME", "SA01_DATA_DIR", "GATEWAY_PORT"];
-        let settings = self
-            .settings
-            .iter()
-            .filter(|(name, _)| !own.contains(&name.as_str()));
+        let settings = self.settings.iter().filter(|(name, _)| !own.contains(&name.as_str()));
         Ok(settings.fold(other, |other, (name, value)| other.set(name, value)))
     }
 
@@ -83,9 +80,7 @@ impl Binary {
     /// The folder named by `SA01_DATA_DIR`.
     #[must_use]
     pub fn data(&self) -> PathBuf {
-        self.settings
-            .get("SA01_DATA_DIR")
-            .map_or_else(|| self.home.path().join("data"), PathBuf::from)
+        self.settings.get("SA01_DATA_DIR").map_or_else(|| self.home.path().join("data"), PathBuf::from)
     }
 
     /// Starts it and waits for the line with its URL.
@@ -107,19 +102,10 @@ impl Binary {
         let Some(url) = within("the line with the server's URL", ready).await else {
             let status = child.wait().await?;
             output.ended().await;
-            bail!(
-                "the binary ended with {status} in place of starting; its output:\n{}",
-                output.text()
-            );
+            bail!("the binary ended with {status} in place of starting; its output:\n{}", output.text());
         };
         let id = child.id().context("the child has no process id")?;
-        Ok(Running {
-            binary: self.clone(),
-            child,
-            id,
-            url,
-            output,
-        })
+        Ok(Running { binary: self.clone(), child, id, url, output })
     }
 
     /// Runs it to its end.
@@ -130,11 +116,7 @@ impl Binary {
         let (mut child, output) = self.spawn()?;
         let status = within("the binary to end by itself", child.wait()).await?;
         output.ended().await;
-        Ok(Ended {
-            code: status.code(),
-            signal: status.signal(),
-            output: output.text(),
-        })
+        Ok(Ended { code: status.code(), signal: status.signal(), output: output.text() })
     }
 
     fn spawn(&self) -> Result<(Child, Arc<Output>)> {
@@ -198,11 +180,7 @@ impl Output {
 
     async fn ended(&self) {
         let mut open = self.open.subscribe();
-        let _ = within(
-            "the end of the binary's output",
-            open.wait_for(|open| *open == 0),
-        )
-        .await;
+        let _ = within("the end of the binary's output", open.wait_for(|open| *open == 0)).await;
     }
 
     fn text(&self) -> String {
@@ -214,9 +192,7 @@ impl Output {
 fn url_in(line: &str) -> Option<String> {
     let start = line.find("http://")?;
     let rest = &line[start + "http://".len()..];
-    let end = rest
-        .find(|c: char| !(c.is_ascii_alphanumeric() || ".:-[]".contains(c)))
-        .unwrap_or(rest.len());
+    let end = rest.find(|c: char| !(c.is_ascii_alphanumeric() || ".:-[]".contains(c))).unwrap_or(rest.len());
     let authority = rest[..end].trim_end_matches(['.', ':']);
     let port = authority.rsplit(':').next()?;
     port.parse::<u16>().ok()?;
@@ -243,11 +219,7 @@ impl Running {
     /// The port it listens on.
     #[must_use]
     pub fn port(&self) -> u16 {
-        self.url
-            .rsplit(':')
-            .next()
-            .and_then(|port| port.parse().ok())
-            .unwrap_or(0)
+        self.url.rsplit(':').next().and_then(|port| port.parse().ok()).unwrap_or(0)
     }
 
     /// Its process id.
@@ -274,20 +246,13 @@ impl Running {
     /// When none comes.
     pub async fn says(&self, text: &str) {
         let mut changed = self.output.changed.subscribe();
-        let said = changed.wait_for(|_| {
-            locked(&self.output.lines)
-                .iter()
-                .any(|line| line.contains(text))
-        });
+        let said = changed.wait_for(|_| locked(&self.output.lines).iter().any(|line| line.contains(text)));
         let _ = within(&format!("a line of the binary with `{text}`"), said).await;
     }
 
     /// Sends a signal.
     pub fn signal(&self, signal: Signal) -> io::Result<()> {
-        let id = i32::try_from(self.id)
-            .ok()
-            .and_then(Pid::from_raw)
-            .ok_or(io::ErrorKind::NotFound)?;
+        let id = i32::try_from(self.id).ok().and_then(Pid::from_raw).ok_or(io::ErrorKind::NotFound)?;
         Ok(kill_process(id, signal)?)
     }
 
@@ -322,10 +287,7 @@ impl Running {
         if self.is_running() {
             bail!("the binary still runs");
         }
-        let binary = self
-            .binary
-            .clone()
-            .set("GATEWAY_PORT", &self.port().to_string());
+        let binary = self.binary.clone().set("GATEWAY_PORT", &self.port().to_string());
         let next = binary.start().await?;
         locked(&next.output.lines).splice(0..0, locked(&self.output.lines).iter().cloned());
         *self = next;
@@ -336,11 +298,7 @@ impl Running {
 impl Drop for Running {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            eprintln!(
-                "--- output of the binary, process {}\n{}\n---",
-                self.id,
-                self.output.text()
-            );
+            eprintln!("--- output of the binary, process {}\n{}\n---", self.id, self.output.text());
         }
     }
 }
@@ -354,27 +312,15 @@ mod tests {
     use super::*;
 
     fn shell(script: &str) -> Binary {
-        Binary::new("/bin/sh")
-            .unwrap()
-            .argument("-c")
-            .argument(script)
+        Binary::new("/bin/sh").unwrap().argument("-c").argument(script)
     }
 
     #[test]
     fn the_url_of_the_ready_line_is_found() {
         for (line, url) in [
-            (
-                "open http://127.0.0.1:8010/ in a browser",
-                Some("http://127.0.0.1:8010"),
-            ),
-            (
-                "SomaAgent01 is ready: http://localhost:81.",
-                Some("http://localhost:81"),
-            ),
-            (
-                "{\"url\":\"http://127.0.0.1:8010\"}",
-                Some("http://127.0.0.1:8010"),
-            ),
+            ("open http://127.0.0.1:8010/ in a browser", Some("http://127.0.0.1:8010")),
+            ("SomaAgent01 is ready: http://localhost:81.", Some("http://localhost:81")),
+            ("{\"url\":\"http://127.0.0.1:8010\"}", Some("http://127.0.0.1:8010")),
             ("see http://example.org/help", None),
         ] {
             assert_eq!(url_in(line).as_deref(), url, "{line}");
@@ -383,10 +329,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_child_is_ready_when_it_prints_its_url() {
-        let mut child = shell("echo ready at http://127.0.0.1:4242/; sleep 1000")
-            .start()
-            .await
-            .unwrap();
+        let mut child = shell("echo ready at http://127.0.0.1:4242/; sleep 1000").start().await.unwrap();
         assert_eq!((child.url(), child.port()), ("http://127.0.0.1:4242", 4242));
         child.kill().await.unwrap();
         assert!(!child.is_running());
@@ -394,26 +337,14 @@ mod tests {
 
     #[tokio::test]
     async fn a_child_that_ends_first_is_an_error_with_its_output() {
-        let error = shell("echo no luck >&2; exit 78")
-            .start()
-            .await
-            .unwrap_err()
-            .to_string();
+        let error = shell("echo no luck >&2; exit 78").start().await.unwrap_err().to_string();
         assert!(error.contains("no luck") && error.contains("78"), "{error}");
     }
 
     #[tokio::test]
     async fn a_child_sees_only_what_was_set() {
-        let ended = shell("env | cut -d= -f1 | sort | tr '\\n' ' '; exit 3")
-            .set("SOME", "thing")
-            .run()
-            .await
-            .unwrap();
+        let ended = shell("env | cut -d= -f1 | sort | tr '\\n' ' '; exit 3").set("SOME", "thing").run().await.unwrap();
         assert_eq!(ended.code, Some(3));
-        assert!(
-            ended.output.contains("SOME") && !ended.output.contains("CARGO"),
-            "{}",
-            ended.output
-        );
+        assert!(ended.output.contains("SOME") && !ended.output.contains("CARGO"), "{}", ended.output);
     }
 }

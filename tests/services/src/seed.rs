@@ -23,11 +23,7 @@ impl Case {
     /// The case of `seed` in the schedule called `name`.
     #[must_use]
     pub fn new(name: &'static str, seed: u64) -> Self {
-        Self {
-            name,
-            seed,
-            rng: StdRng::seed_from_u64(seed),
-        }
+        Self { name, seed, rng: StdRng::seed_from_u64(seed) }
     }
 
     /// The number that plays this case again.
@@ -60,21 +56,14 @@ impl Case {
     #[must_use]
     pub fn branch(&mut self) -> Self {
         let seed = self.rng.random();
-        Self {
-            name: self.name,
-            seed: self.seed,
-            rng: StdRng::seed_from_u64(seed),
-        }
+        Self { name: self.name, seed: self.seed, rng: StdRng::seed_from_u64(seed) }
     }
 }
 
 impl Drop for Case {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            eprintln!(
-                "{}: failed; play it again with {VARIABLE}={}",
-                self.name, self.seed
-            );
+            eprintln!("{}: failed; play it again with {VARIABLE}={}", self.name, self.seed);
         }
     }
 }
@@ -83,10 +72,7 @@ impl Drop for Case {
 ///
 /// # Panics
 /// When the variable is set and is no number.
-#[expect(
-    clippy::panic,
-    reason = "a seed that cannot be read must not be ignored"
-)]
+#[expect(clippy::panic, reason = "a seed that cannot be read must not be ignored")]
 #[must_use]
 pub fn cases(name: &'static str, count: usize) -> Vec<Case> {
     if let Ok(text) = std::env::var(VARIABLE) {
@@ -107,10 +93,7 @@ mod tests {
         let draw = || {
             let mut case = Case::new("draw", 42);
             let branch = case.branch().number(0..=1_000_000);
-            (0..50)
-                .map(|_| case.number(0..=1_000_000))
-                .chain([branch])
-                .collect::<Vec<_>>()
+            (0..50).map(|_| case.number(0..=1_000_000)).chain([branch]).collect::<Vec<_>>()
         };
         assert_eq!(draw(), draw());
     }

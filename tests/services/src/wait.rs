@@ -14,10 +14,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(20);
 ///
 /// # Panics
 /// When it has not ended within [`PATIENCE`]; the message names `what`.
-#[expect(
-    clippy::panic,
-    reason = "a condition that never comes true fails the test"
-)]
+#[expect(clippy::panic, reason = "a condition that never comes true fails the test")]
 pub async fn within<F: Future>(what: &str, work: F) -> F::Output {
     let outcome = timeout(PATIENCE, work).await;
     outcome.unwrap_or_else(|_| panic!("not within {PATIENCE:?}: {what}"))
@@ -27,10 +24,7 @@ pub async fn within<F: Future>(what: &str, work: F) -> F::Output {
 ///
 /// # Panics
 /// When nothing was found within [`PATIENCE`]; the message names `what`.
-#[expect(
-    clippy::panic,
-    reason = "a condition that never comes true fails the test"
-)]
+#[expect(clippy::panic, reason = "a condition that never comes true fails the test")]
 pub async fn eventually<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + PATIENCE;
     loop {

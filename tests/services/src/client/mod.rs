@@ -42,22 +42,15 @@ impl Answer {
     pub fn code(&self) -> String {
         let body = self.json();
         let code = body["code"].as_str().map(str::to_owned);
-        let from_type = || {
-            body["type"]
-                .as_str()
-                .and_then(|kind| kind.rsplit(['/', '#', ':']).next())
-                .map(str::to_owned)
-        };
+        let from_type =
+            || body["type"].as_str().and_then(|kind| kind.rsplit(['/', '#', ':']).next()).map(str::to_owned);
         code.or_else(from_type).unwrap_or_default()
     }
 
     /// A header field as text, empty when it is absent.
     #[must_use]
     pub fn header(&self, name: &str) -> &str {
-        self.headers
-            .get(name)
-            .and_then(|value| value.to_str().ok())
-            .unwrap_or_default()
+        self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
     }
 
     /// A text of the JSON body by its name, empty when it is absent.
@@ -78,10 +71,7 @@ impl Post {
     /// A message that starts a new session.
     #[must_use]
     pub fn new(message: &str) -> Self {
-        Self {
-            body: json!({"message": message}),
-            key: None,
-        }
+        Self { body: json!({"message": message}), key: None }
     }
 
     /// In this session.
@@ -109,14 +99,8 @@ impl Client {
     /// A client of the server at `base`, a URL without a slash at its end.
     pub fn new(base: &str) -> Result<Self> {
         // Slower than every deadline of the server, so that what a test sees is the server's doing.
-        let http = reqwest::Client::builder()
-            .no_proxy()
-            .connect_timeout(Duration::from_secs(30))
-            .build()?;
-        Ok(Self {
-            http,
-            base: base.to_owned(),
-        })
+        let http = reqwest::Client::builder().no_proxy().connect_timeout(Duration::from_secs(30)).build()?;
+        Ok(Self { http, base: base.to_owned() })
     }
 
     /// The server's URL.
@@ -147,11 +131,7 @@ impl Client {
         within("an HTTP answer", async {
             let answer = request.send().await?;
             let (status, headers) = (answer.status().as_u16(), answer.headers().clone());
-            Ok(Answer {
-                status,
-                headers,
-                text: answer.text().await?,
-            })
+            Ok(Answer { status, headers, text: answer.text().await? })
         })
         .await
     }
@@ -173,15 +153,12 @@ impl Client {
 
     /// `PATCH` with a JSON body.
     pub async fn patch(&self, path: &str, body: &Value) -> Result<Answer> {
-        self.send(self.request(Method::PATCH, path).json(body))
-            .await
+        self.send(self.request(Method::PATCH, path).json(body)).await
     }
 
     /// Posts a message.
     pub async fn message(&self, post: &Post) -> Result<Answer> {
-        let mut request = self
-            .request(Method::POST, "/v1/session/message")
-            .json(&post.body);
+        let mut request = self.request(Method::POST, "/v1/session/message").json(&post.body);
         if let Some(key) = &post.key {
             request = request.header("idempotency-key", key);
         }
@@ -190,16 +167,12 @@ impl Client {
 
     /// Stops a session's turn.
     pub async fn stop(&self, session: &str) -> Result<Answer> {
-        self.post(&format!("/v1/sessions/{session}/stop"), &json!({}))
-            .await
+        self.post(&format!("/v1/sessions/{session}/stop"), &json!({})).await
     }
 
     /// A session as its conversation sees it.
     pub async fn state(&self, session: &str) -> Result<Value> {
-        Ok(self
-            .get(&format!("/v1/sessions/{session}/state"))
-            .await?
-            .json())
+        Ok(self.get(&format!("/v1/sessions/{session}/state")).await?.json())
     }
 
     /// Every stored event of a session, in order, read page by page.
@@ -209,24 +182,10 @@ impl Client {
     pub async fn history(&self, session: &str) -> Result<Vec<Value>> {
         let mut events: Vec<Value> = Vec::new();
         loop {
-            let after = events
-                .last()
-                .map_or(0, |event| event["id"].as_u64().unwrap_or(0));
-            let page = self
-                .get(&format!(
-                    "/v1/sessions/{session}/events?after={after}&limit=500"
-                ))
-                .await?;
-            anyhow::ensure!(
-                page.status == 200,
-                "the events of {session} answered {}: {}",
-                page.status,
-                page.text
-            );
-            let items = page.json()["events"]
-                .as_array()
-                .cloned()
-                .unwrap_or_default();
+            let after = events.last().map_or(0, |event| event["id"].as_u64().unwrap_or(0));
+            let page = self.get(&format!("/v1/sessions/{session}/events?after={after}&limit=500")).await?;
+            anyhow::ensure!(page.status == 200, "the events of {session} answered {}: {}", page.status, page.text);
+            let items = page.json()["events"].as_array().cloned().unwrap_or_default();
             let last = items.len() < 500;
             events.extend(items);
             if last {
@@ -249,19 +208,9 @@ mod tests {
 
     #[test]
     fn a_problem_is_known_by_its_code() {
-        let answer = |text: &str| Answer {
-            status: 404,
-            headers: HeaderMap::new(),
-            text: text.to_owned(),
-        };
-        assert_eq!(
-            answer(r#"{"code":"session-not-found"}"#).code(),
-            "session-not-found"
-        );
-        assert_eq!(
-            answer(r#"{"type":"https://x.org/problems/gone"}"#).code(),
-            "gone"
-        );
+        let answer = |text: &str| Answer { status: 404, headers: HeaderMap::new(), text: text.to_owned() };
+        assert_eq!(answer(r#"{"code":"session-not-found"}"#).code(), "session-not-found");
+        assert_eq!(answer(r#"{"type":"https://x.org/problems/gone"}"#).code(), "gone");
         assert_eq!(answer("nothing").code(), "");
     }
 }

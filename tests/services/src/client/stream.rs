@@ -34,12 +34,7 @@ pub struct Subscription {
 impl Subscription {
     pub(super) fn new(client: Client, session: &str) -> Self {
         let path = format!("/v1/session/{session}/events");
-        Self {
-            client,
-            path,
-            query: Vec::new(),
-            last_event_id: None,
-        }
+        Self { client, path, query: Vec::new(), last_event_id: None }
     }
 
     /// In this encoding.
@@ -84,19 +79,9 @@ impl Subscription {
         let answer = within("the answer to a subscription", request.send()).await?;
         if answer.status().as_u16() != 200 {
             let status = answer.status();
-            bail!(
-                "{} answered {status}: {}",
-                self.path,
-                answer.text().await.unwrap_or_default()
-            );
+            bail!("{} answered {status}: {}", self.path, answer.text().await.unwrap_or_default());
         }
-        Ok(Stream {
-            answer,
-            raw: Vec::new(),
-            parsed: 0,
-            ready: VecDeque::new(),
-            frames: Vec::new(),
-        })
+        Ok(Stream { answer, raw: Vec::new(), parsed: 0, ready: VecDeque::new(), frames: Vec::new() })
     }
 }
 
@@ -121,10 +106,7 @@ impl Frame {
     /// Its text: the message, or the piece in delta mode.
     #[must_use]
     pub fn text(&self) -> &str {
-        self.data["delta"]
-            .as_str()
-            .or_else(|| self.data["message"].as_str())
-            .unwrap_or_default()
+        self.data["delta"].as_str().or_else(|| self.data["message"].as_str()).unwrap_or_default()
     }
 
     /// A stored event, by its number.
@@ -208,11 +190,7 @@ impl Stream {
     pub async fn heartbeat(&mut self) -> Option<Frame> {
         within("a heartbeat", async {
             loop {
-                if let Some(place) = self
-                    .ready
-                    .iter()
-                    .position(|frame| frame.kind() == "system.keepalive")
-                {
+                if let Some(place) = self.ready.iter().position(|frame| frame.kind() == "system.keepalive") {
                     return self.ready.remove(place);
                 }
                 self.read().await.then_some(())?;
@@ -250,8 +228,7 @@ impl Stream {
         };
         self.raw.extend_from_slice(&bytes);
         while let Some(end) = end_of_block(&self.raw[self.parsed..]) {
-            let block =
-                String::from_utf8_lossy(&self.raw[self.parsed..self.parsed + end]).into_owned();
+            let block = String::from_utf8_lossy(&self.raw[self.parsed..self.parsed + end]).into_owned();
             self.parsed += end;
             self.ready.extend(parse(&block));
         }
@@ -261,28 +238,16 @@ impl Stream {
 
 /// The length of the first block, its blank line included.
 fn end_of_block(bytes: &[u8]) -> Option<usize> {
-    bytes
-        .windows(2)
-        .position(|pair| pair == b"\n\n")
-        .map(|place| place + 2)
+    bytes.windows(2).position(|pair| pair == b"\n\n").map(|place| place + 2)
 }
 
 fn parse(block: &str) -> Option<Frame> {
     let field = |name: &str| {
-        let values = block
-            .lines()
-            .filter_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
-        values
-            .map(|value| value.strip_prefix(' ').unwrap_or(value))
-            .next_back()
-            .map(str::to_owned)
+        let values = block.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+        values.map(|value| value.strip_prefix(' ').unwrap_or(value)).next_back().map(str::to_owned)
     };
     let data = serde_json::from_str(&field("data")?).unwrap_or(Value::Null);
-    Some(Frame {
-        id: field("id"),
-        data,
-        at: Instant::now(),
-    })
+    Some(Frame { id: field("id"), data, at: Instant::now() })
 }
 
 #[cfg(test)]
@@ -294,13 +259,8 @@ mod tests {
 
     #[test]
     fn blocks_become_frames() {
-        let frame =
-            parse("id: 3.1.2\ndata: {\"type\":\"assistant.stream\",\"message\":\"Hel\"}\n\n")
-                .unwrap();
-        assert_eq!(
-            (frame.id.as_deref(), frame.kind(), frame.text()),
-            (Some("3.1.2"), "assistant.stream", "Hel")
-        );
+        let frame = parse("id: 3.1.2\ndata: {\"type\":\"assistant.stream\",\"message\":\"Hel\"}\n\n").unwrap();
+        assert_eq!((frame.id.as_deref(), frame.kind(), frame.text()), (Some("3.1.2"), "assistant.stream", "Hel"));
         assert!(parse("retry: 1000\n\n").is_none());
         assert!(parse(": a comment\n\n").is_none());
         let terminal = json!({"type": "assistant.final", "metadata": {"completed": true, "sequence": 2, "attempt": 1}});

@@ -41,9 +41,7 @@ impl Model {
             exchanges: watch::Sender::default(),
             number: AtomicU64::new(0),
         };
-        Ok(Self {
-            server: Server::start(player).await?,
-        })
+        Ok(Self { server: Server::start(player).await? })
     }
 
     /// Where it listens.
@@ -145,16 +143,9 @@ impl Exchange {
     /// The last message of the role `user`.
     #[must_use]
     pub fn prompt(&self) -> &str {
-        let messages = self.body["messages"]
-            .as_array()
-            .map(Vec::as_slice)
-            .unwrap_or_default();
-        let user = messages
-            .iter()
-            .rev()
-            .find(|message| message["role"] == "user");
-        user.and_then(|message| message["content"].as_str())
-            .unwrap_or_default()
+        let messages = self.body["messages"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let user = messages.iter().rev().find(|message| message["role"] == "user");
+        user.and_then(|message| message["content"].as_str()).unwrap_or_default()
     }
 
     /// Everything the request tells the model, as one text.
@@ -181,11 +172,7 @@ impl Exchange {
     /// When that does not happen.
     pub async fn played(&self, count: usize) {
         let mut progress = self.progress.subscribe();
-        let _ = within(
-            "the model's next step",
-            progress.wait_for(|now| now.steps >= count),
-        )
-        .await;
+        let _ = within("the model's next step", progress.wait_for(|now| now.steps >= count)).await;
     }
 
     /// Waits until the client has closed its socket in the middle of the script, and tells when that was.
@@ -194,15 +181,9 @@ impl Exchange {
     /// When that does not happen.
     pub async fn closed(&self) -> Instant {
         let mut progress = self.progress.subscribe();
-        let closed = within(
-            "the model's client to close its socket",
-            progress.wait_for(|now| now.closed.is_some()),
-        )
-        .await;
-        closed
-            .ok()
-            .and_then(|now| now.closed)
-            .unwrap_or_else(Instant::now)
+        let closed =
+            within("the model's client to close its socket", progress.wait_for(|now| now.closed.is_some())).await;
+        closed.ok().and_then(|now| now.closed).unwrap_or_else(Instant::now)
     }
 }
 
@@ -241,8 +222,7 @@ impl Player {
 impl Service for Player {
     async fn serve(&self, request: Request, mut wire: Wire) -> io::Result<Option<Wire>> {
         if !request.target.ends_with("/chat/completions") {
-            wire.answer_json(404, &json!({"error": {"message": "no such path"}}))
-                .await?;
+            wire.answer_json(404, &json!({"error": {"message": "no such path"}})).await?;
             return Ok(Some(wire));
         }
         let exchange = self.record(request);
@@ -256,9 +236,7 @@ impl Service for Player {
                 Ok(None)
             }
             Err(error) => {
-                exchange
-                    .progress
-                    .send_modify(|now| now.closed = Some(Instant::now()));
+                exchange.progress.send_modify(|now| now.closed = Some(Instant::now()));
                 Err(error)
             }
         }
@@ -274,11 +252,7 @@ enum End {
 async fn play(exchange: &Exchange, script: Script, wire: &mut Wire) -> io::Result<End> {
     match script.opening {
         Opening::Stream => {}
-        Opening::Answer {
-            status,
-            headers,
-            body,
-        } => {
+        Opening::Answer { status, headers, body } => {
             wire.answer(status, &headers, &body).await?;
             return Ok(End::KeepAlive);
         }
@@ -287,10 +261,7 @@ async fn play(exchange: &Exchange, script: Script, wire: &mut Wire) -> io::Resul
             return Err(io::ErrorKind::ConnectionAborted.into());
         }
     }
-    wire.send(
-        b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n",
-    )
-    .await?;
+    wire.send(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n").await?;
     for step in script.steps {
         match step {
             Step::Wait(gate) => or_closed(wire, gate.pass()).await?,
@@ -300,8 +271,7 @@ async fn play(exchange: &Exchange, script: Script, wire: &mut Wire) -> io::Resul
                 return Err(io::ErrorKind::ConnectionAborted.into());
             }
             Step::Endless(text) => loop {
-                wire.send_chunk(&script::delta(exchange.number, &json!({"content": text})))
-                    .await?;
+                wire.send_chunk(&script::delta(exchange.number, &json!({"content": text}))).await?;
                 // A client that went away is noticed even while the socket still takes what is sent.
                 or_closed(wire, tokio::time::sleep(Duration::from_micros(200))).await?;
             },
@@ -387,17 +357,8 @@ mod tests {
         let model = Model::start().await.unwrap();
         model.next(Script::refuse(429, "slow down").header("retry-after", "3"));
         let refused = ask(&model, "go").await;
-        assert_eq!(
-            (
-                refused.status().as_u16(),
-                refused.headers()["retry-after"].to_str().unwrap()
-            ),
-            (429, "3")
-        );
-        for script in [
-            Script::new().text("half").cut(),
-            Script::new().text("half").reset(),
-        ] {
+        assert_eq!((refused.status().as_u16(), refused.headers()["retry-after"].to_str().unwrap()), (429, "3"));
+        for script in [Script::new().text("half").cut(), Script::new().text("half").reset()] {
             model.next(script);
             assert!(ask(&model, "go").await.text().await.is_err());
         }

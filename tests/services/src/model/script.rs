@@ -41,11 +41,7 @@ pub(super) enum Opening {
     /// 200 and the stream.
     Stream,
     /// A whole answer in place of a stream.
-    Answer {
-        status: u16,
-        headers: Vec<(String, String)>,
-        body: String,
-    },
+    Answer { status: u16, headers: Vec<(String, String)>, body: String },
     /// Nothing at all; the connection stays open.
     Silence,
 }
@@ -98,14 +94,13 @@ impl Step {
                 delta(number, &json!({"tool_calls": [call]}))
             }
             Self::Usage(input, output) => {
-                let usage = json!({"prompt_tokens": input, "completion_tokens": output, "total_tokens": input + output});
+                let usage =
+                    json!({"prompt_tokens": input, "completion_tokens": output, "total_tokens": input + output});
                 chunk(number, &json!([]), &usage)
             }
-            Self::Finish(reason) => chunk(
-                number,
-                &json!([{"index": 0, "delta": {}, "finish_reason": reason}]),
-                &Value::Null,
-            ),
+            Self::Finish(reason) => {
+                chunk(number, &json!([{"index": 0, "delta": {}, "finish_reason": reason}]), &Value::Null)
+            }
             Self::Done => b"data: [DONE]\n\n".to_vec(),
             Self::Raw(bytes) => bytes.clone(),
             _ => Vec::new(),
@@ -115,11 +110,7 @@ impl Step {
 
 /// A `data:` block with one delta.
 pub(super) fn delta(number: u64, delta: &Value) -> Vec<u8> {
-    chunk(
-        number,
-        &json!([{"index": 0, "delta": delta, "finish_reason": null}]),
-        &Value::Null,
-    )
+    chunk(number, &json!([{"index": 0, "delta": delta, "finish_reason": null}]), &Value::Null)
 }
 
 fn chunk(number: u64, choices: &Value, usage: &Value) -> Vec<u8> {
@@ -147,10 +138,7 @@ impl Script {
     /// A stream without any step yet.
     #[must_use]
     pub fn new() -> Self {
-        Self {
-            opening: Opening::Stream,
-            steps: Vec::new(),
-        }
+        Self { opening: Opening::Stream, steps: Vec::new() }
     }
 
     /// A complete answer of `text`, a word a chunk, with its usage.
@@ -168,49 +156,29 @@ impl Script {
     /// A complete answer in these pieces, each but the first behind `gate`.
     #[must_use]
     pub fn gated<'a>(pieces: impl IntoIterator<Item = &'a str>, gate: &Gate) -> Self {
-        let steps = pieces
-            .into_iter()
-            .enumerate()
-            .fold(Self::new(), |script, (number, piece)| {
-                if number == 0 {
-                    script.text(piece)
-                } else {
-                    script.wait(gate).text(piece)
-                }
-            });
+        let steps = pieces.into_iter().enumerate().fold(Self::new(), |script, (number, piece)| {
+            if number == 0 { script.text(piece) } else { script.wait(gate).text(piece) }
+        });
         steps.wait(gate).done()
     }
 
     /// An error in place of a stream, in the shape providers use.
     #[must_use]
     pub fn refuse(status: u16, message: &str) -> Self {
-        Self::refuse_as(
-            status,
-            &json!({"error": {"message": message, "type": "scripted", "code": null}}),
-        )
+        Self::refuse_as(status, &json!({"error": {"message": message, "type": "scripted", "code": null}}))
     }
 
     /// This JSON in place of a stream.
     #[must_use]
     pub fn refuse_as(status: u16, body: &Value) -> Self {
         let headers = vec![("content-type".to_owned(), "application/json".to_owned())];
-        Self {
-            opening: Opening::Answer {
-                status,
-                headers,
-                body: body.to_string(),
-            },
-            steps: Vec::new(),
-        }
+        Self { opening: Opening::Answer { status, headers, body: body.to_string() }, steps: Vec::new() }
     }
 
     /// No answer at all, on an open connection.
     #[must_use]
     pub fn silence() -> Self {
-        Self {
-            opening: Opening::Silence,
-            steps: Vec::new(),
-        }
+        Self { opening: Opening::Silence, steps: Vec::new() }
     }
 
     /// Adds a header to an answer that is no stream.
@@ -244,11 +212,7 @@ impl Script {
     /// Adds a tool call, whole.
     #[must_use]
     pub fn tool_call(self, id: &str, name: &str, arguments: &str) -> Self {
-        self.step(Step::ToolCall(
-            0,
-            Some((id.to_owned(), name.to_owned())),
-            arguments.to_owned(),
-        ))
+        self.step(Step::ToolCall(0, Some((id.to_owned(), name.to_owned())), arguments.to_owned()))
     }
 
     /// Adds a wait for one release of `gate`.
@@ -278,11 +242,7 @@ impl Script {
     /// Ends the answer as a provider does: reason `stop`, usage by the number of pieces, `[DONE]`.
     #[must_use]
     pub fn done(self) -> Self {
-        let pieces = self
-            .steps
-            .iter()
-            .filter(|step| matches!(step, Step::Text(_)))
-            .count() as u64;
+        let pieces = self.steps.iter().filter(|step| matches!(step, Step::Text(_))).count() as u64;
         self.finish("stop").usage(11, pieces).step(Step::Done)
     }
 

@@ -18,9 +18,7 @@ const CANCEL_REQUEST: u32 = 80_877_102;
 /// Whether a statement changes anything or ends a transaction that may have.
 pub(super) fn writes(sql: &str) -> bool {
     let sql = sql.to_lowercase();
-    ["insert into", "update ", "delete from", "commit"]
-        .iter()
-        .any(|word| sql.contains(word))
+    ["insert into", "update ", "delete from", "commit"].iter().any(|word| sql.contains(word))
 }
 
 /// One whole message: its type (0 for those of the start, which have none) and all its bytes.
@@ -50,10 +48,7 @@ impl Cutter {
             return None;
         }
         let bytes: Vec<u8> = self.kept.drain(..end).collect();
-        Some(Message {
-            kind: if typed { bytes[0] } else { 0 },
-            bytes,
-        })
+        Some(Message { kind: if typed { bytes[0] } else { 0 }, bytes })
     }
 
     /// One bare byte: the server's answer to a request for encryption.
@@ -94,11 +89,7 @@ pub(super) struct Conversation {
 impl Conversation {
     /// Notes a message without a type.
     pub(super) fn opening(&mut self, message: &Message) {
-        let code = message
-            .bytes
-            .get(4..8)
-            .and_then(|code| code.try_into().ok())
-            .map_or(0, u32::from_be_bytes);
+        let code = message.bytes.get(4..8).and_then(|code| code.try_into().ok()).map_or(0, u32::from_be_bytes);
         match code {
             SSL_REQUEST | GSS_REQUEST => self.phase = Phase::AskedEncryption,
             CANCEL_REQUEST => {}
@@ -108,11 +99,7 @@ impl Conversation {
 
     /// Notes the one byte that answers a request for encryption.
     pub(super) fn encryption(&mut self, answer: u8) {
-        self.phase = if answer == b'N' {
-            Phase::Opening
-        } else {
-            Phase::Opaque
-        };
+        self.phase = if answer == b'N' { Phase::Opening } else { Phase::Opaque };
     }
 
     /// Notes a client's message. When it ends a batch: the batch's statements, which the server is about to run.
@@ -177,20 +164,13 @@ mod tests {
     }
 
     fn talking() -> Conversation {
-        Conversation {
-            phase: Phase::Started,
-            ready: true,
-            ..Conversation::default()
-        }
+        Conversation { phase: Phase::Started, ready: true, ..Conversation::default() }
     }
 
     #[test]
     fn messages_are_whole_however_they_arrive() {
         let sent = [message(b'Q', b"SELECT 1\0"), message(b'S', b"")];
-        let stream: Vec<u8> = sent
-            .iter()
-            .flat_map(|message| message.bytes.clone())
-            .collect();
+        let stream: Vec<u8> = sent.iter().flat_map(|message| message.bytes.clone()).collect();
         let mut cutter = Cutter::default();
         let mut got = Vec::new();
         for byte in stream {
@@ -211,10 +191,7 @@ mod tests {
         talk.asked(&message(b'B', b"\0s1\0rest"));
         talk.asked(&message(b'S', b""));
         assert_eq!(talk.replied(&message(b'C', b"INSERT 0 1\0")), None);
-        assert_eq!(
-            talk.replied(&message(b'Z', b"I")),
-            Some(vec!["INSERT INTO t VALUES ($1)".into()])
-        );
+        assert_eq!(talk.replied(&message(b'Z', b"I")), Some(vec!["INSERT INTO t VALUES ($1)".into()]));
     }
 
     #[test]

@@ -18,10 +18,7 @@ pub(super) async fn run(
     client: TcpStream,
     mut orders: UnboundedReceiver<Order>,
 ) -> io::Result<()> {
-    let mut client = Client {
-        socket: client,
-        orderly: false,
-    };
+    let mut client = Client { socket: client, orderly: false };
     let mut service = connect(&shared.target).await?;
     let talk = Mutex::new(Conversation::default());
     let (client_read, client_write) = client.socket.split();
@@ -41,11 +38,7 @@ pub(super) async fn run(
     let down = pump(Direction::Down, service_read, client_write, down_orders);
     let dispatch = async {
         while let Some(Order::Spoil(direction, rubbish)) = orders.recv().await {
-            let to = if direction == Direction::Up {
-                &to_up
-            } else {
-                &to_down
-            };
+            let to = if direction == Direction::Up { &to_up } else { &to_down };
             let _ = to.send(rubbish);
         }
         // The proxy has forgotten this link; it goes on until a side closes.
@@ -170,16 +163,10 @@ impl Pump<'_> {
         Ok(true)
     }
 
-    async fn pass_or_spring(
-        &mut self,
-        message: Message,
-        trap: Option<super::Trap>,
-    ) -> io::Result<()> {
+    async fn pass_or_spring(&mut self, message: Message, trap: Option<super::Trap>) -> io::Result<()> {
         match trap {
             None => {}
-            Some(super::Trap {
-                hold: Some(gate), ..
-            }) => gate.pass().await,
+            Some(super::Trap { hold: Some(gate), .. }) => gate.pass().await,
             Some(super::Trap { hold: None, .. }) => {
                 return Err(io::ErrorKind::ConnectionReset.into());
             }

@@ -81,11 +81,7 @@ impl Sprung {
     /// # Panics
     /// When none does.
     pub async fn wait(&mut self) {
-        let _ = within(
-            "a write to fall into the proxy's trap",
-            self.0.wait_for(|sprung| *sprung),
-        )
-        .await;
+        let _ = within("a write to fall into the proxy's trap", self.0.wait_for(|sprung| *sprung)).await;
     }
 
     /// Whether a write has fallen into it.
@@ -123,10 +119,7 @@ impl Shared {
         }
         let mut traps = locked(&self.traps);
         let hit = |trap: &Trap| {
-            trap.moment == moment
-                && statements
-                    .iter()
-                    .any(|sql| sql.to_lowercase().contains(&trap.needle))
+            trap.moment == moment && statements.iter().any(|sql| sql.to_lowercase().contains(&trap.needle))
         };
         let place = traps.iter().position(hit)?;
         let trap = traps.remove(place);
@@ -168,11 +161,7 @@ impl Proxy {
             opened: AtomicUsize::new(0),
         });
         let task = tokio::spawn(accept(shared.clone(), listener)).abort_handle();
-        Ok(Self {
-            shared,
-            address,
-            task,
-        })
+        Ok(Self { shared, address, task })
     }
 
     /// Where clients connect.
@@ -190,10 +179,7 @@ impl Proxy {
     /// Connections that are open now.
     #[must_use]
     pub fn open(&self) -> usize {
-        locked(&self.shared.links)
-            .iter()
-            .filter(|link| !link.task.is_finished())
-            .count()
+        locked(&self.shared.links).iter().filter(|link| !link.task.is_finished()).count()
     }
 
     /// Connections that were ever opened.
@@ -221,9 +207,7 @@ impl Proxy {
 
     /// Holds everything back in this direction until [`Self::resume`].
     pub fn stall(&self, direction: Direction) {
-        self.shared
-            .flow(direction)
-            .send_modify(|flow| flow.stalled = true);
+        self.shared.flow(direction).send_modify(|flow| flow.stalled = true);
     }
 
     /// Ends stall and delay in this direction.
@@ -233,9 +217,7 @@ impl Proxy {
 
     /// Holds each piece in this direction back for `length`.
     pub fn delay(&self, direction: Direction, length: Duration) {
-        self.shared
-            .flow(direction)
-            .send_modify(|flow| flow.delay = length);
+        self.shared.flow(direction).send_modify(|flow| flow.delay = length);
     }
 
     /// Puts `rubbish` into every open connection in this direction, between two reads.
@@ -287,21 +269,13 @@ impl Proxy {
     /// # Panics
     /// When none is opened.
     pub async fn connected(&self) {
-        eventually("a connection through the proxy", async || {
-            (self.open() > 0).then_some(())
-        })
-        .await;
+        eventually("a connection through the proxy", async || (self.open() > 0).then_some(())).await;
     }
 
     fn trap(&self, moment: Moment, needle: &str, hold: Option<Gate>) -> Sprung {
         let sprung = watch::Sender::new(false);
         let seen = sprung.subscribe();
-        locked(&self.shared.traps).push(Trap {
-            moment,
-            needle: needle.to_lowercase(),
-            sprung,
-            hold,
-        });
+        locked(&self.shared.traps).push(Trap { moment, needle: needle.to_lowercase(), sprung, hold });
         Sprung(seen)
     }
 }
@@ -328,10 +302,7 @@ async fn accept(shared: Arc<Shared>, listener: TcpListener) {
         });
         let mut links = locked(&shared.links);
         links.retain(|link| !link.task.is_finished());
-        links.push(Link {
-            orders,
-            task: task.abort_handle(),
-        });
+        links.push(Link { orders, task: task.abort_handle() });
     }
 }
 
@@ -391,13 +362,10 @@ mod tests {
         proxy.stall(Direction::Down);
         client.write_all(b"later").await.unwrap();
         let mut heard = [0; 5];
-        let early =
-            tokio::time::timeout(Duration::from_millis(50), client.read_exact(&mut heard)).await;
+        let early = tokio::time::timeout(Duration::from_millis(50), client.read_exact(&mut heard)).await;
         assert!(early.is_err(), "a stalled direction passed bytes");
         proxy.resume(Direction::Down);
-        within("the held bytes", client.read_exact(&mut heard))
-            .await
-            .unwrap();
+        within("the held bytes", client.read_exact(&mut heard)).await.unwrap();
         assert_eq!(&heard, b"later");
     }
 
@@ -408,9 +376,7 @@ mod tests {
         say(&mut client, "hello").await.unwrap();
         proxy.spoil(Direction::Down, b"###");
         let mut heard = [0; 3];
-        within("the rubbish", client.read_exact(&mut heard))
-            .await
-            .unwrap();
+        within("the rubbish", client.read_exact(&mut heard)).await.unwrap();
         assert_eq!(&heard, b"###");
     }
 
@@ -418,27 +384,18 @@ mod tests {
         let postgres = Postgres::shared().unwrap();
         let database = postgres.fresh_database().await.unwrap();
         let proxy = Proxy::postgres(postgres.address().unwrap()).await.unwrap();
-        let mut client = PgConnection::connect(&database.dsn_through(proxy.port()))
-            .await
-            .unwrap();
+        let mut client = PgConnection::connect(&database.dsn_through(proxy.port())).await.unwrap();
         client.execute("CREATE TABLE rows (n int)").await.unwrap();
         (database, proxy, client)
     }
 
     async fn insert(client: &mut PgConnection, n: i32) -> sqlx::Result<()> {
-        sqlx::query("INSERT INTO rows (n) VALUES ($1)")
-            .bind(n)
-            .execute(client)
-            .await
-            .map(|_| ())
+        sqlx::query("INSERT INTO rows (n) VALUES ($1)").bind(n).execute(client).await.map(|_| ())
     }
 
     async fn count(database: &Database) -> i64 {
         let pool = database.pool().await.unwrap();
-        sqlx::query_scalar("SELECT count(*) FROM rows")
-            .fetch_one(&pool)
-            .await
-            .unwrap()
+        sqlx::query_scalar("SELECT count(*) FROM rows").fetch_one(&pool).await.unwrap()
     }
 
     #[tokio::test]
@@ -489,10 +446,7 @@ mod tests {
     async fn reads_fall_into_no_trap() {
         let (_database, proxy, mut client) = table().await;
         let sprung = proxy.cut_after_commit("");
-        sqlx::query("SELECT n FROM rows")
-            .execute(&mut client)
-            .await
-            .unwrap();
+        sqlx::query("SELECT n FROM rows").execute(&mut client).await.unwrap();
         assert!(!sprung.has_sprung());
     }
 }
