@@ -1,0 +1,117 @@
+/**
+ * Requests to the public HTTP API. Failures are thrown as {@link RequestError} with the server's
+ * problem, so that every caller can say what happened.
+ * @module
+ */
+/** @import { Problem, SessionState, SessionSummary, UiConfig } from './types.js' */
+import { text } from './strings.js';
+
+/** A request that did not succeed. */
+export class RequestError extends Error {
+  /** @param {Problem} problem */
+  constructor(problem) {
+    super(problem.detail);
+    this.problem = problem;
+  }
+}
+
+/** @param {unknown} error @returns {Problem} */
+export function problemOf(error) {
+  if (error instanceof RequestError) return error.problem;
+  return { status: 0, code: 'unreachable', detail: text.problem.unreachable, retryAfter: null };
+}
+
+/**
+ * @param {string} path
+ * @param {{method?: string, body?: unknown, headers?: Record<string, string>, signal?: AbortSignal}} [options]
+ * @returns {Promise<Response>} a response with a 2xx status
+ */
+export async function request(path, { method = 'GET', body, headers = {}, signal } = {}) {
+  const response = await fetch(path, {
+    method,
+    signal,
+    headers: { Accept: 'application/json', ...(body === undefined ? {} : { 'Content-Type': 'application/json' }), ...headers },
+    body: body === undefined ? undefined : JSON.stringify(body),
+  });
+  if (!response.ok) throw new RequestError(await readProblem(response));
+  return response;
+}
+
+/** @param {Response} response @returns {Promise<Problem>} */
+export async function readProblem(response) {
+  const body = await response.json().catch(() => ({}));
+  const code = body.code ?? String(body.type ?? '').split('/').pop() ?? '';
+  const known = text.problem.byCode[/** @type {keyof typeof text.problem.byCode} */ (code)];
+  const detail = known ?? (typeof body.detail === 'string' ? body.detail : null) ?? body.title ?? text.problem.status(response.status);
+  const retryAfter = Number(response.headers.get('Retry-After')) || null;
+  return { status: response.status, code: code || `status-${response.status}`, detail, retryAfter };
+}
+
+/** @param {string} path @param {Parameters<typeof request>[1]} [options] @returns {Promise<any>} */
+const json = async (path, options) => (await request(path, options)).json();
+
+/** @param {string} id */
+const session = (id) => `/v1/sessions/${encodeURIComponent(id)}`;
+
+/** @returns {Promise<UiConfig>} */
+export const config = () => json('/ui/config.json');
+
+/**
+ * @param {string} address  a page's address, from {@link sessionsAddress} or an earlier page
+ * @returns {Promise<{items: SessionSummary[], next: string | null}>}
+ */
+export async function sessions(address) {
+  const response = await request(address);
+  const link = /<([^>]+)>\s*;[^,]*rel="?next"?/.exec(response.headers.get('Link') ?? '');
+  return { items: await response.json(), next: link?.[1] ?? null };
+}
+
+/** @param {string} query @param {number} [limit] */
+export function sessionsAddress(query, limit = 50) {
+  const params = new URLSearchParams({ limit: String(limit), ...(query ? { q: query } : {}) });
+  return `/v1/sessions?${params}`;
+}
+
+/**
+ * @param {string} id @param {number} after @param {number} limit
+ * @returns {Promise<{events: import('./types.js').StoredEvent[]}>}
+ */
+export const events = (id, after, limit) => json(`${session(id)}/events?after=${after}&limit=${limit}&render=html`);
+
+/** @param {string} id @returns {Promise<SessionState>} */
+export const state = (id) => json(`${session(id)}/state`);
+
+/** @param {string} id @returns {Promise<{history: string, tokens: number}>} */
+export const history = (id) => json(`${session(id)}/history`);
+
+/**
+ * Safe to repeat with the same key: the server answers a repetition with the first result.
+ * @param {string} id @param {string} message @param {string} key
+ * @returns {Promise<{session_id: string, event_id: string, seq?: number}>}
+ */
+export const post = (id, message, key) => json('/v1/session/message', {
+  method: 'POST',
+  headers: { 'Idempotency-Key': key },
+  body: { session_id: id, message, metadata: { client_message_id: key } },
+});
+
+/** @param {string} id @param {string} action */
+export const quickAction = (id, action) => json('/v1/session/action', { method: 'POST', body: { session_id: id, action } });
+
+/** @param {string} id */
+export const stop = (id) => json(`${session(id)}/stop`, { method: 'POST', body: {} });
+
+/** @param {string} id @param {string} title @returns {Promise<SessionSummary>} */
+export const rename = (id, title) => json(session(id), { method: 'PATCH', body: { title } });
+
+/** @param {string} id */
+export const remove = (id) => json(session(id), { method: 'DELETE' });
+
+/** @param {string} id @param {boolean} paused */
+export const pause = (id, paused) => json(`${session(id)}/pause`, { method: 'POST', body: { paused } });
+
+/** @returns {Promise<any>} */
+export const actors = () => json('/v1/admin/actors');
+
+/** @returns {Promise<any>} */
+export const health = () => json('/v1/health');

@@ -1,0 +1,257 @@
+/**
+ * The open conversation: loads its history, follows its stream, sends and stops.
+ * @module
+ */
+/** @import { Conversation, Frame, Problem, StoredEvent } from './types.js' */
+import * as api from './api.js';
+import * as prefs from './prefs.js';
+import { go, newId, pathOf } from './route.js';
+import * as sessions from './sessions.js';
+import { current, emptyConversation, update, updateConversation } from './store.js';
+import { SessionStream } from './stream.js';
+import { text } from './strings.js';
+import { acknowledged, applyLive, applyStored, refused, runningTurn, withUnsent } from './turns.js';
+
+/** Most events the server gives in one answer. */
+const PAGE = 500;
+/** A hidden page gives its connection back after this long: a browser has few for one server. */
+const PARK_MS = 60_000;
+
+/** @type {SessionStream | null} */
+let stream = null;
+
+/** Shows a conversation that does not exist yet; its stream waits for the first message. */
+export function openNew() {
+  const id = newId();
+  start({ ...emptyConversation(id), phase: 'ready' });
+  follow(id, null);
+}
+
+/** @param {string} id */
+export async function open(id) {
+  const listed = current().sessions.items.find((item) => item.session_id === id);
+  start({ ...emptyConversation(id), fresh: false, title: listed?.title ?? null, paused: listed?.paused ?? false });
+  const last = listed?.last_seq ?? 0;
+  const after = Math.max(0, last - PAGE + 50);
+  try {
+    const events = await eventsFrom(id, after);
+    updateConversation(id, () => ({ ...shown(events), phase: 'ready', fresh: false, earlier: after > 0 }));
+    restoreUnsent(id);
+    follow(id, events.at(-1)?.id ?? 0);
+    void refreshState(id);
+  } catch (error) {
+    failToOpen(id, api.problemOf(error));
+  }
+}
+
+/** Shows that the address leads nowhere. */
+export function openNowhere() {
+  start({ ...emptyConversation(''), phase: 'missing' });
+  update({ connection: { kind: 'closed' } });
+}
+
+/** @param {Conversation} conversation */
+function start(conversation) {
+  stream?.close();
+  stream = null;
+  update({ conversation, connection: { kind: 'connecting' } });
+}
+
+/** @param {string} id @param {Problem} problem */
+function failToOpen(id, problem) {
+  if (current().conversation.id !== id) return;
+  if (problem.status === 404) {
+    // An id nobody has used: it may be the first message's that was never sent, so it can be written to.
+    updateConversation(id, () => ({ phase: 'ready', fresh: true }));
+    restoreUnsent(id);
+    follow(id, null);
+    return;
+  }
+  updateConversation(id, () => ({ phase: problem.status === 410 ? 'deleted' : 'failed', problem }));
+  update({ connection: { kind: problem.status === 401 ? 'signed-out' : 'closed' } });
+}
+
+/** @param {string} id @param {number} after @returns {Promise<StoredEvent[]>} */
+async function eventsFrom(id, after) {
+  /** @type {StoredEvent[]} */
+  const all = [];
+  for (let from = after; ;) {
+    const { events } = await api.events(id, from, PAGE);
+    all.push(...events);
+    if (events.length < PAGE) return all;
+    from = events[events.length - 1].id;
+  }
+}
+
+/** @param {StoredEvent[]} events @returns {Pick<Conversation, 'turns' | 'events'>} */
+function shown(events) {
+  return { events, turns: events.reduce(applyStored, /** @type {Conversation['turns']} */ ([])) };
+}
+
+/** Fetches what is older than the first event shown. */
+export async function loadEarlier() {
+  const { id, events } = current().conversation;
+  const first = events[0]?.id ?? 0;
+  const after = Math.max(0, first - 1 - PAGE);
+  const { events: older } = await api.events(id, after, first - 1 - after);
+  updateConversation(id, (now) => {
+    const unstored = now.turns.filter((turn) => turn.seq === null);
+    const running = runningTurn(now.turns);
+    const { turns } = shown([...older, ...now.events]);
+    const live = turns.map((turn) => (running && turn.seq === running.seq ? { ...turn, answer: running.answer } : turn));
+    return { turns: [...live, ...unstored], events: [...older, ...now.events], earlier: after > 0 };
+  });
+}
+
+/** @param {string} id @param {number | null} after */
+function follow(id, after) {
+  if (current().conversation.id !== id) return;
+  stream = new SessionStream(id, after, {
+    frame: (frame) => take(id, frame),
+    connection: (connection) => {
+      if (current().conversation.id === id) update({ connection });
+    },
+    refused: (problem) => {
+      if (problem.status === 410) updateConversation(id, () => ({ phase: 'deleted' }));
+      else if (problem.code === 'sse-disabled') void poll(id);
+    },
+  });
+  stream.retryNow();
+}
+
+/** @param {string} id @param {Frame} frame */
+function take(id, frame) {
+  const { event } = frame;
+  if (event.type === 'session.deleted') {
+    stream?.close();
+    updateConversation(id, () => ({ phase: 'deleted', turns: [] }));
+    update({ connection: { kind: 'closed' } });
+    void sessions.refresh();
+    return;
+  }
+  const seq = event.metadata?.sequence ?? null;
+  if (seq === null) {
+    updateConversation(id, ({ turns }) => ({ turns: applyLive(turns, frame) }));
+    return;
+  }
+  takeStored(id, { id: seq, occurred_at: new Date().toISOString(), payload: event });
+}
+
+/** @param {string} id @param {StoredEvent} stored */
+function takeStored(id, stored) {
+  const conversation = current().conversation;
+  if (conversation.id !== id || conversation.events.some((one) => one.id === stored.id)) return;
+  updateConversation(id, ({ turns, events }) => ({
+    fresh: false,
+    turns: applyStored(turns, stored),
+    events: [...events, stored].sort((a, b) => a.id - b.id),
+  }));
+  const mark = stored.payload.metadata?.client_message_id;
+  if (mark) prefs.dropUnsent(id, mark);
+  sessions.touched(id, stored);
+  if (stored.payload.metadata?.completed) void refreshState(id);
+}
+
+/**
+ * The way of a server whose stream is switched off: asks for new events until the conversation is left.
+ * @param {string} id
+ */
+async function poll(id) {
+  while (current().conversation.id === id) {
+    await new Promise((resolve) => setTimeout(resolve, 2000));
+    const after = current().conversation.events.at(-1)?.id ?? 0;
+    const { events } = await api.events(id, after, PAGE).catch(() => ({ events: [] }));
+    for (const event of events) takeStored(id, event);
+  }
+}
+
+/** Reads the conversation's state as its actor sees it. @param {string} id */
+export async function refreshState(id) {
+  try {
+    const inspected = await api.state(id);
+    updateConversation(id, (now) => ({ inspected, paused: inspected.paused, title: inspected.title ?? now.title }));
+  } catch {
+    // The inspector shows what it last knew; the transcript does not need it.
+  }
+}
+
+/** @param {string} message */
+export function send(message) {
+  const { id, fresh, title } = current().conversation;
+  const key = newId();
+  if (fresh) {
+    go(pathOf(id), 'replace');
+    updateConversation(id, () => ({ title: title ?? message.trim().split('\n', 1)[0].slice(0, 80) }));
+  }
+  prefs.keepUnsent(id, { key, text: message });
+  return deliver(id, key, message);
+}
+
+/** Sends a message again that was not accepted; the same key makes it count once. @param {string} key */
+export function resend(key) {
+  const { id, turns } = current().conversation;
+  const said = turns.find((turn) => turn.key === key)?.said;
+  return said ? deliver(id, key, said.text) : Promise.resolve();
+}
+
+/** @param {string} id @param {string} key @param {string} message */
+async function deliver(id, key, message) {
+  updateConversation(id, ({ turns }) => ({ turns: withUnsent(turns, key, message) }));
+  try {
+    const stored = await api.post(id, message, key);
+    prefs.dropUnsent(id, key);
+    updateConversation(id, ({ turns }) => ({ fresh: false, turns: acknowledged(turns, key, stored) }));
+    sessions.posted(id, current().conversation.title ?? message);
+    if (current().connection.kind === 'waiting') stream?.retryNow();
+  } catch (error) {
+    updateConversation(id, ({ turns }) => ({ turns: refused(turns, key, api.problemOf(error)) }));
+  }
+}
+
+/** Messages that a closed page left unsent come back as failed ones, to be sent or not. @param {string} id */
+function restoreUnsent(id) {
+  const stored = new Set(current().conversation.turns.map((turn) => turn.key));
+  for (const { key, text: message } of prefs.unsent(id)) {
+    if (stored.has(key)) prefs.dropUnsent(id, key);
+    else {
+      const problem = { status: 0, code: 'unreachable', detail: text.problem.unreachable, retryAfter: null };
+      updateConversation(id, ({ turns }) => ({ turns: refused(withUnsent(turns, key, message), key, problem) }));
+    }
+  }
+}
+
+/** Forgets a message that was not accepted. @param {string} key */
+export function discard(key) {
+  const { id } = current().conversation;
+  prefs.dropUnsent(id, key);
+  updateConversation(id, ({ turns }) => ({ turns: turns.filter((turn) => turn.key !== key || turn.seq !== null) }));
+}
+
+/** Ends the running answer, from whichever client it was asked for. */
+export async function stop() {
+  const { id, turns } = current().conversation;
+  if (runningTurn(turns)) await api.stop(id);
+}
+
+/** Tries the stream, or the whole conversation if it could not be loaded, again. */
+export function reconnect() {
+  const { id, phase } = current().conversation;
+  if (phase === 'failed') void open(id);
+  else stream?.retryNow();
+}
+
+/** Gives the connection back while nobody looks and nothing is being answered. */
+export function parkWhenHidden() {
+  /** @type {number | undefined} */
+  let timer;
+  document.addEventListener('visibilitychange', () => {
+    clearTimeout(timer);
+    if (!document.hidden) {
+      if (current().connection.kind === 'parked') stream?.retryNow();
+      return;
+    }
+    timer = setTimeout(() => {
+      if (document.hidden && !runningTurn(current().conversation.turns)) stream?.park();
+    }, PARK_MS);
+  });
+}

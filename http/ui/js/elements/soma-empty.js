@@ -1,0 +1,40 @@
+/**
+ * What stands in the place of a transcript that has nothing to show, and what to do about it.
+ * @module
+ */
+/** @import { Conversation } from '../types.js' */
+import { h } from '../dom.js';
+import { icon } from '../icons.js';
+import { current } from '../store.js';
+import { text } from '../strings.js';
+import { SomaElement } from './element.js';
+
+export class SomaEmpty extends SomaElement {
+  connected() {
+    this.watch(({ conversation }) => conversation.phase, () => this.#show(current().conversation));
+  }
+
+  /** @param {Conversation} conversation */
+  #show({ phase, problem }) {
+    const newChat = h('button', { type: 'button', class: 'primary', onclick: () => this.ask('new') }, text.newChat);
+    switch (phase) {
+      case 'missing': return this.#say(text.empty.missingTitle, text.empty.missingBody, newChat);
+      case 'deleted': return this.#say(text.empty.deletedTitle, text.empty.deletedBody, newChat);
+      case 'failed': return this.#say(text.empty.failedTitle, problem?.detail ?? '',
+        h('button', { type: 'button', class: 'primary', onclick: () => this.ask('reconnect') }, text.retry));
+      default: return this.#say(text.empty.title, text.empty.body, this.#ideas());
+    }
+  }
+
+  /** @param {string} title @param {string} body @param {HTMLElement} action */
+  #say(title, body, action) {
+    this.replaceChildren(h('div', { class: 'empty' }, icon('mark'), h('h2', { text: title }), h('p', { text: body }), action));
+  }
+
+  #ideas() {
+    return h('ul', { class: 'ideas', 'aria-label': text.empty.ideasLabel },
+      text.empty.ideas.map((idea) => h('li', {}, h('button', { type: 'button', onclick: () => this.ask('send', idea) }, idea))));
+  }
+}
+
+customElements.define('soma-empty', SomaEmpty);

@@ -1,0 +1,54 @@
+/**
+ * Keys that work anywhere on the page. Those of one control live with the control.
+ * @module
+ */
+import { intents } from './intents.js';
+import { current } from './store.js';
+import { runningTurn } from './turns.js';
+
+/** Whether the person's device has a Command key. */
+export const hasCommandKey = /Mac|iPhone|iPad/.test(navigator.platform);
+
+/** @param {EventTarget | null} target */
+function isTyping(target) {
+  return target instanceof HTMLElement && (target.isContentEditable || /^(INPUT|TEXTAREA|SELECT)$/.test(target.tagName));
+}
+
+/** @type {Record<string, () => void>} */
+const PLAIN = {
+  '/': () => document.querySelector('textarea')?.focus(),
+  '[': () => intents.step(-1),
+  ']': () => intents.step(1),
+  'i': () => intents.inspect(),
+  '?': () => intents.overlay({ name: 'keys' }),
+};
+
+/** @param {KeyboardEvent} event */
+function onKey(event) {
+  if (event.defaultPrevented || event.isComposing) return;
+  if (event.key.toLowerCase() === 'k' && (event.metaKey || event.ctrlKey) && !event.altKey && !event.shiftKey) {
+    event.preventDefault();
+    intents.overlay(current().overlay === null ? { name: 'palette' } : null);
+    return;
+  }
+  if (current().overlay !== null || event.metaKey || event.ctrlKey || event.altKey) return;
+  if (event.key === 'Escape') onEscape(event);
+  else if (!isTyping(event.target) && PLAIN[event.key]) {
+    event.preventDefault();
+    PLAIN[event.key]();
+  }
+}
+
+/** @param {KeyboardEvent} event */
+function onEscape(event) {
+  if (document.querySelector('[popover]:popover-open')) return;
+  if (current().listOpen) intents.list(false);
+  else if (runningTurn(current().conversation.turns)) intents.stop();
+  else return;
+  event.preventDefault();
+}
+
+/** Starts listening. */
+export function listen() {
+  document.addEventListener('keydown', onKey);
+}

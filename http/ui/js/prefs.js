@@ -1,0 +1,59 @@
+/**
+ * What this browser remembers: choices, drafts and messages that could not be sent.
+ * A browser that refuses storage loses only the memory, never the page.
+ * @module
+ */
+
+const PREFIX = 'soma.';
+
+/** @param {string} name @returns {string | null} */
+export function read(name) {
+  try {
+    return localStorage.getItem(PREFIX + name);
+  } catch {
+    return null;
+  }
+}
+
+/** @param {string} name @param {string | null} value  null or empty forgets */
+export function write(name, value) {
+  try {
+    if (value) localStorage.setItem(PREFIX + name, value);
+    else localStorage.removeItem(PREFIX + name);
+  } catch {
+    // Storage is full or refused: the page goes on without it.
+  }
+}
+
+/** @returns {'system' | 'light' | 'dark'} */
+export function theme() {
+  const chosen = read('theme');
+  return chosen === 'light' || chosen === 'dark' ? chosen : 'system';
+}
+
+/** @typedef {{key: string, text: string}} Unsent */
+
+/**
+ * Messages of a session that were typed and sent but never acknowledged.
+ * @param {string} session @returns {Unsent[]}
+ */
+export function unsent(session) {
+  try {
+    const list = JSON.parse(read(`unsent.${session}`) ?? '[]');
+    return Array.isArray(list) ? list : [];
+  } catch {
+    return [];
+  }
+}
+
+/** @param {string} session @param {Unsent} message */
+export function keepUnsent(session, message) {
+  const others = unsent(session).filter((other) => other.key !== message.key);
+  write(`unsent.${session}`, JSON.stringify([...others, message]));
+}
+
+/** @param {string} session @param {string} key */
+export function dropUnsent(session, key) {
+  const left = unsent(session).filter((other) => other.key !== key);
+  write(`unsent.${session}`, left.length > 0 ? JSON.stringify(left) : null);
+}
