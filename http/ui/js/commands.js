@@ -14,8 +14,8 @@ export function commands({ conversation, theme, inspecting }) {
   const all = [
     { label: text.newChat, icon: 'plus', intent: 'new' },
     runningTurn(conversation.turns) !== null && { label: text.composer.stop, icon: 'stop', keys: 'Esc', intent: 'stop' },
-    stored && { label: text.session.summarize, icon: 'inspect', intent: 'quick', detail: 'summarize' },
-    stored && { label: text.session.nextSteps, icon: 'down', intent: 'quick', detail: 'next_steps' },
+    stored && { label: text.session.summarize, icon: 'lines', intent: 'quick', detail: 'summarize' },
+    stored && { label: text.session.nextSteps, icon: 'forward', intent: 'quick', detail: 'next_steps' },
     stored && { label: text.session.rename, icon: 'pencil', intent: 'renaming', detail: true },
     stored && { label: conversation.paused ? text.session.resume : text.session.pause, icon: conversation.paused ? 'play' : 'pause', intent: 'pause' },
     stored && { label: text.session.copyLink, icon: 'link', intent: 'copy-link' },
@@ -24,7 +24,7 @@ export function commands({ conversation, theme, inspecting }) {
     { label: inspecting ? text.inspector.hide : text.inspector.show, icon: 'inspect', keys: 'i', intent: 'inspect' },
     { label: text.actors.title, icon: 'tree', intent: 'overlay', detail: { name: 'actors' } },
     { label: text.settings.title, icon: 'settings', intent: 'overlay', detail: { name: 'settings' } },
-    { label: `${text.settings.theme}: ${text.settings.themes[nextTheme]}`, icon: 'settings', intent: 'theme', detail: nextTheme },
+    { label: `${text.settings.theme}: ${text.settings.themes[nextTheme]}`, icon: 'half', intent: 'theme', detail: nextTheme },
     { label: text.keys.title, icon: 'keys', keys: '?', intent: 'overlay', detail: { name: 'keys' } },
   ];
   return all.filter((entry) => entry !== false);

@@ -38,7 +38,7 @@ export class SomaAnswer extends SomaElement {
       ...(phase === 'waiting' || phase === 'thinking' ? [this.#thinking] : []),
       ...(answer && phase === 'error' ? [this.#error(turn, answer, isLast)] : []),
       ...(answer && phase !== 'error' && phase !== 'thinking' ? [this.#text] : []),
-      ...(answer?.seq ? [this.#foot] : []),
+      ...(answer?.seq && phase !== 'error' ? [this.#foot] : []),
     ]);
     if (answer && phase !== 'error') this.#showText(answer);
     if (answer?.seq) this.#showFoot(answer);
@@ -80,7 +80,7 @@ export class SomaAnswer extends SomaElement {
     ].filter((fact) => typeof fact === 'string');
     this.#foot.replaceChildren(
       ...(phase === 'stopped' ? [h('span', { class: 'stopped' }, icon('stop'), text.transcript.stopped)] : []),
-      ...(source && phase !== 'error' ? [h('button', {
+      ...(source ? [h('button', {
         type: 'button', class: 'icon-button', 'aria-label': text.transcript.copyAnswer, title: text.transcript.copyAnswer,
         onclick: () => this.ask('copy', source),
       }, icon('copy'))] : []),
