@@ -83,12 +83,6 @@ impl LiveAnswer {
         &self.text
     }
 
-    /// Takes the text out, at the end.
-    #[must_use]
-    pub fn into_text(self) -> String {
-        self.text
-    }
-
     /// Announces the attempt.
     pub fn started(&mut self, head: i64, event: Value) -> Both {
         self.both(Kind::Started, head, event)
