@@ -31,6 +31,8 @@ mod readers;
 mod settings;
 mod steps;
 mod subscription;
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::{HashMap, VecDeque},

@@ -15,29 +15,8 @@ pub mod turns;
 use std::{sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
-use sqlx::{
-    PgConnection, PgPool,
-    postgres::{PgConnectOptions, PgPoolOptions},
-};
+use sqlx::{PgConnection, PgPool};
 use tokio::{runtime::Handle, sync::Semaphore, time::timeout};
-
-/// How the database is reached and how long it may take.
-#[derive(Clone, Debug, serde::Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct StoreSettings {
-    /// Connections besides the Journal's, 1 to 200. The embedded server always has one in all.
-    pub pool_size: u32,
-    /// Longest wait for a connection, milliseconds.
-    pub acquire_timeout_ms: u64,
-    /// Longest time for one statement, milliseconds.
-    pub statement_timeout_ms: u64,
-}
-
-impl Default for StoreSettings {
-    fn default() -> Self {
-        Self { pool_size: 8, acquire_timeout_ms: 2_000, statement_timeout_ms: 5_000 }
-    }
-}
 
 /// Why a piece of work on the database has no result.
 #[derive(Debug, thiserror::Error)]
@@ -88,13 +67,15 @@ impl From<sqlx::Error> for StoreError {
     }
 }
 
-/// Which kind of server stands behind a [`Store`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Server {
-    /// The one inside this process, which takes one connection.
-    Embedded,
-    /// A real one, which takes many.
-    Outside,
+/// The connections a [`Store`] works with.
+#[derive(Clone, Debug)]
+pub struct Connections {
+    /// For everybody.
+    pub shared: PgPool,
+    /// For the Journal: a connection of its own, or the same pool again where the server takes only one connection.
+    pub journal: PgPool,
+    /// Whether both are one connection.
+    pub single: bool,
 }
 
 /// A cheap handle to the database.
@@ -111,38 +92,16 @@ struct Inner {
     back: Option<Semaphore>,
     runtime: Handle,
     limit: Duration,
-    acquire: Duration,
 }
 
 impl Store {
-    /// Prepares connections to `options`; none is opened yet. Sockets live on `runtime`, which must outlast the store.
+    /// A store on `connections`. A statement may take `limit`; the server's own timeout should be a little shorter, because
+    /// its refusal says for sure that nothing was done. Work runs on `runtime`, which must outlast the store.
     #[must_use]
-    pub fn new(options: PgConnectOptions, server: Server, settings: &StoreSettings, runtime: Handle) -> Self {
-        let limit = Duration::from_millis(settings.statement_timeout_ms);
-        let acquire = Duration::from_millis(settings.acquire_timeout_ms);
-        // Entering the runtime: the pool starts its own upkeep there.
-        let _entered = runtime.enter();
-        let (pool, journal, back) = match server {
-            Server::Embedded => {
-                let pool = pool(1, acquire).max_lifetime(None).idle_timeout(None).connect_lazy_with(options);
-                (pool.clone(), pool, Some(Semaphore::new(1)))
-            }
-            Server::Outside => {
-                let millis = settings.statement_timeout_ms.to_string();
-                let options = options.options([("statement_timeout", millis.as_str())]);
-                let many = pool(settings.pool_size, acquire).test_before_acquire(true);
-                (many.connect_lazy_with(options.clone()), pool(1, acquire).connect_lazy_with(options), None)
-            }
-        };
-        drop(_entered);
-        Self { inner: Arc::new(Inner { pool, journal, back, runtime, limit, acquire }) }
-    }
-
-    /// Uses `pool` for everything; for tests that were given one.
-    #[must_use]
-    pub fn on_pool(pool: PgPool, runtime: Handle) -> Self {
-        let (limit, acquire) = (Duration::from_secs(5), Duration::from_secs(5));
-        Self { inner: Arc::new(Inner { journal: pool.clone(), pool, back: None, runtime, limit, acquire }) }
+    pub fn new(connections: Connections, limit: Duration, runtime: Handle) -> Self {
+        let Connections { shared: pool, journal, single } = connections;
+        let back = single.then(|| Semaphore::new(1));
+        Self { inner: Arc::new(Inner { pool, journal, back, runtime, limit }) }
     }
 
     /// Does `work` on a connection and waits for its result.
@@ -158,7 +117,7 @@ impl Store {
         self.detached(async move {
             let _turn = match &inner.back {
                 Some(line) => Some(
-                    timeout(inner.acquire, line.acquire())
+                    timeout(inner.limit, line.acquire())
                         .await
                         .map_err(|_| StoreError::Unavailable(sqlx::Error::PoolTimedOut))?,
                 ),
@@ -195,16 +154,6 @@ impl Store {
         task.await
             .unwrap_or_else(|failure| Err(StoreError::Interrupted(sqlx::Error::Io(std::io::Error::other(failure)))))
     }
-
-    /// Waits until the work under way is done and closes the connections.
-    pub async fn close(&self) {
-        self.inner.journal.close().await;
-        self.inner.pool.close().await;
-    }
-}
-
-fn pool(size: u32, acquire: Duration) -> PgPoolOptions {
-    PgPoolOptions::new().max_connections(size).acquire_timeout(acquire).test_before_acquire(false)
 }
 
 async fn on_connection<T, W>(pool: &PgPool, limit: Duration, work: W) -> Result<T, StoreError>
