@@ -72,10 +72,19 @@ impl Config {
         }
     }
 
-    /// The effective configuration as TOML, secrets masked.
+    /// The effective configuration as TOML, secrets masked, headed by what is not in it: the environment and the parts
+    /// that will run inside the process.
     #[must_use]
-    pub fn shown(&self) -> &str {
-        &self.shown
+    pub fn shown(&self) -> String {
+        let parts = self.embedded().map(|(_, part)| format!("# inside the process: the {part}"));
+        let head = std::iter::once(format!("# SA01_ENV={}", self.deployment.name())).chain(parts);
+        head.chain(std::iter::once(self.shown.clone())).collect::<Vec<_>>().join("\n")
+    }
+
+    /// What is not configured and therefore runs inside the process: the key that would change that, and its name.
+    fn embedded(&self) -> impl Iterator<Item = (&'static str, &'static str)> {
+        let parts = [(self.database.dsn.is_none(), "database.dsn", "database")];
+        parts.into_iter().filter(|(absent, ..)| *absent).map(|(_, key, part)| (key, part))
     }
 
     fn compose(deployment: Deployment, shown: String, sections: &mut Sections, faults: &mut Faults) -> Option<Self> {
@@ -120,14 +129,9 @@ impl Config {
         self.shutdown.check(faults);
         self.log.check(faults);
         if self.deployment == Deployment::Prod {
-            self.refuse_embedded(faults);
-        }
-    }
-
-    /// Production runs no embedded part: each one that would run is a fault of the key that names its outside system.
-    fn refuse_embedded(&self, faults: &mut Faults) {
-        if self.database.dsn.is_none() {
-            faults.add("database.dsn", "is not set, and SA01_ENV=PROD refuses the embedded database");
+            for (key, part) in self.embedded() {
+                faults.add(key, format!("is not set, and SA01_ENV=PROD refuses the embedded {part}"));
+            }
         }
     }
 }
@@ -222,7 +226,7 @@ mod tests {
         let environment = Environment::of([("SA01_DB_DSN_FILE", folder.to_str().unwrap())]);
         let config = Config::load(&environment).unwrap();
         std::fs::remove_file(&folder).unwrap();
-        assert!(!format!("{config:?}").contains("canary"));
+        assert!(!format!("{config:?}").contains("canary") && !config.shown().contains("inside the process"));
         assert!(config.shown().contains("postgres://me:********@127.0.0.1/d"), "{}", config.shown());
         assert!(faults([("SA01_DB_DSN_FILE", "/nowhere")]).contains("/nowhere, which cannot be read"));
         assert!(faults([("SA01_DB_DSN_FILE", "/x"), ("SA01_DB_DSN", "y")]).contains("both set"));

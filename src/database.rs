@@ -1,6 +1,6 @@
 //! The database: a PostgreSQL server named by `database.dsn`, or the one inside the process.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use secrecy::ExposeSecret;
@@ -8,6 +8,7 @@ use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{Connection, PgConnection, PgPool};
 use thiserror::Error;
+use tokio::time::{Instant, timeout_at};
 
 use crate::config::{DatabaseSettings, parse_dsn};
 use crate::embedded::postgres::EmbeddedServer;
@@ -27,6 +28,8 @@ pub struct Database {
     options: PgConnectOptions,
     settings: DatabaseSettings,
     embedded: Option<Embedded>,
+    /// Every pool that was handed out, to be closed at the end.
+    pools: Arc<Mutex<Vec<PgPool>>>,
 }
 
 /// The one inside the process has one connection, so there is one pool, and everybody shares it.
@@ -61,7 +64,7 @@ impl Database {
     pub fn configured(settings: &DatabaseSettings) -> Result<Option<Self>, DatabaseError> {
         let Some(dsn) = &settings.dsn else { return Ok(None) };
         let options = parse_dsn(dsn.expose_secret()).map_err(DatabaseError::Dsn)?.application_name("somaagent");
-        Ok(Some(Self { options, settings: settings.clone(), embedded: None }))
+        Ok(Some(Self { options, settings: settings.clone(), embedded: None, pools: Arc::default() }))
     }
 
     /// The one inside the process, which must run before the first query.
@@ -75,7 +78,7 @@ impl Database {
             .idle_timeout(None)
             .test_before_acquire(false)
             .connect_lazy_with(options.clone());
-        Self { options, settings: settings.clone(), embedded: Some(Embedded { server, pool }) }
+        Self { options, settings: settings.clone(), embedded: Some(Embedded { server, pool }), pools: Arc::default() }
     }
 
     /// A pool for one group of arbiters. With a server each call makes a new pool, whose statements have a timeout;
@@ -132,12 +135,30 @@ impl Database {
         done
     }
 
+    /// Closes every pool, waiting for the statements under way, and ends the server inside the process after that, so
+    /// that it leaves a checkpoint behind and the next start has nothing to repair.
+    pub async fn close(&self, within: Duration) {
+        let deadline = Instant::now() + within;
+        let mut pools = std::mem::take(&mut *self.pools.lock().unwrap_or_else(PoisonError::into_inner));
+        pools.extend(self.embedded.iter().map(|embedded| embedded.pool.clone()));
+        for pool in pools {
+            if timeout_at(deadline, pool.close()).await.is_err() {
+                tracing::warn!("a pool of the database did not close in time");
+            }
+        }
+        if let Some(Embedded { server, .. }) = &self.embedded
+            && !server.stop(deadline.saturating_duration_since(Instant::now())).await
+        {
+            tracing::warn!("the embedded PostgreSQL did not stop in time");
+        }
+    }
+
     fn pool_of(&self, size: u32) -> PgPool {
         if let Some(embedded) = &self.embedded {
             return embedded.pool.clone();
         }
         let timeout = format!("{}ms", self.settings.statement_timeout_ms);
-        PgPoolOptions::new()
+        let pool = PgPoolOptions::new()
             .max_connections(size)
             .acquire_timeout(Duration::from_millis(self.settings.acquire_timeout_ms))
             // A round trip before every use is too dear; one after a rest finds the connections that a restart of the
@@ -151,7 +172,9 @@ impl Database {
                     Ok(true)
                 })
             })
-            .connect_lazy_with(self.options.clone().options([("statement_timeout", timeout)]))
+            .connect_lazy_with(self.options.clone().options([("statement_timeout", timeout)]));
+        self.pools.lock().unwrap_or_else(PoisonError::into_inner).push(pool.clone());
+        pool
     }
 
     async fn version(&self) -> Result<i32, sqlx::Error> {

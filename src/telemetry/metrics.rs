@@ -1,44 +1,27 @@
 //! The metrics' own listener. Metrics are never served on the API's port.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::TcpListener;
 
-use actix_web::dev::ServerHandle;
+use actix_web::dev::{Server, ServerHandle};
 use actix_web::http::header::ContentType;
 use actix_web::web::Data;
 use actix_web::{App, HttpResponse, HttpServer, get};
 use prometheus::{Encoder, Registry, TextEncoder};
 
-/// A listener that answers `GET /metrics`.
-pub struct MetricsListener {
-    /// Where it listens.
-    pub address: SocketAddr,
-    handle: ServerHandle,
-}
-
-impl MetricsListener {
-    /// Binds the address and answers there until it is stopped.
-    ///
-    /// # Errors
-    /// If the address cannot be bound, for example because another process has it.
-    #[expect(clippy::disallowed_methods, reason = "the server ends by its handle, which `stop` awaits")]
-    pub fn start(address: (IpAddr, u16), registry: Registry) -> io::Result<Self> {
-        let registry = Data::new(registry);
-        let server = HttpServer::new(move || App::new().app_data(registry.clone()).service(metrics))
-            .workers(1)
-            .disable_signals()
-            .bind(address)?;
-        let address = server.addrs().first().copied().unwrap_or_else(|| address.into());
-        let server = server.run();
-        let handle = server.handle();
-        actix_web::rt::spawn(server);
-        Ok(Self { address, handle })
-    }
-
-    /// Stops at once; a scrape under way is cut.
-    pub async fn stop(self) {
-        self.handle.stop(false).await;
-    }
+/// A server that answers `GET /metrics` on `listener`, and its handle.
+///
+/// # Errors
+/// If the listener cannot be used.
+pub fn server(listener: TcpListener, registry: Registry) -> io::Result<(Server, ServerHandle)> {
+    let registry = Data::new(registry);
+    let server = HttpServer::new(move || App::new().app_data(registry.clone()).service(metrics))
+        .workers(1)
+        .disable_signals()
+        .listen(listener)?
+        .run();
+    let handle = server.handle();
+    Ok((server, handle))
 }
 
 #[get("/metrics")]

@@ -80,3 +80,55 @@ impl Supervised for EmbeddedPostgres {
 impl Child for EmbeddedPostgres {
     const NAME: &'static str = "embedded-postgres";
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a failed expectation ends the test")]
+
+    use std::io::Write;
+    use std::os::unix::net::UnixStream;
+
+    use prometheus::Registry;
+    use somaagent_supervision::{Restart, Strategy, SupervisorSpec, Tree};
+    use tokio::task::LocalSet;
+
+    use super::*;
+    use crate::config::{Config, DataSettings, Environment};
+    use crate::data_dir::DataDir;
+    use crate::database::Database;
+
+    #[tokio::test]
+    async fn a_server_whose_thread_ended_is_started_again_and_has_lost_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let data = DataDir::open(&DataSettings { dir: Some(dir.path().to_owned()) }).unwrap();
+        let socket = data.path().join("run/.s.PGSQL.5432");
+        let server = Arc::new(EmbeddedServer::new(data).unwrap());
+        let settings = Config::load(&Environment::default()).unwrap().database;
+        let database = Database::embedded(&settings, Arc::clone(&server));
+        let pool = database.pool();
+        let work = async {
+            let root = Tree::new(&Registry::new()).unwrap().root(SupervisorSpec::new("root", Strategy::OneForOne));
+            let watched = pool.clone();
+            root.seat(Restart::Permanent).start(move || EmbeddedPostgres::new(server, watched)).await.unwrap();
+            sqlx::raw_sql("CREATE TABLE kept AS SELECT 7 AS id").execute(&pool).await.unwrap();
+            // The thread serves the pool's connection until that is gone; then it meets the rubbish that waits.
+            let vandals: Vec<_> = (0..16).map(|_| UnixStream::connect(&socket).unwrap()).collect();
+            for mut vandal in vandals {
+                vandal.write_all(&[0; 4]).unwrap();
+            }
+            pool.acquire().await.unwrap().close().await.unwrap();
+            // What was asked of the thread that is about to end gets an error; what is asked afterwards is answered.
+            let kept = loop {
+                match sqlx::query_scalar::<_, i32>("SELECT id FROM kept").fetch_one(&pool).await {
+                    Ok(kept) => break kept,
+                    Err(sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut) => tokio::task::yield_now().await,
+                    Err(error) => unreachable!("{error}"),
+                }
+            };
+            assert_eq!(kept, 7);
+            root.stop(Duration::from_secs(5)).await;
+            database.close(Duration::from_secs(5)).await;
+        };
+        LocalSet::new().run_until(Box::pin(work)).await;
+    }
+}

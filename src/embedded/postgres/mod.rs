@@ -6,7 +6,7 @@
 //!   one connection, that is never exchanged for a younger one.
 //! - `statement_timeout` and cancel requests have no effect: a statement cannot be interrupted, only awaited.
 //! - It does not call `fsync`: the end of the process loses nothing, a power cut can.
-//! - No other process works for it, so nothing writes checkpoints and nothing vacuums: without [`upkeep`] its log would
+//! - No other process works for it, so nothing writes checkpoints and nothing vacuums: without upkeep its log would
 //!   grow for ever (70 MB for 100 MB of rows), and so would the start after a kill, which replays the log at about
 //!   50 MB/s. Closing the connection writes a checkpoint.
 //! - A client that talks rubbish or goes away in the middle of a statement costs its own connection; the next one is a

@@ -2,7 +2,6 @@
 
 use std::io;
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -23,7 +22,7 @@ const FAILURES_MAX: u32 = 16;
 /// The server: its files, its socket, and its thread when it runs.
 #[derive(Debug)]
 pub struct EmbeddedServer {
-    root: PathBuf,
+    data: DataDir,
     socket: SocketFolder,
     stopping: Arc<AtomicBool>,
     /// The latest run; none before the first start. Only one may be there at a time: two would ruin the data.
@@ -49,18 +48,19 @@ pub enum EmbeddedServerError {
 }
 
 impl EmbeddedServer {
-    /// A server on the data in `data`, which stays locked by its owner. Nothing runs yet.
+    /// A server on the data in `data`, which stays locked as long as the server is there. Nothing runs yet.
     ///
     /// # Errors
     /// If there can be no socket.
-    pub fn new(data: &DataDir) -> Result<Self, EmbeddedServerError> {
+    pub fn new(data: DataDir) -> Result<Self, EmbeddedServerError> {
         let socket = SocketFolder::make(data.path()).map_err(EmbeddedServerError::Socket)?;
-        Ok(Self {
-            root: data.path().join("postgres"),
-            socket,
-            stopping: Arc::new(AtomicBool::new(false)),
-            run: Mutex::new(None),
-        })
+        Ok(Self { data, socket, stopping: Arc::new(AtomicBool::new(false)), run: Mutex::new(None) })
+    }
+
+    /// The folder its files are in.
+    #[must_use]
+    pub const fn data(&self) -> &DataDir {
+        &self.data
     }
 
     /// How to connect. `host` is the folder of the socket; a socket's path or a URL will not do.
@@ -90,7 +90,7 @@ impl EmbeddedServer {
         }
         let listener = UnixListener::bind(&path).map_err(EmbeddedServerError::Socket)?;
         let (sender, receiver) = watch::channel(Run::Serving);
-        let (proxy, stopping) = (PgliteProxy::new(&self.root), Arc::clone(&self.stopping));
+        let (proxy, stopping) = (PgliteProxy::new(self.data.path().join("postgres")), Arc::clone(&self.stopping));
         thread::Builder::new()
             .name("postgres".into())
             .spawn(move || {
@@ -169,9 +169,9 @@ mod tests {
 
     const SOON: Duration = Duration::from_secs(20);
 
-    fn server(dir: &tempfile::TempDir) -> (EmbeddedServer, DataDir) {
+    fn server(dir: &tempfile::TempDir) -> EmbeddedServer {
         let data = DataDir::open(&DataSettings { dir: Some(dir.path().join("data")) }).unwrap();
-        (EmbeddedServer::new(&data).unwrap(), data)
+        EmbeddedServer::new(data).unwrap()
     }
 
     async fn connect(server: &EmbeddedServer) -> PgConnection {
@@ -185,7 +185,7 @@ mod tests {
     #[tokio::test]
     async fn after_rubbish_on_its_socket_the_next_query_works() {
         let dir = tempfile::tempdir().unwrap();
-        let (server, _data) = server(&dir);
+        let server = server(&dir);
         server.start().unwrap();
         for rubbish in [&b"GET / HTTP/1.1\r\n\r\n"[..], &[0xff; 64], &[0; 4], &[0, 0, 0, 8, 0, 3, 0, 0]] {
             let mut vandal = UnixStream::connect(server.socket.socket()).unwrap();
@@ -202,7 +202,7 @@ mod tests {
     async fn what_was_committed_is_there_after_a_stop_and_a_lost_client() {
         let dir = tempfile::tempdir().unwrap();
         {
-            let (server, _data) = server(&dir);
+            let server = server(&dir);
             server.start().unwrap();
             let mut connection = connect(&server).await;
             for sql in
@@ -214,7 +214,7 @@ mod tests {
             drop(connection);
             assert!(server.stop(SOON).await);
         }
-        let (server, _data) = server(&dir);
+        let server = server(&dir);
         server.start().unwrap();
         let mut connection = connect(&server).await;
         let kept: Vec<i32> = query_scalar("SELECT id FROM kept").fetch_all(&mut connection).await.unwrap();
@@ -224,7 +224,7 @@ mod tests {
     #[tokio::test]
     async fn a_thread_that_ended_is_noticed_and_can_be_started_again() {
         let dir = tempfile::tempdir().unwrap();
-        let (server, _data) = server(&dir);
+        let server = server(&dir);
         server.start().unwrap();
         for _ in 0..FAILURES_MAX {
             UnixStream::connect(server.socket.socket()).unwrap().write_all(&[0; 4]).unwrap();
@@ -238,7 +238,7 @@ mod tests {
     #[tokio::test]
     async fn a_second_start_while_it_serves_changes_nothing() {
         let dir = tempfile::tempdir().unwrap();
-        let (server, _data) = server(&dir);
+        let server = server(&dir);
         server.start().unwrap();
         let mut connection = connect(&server).await;
         server.start().unwrap();

@@ -1,0 +1,158 @@
+//! The start, step by step: each step has a name and a deadline, and a failure says which step it was.
+//!
+//! metrics' registry → data folder and its lock → database → migrations → tree → stand-ins → actors → listeners. The
+//! configuration and the log come before, the ready line after. What is started says at once how it is stopped, so that
+//! a start that fails half-way, or is interrupted, is undone by the same [`Shutdown`] as a whole one.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use prometheus::Registry;
+use somaagent_supervision::{Restart, Strategy, SupervisorRef, SupervisorSpec, Tree};
+use sqlx::migrate::Migrator;
+use thiserror::Error;
+
+use crate::config::Config;
+use crate::data_dir::DataDir;
+use crate::database::Database;
+use crate::embedded::postgres::{EmbeddedPostgres, EmbeddedServer};
+use crate::listen::listen;
+use crate::shutdown::{Shutdown, Stage};
+use crate::telemetry::metrics;
+
+/// A step of the start failed.
+#[derive(Debug, Error)]
+pub enum BootError {
+    /// It could not do its work.
+    #[error("the start failed at the step `{step}`")]
+    Failed {
+        /// Its name.
+        step: &'static str,
+        /// What went wrong.
+        source: anyhow::Error,
+    },
+    /// It did not end in time.
+    #[error("the step `{step}` of the start took longer than {} ms", .within.as_millis())]
+    Late {
+        /// Its name.
+        step: &'static str,
+        /// What it was given.
+        within: Duration,
+    },
+}
+
+/// What every room is built on.
+pub struct Base {
+    /// The configuration of the process.
+    pub config: Arc<Config>,
+    /// Where rooms register their metrics.
+    pub registry: Registry,
+    /// The database, reached and up to date.
+    pub database: Database,
+    /// The tree of actors.
+    pub tree: Tree,
+    /// Its root: supervisors of rooms are its children.
+    pub root: SupervisorRef,
+    /// The supervisor of the stand-ins.
+    pub embedded: SupervisorRef,
+}
+
+/// The rooms that stand on the base, started in the order of these functions. Each may keep in itself what the next one
+/// needs, and registers with `shutdown` how it ends.
+pub trait Rooms {
+    /// The tables of the rooms.
+    fn migrator(&self) -> &Migrator;
+
+    /// Starts the stand-ins of outside systems that are not configured; the database is there already.
+    fn stand_ins(&mut self, base: &Base, shutdown: &mut Shutdown) -> impl Future<Output = anyhow::Result<()>>;
+
+    /// Starts the actors.
+    fn actors(&mut self, base: &Base, shutdown: &mut Shutdown) -> impl Future<Output = anyhow::Result<()>>;
+
+    /// Opens the front door and says where it listens.
+    fn door(&mut self, base: &Base, shutdown: &mut Shutdown) -> impl Future<Output = anyhow::Result<SocketAddr>>;
+}
+
+/// Starts everything. Must be called on the thread of an actix system.
+///
+/// # Errors
+/// The step that failed. Whatever was started until then is registered with `shutdown`.
+pub async fn start(
+    config: Arc<Config>,
+    rooms: &mut impl Rooms,
+    shutdown: &mut Shutdown,
+) -> Result<(Base, SocketAddr), BootError> {
+    let within = Duration::from_millis(config.boot.step_ms);
+    let patience = Duration::from_millis(config.boot.migrations_ms);
+    let registry = Registry::new();
+    let database = step("database", within, open_database(&config, shutdown)).await?;
+    step("migrations", patience, async { Ok(database.migrate(rooms.migrator()).await?) }).await?;
+    let base = step("tree", within, plant(config, registry, database, shutdown)).await?;
+    step("stand-ins", within, rooms.stand_ins(&base, shutdown)).await?;
+    step("actors", within, rooms.actors(&base, shutdown)).await?;
+    step("metrics", within, async { serve_metrics(&base, shutdown) }).await?;
+    let address = step("door", within, rooms.door(&base, shutdown)).await?;
+    Ok((base, address))
+}
+
+async fn step<T>(
+    name: &'static str,
+    within: Duration,
+    work: impl Future<Output = anyhow::Result<T>>,
+) -> Result<T, BootError> {
+    let started = tokio::time::Instant::now();
+    let done = tokio::time::timeout(within, work).await.map_err(|_| BootError::Late { step: name, within })?;
+    let done = done.map_err(|source| BootError::Failed { step: name, source })?;
+    tracing::debug!(step = name, took_ms = started.elapsed().as_millis(), "step of the start done");
+    Ok(done)
+}
+
+/// The configured database, else the one inside the process on the data folder, which only that one needs.
+async fn open_database(config: &Config, shutdown: &mut Shutdown) -> anyhow::Result<Database> {
+    let database = if let Some(database) = Database::configured(&config.database)? {
+        database
+    } else {
+        let server = Arc::new(EmbeddedServer::new(DataDir::open(&config.data)?)?);
+        server.start()?;
+        tracing::info!(folder = %server.data().path().display(), "no database is configured: the embedded one is used");
+        Database::embedded(&config.database, server)
+    };
+    let closed = database.clone();
+    shutdown.at(Stage::Database, "database", |within| async move { closed.close(within).await });
+    database.reach().await?;
+    Ok(database)
+}
+
+/// The tree with its root, and the child that keeps the embedded database alive.
+async fn plant(
+    config: Arc<Config>,
+    registry: Registry,
+    database: Database,
+    shutdown: &mut Shutdown,
+) -> anyhow::Result<Base> {
+    let tree = Tree::new(&registry).context("metrics of the tree")?;
+    let root = tree.root(SupervisorSpec::new("root", Strategy::OneForOne));
+    let stopped = root.clone();
+    shutdown.at(Stage::Tree, "tree", |within| async move { stopped.stop(within).await });
+    let embedded = root.supervisor(SupervisorSpec::new("embedded", Strategy::OneForOne)).await?;
+    if let Some(server) = database.server() {
+        let (server, pool) = (Arc::clone(server), database.pool());
+        let seat = embedded.seat(Restart::Permanent);
+        seat.start(move || EmbeddedPostgres::new(server, pool)).await.context("embedded PostgreSQL")?;
+    }
+    Ok(Base { config, registry, database, tree, root, embedded })
+}
+
+/// Opens the metrics' listener, unless there is to be none.
+#[expect(clippy::disallowed_methods, reason = "the server ends by its handle, which the shutdown awaits")]
+fn serve_metrics(base: &Base, shutdown: &mut Shutdown) -> anyhow::Result<()> {
+    let Some(address) = base.config.server.metrics_address() else { return Ok(()) };
+    let listener = listen(address.into(), "GATEWAY_METRICS_PORT")?;
+    let (server, handle) = metrics::server(listener, base.registry.clone())?;
+    actix_rt::spawn(server);
+    shutdown.at(Stage::Server, "metrics", |_| async move { handle.stop(false).await });
+    Ok(())
+}
