@@ -40,7 +40,7 @@ export async function request(path, { method = 'GET', body, headers = {}, signal
 /** @param {Response} response @returns {Promise<Problem>} */
 export async function readProblem(response) {
   const body = await response.json().catch(() => ({}));
-  const code = body.code ?? String(body.type ?? '').split('/').pop() ?? '';
+  const code = body.code ?? /[^/:]*$/.exec(String(body.type ?? ''))?.[0] ?? '';
   const known = text.problem.byCode[/** @type {keyof typeof text.problem.byCode} */ (code)];
   const detail = known ?? (typeof body.detail === 'string' ? body.detail : null) ?? body.title ?? text.problem.status(response.status);
   const retryAfter = Number(response.headers.get('Retry-After')) || null;

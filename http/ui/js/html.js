@@ -31,7 +31,10 @@ function decorate(content) {
     link.setAttribute('target', '_blank');
     link.setAttribute('rel', 'noopener noreferrer');
   }
-  for (const heading of content.querySelectorAll('h1, h2, h3, h4')) lowerHeading(heading);
+  for (const box of content.querySelectorAll('input')) {
+    box.setAttribute('aria-label', box.hasAttribute('checked') ? text.transcript.taskDone : text.transcript.taskOpen);
+  }
+  for (const heading of content.querySelectorAll('h1, h2, h3, h4, h5, h6')) lowerHeading(heading);
   for (const pre of content.querySelectorAll('pre')) wrapCode(pre);
   for (const table of content.querySelectorAll('table')) {
     const scroller = h('div', { class: 'table-scroll', tabindex: 0, role: 'group', 'aria-label': text.transcript.table });

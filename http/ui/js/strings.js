@@ -84,6 +84,8 @@ export const text = {
     announceStopped: 'The answer was stopped.',
     code: 'Code',
     table: 'Table',
+    taskDone: 'done',
+    taskOpen: 'to do',
   },
 
   empty: {
@@ -131,6 +133,10 @@ export const text = {
       'session-paused': 'The conversation is paused. Resume it, then send again.',
       'session-queue-full': 'Too many messages are waiting here. Let an answer finish, then send again.',
       'session-deleted': 'The conversation was deleted.',
+      'overloaded': 'The server is busy. Send again in a moment.',
+      'unavailable': 'A part of the server is away. Nothing was stored; send again in a moment.',
+      'draining': 'The server is shutting down. Send again when it is back.',
+      'outcome-unknown': 'The server could not tell whether it was stored. Sending again is safe.',
     },
   },
 

@@ -13,15 +13,17 @@ const words = text.actors;
 const EVERY_MS = 2000;
 
 /**
- * @typedef {object} ActorRow
+ * One actor, or all short-lived ones of one name under one supervisor.
+ * @typedef {object} Row
  * @property {string} path
- * @property {string} state
- * @property {number} restarts
- * @property {number} depth
- * @property {number} capacity
- * @property {number | null} oldest_message_age_ms
- * @property {string | null} last_error
- * @property {number} [count]
+ * @property {string} [state]
+ * @property {number} [restarts]
+ * @property {number} [instances]               of a group
+ * @property {Record<string, number>} [states]  of a group: how many are in each
+ * @property {number} mailbox_depth
+ * @property {number} mailbox_capacity
+ * @property {number | null} [oldest_message_age_ms]
+ * @property {string | null} [last_error]
  */
 
 export class SomaActors extends SomaDialog {
@@ -60,22 +62,24 @@ export class SomaActors extends SomaDialog {
   }
 }
 
-/** @param {ActorRow} actor */
-function actorRow({ path, state, restarts, depth, capacity, oldest_message_age_ms: age, last_error, count }) {
+/** @param {Row} row */
+function actorRow({ path, state, restarts, instances, states, mailbox_depth, mailbox_capacity, oldest_message_age_ms: age, last_error }) {
   const parts = path.split('/');
   const name = parts.pop();
-  return h('tr', { class: restarts > 0 ? 'restarted' : null },
-    h('th', { scope: 'row' }, h('span', { class: 'actor-parents', text: parts.map((part) => `${part}/`).join('') }), name, count !== undefined && ` × ${count}`),
-    h('td', { text: state }),
-    h('td', { class: 'number', text: restarts }),
-    h('td', { class: 'number', text: capacity > 0 ? `${depth} / ${capacity}` : '' }),
+  const doing = state ?? Object.entries(states ?? {}).map(([word, many]) => `${many} ${word}`).join(', ');
+  return h('tr', { class: restarts ? 'restarted' : null },
+    h('th', { scope: 'row' }, h('span', { class: 'actor-parents', text: parts.map((part) => `${part}/`).join('') }), name, instances !== undefined && ` × ${instances}`),
+    h('td', { text: doing }),
+    h('td', { class: 'number', text: restarts ?? '' }),
+    h('td', { class: 'number', text: mailbox_capacity > 0 ? `${mailbox_depth} / ${mailbox_capacity}` : '' }),
     h('td', { class: 'number', text: age ? span(age) : '' }),
     h('td', { class: 'last-error' }, last_error && icon('alert'), last_error));
 }
 
-/** @param {any} answer @returns {ActorRow[]} */
+/** @param {any} answer @returns {Row[]} groups stand behind the actors of their supervisor */
 function actorRows(answer) {
-  return Array.isArray(answer?.actors) ? answer.actors : [];
+  const rows = [...(answer?.actors ?? []), ...(answer?.groups ?? [])];
+  return rows.sort((a, b) => (a.path < b.path ? -1 : 1));
 }
 
 customElements.define('soma-actors', SomaActors);
