@@ -1,1 +1,34 @@
-//! Placeholder.
+//! The front door: turns HTTP requests into asks and replies into HTTP and SSE.
+//!
+//! | room | holds |
+//! | --- | --- |
+//! | [`server`] | the listeners: sockets, timeouts, workers |
+//! | `routes` | one file a topic; `routes::TABLE` is the one list of what the door answers |
+//! | `extract` | what a handler may ask of a request: caller, session id, body, query, idempotency key |
+//! | `middleware` | what happens around every request: site check, correlation id, span, metrics, headers |
+//! | [`problem`] | every way a request can fail, as RFC 9457 problem details; `problems.md` explains each code |
+//! | `sse` | a subscription as a `text/event-stream` response |
+//! | [`render`] | Markdown as HTML that is safe to insert |
+//! | [`openapi`] | the description of all of the above; `openapi.json` is its committed copy |
+//! | [`settings`], [`door`] | what the process configures and hands in |
+//!
+//! A handler extracts, asks and answers; it decides nothing about conversations. This crate holds no SQL, no broker and
+//! no HTTP client, reads no environment variable and starts no thread of its own besides the server's workers.
+
+pub mod door;
+mod extract;
+mod metrics;
+mod middleware;
+pub mod openapi;
+pub mod problem;
+pub mod render;
+mod routes;
+pub mod server;
+pub mod settings;
+mod sse;
+#[cfg(test)]
+mod testing;
+mod wire;
+
+pub use door::{Door, Draining, Facts};
+pub use settings::DoorSettings;

@@ -1,0 +1,175 @@
+//! What the process hands to the door.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use serde::Serialize;
+use somaagent_actors::conversation::{Conversations, queries::Reads};
+use somaagent_supervision::Tree;
+use utoipa::ToSchema;
+
+use crate::problem::{Code, Problem};
+
+/// Everything handlers work with: cheap handles, the same for every worker.
+#[derive(Clone)]
+pub struct Door {
+    /// Asks to conversations.
+    pub conversations: Conversations,
+    /// Bounded reads of stored sessions.
+    pub reads: Reads,
+    /// The actors, for `/v1/admin/actors`.
+    pub tree: Tree,
+    /// The parts that health replies name, in their order.
+    pub components: Arc<[Component]>,
+    /// Facts about this deployment that clients may know.
+    pub facts: Arc<Facts>,
+    /// Whether the process is shutting down.
+    pub draining: Draining,
+}
+
+/// A switch that is turned once, when the process begins to shut down.
+#[derive(Clone, Debug, Default)]
+pub struct Draining(Arc<AtomicBool>);
+
+impl Draining {
+    /// From now on new messages and new streams are refused and the process reports itself as not ready.
+    pub fn begin(&self) {
+        self.0.store(true, Ordering::Release);
+    }
+
+    /// Whether the process is shutting down.
+    #[must_use]
+    pub fn is_on(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+}
+
+/// The condition of a part or of the whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Condition {
+    /// It works.
+    Ok,
+    /// It works less well.
+    Degraded,
+    /// It does not work.
+    Down,
+}
+
+/// What a check found.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct Finding {
+    /// The condition of the part.
+    pub status: Condition,
+    /// More about it, such as `lag_seconds=0.120`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
+}
+
+impl Finding {
+    /// The part works.
+    #[must_use]
+    pub const fn ok() -> Self {
+        Self { status: Condition::Ok, detail: None }
+    }
+
+    /// The part is in another condition; `detail` is shown to everybody, so it must hold no address or secret.
+    #[must_use]
+    pub fn not_ok(status: Condition, detail: impl Into<String>) -> Self {
+        Self { status, detail: Some(detail.into()) }
+    }
+}
+
+/// How much a part matters to the whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Weight {
+    /// The whole is in the part's condition.
+    Vital,
+    /// The whole is at most degraded by it.
+    Helpful,
+    /// It is shown and changes nothing.
+    Shown,
+}
+
+/// Which health replies name a part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// `/v1/health` and `/health`.
+    Health,
+    /// `/healthz`.
+    Healthz,
+    /// All of them.
+    Both,
+}
+
+/// A check: asked anew for every health reply, dropped when it takes longer than the settings allow.
+pub type Check = Box<dyn Fn() -> Pin<Box<dyn Future<Output = Finding> + Send>> + Send + Sync>;
+
+/// A part of the system whose health is shown.
+pub struct Component {
+    /// Its name in replies, such as `postgres`.
+    pub name: &'static str,
+    /// How much it matters.
+    pub weight: Weight,
+    /// Where it is shown.
+    pub scope: Scope,
+    /// How it is checked.
+    pub check: Check,
+}
+
+impl Component {
+    /// A part checked by `check`.
+    pub fn new<F, Fut>(name: &'static str, weight: Weight, scope: Scope, check: F) -> Self
+    where
+        F: Fn() -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Finding> + Send + 'static,
+    {
+        Self { name, weight, scope, check: Box::new(move || Box::pin(check())) }
+    }
+}
+
+/// Facts about this deployment that any client may know.
+#[derive(Clone, Debug, Default)]
+pub struct Facts {
+    /// `DEV`, `STAGING`, `PROD` or a name of one's own.
+    pub deployment_mode: String,
+    /// The version of the program.
+    pub version: String,
+    /// `offline` while the built-in responder answers, else `model`.
+    pub responder: &'static str,
+    /// The model that answers, if one is configured.
+    pub model: Option<String>,
+    /// The universe of new memories.
+    pub universe_default: Option<String>,
+    /// The namespace of new memories.
+    pub namespace_default: String,
+    /// Whether accepted messages are written to memory at once.
+    pub write_through: bool,
+    /// Whether that happens after the reply.
+    pub write_through_async: bool,
+    /// Whether a policy service is configured.
+    pub opa_configured: bool,
+    /// Whether uploads are accepted.
+    pub uploads_enabled: bool,
+    /// Largest upload, in MiB.
+    pub uploads_max_mb: u64,
+    /// Most files in one upload.
+    pub uploads_max_files: u64,
+    /// Where memories are kept, without credentials.
+    pub somabrain_base_url: Option<String>,
+    /// How many tools the model may call.
+    pub tools_enabled_count: u64,
+}
+
+impl Door {
+    /// Refuses new work while the process is shutting down.
+    pub(crate) fn accepting(&self) -> Result<(), Problem> {
+        if self.draining.is_on() { Err(Code::Draining.into()) } else { Ok(()) }
+    }
+}

@@ -1,0 +1,83 @@
+//! Who asks.
+
+use std::net::IpAddr;
+
+use actix_web::{HttpMessage, HttpRequest, web::Data};
+use somaagent_actors::domain::{caller::Caller, ids::Tenant};
+use uuid::Uuid;
+
+use super::{FromHead, Query, bad_header, header};
+use crate::{problem::Problem, settings::DoorSettings};
+
+const TENANT_HEADER: &str = "X-Tenant-Id";
+
+/// Ties together everything one request causes. Put into the request by the outermost middleware.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct CorrelationId(pub(crate) Uuid);
+
+impl CorrelationId {
+    /// The id of `request`.
+    pub(crate) fn of(request: &HttpRequest) -> Uuid {
+        request.extensions().get::<Self>().map_or_else(Uuid::new_v4, |id| id.0)
+    }
+}
+
+/// The caller of a request, made once and carried in every ask.
+///
+/// While authentication is off, the tenant is the client's own: the header `X-Tenant-Id`, else the query parameter
+/// `tenant` (an `EventSource` cannot send headers), else what the body says, else the configured default.
+#[derive(Clone, Debug)]
+pub(crate) struct By {
+    caller: Caller,
+    named: bool,
+}
+
+impl By {
+    /// The caller of a request without a body that could name a tenant.
+    pub(crate) fn caller(self) -> Caller {
+        self.caller
+    }
+
+    /// The caller, whose tenant is `body` unless head or query named one.
+    pub(crate) fn or_tenant(mut self, body: Option<Tenant>) -> Caller {
+        if !self.named
+            && let Some(tenant) = body
+        {
+            self.caller.tenant = tenant;
+        }
+        self.caller
+    }
+}
+
+impl FromHead for By {
+    fn from_head(request: &HttpRequest) -> Result<Self, Problem> {
+        let named = match header(request, TENANT_HEADER)? {
+            Some(text) => Some(Tenant::new(text).ok_or_else(|| bad_header(TENANT_HEADER, TENANT_RULE))?),
+            None => Query::from_head(request)?.tenant()?,
+        };
+        let caller = Caller {
+            tenant: named.clone().or_else(|| default_tenant(request)).ok_or_else(no_tenant)?,
+            subject: None,
+            scope: None,
+            correlation_id: CorrelationId::of(request),
+            address: address(request),
+        };
+        Ok(Self { caller, named: named.is_some() })
+    }
+}
+
+/// What a tenant's name must be.
+pub(crate) const TENANT_RULE: &str = "must be 1 to 200 bytes without control characters";
+
+fn default_tenant(request: &HttpRequest) -> Option<Tenant> {
+    let settings = request.app_data::<Data<DoorSettings>>()?;
+    Tenant::new(settings.default_tenant.trim())
+}
+
+fn no_tenant() -> Problem {
+    Problem::new(crate::problem::Code::Internal).caused_by("the configured default tenant is not a usable name")
+}
+
+fn address(request: &HttpRequest) -> Option<IpAddr> {
+    request.peer_addr().map(|peer| peer.ip())
+}

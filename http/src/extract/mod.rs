@@ -1,0 +1,54 @@
+//! What handlers may ask of a request. Every extractor fails with a [`Problem`](crate::problem::Problem).
+
+mod body;
+mod caller;
+mod hints;
+mod idempotency;
+mod query;
+mod session_id;
+
+pub(crate) use body::{JsonBody, wrong};
+pub(crate) use caller::{By, CorrelationId, TENANT_RULE};
+pub(crate) use hints::Hints;
+pub(crate) use idempotency::IdempotencyKey;
+pub(crate) use query::{Query, bad};
+pub(crate) use session_id::SessionId;
+
+use std::future::{Ready, ready};
+
+use actix_web::{FromRequest, HttpRequest, dev::Payload};
+
+use crate::problem::Problem;
+
+/// Reads something from the head of a request.
+trait FromHead: Sized {
+    fn from_head(request: &HttpRequest) -> Result<Self, Problem>;
+}
+
+macro_rules! from_head {
+    ($($name:ty),+) => { $(
+        impl FromRequest for $name {
+            type Error = Problem;
+            type Future = Ready<Result<Self, Problem>>;
+
+            fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+                ready(<$name as FromHead>::from_head(request))
+            }
+        }
+    )+ };
+}
+
+from_head!(By, Hints, IdempotencyKey, Query, SessionId);
+
+/// The value of a header as text. A value that is not visible ASCII is refused, an empty one is as good as none.
+pub(crate) fn header<'a>(request: &'a HttpRequest, name: &'static str) -> Result<Option<&'a str>, Problem> {
+    let Some(value) = request.headers().get(name) else { return Ok(None) };
+    match value.to_str() {
+        Ok(text) => Ok(Some(text.trim()).filter(|text| !text.is_empty())),
+        Err(_) => Err(bad_header(name, "must be visible ASCII")),
+    }
+}
+
+pub(crate) fn bad_header(name: &'static str, msg: &str) -> Problem {
+    Problem::new(crate::problem::Code::InvalidHeader).at(&["header".into(), name.into()], msg)
+}

@@ -1,0 +1,41 @@
+//! What the door counts. Labels are route templates, methods and statuses; never ids.
+
+use std::time::Duration;
+
+use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, IntGauge, Opts, Registry, exponential_buckets};
+
+/// The door's metrics, shared by all workers.
+#[derive(Clone)]
+pub(crate) struct Metrics {
+    requests: IntCounterVec,
+    seconds: HistogramVec,
+    /// Event streams being served.
+    pub(crate) streams: IntGauge,
+}
+
+impl Metrics {
+    /// Registers the metrics.
+    pub(crate) fn register(registry: &Registry) -> prometheus::Result<Self> {
+        let requests = IntCounterVec::new(
+            Opts::new("http_requests_total", "Requests answered, by route template, method and status"),
+            &["route", "method", "status"],
+        )?;
+        let buckets = exponential_buckets(0.0005, 2.0, 16)?;
+        let seconds = HistogramVec::new(
+            HistogramOpts::new("http_request_seconds", "Seconds from a request's head to its reply's head")
+                .buckets(buckets),
+            &["route", "method"],
+        )?;
+        let streams = IntGauge::new("http_streams_open", "Event streams being served")?;
+        registry.register(Box::new(requests.clone()))?;
+        registry.register(Box::new(seconds.clone()))?;
+        registry.register(Box::new(streams.clone()))?;
+        Ok(Self { requests, seconds, streams })
+    }
+
+    /// Counts one answered request.
+    pub(crate) fn answered(&self, route: &str, method: &str, status: u16, took: Duration) {
+        self.requests.with_label_values(&[route, method, status.to_string().as_str()]).inc();
+        self.seconds.with_label_values(&[route, method]).observe(took.as_secs_f64());
+    }
+}

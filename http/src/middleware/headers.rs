@@ -1,0 +1,125 @@
+//! Headers of every reply.
+
+use actix_web::{
+    Error,
+    body::MessageBody,
+    dev::{ServiceRequest, ServiceResponse},
+    http::header::{
+        CACHE_CONTROL, CONTENT_SECURITY_POLICY, HeaderMap, HeaderName, HeaderValue, REFERRER_POLICY,
+        STRICT_TRANSPORT_SECURITY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
+    },
+    middleware::Next,
+    web::Data,
+};
+
+use crate::settings::{DoorSettings, HeaderSettings};
+
+const API_VERSION: HeaderName = HeaderName::from_static("x-api-version");
+const PERMISSIONS_POLICY: HeaderName = HeaderName::from_static("permissions-policy");
+
+/// The headers every reply gets unless its handler set them.
+#[derive(Clone, Debug)]
+pub(crate) struct CommonHeaders(Vec<(HeaderName, HeaderValue)>);
+
+impl CommonHeaders {
+    /// Prepares the headers that `settings` ask for; a text that cannot be a header value is left out.
+    pub(crate) fn new(settings: &DoorSettings) -> Self {
+        let HeaderSettings { frame_options, referrer_policy, permissions_policy, csp, .. } = &settings.headers;
+        let frames = frame_options.to_ascii_uppercase();
+        let wanted = [
+            (API_VERSION, Some(settings.api_version.clone())),
+            (X_CONTENT_TYPE_OPTIONS, Some("nosniff".to_owned())),
+            (X_FRAME_OPTIONS, Some(frames).filter(|text| text == "DENY" || text == "SAMEORIGIN")),
+            (REFERRER_POLICY, Some(referrer_policy.clone())),
+            (PERMISSIONS_POLICY, permissions_policy.clone()),
+            (CONTENT_SECURITY_POLICY, csp.clone()),
+            (STRICT_TRANSPORT_SECURITY, hsts(&settings.headers)),
+            (CACHE_CONTROL, Some("no-store".to_owned())),
+        ];
+        let set = wanted.into_iter().filter_map(|(name, text)| {
+            let text = text.filter(|text| !text.is_empty())?;
+            Some((name, HeaderValue::from_str(&text).ok()?))
+        });
+        Self(set.collect())
+    }
+
+    /// Adds what is missing.
+    pub(crate) fn apply(&self, headers: &mut HeaderMap) {
+        for (name, value) in &self.0 {
+            if !headers.contains_key(name) {
+                headers.insert(name.clone(), value.clone());
+            }
+        }
+    }
+}
+
+fn hsts(settings: &HeaderSettings) -> Option<String> {
+    let mut text = format!("max-age={}", settings.hsts_max_age_seconds);
+    for (on, part) in [(settings.hsts_include_subdomains, "; includeSubDomains"), (settings.hsts_preload, "; preload")]
+    {
+        if on {
+            text.push_str(part);
+        }
+    }
+    settings.hsts.then_some(text)
+}
+
+/// Adds the common headers to a reply.
+pub(crate) async fn add(
+    request: ServiceRequest,
+    next: Next<impl MessageBody + 'static>,
+) -> Result<ServiceResponse<impl MessageBody>, Error> {
+    let common = request.app_data::<Data<CommonHeaders>>().cloned();
+    let mut response = next.call(request).await?;
+    if let Some(common) = common {
+        common.apply(response.headers_mut());
+    }
+    Ok(response)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sent(settings: &DoorSettings) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        headers.insert(REFERRER_POLICY, HeaderValue::from_static("same-origin"));
+        CommonHeaders::new(settings).apply(&mut headers);
+        headers
+    }
+
+    fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+        headers.get(name).and_then(|value| value.to_str().ok())
+    }
+
+    #[test]
+    fn a_reply_has_the_contracts_headers_and_keeps_its_own() {
+        let headers = sent(&DoorSettings::default());
+        for (name, value) in [
+            ("x-api-version", Some("v1")),
+            ("x-content-type-options", Some("nosniff")),
+            ("x-frame-options", Some("DENY")),
+            ("referrer-policy", Some("same-origin")),
+            ("cache-control", Some("no-store")),
+            ("permissions-policy", None),
+            ("content-security-policy", None),
+            ("strict-transport-security", None),
+        ] {
+            assert_eq!(text(&headers, name), value, "{name}");
+        }
+    }
+
+    #[test]
+    fn optional_headers_are_sent_as_configured() {
+        let mut settings = DoorSettings::default();
+        settings.headers.frame_options = "ALLOWALL".to_owned();
+        settings.headers.permissions_policy = Some("camera=()".to_owned());
+        settings.headers.csp = Some("default-src 'none'".to_owned());
+        settings.headers.hsts = true;
+        let headers = sent(&settings);
+        assert_eq!(text(&headers, "x-frame-options"), None);
+        assert_eq!(text(&headers, "permissions-policy"), Some("camera=()"));
+        assert_eq!(text(&headers, "content-security-policy"), Some("default-src 'none'"));
+        assert_eq!(text(&headers, "strict-transport-security"), Some("max-age=15552000; includeSubDomains"));
+    }
+}

@@ -1,0 +1,147 @@
+//! Correlation id, span, metrics and panics of every request.
+
+use std::{fmt, panic::AssertUnwindSafe};
+
+use actix_web::{
+    Error, HttpMessage, HttpResponse, ResponseError,
+    body::{BoxBody, MessageBody},
+    dev::{ServiceRequest, ServiceResponse},
+    http::{
+        Method, StatusCode,
+        header::{HeaderName, HeaderValue},
+    },
+    middleware::Next,
+    web::Data,
+};
+use futures_util::FutureExt as _;
+use tokio::time::Instant;
+use tracing::Instrument as _;
+use uuid::Uuid;
+
+use super::headers::CommonHeaders;
+use crate::{
+    extract::CorrelationId,
+    metrics::Metrics,
+    problem::{Code, Problem},
+};
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// The label of requests that no route took.
+const UNMATCHED: &str = "unmatched";
+
+/// Watches over one request.
+pub(crate) async fn observe(
+    request: ServiceRequest,
+    next: Next<impl MessageBody + 'static>,
+) -> Result<ServiceResponse<BoxBody>, Error> {
+    let started = Instant::now();
+    let id = correlation_id(&request);
+    request.extensions_mut().insert(CorrelationId(id));
+    let metrics = request.app_data::<Data<Metrics>>().cloned();
+    let common = request.app_data::<Data<CommonHeaders>>().cloned();
+    let method = method_label(request.method());
+    let route = request.match_pattern().unwrap_or_else(|| UNMATCHED.to_owned());
+    let span = tracing::info_span!("http.request", otel.name = %format_args!("http.{route}"), route, method, correlation_id = %id);
+    // Handlers run inside the future, so that a panic before their first await is caught as well.
+    let handled =
+        AssertUnwindSafe(async move { next.call(request).await }).catch_unwind().instrument(span.clone()).await;
+    let (status, outcome) = match handled {
+        Ok(Ok(response)) => {
+            let response = span.in_scope(|| finish(response.map_into_boxed_body(), id));
+            (response.status(), Ok(response))
+        }
+        Ok(Err(error)) => (error.as_response_error().status_code(), Err(error)),
+        Err(_) => {
+            span.in_scope(|| tracing::error!("handler panicked"));
+            let failed = Panicked { id, common };
+            (failed.status_code(), Err(failed.into()))
+        }
+    };
+    if let Some(metrics) = metrics {
+        metrics.answered(&route, method, status.as_u16(), started.elapsed());
+    }
+    outcome
+}
+
+fn correlation_id(request: &ServiceRequest) -> Uuid {
+    let given = request.headers().get(REQUEST_ID).and_then(|value| Uuid::try_parse(value.to_str().ok()?.trim()).ok());
+    given.unwrap_or_else(Uuid::new_v4)
+}
+
+/// Methods are free text on the wire; a label has few values.
+fn method_label(method: &Method) -> &'static str {
+    const KNOWN: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
+    KNOWN.into_iter().find(|known| *known == method.as_str()).unwrap_or("other")
+}
+
+/// Names the request in the reply; gives a problem its `instance`, and the log its cause.
+fn finish(response: ServiceResponse, id: Uuid) -> ServiceResponse {
+    let problem = response.response().error().and_then(|error| {
+        let own = error.as_error::<Problem>();
+        if let Some(problem) = own {
+            note(problem);
+        }
+        own.map(|problem| problem.response(Some(id)))
+    });
+    let mut response = match problem {
+        Some(mut problem) => {
+            for (name, value) in response.headers() {
+                if !problem.headers().contains_key(name) {
+                    problem.headers_mut().insert(name.clone(), value.clone());
+                }
+            }
+            response.into_response(problem)
+        }
+        None => response,
+    };
+    if let Ok(value) = HeaderValue::from_str(&id.to_string()) {
+        response.headers_mut().insert(REQUEST_ID, value);
+    }
+    response
+}
+
+fn note(problem: &Problem) {
+    let code = problem.code().as_str();
+    let cause = problem.cause().map(tracing::field::display);
+    match problem.status_code().as_u16() {
+        500 => tracing::error!(code, cause, "request failed"),
+        501.. => tracing::warn!(code, cause, "request could not be served"),
+        _ => tracing::debug!(code, cause, "request refused"),
+    }
+}
+
+/// The reply to a request whose handler panicked. It has passed no other middleware, so it brings every header itself.
+struct Panicked {
+    id: Uuid,
+    common: Option<Data<CommonHeaders>>,
+}
+
+impl fmt::Debug for Panicked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "handler panicked in request {}", self.id)
+    }
+}
+
+impl fmt::Display for Panicked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("handler panicked")
+    }
+}
+
+impl ResponseError for Panicked {
+    fn status_code(&self) -> StatusCode {
+        StatusCode::INTERNAL_SERVER_ERROR
+    }
+
+    fn error_response(&self) -> HttpResponse {
+        let mut response = Problem::new(Code::Internal).response(Some(self.id));
+        if let Some(common) = &self.common {
+            common.apply(response.headers_mut());
+        }
+        if let Ok(value) = HeaderValue::from_str(&self.id.to_string()) {
+            response.headers_mut().insert(REQUEST_ID, value);
+        }
+        response
+    }
+}

@@ -1,0 +1,103 @@
+//! The description of the API: OpenAPI 3.2, made from the handlers and completed here.
+//!
+//! A handler says what it does, its action (`x-action`) and the problems it may answer with (`x-problems`); what holds for
+//! every operation is added here: the problem schema, the replies for those codes, common headers.
+
+pub(crate) mod shapes;
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+use utoipa::{
+    OpenApi as _, PartialSchema as _, ToSchema as _,
+    openapi::{
+        ComponentsBuilder, Content, InfoBuilder, License, OpenApi, OpenApiVersion, Ref, RefOr, Response,
+        ResponseBuilder,
+        path::{Operation, Parameter, ParameterBuilder, ParameterIn},
+        tag::TagBuilder,
+    },
+};
+
+use crate::{
+    problem::{Code, MEDIA_TYPE},
+    routes::Paths,
+};
+
+const DESCRIPTION: &str = "Talk to an agent that remembers. Post a message, read the answer on the session's event stream. \
+Every failure is `application/problem+json` whose `type` ends in a stable code.";
+
+/// Tags in the order of reading.
+const TAGS: [(&str, &str); 6] = [
+    ("messages", "Say something and read the answer while it is written"),
+    ("sessions", "Find, read and change conversations"),
+    ("health", "Whether the service works"),
+    ("configuration", "What is in effect"),
+    ("admin", "Look inside the process"),
+    ("page", "The web page"),
+];
+
+/// Problems any operation can answer with.
+const EVERYWHERE: [Code; 3] = [Code::HostNotAllowed, Code::OriginNotAllowed, Code::Internal];
+
+/// The description with the given version of the API.
+#[must_use]
+pub fn describe(version: &str) -> OpenApi {
+    let mut api = Paths::openapi();
+    api.openapi = OpenApiVersion::Version32;
+    api.info = InfoBuilder::new()
+        .title("SomaAgent01")
+        .description(Some(DESCRIPTION))
+        .version(version)
+        .license(Some(License::new("Apache-2.0")))
+        .build();
+    api.tags = Some(TAGS.map(|(name, text)| TagBuilder::new().name(name).description(Some(text)).build()).into());
+    let components = api.components.take().map_or_else(ComponentsBuilder::new, Into::into);
+    let problem = shapes::ProblemReply::name();
+    api.components = Some(components.schema(problem, shapes::ProblemReply::schema()).build());
+    for item in api.paths.paths.values_mut() {
+        let methods = [&mut item.get, &mut item.post, &mut item.put, &mut item.patch, &mut item.delete];
+        methods.into_iter().flatten().for_each(complete);
+    }
+    api
+}
+
+/// Adds what every operation has in common.
+fn complete(operation: &mut Operation) {
+    let mut by_status: BTreeMap<u16, Vec<Code>> = BTreeMap::new();
+    for code in declared(operation).into_iter().chain(EVERYWHERE) {
+        by_status.entry(code.status()).or_default().push(code);
+    }
+    for (status, codes) in by_status {
+        operation.responses.responses.insert(status.to_string(), RefOr::T(problems(&codes)));
+    }
+    let of_tenant = operation.tags.iter().flatten().any(|tag| tag == "messages" || tag == "sessions");
+    let parameters = operation.parameters.get_or_insert_default();
+    parameters.push(header("X-Request-ID", "A UUID that names the request in replies, logs and audit"));
+    if of_tenant {
+        parameters.push(header("X-Tenant-Id", "The tenant; also as query parameter `tenant`"));
+    }
+}
+
+fn declared(operation: &Operation) -> Vec<Code> {
+    let listed = operation.extensions.as_ref().and_then(|extensions| extensions.get("x-problems"));
+    listed.and_then(Value::as_array).into_iter().flatten().filter_map(|code| Code::parse(code.as_str()?)).collect()
+}
+
+fn problems(codes: &[Code]) -> Response {
+    let lines: Vec<String> = codes.iter().map(|code| format!("`{}`: {}", code.as_str(), code.title())).collect();
+    let schema = Ref::from_schema_name(shapes::ProblemReply::name());
+    ResponseBuilder::new().description(lines.join("; ")).content(MEDIA_TYPE, Content::new(Some(schema))).build()
+}
+
+fn header(name: &str, description: &str) -> RefOr<Parameter> {
+    let parameter = ParameterBuilder::new()
+        .name(name)
+        .parameter_in(ParameterIn::Header)
+        .description(Some(description))
+        .schema(Some(String::schema()))
+        .build();
+    RefOr::T(parameter)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,233 @@
+//! Shapes that the actors write themselves, described for readers of the API.
+#![expect(dead_code, reason = "these types are only described, never made")]
+
+use serde_json::Value;
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+/// Why a request failed (RFC 9457).
+#[derive(ToSchema)]
+pub(crate) struct ProblemReply {
+    /// A URI that ends in the code.
+    #[schema(format = "uri")]
+    r#type: String,
+    /// The stable code; `problems.md` explains each.
+    code: String,
+    /// What the code means.
+    title: String,
+    /// The HTTP status.
+    status: u16,
+    /// What is wrong, for people.
+    detail: String,
+    /// The request: `urn:uuid:` and its correlation id.
+    instance: String,
+    /// With 422: every wrong place.
+    errors: Option<Vec<FieldError>>,
+    /// With 503 and 504 of a message: the id its event has or would have had.
+    event_id: Option<Uuid>,
+    /// With `head-moved` and `head-ahead`: the last `seq` of the session.
+    head: Option<i64>,
+    /// With `head-moved`: the events in between.
+    missing: Option<Vec<ListedEvent>>,
+}
+
+/// One wrong place.
+#[derive(ToSchema)]
+pub(crate) struct FieldError {
+    /// `body`, `query` or `header`, then the path inside.
+    loc: Vec<Value>,
+    /// What is wrong with it.
+    msg: String,
+}
+
+/// A stored event.
+#[derive(ToSchema)]
+pub(crate) struct ListedEvent {
+    /// Its number in the session.
+    id: i64,
+    /// When it was stored, RFC 3339 in UTC.
+    #[schema(format = DateTime)]
+    occurred_at: String,
+    /// The event.
+    payload: StreamedEvent,
+}
+
+/// An event as streams and lists carry it: the JSON of one `data:` line. The block's `id:` line says where to resume;
+/// `system.keepalive` has neither id nor other members than `type`, `role` and `session_id`.
+#[derive(ToSchema)]
+pub(crate) struct StreamedEvent {
+    /// Its identity.
+    event_id: Option<Uuid>,
+    /// Its session.
+    session_id: Uuid,
+    /// The persona that answers.
+    persona_id: Option<String>,
+    /// `user`, `assistant`, `system` or `tool`.
+    role: String,
+    /// The text; of `assistant.stream` the text so far. Absent in `mode=delta` while streaming.
+    message: Option<String>,
+    /// In `mode=delta` the new piece of text.
+    delta: Option<String>,
+    /// In `mode=html` the text as sanitised HTML.
+    html: Option<String>,
+    /// References to attachments.
+    attachments: Option<Vec<String>>,
+    /// Details: `sequence` (stored events), `turn`, `attempt`, `completed` (the event ends its turn), `error_code`, and what the
+    /// message came with.
+    metadata: Option<Object>,
+    /// `sa01-v1`.
+    version: Option<String>,
+    /// `user`, `assistant.started`, `assistant.thinking`, `assistant.stream`, `assistant.final`, `assistant.stopped`,
+    /// `assistant.error`, `session.deleted` or `system.keepalive`.
+    r#type: String,
+}
+
+/// Members by name.
+type Object = std::collections::BTreeMap<String, Value>;
+
+/// A conversation as its actor sees it.
+#[derive(ToSchema)]
+pub(crate) struct StateReply {
+    /// The session.
+    session_id: Uuid,
+    /// The number of the last event.
+    head: i64,
+    /// The turn that is being answered.
+    turn: Option<TurnState>,
+    /// Messages that wait.
+    queue: Vec<QueuedTurn>,
+    /// The ways into the actor's mailbox: `posts`, `control`, `inspect`.
+    mailbox: std::collections::BTreeMap<String, MailboxState>,
+    /// Readers of the stream.
+    subscribers: u64,
+    /// Whether the conversation was live before this request.
+    live: bool,
+    /// Whether it refuses messages.
+    paused: bool,
+    /// What it is called.
+    title: Option<String>,
+    /// The persona that answers.
+    persona_id: Option<String>,
+    /// The node that owns it.
+    owner: Option<OwnerState>,
+    /// What the last recall brought.
+    last_recall: Option<RecallState>,
+    /// What the last context held.
+    last_context: Option<ContextState>,
+    /// Tokens of the last answer.
+    last_usage: Option<UsageState>,
+    /// Times of the last answer.
+    last_timing: Option<TimingState>,
+}
+
+/// A turn under way.
+#[derive(ToSchema)]
+pub(crate) struct TurnState {
+    /// The `seq` of its user event.
+    turn_seq: i64,
+    /// Which attempt.
+    attempt: i32,
+    /// What it is doing.
+    state: String,
+    /// Since when, RFC 3339 in UTC.
+    started_at: String,
+    /// Bytes of text so far.
+    text_bytes: u64,
+    /// Time to the first piece of text.
+    first_delta_ms: Option<u64>,
+    /// The model that answers.
+    model: Option<String>,
+}
+
+/// A message that waits for its turn.
+#[derive(ToSchema)]
+pub(crate) struct QueuedTurn {
+    /// The `seq` of its event.
+    turn_seq: i64,
+    /// The id of its event.
+    event_id: Uuid,
+}
+
+/// One way into a mailbox.
+#[derive(ToSchema)]
+pub(crate) struct MailboxState {
+    /// Messages queued or in hand.
+    depth: u64,
+    /// The most there can be.
+    capacity: u64,
+}
+
+/// The node that owns a session.
+#[derive(ToSchema)]
+pub(crate) struct OwnerState {
+    /// Its name.
+    node: String,
+    /// The fence: rises with every owner.
+    epoch: i64,
+    /// Until when, RFC 3339 in UTC.
+    lease_until: String,
+}
+
+/// What a recall brought.
+#[derive(ToSchema)]
+pub(crate) struct RecallState {
+    /// `ok`, `unavailable`, `timeout` or `off`.
+    state: String,
+    /// How long it took.
+    took_ms: u64,
+    /// The memories.
+    items: Vec<RecalledItem>,
+}
+
+/// One recalled memory.
+#[derive(ToSchema)]
+pub(crate) struct RecalledItem {
+    /// Its text.
+    text: String,
+    /// How well it fits.
+    score: f64,
+    /// Where it comes from.
+    source: Option<String>,
+}
+
+/// What a context held.
+#[derive(ToSchema)]
+pub(crate) struct ContextState {
+    /// Its tokens.
+    tokens: u64,
+    /// The most it may have.
+    budget: u64,
+    /// Its messages.
+    messages: u64,
+    /// What did not fit.
+    cut: ContextCut,
+}
+
+/// What did not fit into a context.
+#[derive(ToSchema)]
+pub(crate) struct ContextCut {
+    /// Memories.
+    memories: u64,
+    /// Earlier messages.
+    history_messages: u64,
+}
+
+/// Tokens of an answer.
+#[derive(ToSchema)]
+pub(crate) struct UsageState {
+    /// Read by the model.
+    input_tokens: u64,
+    /// Written by the model.
+    output_tokens: u64,
+    /// Both.
+    total_tokens: u64,
+}
+
+/// Times of an answer.
+#[derive(ToSchema)]
+pub(crate) struct TimingState {
+    /// Time to the first piece of text.
+    first_delta_ms: Option<u64>,
+    /// Time to the end.
+    total_ms: u64,
+}

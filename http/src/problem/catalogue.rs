@@ -1,0 +1,160 @@
+//! Every problem code the door can answer with.
+
+use std::time::Duration;
+
+macro_rules! catalogue {
+    ($($(#[doc = $doc:literal])+ $name:ident: $status:literal $code:literal $title:literal;)+) => {
+        /// Why a request failed, as clients see it. Codes are stable; `problems.md` has a line for each.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum Code {
+            $($(#[doc = $doc])+ $name,)+
+        }
+
+        impl Code {
+            /// All codes.
+            pub const ALL: &[Self] = &[$(Self::$name),+];
+
+            /// The code as clients read it.
+            #[must_use]
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$name => $code,)+ }
+            }
+
+            /// The HTTP status it comes with.
+            #[must_use]
+            pub const fn status(self) -> u16 {
+                match self { $(Self::$name => $status,)+ }
+            }
+
+            /// What it means, in a few words that never change.
+            #[must_use]
+            pub const fn title(self) -> &'static str {
+                match self { $(Self::$name => $title,)+ }
+            }
+        }
+    };
+}
+
+catalogue! {
+    /// The body is not JSON.
+    BadJson: 400 "bad-json" "The body is not valid JSON";
+    /// The quick action does not exist.
+    UnknownAction: 400 "unknown-action" "Unknown action";
+    /// The request could not be read.
+    BadRequest: 400 "bad-request" "The request could not be read";
+    /// The request names a host this door does not answer for.
+    HostNotAllowed: 403 "host-not-allowed" "This host name is not served";
+    /// The request comes from another site's page.
+    OriginNotAllowed: 403 "origin-not-allowed" "Requests from other sites are refused";
+    /// Nothing has this path.
+    NotFound: 404 "not-found" "Not Found";
+    /// The caller has no such session.
+    SessionNotFound: 404 "session-not-found" "Session not found";
+    /// The path exists, the method does not.
+    MethodNotAllowed: 405 "method-not-allowed" "Method Not Allowed";
+    /// The body did not arrive in time.
+    RequestTimeout: 408 "request-timeout" "The body did not arrive in time";
+    /// The session takes no messages now.
+    SessionPaused: 409 "session-paused" "The session is paused";
+    /// The session answers another message.
+    SessionBusy: 409 "session-busy" "The session is answering another message";
+    /// As many messages wait as may.
+    SessionQueueFull: 409 "session-queue-full" "Too many messages wait in this session";
+    /// The session has events the client has not seen.
+    HeadMoved: 409 "head-moved" "The session has moved on";
+    /// The client expects events that do not exist.
+    HeadAhead: 409 "head-ahead" "The session has fewer events than expected";
+    /// The session was deleted.
+    SessionDeleted: 410 "session-deleted" "The session was deleted";
+    /// The body is larger than allowed.
+    BodyTooLarge: 413 "body-too-large" "The body is too large";
+    /// The body is not declared as JSON.
+    UnsupportedMediaType: 415 "unsupported-media-type" "The body must be application/json";
+    /// A field of the body is missing or wrong.
+    InvalidBody: 422 "invalid-body" "The body has wrong fields";
+    /// A query parameter is wrong.
+    InvalidQuery: 422 "invalid-query" "The query has wrong parameters";
+    /// A header is wrong.
+    InvalidHeader: 422 "invalid-header" "A header has a wrong value";
+    /// The message is longer than allowed.
+    MessageTooLong: 422 "message-too-long" "The message is too long";
+    /// An attachment does not exist for this caller.
+    AttachmentNotFound: 422 "attachment-not-found" "An attachment does not exist";
+    /// The key was used for another request.
+    IdempotencyKeyReused: 422 "idempotency-key-reused" "The idempotency key belongs to another request";
+    /// The head of the request is larger than allowed.
+    HeaderTooLarge: 431 "header-too-large" "The header fields are too large";
+    /// Something broke here.
+    Internal: 500 "internal" "Internal error";
+    /// Too much is going on.
+    Overloaded: 503 "overloaded" "Too busy, try again";
+    /// A part that is needed is away; nothing was changed.
+    Unavailable: 503 "unavailable" "Not available now, nothing was changed";
+    /// The process is shutting down.
+    Draining: 503 "draining" "Shutting down, try again";
+    /// The session is owned by another node.
+    SessionElsewhere: 503 "session-elsewhere" "The session is being served by another node";
+    /// Event streams are switched off.
+    SseDisabled: 503 "sse-disabled" "SSE disabled";
+    /// The outcome is unknown.
+    OutcomeUnknown: 504 "outcome-unknown" "The outcome is unknown, send again with the same idempotency key";
+    /// A read took too long.
+    Timeout: 504 "timeout" "The answer took too long";
+}
+
+impl Code {
+    /// The URI of the problem type.
+    #[must_use]
+    pub fn type_uri(self) -> String {
+        format!("urn:somaagent01:problem:{}", self.as_str())
+    }
+
+    /// When a client may try again, for codes where that makes sense.
+    #[must_use]
+    pub const fn retry_after(self) -> Option<Duration> {
+        match self {
+            Self::Draining => Some(Duration::from_secs(5)),
+            Self::SseDisabled => Some(Duration::from_mins(5)),
+            _ if self.status() == 503 => Some(Duration::from_secs(1)),
+            _ => None,
+        }
+    }
+
+    /// The code whose `as_str` is `text`.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|code| code.as_str() == text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    #[test]
+    fn problems_md_has_one_line_for_every_code() {
+        let page = include_str!("../../problems.md");
+        let lines: BTreeMap<&str, u16> = page
+            .lines()
+            .filter_map(|line| line.strip_prefix("| `"))
+            .filter_map(|line| {
+                let (code, rest) = line.split_once("` | ")?;
+                Some((code, rest.split(' ').next()?.parse().ok()?))
+            })
+            .collect();
+        let codes: BTreeMap<&str, u16> = Code::ALL.iter().map(|code| (code.as_str(), code.status())).collect();
+        assert_eq!(lines, codes);
+    }
+
+    #[test]
+    fn codes_are_kebab_case_and_read_back() {
+        for code in Code::ALL {
+            assert!(code.as_str().bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-'), "{code:?}");
+            assert_eq!(Code::parse(code.as_str()), Some(*code));
+            assert!(code.type_uri().ends_with(code.as_str()));
+            assert_eq!(code.retry_after().is_some(), code.status() == 503, "{code:?}");
+        }
+    }
+}

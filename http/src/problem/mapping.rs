@@ -1,0 +1,136 @@
+//! What the actors refuse, as problems: the one place where their errors get a status.
+
+use somaagent_actors::conversation::{ConversationError, queries::StoreError};
+use somaagent_supervision::AskError;
+use uuid::Uuid;
+
+use super::{Code, Problem};
+use crate::wire::listed;
+
+impl From<ConversationError> for Problem {
+    fn from(error: ConversationError) -> Self {
+        match error {
+            ConversationError::NotFound => Code::SessionNotFound.into(),
+            ConversationError::Deleted => Code::SessionDeleted.into(),
+            ConversationError::Paused => Code::SessionPaused.into(),
+            ConversationError::QueueFull => Code::SessionQueueFull.into(),
+            ConversationError::SessionBusy => Code::SessionBusy.into(),
+            ConversationError::HeadMoved { head, missing } => {
+                let missing: Vec<_> = missing.iter().map(listed).collect();
+                Self::new(Code::HeadMoved).with("head", head).with("missing", missing)
+            }
+            ConversationError::HeadAhead { head } => Self::new(Code::HeadAhead).with("head", head),
+            ConversationError::KeyReused => Code::IdempotencyKeyReused.into(),
+            ConversationError::Elsewhere { retry_after } => Self::new(Code::SessionElsewhere).retry_after(retry_after),
+            ConversationError::Unavailable { event_id } => Self::new(Code::Unavailable).about(event_id),
+            ConversationError::Unknown { event_id } => Self::new(Code::OutcomeUnknown).about(event_id),
+            ConversationError::Overloaded => Code::Overloaded.into(),
+            ConversationError::Draining => Code::Draining.into(),
+        }
+    }
+}
+
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Self {
+        let code = match &error {
+            StoreError::Unavailable(..) | StoreError::Interrupted(..) => Code::Unavailable,
+            StoreError::TimedOut => Code::Timeout,
+            StoreError::Rejected(..) => Code::Internal,
+        };
+        Self::new(code).caused_by(error)
+    }
+}
+
+impl From<AskError> for Problem {
+    fn from(error: AskError) -> Self {
+        let code = match error {
+            AskError::Busy => Code::Overloaded,
+            AskError::Down => Code::Unavailable,
+            AskError::Draining => Code::Draining,
+            AskError::Timeout => Code::OutcomeUnknown,
+        };
+        Self::new(code).caused_by(error)
+    }
+}
+
+impl Problem {
+    /// Names the event whose fate the client may ask for later.
+    fn about(self, event_id: Option<Uuid>) -> Self {
+        match event_id {
+            Some(id) => self.with("event_id", id.to_string()),
+            None => self,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use actix_web::{ResponseError, http::header::RETRY_AFTER};
+    use serde_json::json;
+    use somaagent_actors::domain::event::StoredEvent;
+    use time::OffsetDateTime;
+
+    use super::*;
+
+    #[test]
+    fn every_refusal_of_a_conversation_has_its_status() {
+        let id = Some(Uuid::nil());
+        for (error, status, code) in [
+            (ConversationError::NotFound, 404, "session-not-found"),
+            (ConversationError::Deleted, 410, "session-deleted"),
+            (ConversationError::Paused, 409, "session-paused"),
+            (ConversationError::QueueFull, 409, "session-queue-full"),
+            (ConversationError::SessionBusy, 409, "session-busy"),
+            (ConversationError::HeadMoved { head: 3, missing: Vec::new() }, 409, "head-moved"),
+            (ConversationError::HeadAhead { head: 3 }, 409, "head-ahead"),
+            (ConversationError::KeyReused, 422, "idempotency-key-reused"),
+            (ConversationError::Elsewhere { retry_after: Duration::from_secs(9) }, 503, "session-elsewhere"),
+            (ConversationError::Unavailable { event_id: id }, 503, "unavailable"),
+            (ConversationError::Unknown { event_id: id }, 504, "outcome-unknown"),
+            (ConversationError::Overloaded, 503, "overloaded"),
+            (ConversationError::Draining, 503, "draining"),
+        ] {
+            let problem = Problem::from(error);
+            assert_eq!((problem.status_code().as_u16(), problem.code().as_str()), (status, code));
+            assert_eq!(problem.error_response().headers().contains_key(RETRY_AFTER), status == 503, "{code}");
+        }
+    }
+
+    #[test]
+    fn a_message_whose_fate_is_open_names_its_event() {
+        for error in [
+            ConversationError::Unavailable { event_id: Some(Uuid::nil()) },
+            ConversationError::Unknown { event_id: Some(Uuid::nil()) },
+        ] {
+            assert_eq!(Problem::from(error).body(None)["event_id"], Uuid::nil().to_string());
+        }
+    }
+
+    #[test]
+    fn a_client_that_missed_events_gets_them() {
+        let event = StoredEvent {
+            seq: 4,
+            event_id: Uuid::nil(),
+            turn_seq: Some(4),
+            occurred_at: OffsetDateTime::UNIX_EPOCH,
+            payload: json!({"type": "user"}),
+        };
+        let body = Problem::from(ConversationError::HeadMoved { head: 4, missing: vec![event] }).body(None);
+        assert_eq!(body["head"], 4);
+        assert_eq!(
+            body["missing"],
+            json!([{"id": 4, "occurred_at": "1970-01-01T00:00:00.000000Z", "payload": {"type": "user"}}])
+        );
+    }
+
+    #[test]
+    fn an_ask_that_timed_out_has_an_unknown_outcome() {
+        for (error, status) in
+            [(AskError::Busy, 503), (AskError::Down, 503), (AskError::Draining, 503), (AskError::Timeout, 504)]
+        {
+            assert_eq!(Problem::from(error).status_code().as_u16(), status);
+        }
+    }
+}

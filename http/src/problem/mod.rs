@@ -1,0 +1,192 @@
+//! Failures as RFC 9457 problem details.
+//!
+//! Handlers return [`Problem`]; the middleware adds the `instance` and logs what is our own fault once. A problem of
+//! status 5xx says nothing about what broke: its cause goes to the log only.
+
+mod catalogue;
+mod mapping;
+
+use std::{borrow::Cow, error::Error, fmt, time::Duration};
+
+use actix_web::{
+    HttpResponse, HttpResponseBuilder, ResponseError,
+    http::{
+        StatusCode,
+        header::{ALLOW, CACHE_CONTROL, RETRY_AFTER},
+    },
+};
+use serde_json::{Map, Value, json};
+use uuid::Uuid;
+
+pub use catalogue::Code;
+
+/// The media type of problem details (RFC 9457 §3).
+pub const MEDIA_TYPE: &str = "application/problem+json";
+
+/// One failed request.
+pub struct Problem(Box<Inner>);
+
+struct Inner {
+    code: Code,
+    detail: Cow<'static, str>,
+    retry_after: Option<Duration>,
+    allow: Option<String>,
+    fields: Map<String, Value>,
+    cause: Option<Box<dyn Error + Send + Sync>>,
+}
+
+impl Problem {
+    /// A problem whose detail is its title.
+    #[must_use]
+    pub fn new(code: Code) -> Self {
+        let detail = Cow::Borrowed(code.title());
+        let retry_after = code.retry_after();
+        Self(Box::new(Inner { code, detail, retry_after, allow: None, fields: Map::new(), cause: None }))
+    }
+
+    /// Says what exactly is wrong. Ignored for status 5xx, whose details are nobody's business.
+    #[must_use]
+    pub fn because(mut self, detail: impl Into<Cow<'static, str>>) -> Self {
+        if self.0.code.status() < 500 {
+            self.0.detail = detail.into();
+        }
+        self
+    }
+
+    /// Adds a member to the body.
+    #[must_use]
+    pub fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
+        self.0.fields.insert(name.to_owned(), value.into());
+        self
+    }
+
+    /// Names the place that is wrong: `loc` is where (`body`, `query` or `header`) and then the path inside.
+    #[must_use]
+    pub fn at(self, loc: &[Value], msg: &str) -> Self {
+        let path = loc.iter().map(|part| part.as_str().map_or_else(|| part.to_string(), str::to_owned));
+        let detail = format!("{}: {msg}", path.collect::<Vec<_>>().join("."));
+        self.because(detail).with("errors", json!([{"loc": loc, "msg": msg}]))
+    }
+
+    /// Keeps the cause for the log.
+    #[must_use]
+    pub fn caused_by(mut self, cause: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        self.0.cause = Some(cause.into());
+        self
+    }
+
+    /// Sets when the client may try again.
+    #[must_use]
+    pub fn retry_after(mut self, delay: Duration) -> Self {
+        self.0.retry_after = Some(delay);
+        self
+    }
+
+    /// Names the methods the path does have.
+    #[must_use]
+    pub fn allow(mut self, methods: String) -> Self {
+        self.0.allow = Some(methods);
+        self
+    }
+
+    /// Its code.
+    #[must_use]
+    pub const fn code(&self) -> Code {
+        self.0.code
+    }
+
+    /// What broke, for the log.
+    #[must_use]
+    pub fn cause(&self) -> Option<&(dyn Error + Send + Sync)> {
+        self.0.cause.as_deref()
+    }
+
+    /// The reply, with the correlation id of the request as `instance` when it is known.
+    #[must_use]
+    pub fn response(&self, instance: Option<Uuid>) -> HttpResponse {
+        let mut builder = HttpResponseBuilder::new(self.status_code());
+        builder.insert_header((CACHE_CONTROL, "no-store"));
+        if let Some(delay) = self.0.retry_after {
+            builder.insert_header((RETRY_AFTER, delay.as_secs().max(1).to_string()));
+        }
+        if let Some(methods) = &self.0.allow {
+            builder.insert_header((ALLOW, methods.as_str()));
+        }
+        builder.content_type(MEDIA_TYPE).body(self.body(instance).to_string())
+    }
+
+    fn body(&self, instance: Option<Uuid>) -> Value {
+        let code = self.0.code;
+        let mut body = self.0.fields.clone();
+        body.insert("type".into(), code.type_uri().into());
+        body.insert("code".into(), code.as_str().into());
+        body.insert("title".into(), code.title().into());
+        body.insert("status".into(), code.status().into());
+        body.insert("detail".into(), self.0.detail.as_ref().into());
+        if let Some(id) = instance {
+            body.insert("instance".into(), id.urn().to_string().into());
+        }
+        Value::Object(body)
+    }
+}
+
+impl From<Code> for Problem {
+    fn from(code: Code) -> Self {
+        Self::new(code)
+    }
+}
+
+impl fmt::Debug for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({})", self.0.code.as_str(), self.0.detail)?;
+        self.0.cause.as_ref().map_or(Ok(()), |cause| write!(f, ": {cause}"))
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.detail)
+    }
+}
+
+impl ResponseError for Problem {
+    fn status_code(&self) -> StatusCode {
+        StatusCode::from_u16(self.0.code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+    }
+
+    fn error_response(&self) -> HttpResponse {
+        self.response(None)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_problem_says_where_it_is_and_where_to_read_on() {
+        let problem = Problem::new(Code::InvalidBody).at(&["body".into(), "attachments".into(), 2.into()], "not text");
+        let id = Uuid::from_u128(7);
+        assert_eq!(
+            problem.body(Some(id)),
+            json!({
+                "type": "urn:somaagent01:problem:invalid-body",
+                "code": "invalid-body",
+                "title": "The body has wrong fields",
+                "status": 422,
+                "detail": "body.attachments.2: not text",
+                "instance": "urn:uuid:00000000-0000-0000-0000-000000000007",
+                "errors": [{"loc": ["body", "attachments", 2], "msg": "not text"}],
+            })
+        );
+    }
+
+    #[test]
+    fn what_broke_inside_stays_inside() {
+        let problem = Problem::new(Code::Unavailable).because("password of db is x").caused_by("connection refused");
+        let text = problem.body(None).to_string();
+        assert!(!text.contains("password") && !text.contains("refused"), "{text}");
+        assert_eq!(problem.cause().map(ToString::to_string).as_deref(), Some("connection refused"));
+        assert_eq!(problem.response(None).headers().get(RETRY_AFTER).map(|value| value.as_bytes()), Some(&b"1"[..]));
+    }
+}

@@ -1,0 +1,192 @@
+//! Changes of a session that are not messages.
+
+use actix_web::web::{Data, Json};
+use serde::{Deserialize, Serialize};
+use somaagent_actors::domain::title;
+use utoipa::ToSchema;
+
+use super::sessions::{SessionReply, find};
+use crate::{
+    door::Door,
+    extract::{By, JsonBody, SessionId, wrong},
+    problem::Problem,
+};
+
+/// What became of the turn that was running.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct StoppedReply {
+    /// `stopped`, or `idle` when nothing was running.
+    status: &'static str,
+    /// The turn that was stopped: the `seq` of its user event.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    turn: Option<i64>,
+}
+
+/// Stops the answer under way; its text so far is kept.
+#[utoipa::path(
+    post,
+    path = "/v1/sessions/{session_id}/stop",
+    tag = "sessions",
+    params(("session_id" = uuid::Uuid, Path, description = "The session")),
+    responses((status = 200, description = "Nothing is being answered any more", body = StoppedReply)),
+    extensions(
+        ("x-action" = json!("conversation.stop")),
+        ("x-problems" = json!([
+            "session-not-found", "session-deleted", "overloaded", "unavailable", "draining", "session-elsewhere", "outcome-unknown",
+        ])),
+    ),
+)]
+pub(crate) async fn post_stop(door: Data<Door>, by: By, session: SessionId) -> Result<Json<StoppedReply>, Problem> {
+    let turn = door.conversations.stop(&by.caller(), session.0).await?.turn;
+    let status = if turn.is_some() { "stopped" } else { "idle" };
+    Ok(Json(StoppedReply { status, turn }))
+}
+
+/// A new title.
+#[derive(Debug, Deserialize, ToSchema)]
+pub(crate) struct RenameRequest {
+    /// One line of 1 to 80 characters.
+    title: String,
+}
+
+/// Renames a session.
+#[utoipa::path(
+    patch,
+    path = "/v1/sessions/{session_id}",
+    tag = "sessions",
+    params(("session_id" = uuid::Uuid, Path, description = "The session")),
+    request_body(content = RenameRequest, content_type = "application/json"),
+    responses((status = 200, description = "The session as it is now", body = SessionReply)),
+    extensions(
+        ("x-action" = json!("conversation.rename")),
+        ("x-problems" = json!([
+            "bad-json", "body-too-large", "unsupported-media-type", "invalid-body", "request-timeout", "session-not-found",
+            "session-deleted", "overloaded", "unavailable", "draining", "session-elsewhere", "outcome-unknown", "timeout",
+        ])),
+    ),
+)]
+pub(crate) async fn patch_session(
+    door: Data<Door>,
+    by: By,
+    session: SessionId,
+    body: JsonBody<RenameRequest>,
+) -> Result<Json<SessionReply>, Problem> {
+    let title = title::accept(&body.fields.title)
+        .ok_or_else(|| wrong(vec!["title".into()], "must be one line of 1 to 80 characters"))?;
+    let caller = by.caller();
+    door.conversations.rename(&caller, session.0, title).await?;
+    Ok(Json(find(&door, &caller.session(session.0)).await?.into()))
+}
+
+/// How much was removed.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct DeletedReply {
+    /// `deleted`.
+    status: &'static str,
+    /// What was removed.
+    result: Removed,
+}
+
+/// Counts of removed rows.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Removed {
+    /// Events.
+    events: u64,
+    /// Envelopes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    envelopes: Option<u64>,
+}
+
+/// Deletes a session for good: its events go, its readers are told, its id is never used again.
+#[utoipa::path(
+    delete,
+    path = "/v1/sessions/{session_id}",
+    tag = "sessions",
+    params(("session_id" = uuid::Uuid, Path, description = "The session")),
+    responses((status = 200, description = "The session is gone", body = DeletedReply)),
+    extensions(
+        ("x-action" = json!("conversation.delete")),
+        ("x-problems" = json!([
+            "session-not-found", "session-deleted", "overloaded", "unavailable", "draining", "session-elsewhere", "outcome-unknown",
+        ])),
+    ),
+)]
+pub(crate) async fn delete_session(
+    door: Data<Door>,
+    by: By,
+    session: SessionId,
+) -> Result<Json<DeletedReply>, Problem> {
+    let events = door.conversations.delete(&by.caller(), session.0).await?;
+    Ok(Json(DeletedReply { status: "deleted", result: Removed { events, envelopes: Some(1) } }))
+}
+
+/// How much was removed by a reset.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct ResetReply {
+    /// `reset`.
+    status: &'static str,
+    /// What was removed.
+    result: Removed,
+}
+
+/// Empties a session: its events go, its title and settings stay, its numbering goes on.
+#[utoipa::path(
+    post,
+    path = "/v1/sessions/{session_id}/reset",
+    tag = "sessions",
+    params(("session_id" = uuid::Uuid, Path, description = "The session")),
+    responses((status = 200, description = "The session is empty", body = ResetReply)),
+    extensions(
+        ("x-action" = json!("conversation.reset")),
+        ("x-problems" = json!([
+            "session-not-found", "session-deleted", "overloaded", "unavailable", "draining", "session-elsewhere", "outcome-unknown",
+        ])),
+    ),
+)]
+pub(crate) async fn post_reset(door: Data<Door>, by: By, session: SessionId) -> Result<Json<ResetReply>, Problem> {
+    let events = door.conversations.reset(&by.caller(), session.0).await?;
+    Ok(Json(ResetReply { status: "reset", result: Removed { events, envelopes: None } }))
+}
+
+/// Whether a session shall refuse messages.
+#[derive(Debug, Deserialize, ToSchema)]
+pub(crate) struct PauseRequest {
+    /// `true` refuses messages from now on, `false` takes them again.
+    paused: bool,
+}
+
+/// Whether a session refuses messages.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct PauseReply {
+    /// `ok`.
+    status: &'static str,
+    /// What it is now.
+    paused: bool,
+}
+
+/// Pauses or resumes a session. What is being answered goes on.
+#[utoipa::path(
+    post,
+    path = "/v1/sessions/{session_id}/pause",
+    tag = "sessions",
+    params(("session_id" = uuid::Uuid, Path, description = "The session")),
+    request_body(content = PauseRequest, content_type = "application/json"),
+    responses((status = 200, description = "The flag is set", body = PauseReply)),
+    extensions(
+        ("x-action" = json!("conversation.pause")),
+        ("x-problems" = json!([
+            "bad-json", "body-too-large", "unsupported-media-type", "invalid-body", "request-timeout", "session-not-found",
+            "session-deleted", "overloaded", "unavailable", "draining", "session-elsewhere", "outcome-unknown",
+        ])),
+    ),
+)]
+pub(crate) async fn post_pause(
+    door: Data<Door>,
+    by: By,
+    session: SessionId,
+    body: JsonBody<PauseRequest>,
+) -> Result<Json<PauseReply>, Problem> {
+    let paused = body.fields.paused;
+    door.conversations.pause(&by.caller(), session.0, paused).await?;
+    Ok(Json(PauseReply { status: "ok", paused }))
+}

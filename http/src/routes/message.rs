@@ -1,0 +1,234 @@
+//! A message for a session.
+
+use std::collections::BTreeMap;
+
+use actix_web::web::{Data, Json};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use somaagent_actors::{
+    conversation::{Accepted, MessageDraft},
+    domain::{
+        caller::Caller,
+        event::Metadata,
+        idempotency::{Idempotency, body_hash, derived_session_id},
+        ids::Tenant,
+        turn::OnBusy,
+    },
+};
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use crate::{
+    door::Door,
+    extract::{By, Hints, IdempotencyKey, JsonBody, TENANT_RULE, wrong},
+    problem::{Code, Problem},
+    settings::DoorSettings,
+};
+
+/// A message from a person.
+#[derive(Debug, Deserialize, ToSchema)]
+pub(crate) struct MessageRequest {
+    /// The text, at most 256 KiB of UTF-8; may be empty.
+    message: String,
+    /// The session; absent, `null` or no UUID begins a new one.
+    session_id: Option<String>,
+    /// The persona that answers; the header `X-Persona-Id` is the fall-back.
+    persona_id: Option<String>,
+    /// References to attachments: a UUID, `/v1/attachments/<uuid>` or `att://<uuid>`.
+    #[serde(default)]
+    attachments: Vec<String>,
+    /// Details that travel with the message and its answer. `tenant` names the tenant unless the header `X-Tenant-Id`
+    /// does; `idempotency_key` stands for the header `Idempotency-Key`.
+    metadata: Option<BTreeMap<String, String>>,
+    /// The last `seq` the client has seen; if the session has more, the message is refused with what is missing.
+    #[schema(minimum = 0)]
+    expected_head: Option<i64>,
+    /// What happens while the session is answering.
+    #[serde(default)]
+    #[schema(value_type = Option<OnBusyName>)]
+    on_busy: OnBusy,
+}
+
+/// What a session does with a message that arrives while it is answering.
+#[derive(ToSchema)]
+#[schema(rename_all = "lowercase")]
+#[expect(dead_code, reason = "describes the wire form of a type of the actors")]
+pub(crate) enum OnBusyName {
+    /// The message waits for its turn (the default).
+    Enqueue,
+    /// The message is refused.
+    Reject,
+    /// What is under way is stopped, then the message is answered.
+    Interrupt,
+}
+
+/// A message that is stored and will be answered.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct AcceptedReply {
+    /// Its session.
+    session_id: Uuid,
+    /// The id of its event.
+    event_id: Uuid,
+    /// The number of its event in the session.
+    seq: i64,
+}
+
+impl From<Accepted> for AcceptedReply {
+    fn from(accepted: Accepted) -> Self {
+        let Accepted { session_id, event_id, seq } = accepted;
+        Self { session_id, event_id, seq }
+    }
+}
+
+/// Sends a message. The reply comes when the message is durable; the answer comes on the session's event stream.
+#[utoipa::path(
+    post,
+    path = "/v1/session/message",
+    tag = "messages",
+    request_body(content = MessageRequest, content_type = "application/json"),
+    params(
+        ("Idempotency-Key" = Option<String>, Header, max_length = 255, description = "Makes the request safe to send twice"),
+        ("X-Persona-Id" = Option<String>, Header, description = "The persona, unless the body names one"),
+        ("X-Agent-Profile" = Option<String>, Header, description = "Becomes `metadata.agent_profile_id`"),
+        ("X-Universe-Id" = Option<String>, Header, description = "Becomes `metadata.universe_id`"),
+    ),
+    responses((status = 200, description = "The message is durable", body = AcceptedReply)),
+    extensions(
+        ("x-action" = json!("conversation.send")),
+        ("x-problems" = json!([
+            "bad-json", "body-too-large", "unsupported-media-type", "invalid-body", "invalid-header", "request-timeout",
+            "message-too-long", "attachment-not-found", "idempotency-key-reused", "session-paused", "session-busy",
+            "session-queue-full", "head-moved", "head-ahead", "session-deleted", "overloaded", "unavailable", "draining",
+            "session-elsewhere", "outcome-unknown",
+        ])),
+    ),
+)]
+pub(crate) async fn post_message(
+    door: Data<Door>,
+    settings: Data<DoorSettings>,
+    by: By,
+    hints: Hints,
+    key: IdempotencyKey,
+    body: JsonBody<MessageRequest>,
+) -> Result<Json<AcceptedReply>, Problem> {
+    let JsonBody { fields, whole } = body;
+    if fields.message.len() > settings.message_limit_bytes {
+        return Err(too_long(settings.message_limit_bytes));
+    }
+    check_attachments(&fields.attachments)?;
+    let expected_head = fields.expected_head;
+    if expected_head.is_some_and(|head| head < 0) {
+        return Err(wrong(vec!["expected_head".into()], "must be 0 or more"));
+    }
+    let addressed = Addressed::new(by, hints, key, fields.session_id, fields.metadata, &whole)?;
+    let draft = MessageDraft {
+        message: fields.message,
+        persona_id: fields.persona_id.or(addressed.persona_id),
+        attachments: fields.attachments,
+        metadata: addressed.metadata,
+        expected_head,
+        on_busy: fields.on_busy,
+        idempotency: addressed.idempotency,
+    };
+    door.accepting()?;
+    let accepted = door.conversations.post(&addressed.caller, addressed.session_id, draft).await?;
+    Ok(Json(accepted.into()))
+}
+
+/// The same under its old name.
+#[utoipa::path(
+    post,
+    path = "/message_async",
+    tag = "messages",
+    request_body(content = MessageRequest, content_type = "application/json"),
+    params(("Idempotency-Key" = Option<String>, Header, max_length = 255, description = "Makes the request safe to send twice")),
+    responses((status = 200, description = "The message is durable", body = AcceptedReply)),
+    extensions(
+        ("x-action" = json!("conversation.send")),
+        ("x-problems" = json!(["bad-json", "invalid-body", "session-deleted", "session-paused", "unavailable", "outcome-unknown"])),
+    ),
+)]
+pub(crate) async fn post_message_async(
+    door: Data<Door>,
+    settings: Data<DoorSettings>,
+    by: By,
+    hints: Hints,
+    key: IdempotencyKey,
+    body: JsonBody<MessageRequest>,
+) -> Result<Json<AcceptedReply>, Problem> {
+    post_message(door, settings, by, hints, key, body).await
+}
+
+fn too_long(limit: usize) -> Problem {
+    let msg = format!("must be at most {limit} bytes of UTF-8");
+    Problem::new(Code::MessageTooLong).at(&["body".into(), "message".into()], &msg)
+}
+
+/// Refuses references to attachments. Nothing can be uploaded yet, so a well-formed one names nothing either.
+fn check_attachments(references: &[String]) -> Result<(), Problem> {
+    let Some(reference) = references.first() else { return Ok(()) };
+    let id = ["att://", "/v1/attachments/"].iter().find_map(|prefix| reference.strip_prefix(prefix));
+    if Uuid::try_parse(id.unwrap_or(reference)).is_err() {
+        let msg = "must be a UUID, /v1/attachments/<uuid> or att://<uuid>";
+        return Err(wrong(vec!["attachments".into(), 0.into()], msg));
+    }
+    Err(Problem::new(Code::AttachmentNotFound).at(&["body".into(), "attachments".into(), 0.into()], "does not exist"))
+}
+
+/// Names in `metadata` that only this system writes.
+const RESERVED: [&str; 4] = ["sequence", "turn", "attempt", "completed"];
+
+/// To whom a message goes, by whom, and with what details: the same for messages and quick actions.
+pub(super) struct Addressed {
+    pub(super) caller: Caller,
+    pub(super) session_id: Uuid,
+    pub(super) persona_id: Option<String>,
+    pub(super) metadata: Metadata,
+    pub(super) idempotency: Option<Idempotency>,
+}
+
+impl Addressed {
+    pub(super) fn new(
+        by: By,
+        hints: Hints,
+        key: IdempotencyKey,
+        session_id: Option<String>,
+        metadata: Option<BTreeMap<String, String>>,
+        whole: &Value,
+    ) -> Result<Self, Problem> {
+        let given = metadata.unwrap_or_default();
+        let key = key.0.map_or_else(|| key_in(&given), |key| Ok(Some(key)))?;
+        let caller = by.or_tenant(tenant_in(&given)?);
+        let session_id = session_id.and_then(|text| Uuid::try_parse(&text).ok());
+        let session_id = session_id.unwrap_or_else(|| new_session_id(&caller, key.as_deref()));
+        let mut metadata: Metadata = given.into_iter().map(|(name, text)| (name, Value::from(text))).collect();
+        metadata.retain(|name, _| !RESERVED.contains(&name.as_str()));
+        for (name, value) in [("agent_profile_id", hints.agent_profile_id), ("universe_id", hints.universe_id)] {
+            if let Some(value) = value {
+                metadata.entry(name).or_insert(value.into());
+            }
+        }
+        metadata.insert("tenant".into(), caller.tenant.as_str().into());
+        let idempotency = key.map(|key| Idempotency { key, body_hash: body_hash(whole) });
+        Ok(Self { caller, session_id, persona_id: hints.persona_id, metadata, idempotency })
+    }
+}
+
+fn new_session_id(caller: &Caller, key: Option<&str>) -> Uuid {
+    key.map_or_else(Uuid::new_v4, |key| derived_session_id(&caller.tenant, caller.subject.as_deref(), key))
+}
+
+fn key_in(metadata: &BTreeMap<String, String>) -> Result<Option<String>, Problem> {
+    match metadata.get("idempotency_key") {
+        Some(key) if !Idempotency::is_usable(key) => {
+            let path = vec!["metadata".into(), "idempotency_key".into()];
+            Err(wrong(path, "must be 1 to 255 printable ASCII characters"))
+        }
+        key => Ok(key.cloned()),
+    }
+}
+
+fn tenant_in(metadata: &BTreeMap<String, String>) -> Result<Option<Tenant>, Problem> {
+    let refuse = || wrong(vec!["metadata".into(), "tenant".into()], TENANT_RULE);
+    metadata.get("tenant").map(|text| Tenant::new(text.trim()).ok_or_else(refuse)).transpose()
+}

@@ -1,0 +1,143 @@
+//! What the door answers: one list, from which routes are registered and the description is checked.
+
+mod action;
+mod actors;
+mod config;
+mod control;
+mod describe;
+mod health;
+mod history;
+mod message;
+mod page;
+mod sessions;
+mod state;
+mod stream;
+
+use actix_web::{
+    HttpRequest, HttpResponse, Route,
+    guard::{self, Guard},
+    http::{Method, header::ALLOW},
+    middleware::{Compress, Condition},
+    web::{self, ServiceConfig},
+};
+use somaagent_actors::conversation::ConversationError;
+
+pub(crate) use describe::Description;
+
+use crate::problem::{Code, Problem};
+
+/// One path.
+pub(crate) struct Resource {
+    /// Its pattern, as the router reads it.
+    pub(crate) pattern: &'static str,
+    /// What each method does.
+    pub(crate) methods: &'static [(Method, fn() -> Route)],
+    kind: Kind,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// A small reply.
+    Plain,
+    /// A text that is worth compressing.
+    Text,
+    /// An endless reply: nothing compresses it, and its head alone is of no use.
+    Stream,
+}
+
+macro_rules! table {
+    ($($kind:ident $pattern:literal { $($method:ident $handler:path),+ })+) => {
+        /// Every path and method of the door.
+        pub(crate) const TABLE: &[Resource] = &[$(
+            Resource {
+                pattern: $pattern,
+                methods: &[$((Method::$method, || web::to($handler))),+],
+                kind: Kind::$kind,
+            }
+        ),+];
+
+        /// The description of each handler in [`TABLE`].
+        #[derive(utoipa::OpenApi)]
+        #[openapi(paths($($($handler),+),+))]
+        pub(crate) struct Paths;
+    };
+}
+
+table! {
+    Plain "/v1/session/message" { POST message::post_message }
+    Plain "/message_async" { POST message::post_message_async }
+    Plain "/v1/session/action" { POST action::post_action }
+    Stream "/v1/session/{session_id}/events" { GET stream::get_stream }
+    Stream "/gateway_stream" { GET stream::get_gateway_stream }
+    Plain "/v1/sessions" { GET sessions::get_sessions }
+    Plain "/v1/sessions/{session_id}" { PATCH control::patch_session, DELETE control::delete_session }
+    Plain "/v1/sessions/{session_id}/stop" { POST control::post_stop }
+    Plain "/v1/sessions/{session_id}/reset" { POST control::post_reset }
+    Plain "/v1/sessions/{session_id}/pause" { POST control::post_pause }
+    Text "/v1/sessions/{session_id}/events" { GET history::get_events }
+    Text "/v1/sessions/{session_id}/history" { GET history::get_history }
+    Text "/v1/sessions/{session_id}/context-window" { GET history::get_context_window }
+    Plain "/v1/sessions/{session_id}/state" { GET state::get_state }
+    Plain "/v1/admin/actors" { GET actors::get_actors }
+    Plain "/healthz" { GET health::get_healthz }
+    Plain "/readyz" { GET health::get_readyz }
+    Plain "/v1/health" { GET health::get_v1_health }
+    Plain "/health" { GET health::get_health }
+    Plain "/ui/config.json" { GET config::get_ui_config }
+    Plain "/v1/runtime-config" { GET config::get_runtime_config }
+    Text "/openapi.json" { GET describe::get_openapi }
+    Text "/docs" { GET page::get_docs }
+    Text "/" { GET page::get_page }
+    Text "/s/{session_id}" { GET page::get_session_page }
+    Text "/ui/{path:.*}" { GET page::get_file }
+}
+
+/// Registers every path of [`TABLE`]. A path answers `OPTIONS` and refuses other methods by name; everything else is 404.
+pub(crate) fn register(config: &mut ServiceConfig) {
+    for resource in TABLE {
+        let mut service = web::resource(resource.pattern);
+        for (method, route) in resource.methods {
+            service = service.route(route().guard(accepts(method.clone(), resource.kind)));
+        }
+        let service =
+            service.default_service(web::to(move |request: HttpRequest| async move { refuse(&request, resource) }));
+        config.service(service.wrap(Condition::new(resource.kind == Kind::Text, Compress::default())));
+    }
+    config.default_service(web::to(|| async { HttpResponse::from_error(Problem::new(Code::NotFound)) }));
+}
+
+/// `GET` also means `HEAD`, except on a stream.
+fn accepts(method: Method, kind: Kind) -> impl Guard {
+    let head = method == Method::GET && kind != Kind::Stream;
+    guard::fn_guard(move |context| {
+        let asked = &context.head().method;
+        *asked == method || head && *asked == Method::HEAD
+    })
+}
+
+fn refuse(request: &HttpRequest, resource: &Resource) -> HttpResponse {
+    let allowed = allowed(resource);
+    if request.method() == Method::OPTIONS {
+        return HttpResponse::NoContent().insert_header((ALLOW, allowed)).finish();
+    }
+    HttpResponse::from_error(Problem::new(Code::MethodNotAllowed).allow(allowed))
+}
+
+/// The value of `Allow`.
+fn allowed(resource: &Resource) -> String {
+    let mut names: Vec<&str> = Vec::new();
+    for (method, _) in resource.methods {
+        names.push(method.as_str());
+        if method == Method::GET && resource.kind != Kind::Stream {
+            names.push(Method::HEAD.as_str());
+        }
+    }
+    names.push(Method::OPTIONS.as_str());
+    names.join(", ")
+}
+
+/// The problem of an ask that changes nothing: when it timed out, its outcome is not "unknown".
+fn asked_to_read(error: ConversationError) -> Problem {
+    let problem = Problem::from(error);
+    if problem.code() == Code::OutcomeUnknown { Code::Timeout.into() } else { problem }
+}

@@ -1,0 +1,111 @@
+//! The web page and its files, from inside the binary.
+
+use std::fmt::Write as _;
+
+use actix_web::{
+    HttpRequest, HttpResponse,
+    http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, IF_NONE_MATCH},
+    web::Path,
+};
+use rust_embed::{EmbeddedFile, RustEmbed};
+
+use crate::{
+    extract::SessionId,
+    problem::{Code, Problem},
+};
+
+/// The files of the page. A debug build reads them anew each time, so that the page can be worked on without a build.
+#[derive(RustEmbed)]
+#[folder = "ui/"]
+#[allow_missing = true]
+struct Files;
+
+/// What a page may do: only what comes from here, no inline script or style, no frame around it.
+const POLICY: &str = "default-src 'self'; require-trusted-types-for 'script'; object-src 'none'; base-uri 'none'; frame-ancestors 'none'";
+
+/// The page.
+#[utoipa::path(
+    get,
+    path = "/",
+    tag = "page",
+    responses((status = 200, description = "The page", content_type = "text/html", body = String)),
+    extensions(("x-action" = json!("public")), ("x-problems" = json!([]))),
+)]
+pub(crate) async fn get_page(request: HttpRequest) -> Result<HttpResponse, Problem> {
+    file(&request, "index.html")
+}
+
+/// The page, opened at a session.
+#[utoipa::path(
+    get,
+    path = "/s/{session_id}",
+    tag = "page",
+    params(("session_id" = uuid::Uuid, Path, description = "The session")),
+    responses((status = 200, description = "The page", content_type = "text/html", body = String)),
+    extensions(("x-action" = json!("public")), ("x-problems" = json!(["session-not-found"]))),
+)]
+pub(crate) async fn get_session_page(request: HttpRequest, _: SessionId) -> Result<HttpResponse, Problem> {
+    file(&request, "index.html")
+}
+
+/// The API description, for people.
+#[utoipa::path(
+    get,
+    path = "/docs",
+    tag = "page",
+    responses((status = 200, description = "The page", content_type = "text/html", body = String)),
+    extensions(("x-action" = json!("public")), ("x-problems" = json!(["not-found"]))),
+)]
+pub(crate) async fn get_docs(request: HttpRequest) -> Result<HttpResponse, Problem> {
+    file(&request, "docs/index.html")
+}
+
+/// A file of the page.
+#[utoipa::path(
+    get,
+    path = "/ui/{path}",
+    tag = "page",
+    params(("path" = String, Path, description = "The file, slashes included")),
+    responses(
+        (status = 200, description = "The file", content_type = "application/octet-stream", body = Vec<u8>),
+        (status = 304, description = "The file the client has is still right"),
+    ),
+    extensions(("x-action" = json!("public")), ("x-problems" = json!(["not-found"]))),
+)]
+pub(crate) async fn get_file(request: HttpRequest, path: Path<String>) -> Result<HttpResponse, Problem> {
+    file(&request, &path)
+}
+
+fn file(request: &HttpRequest, path: &str) -> Result<HttpResponse, Problem> {
+    let plain = !path.split('/').any(|part| part.is_empty() || part.starts_with('.'));
+    let file = Some(path).filter(|_| plain).and_then(Files::get).ok_or(Code::NotFound)?;
+    let etag = etag(&file);
+    let fresh = request.headers().get_all(IF_NONE_MATCH).any(|known| {
+        known.to_str().is_ok_and(|known| known.split(',').any(|tag| tag.trim() == "*" || tag.trim() == etag))
+    });
+    let mut response = if fresh { HttpResponse::NotModified() } else { HttpResponse::Ok() };
+    response.insert_header((ETAG, etag)).insert_header((CACHE_CONTROL, "no-cache"));
+    let media_type = media_type(file.metadata.mimetype());
+    if media_type.starts_with("text/html") {
+        response.insert_header((CONTENT_SECURITY_POLICY, POLICY));
+    }
+    if fresh {
+        return Ok(response.finish());
+    }
+    Ok(response.insert_header((CONTENT_TYPE, media_type)).body(file.data))
+}
+
+/// Weak, because the reply may be compressed on its way (RFC 9110 §8.8.1).
+fn etag(file: &EmbeddedFile) -> String {
+    let mut tag = String::from("W/\"");
+    for byte in &file.metadata.sha256_hash()[..16] {
+        let _infallible = write!(tag, "{byte:02x}");
+    }
+    tag.push('"');
+    tag
+}
+
+fn media_type(essence: &str) -> String {
+    let textual = essence.starts_with("text/") || matches!(essence, "application/json" | "image/svg+xml");
+    if textual { format!("{essence}; charset=utf-8") } else { essence.to_owned() }
+}

@@ -1,0 +1,147 @@
+//! The list of sessions.
+
+use actix_web::{HttpResponse, http::header::LINK, web::Data};
+use serde::Serialize;
+use serde_json::Value;
+use somaagent_actors::{
+    conversation::queries::{ListCursor, Lookup, SessionPage, SessionSummary},
+    domain::ids::SessionKey,
+};
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use crate::{
+    door::Door,
+    extract::{By, Query},
+    problem::{Code, Problem},
+    wire::timestamp,
+};
+
+const MAX_LIMIT: i64 = 200;
+const DEFAULT_LIMIT: i64 = 50;
+
+/// A session as lists show it.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct SessionReply {
+    /// Its id.
+    session_id: Uuid,
+    /// What it is called; absent before its first message.
+    title: Option<String>,
+    /// The persona that answers.
+    persona_id: Option<String>,
+    /// Whose it is.
+    tenant: String,
+    /// Who began it.
+    subject: Option<String>,
+    /// Who vouched for them.
+    issuer: Option<String>,
+    /// With which scope.
+    scope: Option<String>,
+    /// Details of the session.
+    #[schema(value_type = Object)]
+    metadata: Value,
+    /// A reading of the last message.
+    #[schema(value_type = Object)]
+    analysis: Value,
+    /// The number of the last event.
+    last_seq: i64,
+    /// Whether it refuses messages.
+    paused: bool,
+    /// When it began, RFC 3339 in UTC.
+    #[schema(format = DateTime)]
+    created_at: String,
+    /// When it last changed, RFC 3339 in UTC.
+    #[schema(format = DateTime)]
+    updated_at: String,
+}
+
+impl From<SessionSummary> for SessionReply {
+    fn from(summary: SessionSummary) -> Self {
+        Self {
+            session_id: summary.session_id,
+            title: summary.title,
+            persona_id: summary.persona_id,
+            tenant: summary.tenant.to_string(),
+            subject: summary.subject,
+            issuer: summary.issuer,
+            scope: summary.scope,
+            metadata: summary.metadata,
+            analysis: summary.analysis,
+            last_seq: summary.last_seq,
+            paused: summary.paused,
+            created_at: timestamp(summary.created_at),
+            updated_at: timestamp(summary.updated_at),
+        }
+    }
+}
+
+/// Lists the tenant's sessions, the last changed first. The header `Link` has the next page, if there is one.
+#[utoipa::path(
+    get,
+    path = "/v1/sessions",
+    tag = "sessions",
+    params(
+        ("limit" = Option<i64>, Query, minimum = 1, maximum = 200, description = "Page size (50)"),
+        ("cursor" = Option<String>, Query, description = "Where a page begins; taken from `Link`"),
+        ("q" = Option<String>, Query, description = "Part of the title"),
+    ),
+    responses((
+        status = 200,
+        description = "A page of sessions",
+        body = Vec<SessionReply>,
+        headers(("Link" = String, description = "The next page, as `<address>; rel=\"next\"`")),
+    )),
+    extensions(
+        ("x-action" = json!("conversation.list")),
+        ("x-problems" = json!(["invalid-query", "unavailable", "timeout"])),
+    ),
+)]
+pub(crate) async fn get_sessions(door: Data<Door>, by: By, query: Query) -> Result<HttpResponse, Problem> {
+    let limit = query.limit(MAX_LIMIT, DEFAULT_LIMIT)?;
+    let before = query.parsed::<ListCursor>("cursor", "taken from a Link header")?;
+    let q = query.text("q")?.map(str::to_owned);
+    // One more than asked for tells whether there is a next page.
+    let page = SessionPage { limit: limit + 1, before, containing: q.clone() };
+    let mut found = door.reads.sessions(&by.caller().tenant, page).await?;
+    let more = found.len() > usize::try_from(limit).unwrap_or(usize::MAX);
+    found.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+    let next = found.last().filter(|_| more).map(|last| next_page(last, limit, &query));
+    let mut response = HttpResponse::Ok();
+    if let Some(link) = next.transpose()? {
+        response.insert_header((LINK, link));
+    }
+    Ok(response.json(found.into_iter().map(SessionReply::from).collect::<Vec<_>>()))
+}
+
+/// The `Link` (RFC 8288) to the page after `last`.
+fn next_page(last: &SessionSummary, limit: i64, query: &Query) -> Result<String, Problem> {
+    let cursor = ListCursor { updated_at: last.updated_at, session_id: last.session_id };
+    let mut parts = vec![format!("limit={limit}"), format!("cursor={}", encoded(&cursor.to_string()))];
+    for name in ["q", "tenant"] {
+        if let Some(value) = query.text(name)? {
+            parts.push(format!("{name}={}", encoded(value)));
+        }
+    }
+    Ok(format!("</v1/sessions?{}>; rel=\"next\"", parts.join("&")))
+}
+
+/// Percent-encodes what is not unreserved (RFC 3986 §2.3).
+fn encoded(text: &str) -> String {
+    text.bytes().fold(String::with_capacity(text.len()), |mut out, byte| {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            out.push(char::from(byte));
+        } else {
+            out.push_str(&format!("%{byte:02X}"));
+        }
+        out
+    })
+}
+
+/// The session, or the problem that says why there is none.
+pub(super) async fn find(door: &Door, key: &SessionKey) -> Result<SessionSummary, Problem> {
+    match door.reads.session(key).await? {
+        Lookup::Found(summary) => Ok(summary),
+        Lookup::Deleted => Err(Code::SessionDeleted.into()),
+        Lookup::Unknown => Err(Code::SessionNotFound.into()),
+    }
+}

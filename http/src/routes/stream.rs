@@ -1,0 +1,118 @@
+//! The live stream of a session.
+
+use actix_web::{HttpRequest, HttpResponse, web::Data};
+use somaagent_actors::{conversation::StreamMode, domain::cursor::Cursor};
+
+use crate::{
+    door::Door,
+    extract::{By, Query, SessionId, bad, header},
+    metrics::Metrics,
+    openapi::shapes::StreamedEvent,
+    problem::{Code, Problem},
+    settings::DoorSettings,
+    sse,
+};
+
+/// Streams a session's events. Without a position the stream begins with the current or last turn; with one, after it. A
+/// session nobody has used yet waits for its first message. The stream stays open over turns; read it with `EventSource` or
+/// line by line: each block is `id:` (where to resume) and one `data:` line of JSON.
+#[utoipa::path(
+    get,
+    path = "/v1/session/{session_id}/events",
+    tag = "messages",
+    params(
+        ("session_id" = uuid::Uuid, Path, description = "The session"),
+        ("after" = Option<String>, Query, description = "A position: the `id:` of the last block seen"),
+        ("mode" = Option<String>, Query, description = "`default`: text so far; `delta`: new text only; `html`: text so far, rendered as well"),
+        ("Last-Event-ID" = Option<String>, Header, description = "As `after`, and wins over it"),
+    ),
+    responses((
+        status = 200,
+        description = "The stream; its first bytes are `retry: 1000`, and a `system.keepalive` event comes every 20 seconds",
+        content_type = "text/event-stream",
+        item_schema = StreamedEvent,
+    )),
+    extensions(
+        ("x-action" = json!("conversation.read")),
+        ("x-problems" = json!([
+            "session-not-found", "session-deleted", "invalid-query", "invalid-header", "sse-disabled", "overloaded",
+            "unavailable", "timeout", "draining", "session-elsewhere",
+        ])),
+    ),
+)]
+pub(crate) async fn get_stream(
+    request: HttpRequest,
+    door: Data<Door>,
+    settings: Data<DoorSettings>,
+    metrics: Data<Metrics>,
+    by: By,
+    session: SessionId,
+    query: Query,
+) -> Result<HttpResponse, Problem> {
+    if settings.disable_sse {
+        return Err(Code::SseDisabled.into());
+    }
+    let mode = mode(&query)?;
+    let after = position(&request, &query)?;
+    door.accepting()?;
+    let subscription =
+        door.conversations.subscribe(&by.caller(), session.0, after, mode).await.map_err(super::asked_to_read)?;
+    Ok(sse::respond(session.0, subscription, mode, settings.heartbeat(), metrics.streams.clone()))
+}
+
+/// The same under its old name, with the session in the query.
+#[utoipa::path(
+    get,
+    path = "/gateway_stream",
+    tag = "messages",
+    params(
+        ("session_id" = Option<uuid::Uuid>, Query, description = "The session"),
+        ("sid" = Option<uuid::Uuid>, Query, description = "The session, if `session_id` is absent"),
+        ("after" = Option<String>, Query, description = "A position: the `id:` of the last block seen"),
+        ("mode" = Option<String>, Query, description = "`default`, `delta` or `html`"),
+        ("Last-Event-ID" = Option<String>, Header, description = "As `after`, and wins over it"),
+    ),
+    responses((
+        status = 200,
+        description = "The stream",
+        content_type = "text/event-stream",
+        item_schema = StreamedEvent,
+    )),
+    extensions(
+        ("x-action" = json!("conversation.read")),
+        ("x-problems" = json!(["session-not-found", "session-deleted", "invalid-query", "sse-disabled", "unavailable"])),
+    ),
+)]
+pub(crate) async fn get_gateway_stream(
+    request: HttpRequest,
+    door: Data<Door>,
+    settings: Data<DoorSettings>,
+    metrics: Data<Metrics>,
+    by: By,
+    query: Query,
+) -> Result<HttpResponse, Problem> {
+    let named = match query.text("session_id")? {
+        Some(text) => Some(text),
+        None => query.text("sid")?,
+    };
+    let session = SessionId::parse(named.ok_or_else(|| bad("session_id", "is missing"))?)?;
+    get_stream(request, door, settings, metrics, by, session, query).await
+}
+
+fn mode(query: &Query) -> Result<StreamMode, Problem> {
+    match query.text("mode")? {
+        None | Some("default") => Ok(StreamMode::Full),
+        Some("delta") => Ok(StreamMode::Delta),
+        Some("html") => Ok(StreamMode::Html),
+        Some(_) => Err(bad("mode", "must be default, delta or html")),
+    }
+}
+
+/// Where the reader is. The header wins: an `EventSource` repeats its first query for ever.
+fn position(request: &HttpRequest, query: &Query) -> Result<Option<Cursor>, Problem> {
+    const RULE: &str = "must be the id of a block, such as 7 or 7.1.3";
+    match header(request, "Last-Event-ID")? {
+        Some(text) => text.parse().map(Some).map_err(|_| crate::extract::bad_header("Last-Event-ID", RULE)),
+        None => query.text("after")?.map(|text| text.parse().map_err(|_| bad("after", RULE))).transpose(),
+    }
+}

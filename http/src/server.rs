@@ -1,0 +1,160 @@
+//! The listeners: sockets, timeouts and workers.
+
+use std::{
+    any::Any,
+    io,
+    net::{SocketAddr, TcpListener},
+    time::Duration,
+};
+
+use actix_web::{
+    App, Error, HttpResponse, HttpServer,
+    body::MessageBody,
+    dev::{Extensions, Server, ServerHandle, ServiceFactory, ServiceRequest, ServiceResponse},
+    middleware::from_fn,
+    rt::net::TcpStream,
+    web::{self, Data},
+};
+use prometheus::{Registry, TextEncoder};
+use socket2::SockRef;
+
+use crate::{
+    door::Door,
+    metrics::Metrics,
+    middleware::{
+        headers::{self, CommonHeaders},
+        observe, site,
+    },
+    openapi,
+    routes::{self, Description},
+    settings::DoorSettings,
+};
+
+/// Whole seconds an open connection gets to end by itself once the server is told to stop gracefully.
+const SHUTDOWN_SECONDS: u64 = 5;
+
+/// A listener that serves.
+pub struct Serving {
+    /// Runs the server; to be awaited or spawned by the caller, and done when the server has stopped.
+    pub server: Server,
+    /// Stops it.
+    pub handle: ServerHandle,
+    /// Where it listens.
+    pub address: SocketAddr,
+}
+
+/// Serves `door` on `listener`. Does not take signals: the process decides when to stop.
+///
+/// # Errors
+/// The metrics' names are taken in `registry`, or the listener cannot be used.
+pub fn serve(settings: &DoorSettings, door: Door, registry: &Registry, listener: TcpListener) -> io::Result<Serving> {
+    let address = listener.local_addr()?;
+    let shared = Shared::new(settings, door, registry).map_err(io::Error::other)?;
+    let send_timeout = Duration::from_millis(settings.send_timeout_ms);
+    let workers = match settings.workers {
+        0 => std::thread::available_parallelism().map_or(1, usize::from),
+        given => given,
+    };
+    let server = HttpServer::new(move || app(&shared))
+        .workers(workers)
+        .max_connections(settings.max_connections)
+        .keep_alive(Duration::from_millis(settings.keep_alive_ms))
+        .client_request_timeout(Duration::from_millis(settings.header_timeout_ms))
+        .client_disconnect_timeout(Duration::from_millis(settings.disconnect_timeout_ms))
+        .on_connect(move |socket, _: &mut Extensions| tune(socket, send_timeout))
+        .shutdown_timeout(SHUTDOWN_SECONDS)
+        .disable_signals()
+        .listen(listener)?
+        .run();
+    Ok(Serving { handle: server.handle(), server, address })
+}
+
+/// Serves `GET /metrics` on `listener`, from one thread.
+///
+/// # Errors
+/// The listener cannot be used.
+pub fn serve_metrics(registry: &Registry, listener: TcpListener) -> io::Result<Serving> {
+    let address = listener.local_addr()?;
+    let registry = Data::new(registry.clone());
+    let app = move || App::new().app_data(registry.clone()).route("/metrics", web::get().to(metrics));
+    let server = HttpServer::new(app).workers(1).shutdown_timeout(1).disable_signals().listen(listener)?.run();
+    Ok(Serving { handle: server.handle(), server, address })
+}
+
+async fn metrics(registry: Data<Registry>) -> HttpResponse {
+    match TextEncoder::new().encode_to_string(&registry.gather()) {
+        Ok(text) => HttpResponse::Ok().content_type(prometheus::TEXT_FORMAT).body(text),
+        Err(error) => {
+            tracing::error!(%error, "metrics could not be written");
+            HttpResponse::InternalServerError().finish()
+        }
+    }
+}
+
+/// What every worker's copy of the application shares.
+#[derive(Clone)]
+pub(crate) struct Shared {
+    settings: Data<DoorSettings>,
+    door: Data<Door>,
+    metrics: Data<Metrics>,
+    headers: Data<CommonHeaders>,
+    description: Data<Description>,
+}
+
+impl Shared {
+    pub(crate) fn new(settings: &DoorSettings, door: Door, registry: &Registry) -> prometheus::Result<Self> {
+        let description = openapi::describe(&settings.openapi_version);
+        let text = description.to_pretty_json().unwrap_or_default();
+        Ok(Self {
+            settings: Data::new(settings.clone()),
+            door: Data::new(door),
+            metrics: Data::new(Metrics::register(registry)?),
+            headers: Data::new(CommonHeaders::new(settings)),
+            description: Data::new(Description(text.into())),
+        })
+    }
+}
+
+/// The application of one worker.
+pub(crate) fn app(
+    shared: &Shared,
+) -> App<
+    impl ServiceFactory<
+        ServiceRequest,
+        Config = (),
+        Response = ServiceResponse<impl MessageBody + use<>>,
+        Error = Error,
+        InitError = (),
+    > + use<>,
+> {
+    App::new()
+        .app_data(shared.settings.clone())
+        .app_data(shared.door.clone())
+        .app_data(shared.metrics.clone())
+        .app_data(shared.headers.clone())
+        .app_data(shared.description.clone())
+        .configure(routes::register)
+        .wrap(from_fn(site::check))
+        .wrap(from_fn(headers::add))
+        .wrap(from_fn(observe::observe))
+}
+
+/// Frames leave at once, and a peer that takes nothing is given up: the only way a server learns that a reader is gone
+/// while it has nothing more to write.
+fn tune(socket: &dyn Any, send_timeout: Duration) {
+    let Some(stream) = socket.downcast_ref::<TcpStream>() else { return };
+    let outcome = stream.set_nodelay(true).and_then(|()| give_up_after(stream, send_timeout));
+    if let Err(error) = outcome {
+        tracing::debug!(%error, "socket option not set");
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn give_up_after(stream: &TcpStream, timeout: Duration) -> io::Result<()> {
+    SockRef::from(stream).set_tcp_user_timeout(Some(timeout))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn give_up_after(stream: &TcpStream, timeout: Duration) -> io::Result<()> {
+    SockRef::from(stream).set_tcp_keepalive(&socket2::TcpKeepalive::new().with_time(timeout))
+}

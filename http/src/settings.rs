@@ -1,0 +1,126 @@
+//! What the process configures about the door.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+
+/// The section `http` of the configuration. Every field has a default that suits one person on one machine.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DoorSettings {
+    /// Whether callers must prove who they are. While off, only pages and programs of this machine are served.
+    pub require_auth: bool,
+    /// Whether event streams are refused.
+    pub disable_sse: bool,
+    /// The tenant of callers that name none.
+    pub default_tenant: String,
+    /// Seconds between heartbeats on a quiet or busy stream.
+    pub sse_heartbeat_seconds: u64,
+    /// Largest request body, in bytes.
+    pub body_limit_bytes: usize,
+    /// Largest message, in bytes of UTF-8.
+    pub message_limit_bytes: usize,
+    /// Milliseconds a client has to send its request's head.
+    pub header_timeout_ms: u64,
+    /// Milliseconds a client has to send its request's body.
+    pub body_timeout_ms: u64,
+    /// Milliseconds an idle connection is kept.
+    pub keep_alive_ms: u64,
+    /// Milliseconds a closing connection may take.
+    pub disconnect_timeout_ms: u64,
+    /// Milliseconds sent bytes may stay unacknowledged, or a reader's window shut, before its connection is dropped.
+    pub send_timeout_ms: u64,
+    /// Milliseconds a health component has to answer.
+    pub health_timeout_ms: u64,
+    /// Threads that serve requests; 0 means one per core.
+    pub workers: usize,
+    /// Connections one worker holds at once.
+    pub max_connections: usize,
+    /// Text of the header `X-API-Version`.
+    pub api_version: String,
+    /// Version of the API description.
+    pub openapi_version: String,
+    /// Headers of every reply.
+    pub headers: HeaderSettings,
+}
+
+impl Default for DoorSettings {
+    fn default() -> Self {
+        Self {
+            require_auth: false,
+            disable_sse: false,
+            default_tenant: "public".to_owned(),
+            sse_heartbeat_seconds: 20,
+            body_limit_bytes: 1 << 20,
+            message_limit_bytes: 256 << 10,
+            header_timeout_ms: 10_000,
+            body_timeout_ms: 30_000,
+            keep_alive_ms: 75_000,
+            disconnect_timeout_ms: 1_000,
+            send_timeout_ms: 30_000,
+            health_timeout_ms: 2_000,
+            workers: 0,
+            max_connections: 25_000,
+            api_version: "v1".to_owned(),
+            openapi_version: "1.0.0".to_owned(),
+            headers: HeaderSettings::default(),
+        }
+    }
+}
+
+impl DoorSettings {
+    /// The time between heartbeats, at least one second.
+    #[must_use]
+    pub fn heartbeat(&self) -> Duration {
+        Duration::from_secs(self.sse_heartbeat_seconds.max(1))
+    }
+
+    /// The time a client has to send its body.
+    #[must_use]
+    pub const fn body_timeout(&self) -> Duration {
+        Duration::from_millis(self.body_timeout_ms)
+    }
+
+    /// The time a health component has to answer.
+    #[must_use]
+    pub const fn health_timeout(&self) -> Duration {
+        Duration::from_millis(self.health_timeout_ms)
+    }
+}
+
+/// Headers of every reply; a handler's own value wins.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct HeaderSettings {
+    /// `X-Frame-Options`: `DENY` or `SAMEORIGIN`; any other text sends none.
+    pub frame_options: String,
+    /// `Referrer-Policy`; empty sends none.
+    pub referrer_policy: String,
+    /// `Permissions-Policy`; sent only when set.
+    pub permissions_policy: Option<String>,
+    /// `Content-Security-Policy` of API replies; sent only when set. Pages have a strict one of their own.
+    pub csp: Option<String>,
+    /// Whether `Strict-Transport-Security` is sent.
+    pub hsts: bool,
+    /// Its `max-age`, in seconds.
+    pub hsts_max_age_seconds: u64,
+    /// Its `includeSubDomains`.
+    pub hsts_include_subdomains: bool,
+    /// Its `preload`.
+    pub hsts_preload: bool,
+}
+
+impl Default for HeaderSettings {
+    fn default() -> Self {
+        Self {
+            frame_options: "DENY".to_owned(),
+            referrer_policy: "no-referrer".to_owned(),
+            permissions_policy: None,
+            csp: None,
+            hsts: false,
+            hsts_max_age_seconds: 15_552_000,
+            hsts_include_subdomains: true,
+            hsts_preload: false,
+        }
+    }
+}
