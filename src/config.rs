@@ -7,6 +7,7 @@ mod environment;
 mod faults;
 mod layers;
 mod read;
+mod rooms;
 mod sections;
 mod show;
 
@@ -14,10 +15,17 @@ pub use environment::Environment;
 pub use faults::Faults;
 pub use layers::Deployment;
 pub use sections::{
-    BootSettings, DataSettings, DatabaseSettings, JournalSettings, LogFormat, LogSettings, ResponderSettings,
-    ServerSettings, SessionsSettings, ShutdownSettings, SseSettings, TurnsSettings, parse_dsn,
+    BootSettings, DataSettings, DatabaseSettings, FaultSettings, LogFormat, LogSettings, ServerSettings,
+    ShutdownSettings, parse_dsn,
 };
+use somaagent_actors::{
+    conversation::{SessionSettings, TurnSettings},
+    llm::ModelSettings,
+    somabrain::BrainSettings,
+};
+use somaagent_http::{DoorSettings, settings::HeaderSettings};
 
+use crate::embedded::responder::ResponderSettings;
 use read::Sections;
 
 /// The whole configuration of the process. Every value was checked.
@@ -31,14 +39,18 @@ pub struct Config {
     pub server: ServerSettings,
     /// The database.
     pub database: DatabaseSettings,
+    /// The front door.
+    pub http: DoorSettings,
+    /// Headers of its replies.
+    pub headers: HeaderSettings,
     /// Conversations in memory.
-    pub sessions: SessionsSettings,
+    pub sessions: SessionSettings,
     /// Turns.
-    pub turns: TurnsSettings,
-    /// The group commit.
-    pub journal: JournalSettings,
-    /// The event streams.
-    pub sse: SseSettings,
+    pub turns: TurnSettings,
+    /// The model; without a base URL the offline responder takes its place.
+    pub model: ModelSettings,
+    /// The memory service; without a base URL the one inside the process takes its place.
+    pub brain: BrainSettings,
     /// The offline responder.
     pub responder: ResponderSettings,
     /// Deadlines of the start.
@@ -47,6 +59,8 @@ pub struct Config {
     pub shutdown: ShutdownSettings,
     /// The log.
     pub log: LogSettings,
+    /// Faults planted for tests.
+    pub faults: FaultSettings,
     shown: String,
 }
 
@@ -83,7 +97,11 @@ impl Config {
 
     /// What is not configured and therefore runs inside the process: the key that would change that, and its name.
     fn embedded(&self) -> impl Iterator<Item = (&'static str, &'static str)> {
-        let parts = [(self.database.dsn.is_none(), "database.dsn", "database")];
+        let parts = [
+            (self.database.dsn.is_none(), "database.dsn", "database"),
+            (self.model.base_url.is_empty(), "model.base_url", "offline responder"),
+            (self.brain.base_url.is_empty(), "brain.base_url", "memory service"),
+        ];
         parts.into_iter().filter(|(absent, ..)| *absent).map(|(_, key, part)| (key, part))
     }
 
@@ -94,12 +112,15 @@ impl Config {
         let database = sections.take("database", faults);
         let sessions = sections.take("sessions", faults);
         let turns = sections.take("turns", faults);
-        let journal = sections.take("journal", faults);
-        let sse = sections.take("sse", faults);
+        let http = sections.take("http", faults);
+        let headers = sections.take("headers", faults);
+        let model = sections.take("model", faults);
+        let brain = sections.take("brain", faults);
         let responder = sections.take("responder", faults);
         let boot = sections.take("boot", faults);
         let shutdown = sections.take("shutdown", faults);
         let log = sections.take("log", faults);
+        let planted = sections.take("faults", faults);
         Some(Self {
             deployment,
             data: data?,
@@ -107,12 +128,15 @@ impl Config {
             database: database?,
             sessions: sessions?,
             turns: turns?,
-            journal: journal?,
-            sse: sse?,
+            http: http?,
+            headers: headers?,
+            model: model?,
+            brain: brain?,
             responder: responder?,
             boot: boot?,
             shutdown: shutdown?,
             log: log?,
+            faults: planted?,
             shown,
         })
     }
@@ -120,14 +144,16 @@ impl Config {
     fn check(&self, faults: &mut Faults) {
         self.server.check(faults);
         self.database.check(faults);
-        self.sessions.check(faults);
-        self.turns.check(faults);
-        self.journal.check(faults);
-        self.sse.check(faults);
-        self.responder.check(faults);
+        rooms::check_http(&self.http, faults);
+        rooms::check_sessions(&self.sessions, faults);
+        rooms::check_turns(&self.turns, faults);
+        rooms::check_model(&self.model, faults);
+        rooms::check_brain(&self.brain, faults);
+        rooms::check_responder(&self.responder, faults);
         self.boot.check(faults);
         self.shutdown.check(faults);
         self.log.check(faults);
+        self.faults.check(faults);
         if self.deployment == Deployment::Prod {
             for (key, part) in self.embedded() {
                 faults.add(key, format!("is not set, and SA01_ENV=PROD refuses the embedded {part}"));
@@ -168,7 +194,7 @@ mod tests {
         .unwrap();
         assert_eq!(config.server.port, 9001);
         assert_eq!(config.turns.max_attempts, 5);
-        assert!(config.sse.disabled);
+        assert!(config.http.disable_sse);
         assert_eq!(config.server.metrics_address(), None);
     }
 
@@ -208,6 +234,18 @@ mod tests {
     }
 
     #[test]
+    fn the_file_of_defaults_says_what_the_rooms_do() {
+        let config = Config::load(&Environment::default()).unwrap();
+        assert_eq!(format!("{:?}", config.http), format!("{:?}", DoorSettings::default()));
+        assert_eq!(format!("{:?}", config.headers), format!("{:?}", HeaderSettings::default()));
+        assert_eq!(format!("{:?}", config.sessions), format!("{:?}", SessionSettings::default()));
+        assert_eq!(format!("{:?}", config.turns), format!("{:?}", TurnSettings::default()));
+        assert_eq!(format!("{:?}", config.model), format!("{:?}", ModelSettings::default()));
+        assert_eq!(format!("{:?}", config.brain), format!("{:?}", BrainSettings::default()));
+        assert_eq!(format!("{:?}", config.responder), format!("{:?}", ResponderSettings::default()));
+    }
+
+    #[test]
     fn production_refuses_each_embedded_part_by_name() {
         let text = faults([("SA01_ENV", "PROD")]);
         assert!(text.contains("database.dsn (SA01_DB_DSN)") && text.contains("embedded database"), "{text}");
@@ -216,7 +254,7 @@ mod tests {
     #[test]
     fn listening_beyond_this_machine_is_refused() {
         assert!(faults([("GATEWAY_HOST", "0.0.0.0")]).contains("server.host (GATEWAY_HOST): 0.0.0.0 is not loopback"));
-        assert!(faults([("GATEWAY_REQUIRE_AUTH", "true")]).contains("server.require_auth (GATEWAY_REQUIRE_AUTH)"));
+        assert!(faults([("GATEWAY_REQUIRE_AUTH", "true")]).contains("http.require_auth (GATEWAY_REQUIRE_AUTH)"));
     }
 
     #[test]

@@ -1,39 +1,284 @@
 //! How the rooms are built on the base: the stand-ins, the actors, the front door.
 
-use std::net::SocketAddr;
+use std::{
+    net::{SocketAddr, TcpListener},
+    sync::Arc,
+    time::Duration,
+};
 
-use anyhow::bail;
+use anyhow::{Context, anyhow};
+use somaagent_actors::{
+    conversation::{ConversationMetrics, Conversations, Deps, PlantedPanic, SessionKeeper, queries::Reads},
+    domain::memory::MemorySpace,
+    journal::{self, Journal, JournalMetrics, messages::Commit},
+    llm::{LlmMetrics, ModelClient, ModelSettings},
+    somabrain::{BrainClient, BrainDeps, BrainMetrics, BrainSettings, HealthReader, HealthState, Recall},
+    store::{Connections, Store, migrate},
+};
+use somaagent_http::{
+    Door, DoorSettings, Draining, Facts,
+    door::{Component, Condition, Finding, Scope, Weight},
+    server::serve,
+};
+use somaagent_supervision::{Port, Restart, Strategy, SupervisorRef, SupervisorSpec};
 use sqlx::migrate::Migrator;
+use time::OffsetDateTime;
+use tokio::{
+    runtime::Handle,
+    sync::{Mutex, Semaphore},
+};
 
-use crate::boot::{Base, Rooms};
-use crate::shutdown::Shutdown;
+use crate::{
+    boot::{Base, Rooms},
+    embedded::{
+        responder,
+        stand_in::{Address, StandIn, StandInKeeper},
+    },
+    listen::listen,
+    shutdown::{Shutdown, Stage},
+};
 
-/// The rooms of this build.
-#[derive(Debug)]
+/// Steps of all sessions that may be waiting for the Journal.
+const JOURNAL_CAPACITY: usize = 8_192;
+/// Recalls that may be waiting.
+const RECALL_CAPACITY: usize = 1_024;
+/// How much longer this side waits for a statement than the server works on it: its refusal is a sure answer.
+const STATEMENT_GRACE: Duration = Duration::from_millis(500);
+
+/// The rooms of this build. Each step leaves here what the next ones need.
+#[derive(Default)]
 pub struct Built {
-    migrator: Migrator,
+    listener: Option<TcpListener>,
+    store: Option<Store>,
+    model: Option<ModelSettings>,
+    brain: Option<BrainSettings>,
+    sessions: Option<Sessions>,
 }
 
-impl Default for Built {
-    fn default() -> Self {
-        Self { migrator: Migrator::with_migrations(Vec::new()) }
-    }
+/// The actors that the door talks to.
+#[derive(Clone)]
+struct Sessions {
+    conversations: Conversations,
+    reads: Reads,
+    brain: Option<HealthReader>,
 }
 
 impl Rooms for Built {
     fn migrator(&self) -> &Migrator {
-        &self.migrator
+        migrate::migrator()
     }
 
-    async fn stand_ins(&mut self, _: &Base, _: &mut Shutdown) -> anyhow::Result<()> {
+    async fn stand_ins(&mut self, base: &Base, _: &mut Shutdown) -> anyhow::Result<()> {
+        // Before any actor claims a session: a second process with this address, and so this name, must not get that far.
+        let address = (base.config.server.address()?, base.config.server.port).into();
+        self.listener = Some(listen(address, "GATEWAY_PORT")?);
+        let connections = Connections {
+            shared: base.database.pool(),
+            journal: base.database.own_connection(),
+            single: base.database.server().is_some(),
+        };
+        let limit = Duration::from_millis(base.config.database.statement_timeout_ms) + STATEMENT_GRACE;
+        let store = Store::new(connections, limit, Handle::current());
+        let mut model = base.config.model.clone();
+        if model.base_url.is_empty() {
+            model.base_url = stand_in(&base.embedded, base.config.responder).await?;
+            responder::MODEL_NAME.clone_into(&mut model.model);
+        }
+        self.model = Some(model);
+        self.brain = Some(base.config.brain.clone());
+        self.store = Some(store);
         Ok(())
     }
 
-    async fn actors(&mut self, _: &Base, _: &mut Shutdown) -> anyhow::Result<()> {
+    async fn actors(&mut self, base: &Base, shutdown: &mut Shutdown) -> anyhow::Result<()> {
+        let (store, model, brain) = self.grounds()?;
+        let (recall, health) = remember(base, &brain).await?;
+        let spec = SupervisorSpec::new("sessions", Strategy::OneForOne).arbiters(arbiters());
+        let supervisor = base.root.supervisor(spec).await?;
+        let journal = write(base, &supervisor, store.clone()).await?;
+        let deps = deps(base, store.clone(), journal, recall, model, &brain)?;
+        let (conversations, crashes) = Conversations::new(deps, supervisor.clone());
+        let (kept, crashes) = (conversations.clone(), Arc::new(Mutex::new(crashes)));
+        let seat = supervisor.seat::<SessionKeeper>(Restart::Permanent);
+        seat.start(move || SessionKeeper::new(kept, crashes)).await.context("session keeper")?;
+        drain(shutdown, &conversations, supervisor);
+        self.sessions = Some(Sessions { conversations, reads: Reads::new(store), brain: health });
         Ok(())
     }
 
-    async fn door(&mut self, _: &Base, _: &mut Shutdown) -> anyhow::Result<SocketAddr> {
-        bail!("this build has no front door yet")
+    async fn door(&mut self, base: &Base, shutdown: &mut Shutdown) -> anyhow::Result<SocketAddr> {
+        let sessions = self.sessions.clone().ok_or_else(|| anyhow!("the door opens after the actors"))?;
+        let config = &base.config;
+        let settings = DoorSettings { headers: config.headers.clone(), ..config.http.clone() };
+        let draining = Draining::default();
+        let door = Door {
+            conversations: sessions.conversations,
+            components: components(sessions.reads.clone(), sessions.brain).into(),
+            reads: sessions.reads,
+            tree: base.tree.clone(),
+            facts: Arc::new(facts(base)),
+            draining: draining.clone(),
+        };
+        let listener = self.listener.take().ok_or_else(|| anyhow!("the port is opened before the door"))?;
+        let serving = serve(&settings, door, &base.registry, listener)?;
+        #[expect(clippy::disallowed_methods, reason = "the server ends by its handle, which the shutdown awaits")]
+        actix_rt::spawn(serving.server);
+        let handle = serving.handle;
+        shutdown.at(Stage::Accepting, "door", |_| async move { draining.begin() });
+        shutdown.at(Stage::Server, "door", |_| async move { handle.stop(true).await });
+        Ok(serving.address)
+    }
+}
+
+impl Built {
+    fn grounds(&self) -> anyhow::Result<(Store, ModelSettings, BrainSettings)> {
+        let grounds = self.store.clone().zip(self.model.clone()).zip(self.brain.clone());
+        let ((store, model), brain) = grounds.ok_or_else(|| anyhow!("the actors start after the stand-ins"))?;
+        Ok((store, model, brain))
+    }
+}
+
+/// Threads for conversations: half the cores, for the other half serves requests.
+fn arbiters() -> usize {
+    std::thread::available_parallelism().map_or(1, |cores| cores.get().div_ceil(2))
+}
+
+async fn stand_in<S: StandIn + Clone>(embedded: &SupervisorRef, stand_in: S) -> anyhow::Result<String> {
+    let address = Address::default();
+    let told = address.clone();
+    let seat = embedded.seat::<StandInKeeper<S>>(Restart::Permanent);
+    seat.start(move || StandInKeeper::new(stand_in, told)).await.context(S::NAME)?;
+    address.base_url().ok_or_else(|| anyhow!("{} could not open a port", S::NAME))
+}
+
+/// The client of the memory service, in a subtree of its own.
+async fn remember(base: &Base, brain: &BrainSettings) -> anyhow::Result<(Option<Port<Recall>>, Option<HealthReader>)> {
+    let metrics = BrainMetrics::new(&base.registry)?;
+    if brain.base_url.is_empty() {
+        return Ok((None, None));
+    }
+    let deps = BrainDeps::new(brain, metrics).context("memory service")?;
+    let health = Some(deps.health());
+    let spec = SupervisorSpec::new("somabrain", Strategy::OneForOne).arbiters(1);
+    let supervisor = base.root.supervisor(spec).await?;
+    let seat = supervisor.seat::<BrainClient>(Restart::Permanent);
+    let recall = seat.port::<Recall>("recall", RECALL_CAPACITY);
+    seat.start(move || BrainClient::new(deps)).await.context("memory client")?;
+    Ok((Some(recall), health))
+}
+
+async fn write(base: &Base, supervisor: &SupervisorRef, store: Store) -> anyhow::Result<Port<Commit>> {
+    let deps = journal::Deps { store, metrics: JournalMetrics::register(&base.registry)? };
+    let seat = supervisor.seat::<Journal>(Restart::Permanent);
+    let port = seat.port::<Commit>("commit", JOURNAL_CAPACITY);
+    seat.start(move || Journal::new(deps)).await.context("journal")?;
+    Ok(port)
+}
+
+fn deps(
+    base: &Base,
+    store: Store,
+    journal: Port<Commit>,
+    recall: Option<Port<Recall>>,
+    model: ModelSettings,
+    brain: &BrainSettings,
+) -> anyhow::Result<Deps> {
+    let config = &base.config;
+    let planted = config.faults.conversation_panic_at_piece;
+    Ok(Deps {
+        store,
+        journal,
+        recall,
+        context_budget: model.context_budget(),
+        model_name: model.model.as_str().into(),
+        model: ModelClient::new(model)?.with_metrics(LlmMetrics::register(&base.registry)?),
+        slots: Arc::new(Semaphore::new(config.turns.max_running)),
+        sessions: Arc::new(config.sessions.clone()),
+        turns: Arc::new(config.turns.clone()),
+        metrics: ConversationMetrics::register(&base.registry)?,
+        node: node_name(base)?.into(),
+        space: Arc::new(MemorySpace { universe: brain.universe.clone(), namespace: brain.memory_namespace.clone() }),
+        draining: Arc::default(),
+        clock: now,
+        planted: (planted > 0).then(|| Arc::new(PlantedPanic::at_piece(planted))),
+    })
+}
+
+/// The name under which this process owns sessions. A process that starts again has the same name and takes its sessions
+/// up at once, so no two processes may share one: the embedded database admits one process, and of several on one server
+/// each has an address of its own. Without a fixed port the name is new each time, and old leases must run out.
+fn node_name(base: &Base) -> anyhow::Result<String> {
+    let server = &base.config.server;
+    if base.database.server().is_some() {
+        return Ok("embedded".to_owned());
+    }
+    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    Ok(match server.port {
+        0 => format!("{host}/{}", uuid::Uuid::new_v4()),
+        port => format!("{host}/{}", SocketAddr::from((server.address()?, port))),
+    })
+}
+
+/// What time it is: the one place that asks the machine.
+#[expect(clippy::disallowed_methods, reason = "the clock of the process, handed to everybody who needs one")]
+fn now() -> OffsetDateTime {
+    OffsetDateTime::now_utc()
+}
+
+/// Turns may end; then conversations stop, which ends their streams, and their sessions are given back.
+fn drain(shutdown: &mut Shutdown, conversations: &Conversations, supervisor: SupervisorRef) {
+    let (draining, left) = (conversations.clone(), conversations.clone());
+    shutdown.at(Stage::Drain, "sessions", |within| async move {
+        if !draining.drain(within).await {
+            tracing::warn!("turns are left for the next start");
+        }
+    });
+    shutdown.at(Stage::Streams, "sessions", |within| async move {
+        supervisor.stop(within).await;
+        if let Err(error) = left.release_all().await {
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "sessions were not given back: their leases run out"
+            );
+        }
+    });
+}
+
+fn components(reads: Reads, brain: Option<HealthReader>) -> Vec<Component> {
+    let postgres = Component::new("postgres", Weight::Vital, Scope::Both, move || {
+        let reads = reads.clone();
+        async move {
+            reads
+                .ping()
+                .await
+                .map_or_else(|error| Finding::not_ok(Condition::Down, error.to_string()), |()| Finding::ok())
+        }
+    });
+    let somabrain = Component::new("somabrain_http", Weight::Helpful, Scope::Healthz, move || {
+        let report = brain.as_ref().and_then(HealthReader::last);
+        async move {
+            match report.map(|report| report.state) {
+                Some(HealthState::Normal) => Finding::ok(),
+                Some(HealthState::Degraded) => Finding::not_ok(Condition::Degraded, "degraded"),
+                Some(HealthState::Down) => Finding::not_ok(Condition::Down, "no answer"),
+                None => Finding::not_ok(Condition::Degraded, "not asked yet"),
+            }
+        }
+    });
+    vec![postgres, somabrain]
+}
+
+fn facts(base: &Base) -> Facts {
+    let config = &base.config;
+    let offline = config.model.base_url.is_empty();
+    Facts {
+        deployment_mode: config.deployment.name().to_owned(),
+        version: config.server.version.clone(),
+        responder: if offline { "offline" } else { "model" },
+        model: (!offline).then(|| config.model.model.clone()),
+        universe_default: config.brain.universe.clone(),
+        namespace_default: config.brain.memory_namespace.clone(),
+        somabrain_base_url: Some(config.brain.base_url.clone()).filter(|url| !url.is_empty()),
+        ..Facts::default()
     }
 }

@@ -16,24 +16,46 @@ const PREFIX: &str = "SA01_";
 
 /// Settings with names of their own, the preferred name first.
 const NAMES: &[(&str, &[&str])] = &[
+    ("brain.api_key", &["SOMA_API_KEY"]),
+    ("brain.auth_header", &["SOMA_AUTH_HEADER"]),
+    ("brain.base_url", &["SOMA_BASE_URL"]),
+    ("brain.max_retries", &["SOMA_MAX_RETRIES"]),
+    ("brain.memory_namespace", &["SOMA_MEMORY_NAMESPACE"]),
+    ("brain.retry_base_ms", &["SOMA_RETRY_BASE_MS"]),
+    ("brain.tenant_header", &["SOMA_TENANT_HEADER"]),
+    ("brain.timeout_seconds", &["SOMA_TIMEOUT_SECONDS"]),
+    ("brain.universe", &["SOMA_NAMESPACE"]),
     ("data.dir", &["SA01_DATA_DIR"]),
     ("database.dsn", &["SA01_DB_DSN", "POSTGRES_DSN"]),
     ("database.pool_size", &["PG_POOL_MAX_SIZE"]),
+    ("headers.csp", &["GATEWAY_CSP"]),
+    ("headers.frame_options", &["GATEWAY_FRAME_OPTIONS"]),
+    ("headers.hsts", &["GATEWAY_HSTS"]),
+    ("headers.hsts_include_subdomains", &["GATEWAY_HSTS_INCLUDE_SUBDOMAINS"]),
+    ("headers.hsts_max_age_seconds", &["GATEWAY_HSTS_MAX_AGE"]),
+    ("headers.hsts_preload", &["GATEWAY_HSTS_PRELOAD"]),
+    ("headers.permissions_policy", &["GATEWAY_PERMISSIONS_POLICY"]),
+    ("headers.referrer_policy", &["GATEWAY_REFERRER_POLICY"]),
+    ("http.api_version", &["GATEWAY_API_VERSION"]),
+    ("http.default_tenant", &["SOMA_TENANT_ID"]),
+    ("http.disable_sse", &["GATEWAY_DISABLE_SSE"]),
+    ("http.openapi_version", &["GATEWAY_OPENAPI_VERSION"]),
+    ("http.require_auth", &["GATEWAY_REQUIRE_AUTH"]),
+    ("http.sse_heartbeat_seconds", &["SSE_HEARTBEAT_SECONDS"]),
     ("log.level", &["LOG_LEVEL"]),
-    ("server.default_tenant", &["SOMA_TENANT_ID"]),
+    ("model.api_key", &["SA01_LLM_API_KEY"]),
+    ("model.base_url", &["SA01_LLM_BASE_URL"]),
+    ("model.model", &["SA01_LLM_MODEL"]),
     ("server.host", &["GATEWAY_HOST"]),
     ("server.metrics_host", &["GATEWAY_METRICS_HOST"]),
     ("server.metrics_port", &["GATEWAY_METRICS_PORT"]),
     ("server.port", &["GATEWAY_PORT", "PORT"]),
-    ("server.require_auth", &["GATEWAY_REQUIRE_AUTH"]),
     ("server.version", &["SA01_VERSION"]),
-    ("sse.disabled", &["GATEWAY_DISABLE_SSE"]),
-    ("sse.heartbeat_seconds", &["SSE_HEARTBEAT_SECONDS"]),
 ];
 
 /// Settings that are secrets: also read from the file that `<NAME>_FILE` names, refused in configuration files, and
 /// masked wherever the configuration is shown.
-pub(super) const SECRETS: &[&str] = &["database.dsn"];
+pub(super) const SECRETS: &[&str] = &["brain.api_key", "database.dsn", "model.api_key"];
 
 /// Settings whose value may refer to other variables as `${NAME}`.
 const EXPANDED: &[&str] = &["database.dsn"];

@@ -1,4 +1,4 @@
-//! The sections of the configuration that belong to no room yet, with the limits of their values.
+//! The sections of the configuration that belong to the process itself, with the limits of their values.
 //!
 //! Their defaults stand in `config/default.toml` only.
 
@@ -14,7 +14,7 @@ use url::Url;
 use super::faults::Faults;
 
 /// Longest time that any setting in milliseconds may state: a day.
-const DAY_MS: u64 = 86_400_000;
+pub(super) const DAY_MS: u64 = 86_400_000;
 
 /// Where the embedded parts keep their files.
 #[derive(Debug, Clone, Deserialize)]
@@ -23,7 +23,7 @@ pub struct DataSettings {
     pub dir: Option<PathBuf>,
 }
 
-/// The listeners and what they accept.
+/// The listeners.
 #[derive(Debug, Clone, Deserialize)]
 pub struct ServerSettings {
     /// Address of the API's listener; `localhost` is 127.0.0.1.
@@ -34,20 +34,8 @@ pub struct ServerSettings {
     pub metrics_host: String,
     /// Its port; 0 or less: there is none.
     pub metrics_port: i32,
-    /// Whether callers must prove who they are.
-    pub require_auth: bool,
-    /// Tenant of callers that name none.
-    pub default_tenant: String,
     /// The version shown to clients.
     pub version: String,
-    /// Longest body of a request in bytes.
-    pub body_limit_bytes: usize,
-    /// Longest message of a user in bytes of UTF-8.
-    pub message_limit_bytes: usize,
-    /// How long a client may take for the head of its request.
-    pub header_timeout_ms: u64,
-    /// How long a connection may rest between two requests.
-    pub keep_alive_ms: u64,
 }
 
 impl ServerSettings {
@@ -82,19 +70,6 @@ impl ServerSettings {
         if self.metrics_port > 0 && self.metrics_port == i32::from(self.port) {
             faults.add("server.metrics_port", "is the API's port too; metrics are never served there");
         }
-        if self.require_auth {
-            faults.add(
-                "server.require_auth",
-                "callers cannot be authenticated yet; unset it, and the process serves this machine only",
-            );
-        }
-        if self.default_tenant.trim().is_empty() {
-            faults.add("server.default_tenant", "is empty");
-        }
-        faults.range("server.body_limit_bytes", self.body_limit_bytes, 1024..=1 << 30);
-        faults.range("server.message_limit_bytes", self.message_limit_bytes, 1..=self.body_limit_bytes);
-        faults.range("server.header_timeout_ms", self.header_timeout_ms, 100..=DAY_MS);
-        faults.range("server.keep_alive_ms", self.keep_alive_ms, 100..=DAY_MS);
     }
 }
 
@@ -134,106 +109,6 @@ pub fn parse_dsn(dsn: &str) -> Result<PgConnectOptions, &'static str> {
         return Err("must start with postgres:// or postgresql://");
     }
     dsn.parse().map_err(|_| "has a part that PostgreSQL does not know")
-}
-
-/// Conversations as long as they live in memory.
-#[derive(Debug, Clone, Deserialize)]
-pub struct SessionsSettings {
-    /// Rest after which a conversation leaves memory.
-    pub idle_ms: u64,
-    /// How long an owner of sessions may be silent before another may take them.
-    pub lease_ms: u64,
-    /// Posts waiting in one conversation's mailbox.
-    pub posts_capacity: usize,
-    /// Messages waiting for their turn in one session.
-    pub queue_max: usize,
-}
-
-impl SessionsSettings {
-    pub(super) fn check(&self, faults: &mut Faults) {
-        faults.range("sessions.idle_ms", self.idle_ms, 10..=DAY_MS);
-        faults.range("sessions.lease_ms", self.lease_ms, 1000..=DAY_MS);
-        faults.range("sessions.posts_capacity", self.posts_capacity, 1..=65_536);
-        faults.range("sessions.queue_max", self.queue_max, 0..=1024);
-    }
-}
-
-/// Turns: how often and how long they are tried.
-#[derive(Debug, Clone, Deserialize)]
-pub struct TurnsSettings {
-    /// Attempts of one turn.
-    pub max_attempts: u32,
-    /// Age after which an interrupted turn is given up.
-    pub resume_within_ms: u64,
-    /// Turns running at a time in this process.
-    pub max_running: usize,
-    /// How often turns without a live owner are looked for.
-    pub sweep_ms: u64,
-    /// How long a turn waits for its memories.
-    pub recall_deadline_ms: u64,
-}
-
-impl TurnsSettings {
-    pub(super) fn check(&self, faults: &mut Faults) {
-        faults.range("turns.max_attempts", self.max_attempts, 1..=100);
-        faults.range("turns.resume_within_ms", self.resume_within_ms, 1000..=30 * DAY_MS);
-        faults.range("turns.max_running", self.max_running, 1..=1_000_000);
-        faults.range("turns.sweep_ms", self.sweep_ms, 50..=DAY_MS);
-        faults.range("turns.recall_deadline_ms", self.recall_deadline_ms, 1..=DAY_MS);
-    }
-}
-
-/// The group commit.
-#[derive(Debug, Clone, Deserialize)]
-pub struct JournalSettings {
-    /// Appends waiting for a commit.
-    pub capacity: usize,
-    /// Appends of one commit.
-    pub batch_max: usize,
-    /// Bytes of one commit.
-    pub batch_max_bytes: usize,
-    /// How long a commit may take before its outcome is unknown.
-    pub commit_timeout_ms: u64,
-}
-
-impl JournalSettings {
-    pub(super) fn check(&self, faults: &mut Faults) {
-        faults.range("journal.capacity", self.capacity, 1..=1_000_000);
-        faults.range("journal.batch_max", self.batch_max, 1..=10_000);
-        faults.range("journal.batch_max_bytes", self.batch_max_bytes, 1024..=256 << 20);
-        faults.range("journal.commit_timeout_ms", self.commit_timeout_ms, 10..=DAY_MS);
-    }
-}
-
-/// The event streams.
-#[derive(Debug, Clone, Deserialize)]
-pub struct SseSettings {
-    /// Time between two heartbeats.
-    pub heartbeat_seconds: u64,
-    /// Whether there are no streams at all.
-    pub disabled: bool,
-    /// Frames a subscriber may be behind.
-    pub buffer: usize,
-}
-
-impl SseSettings {
-    pub(super) fn check(&self, faults: &mut Faults) {
-        faults.range("sse.heartbeat_seconds", self.heartbeat_seconds, 1..=3600);
-        faults.range("sse.buffer", self.buffer, 1..=65_536);
-    }
-}
-
-/// The offline responder.
-#[derive(Debug, Clone, Deserialize)]
-pub struct ResponderSettings {
-    /// Rest between two words of an answer.
-    pub token_delay_ms: u64,
-}
-
-impl ResponderSettings {
-    pub(super) fn check(&self, faults: &mut Faults) {
-        faults.range("responder.token_delay_ms", self.token_delay_ms, 0..=60_000);
-    }
 }
 
 /// Deadlines of the start.
@@ -296,6 +171,22 @@ impl LogSettings {
     pub(super) fn check(&self, faults: &mut Faults) {
         if let Err(part) = crate::telemetry::filter(&self.level) {
             faults.add("log.level", format!("`{part}` is no level (error, warn, info, debug, trace, off)"));
+        }
+    }
+}
+
+/// Faults that tests plant. A release build refuses them.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct FaultSettings {
+    /// Panic in a conversation at this piece of an answer, counted over the process; 0: never.
+    pub conversation_panic_at_piece: usize,
+}
+
+impl FaultSettings {
+    pub(super) fn check(&self, faults: &mut Faults) {
+        if self.conversation_panic_at_piece > 0 && !cfg!(debug_assertions) {
+            faults.add("faults.conversation_panic_at_piece", "is for tests of debug builds");
         }
     }
 }

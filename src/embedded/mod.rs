@@ -4,3 +4,5 @@
 //! has one path. The boot sequence starts those that are needed; production refuses them all.
 
 pub mod postgres;
+pub mod responder;
+pub mod stand_in;

@@ -5,13 +5,13 @@ use std::{fmt, str::FromStr};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-pub use crate::store::session_envelopes::SessionSummary;
+pub use crate::store::{StoreError, session_envelopes::SessionSummary};
 use crate::{
     domain::{
         event::StoredEvent,
         ids::{SessionKey, Tenant},
     },
-    store::{Store, StoreError, session_envelopes, session_events},
+    store::{Store, session_envelopes, session_events},
 };
 
 /// Reads history and lists.

@@ -114,6 +114,14 @@ impl BrainSettings {
     }
 
     /// The address that paths are put behind: without trailing slash, query and fragment.
+    /// Checks what cannot be used at all.
+    ///
+    /// # Errors
+    /// The first fault.
+    pub fn validate(&self) -> Result<(), SettingsError> {
+        self.base().map(drop)
+    }
+
     pub(super) fn base(&self) -> Result<String, SettingsError> {
         let given = self.base_url.trim();
         if given.is_empty() {

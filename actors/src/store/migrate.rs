@@ -1,24 +1,12 @@
-//! Brings the schema up to date, once, whoever comes first.
+//! The schema, as numbered migrations that are part of the program.
 
-use sqlx::{Connection, PgConnection, migrate::Migrator};
+use sqlx::migrate::Migrator;
 
 static MIGRATIONS: Migrator = sqlx::migrate!("../migrations");
 
-/// Applies what is missing. Several processes may call this at once: an advisory lock lets one work and the others wait.
-///
-/// # Errors
-/// When the database cannot be reached, or an applied migration differs from the one in this binary.
-pub async fn migrate(connection: &mut PgConnection) -> Result<(), sqlx::migrate::MigrateError> {
-    MIGRATIONS.run(connection).await
-}
-
-/// Opens a connection of its own to apply what is missing, and closes it.
-///
-/// # Errors
-/// As [`migrate`].
-pub async fn migrate_at(options: &sqlx::postgres::PgConnectOptions) -> Result<(), sqlx::migrate::MigrateError> {
-    let mut connection = PgConnection::connect_with(options).await?;
-    migrate(&mut connection).await?;
-    connection.close().await?;
-    Ok(())
+/// What brings a database up to date. Several processes may run it at once: an advisory lock lets one work and the
+/// others wait.
+#[must_use]
+pub fn migrator() -> &'static Migrator {
+    &MIGRATIONS
 }

@@ -21,6 +21,8 @@ use somaagent_actors::domain::context::ChatMessage;
 use somaagent_actors::domain::tokens;
 use uuid::Uuid;
 
+use super::stand_in::StandIn;
+
 /// Name under which the responder answers; also the value for `model.model` when it is used.
 pub const MODEL_NAME: &str = "offline-responder";
 
@@ -101,6 +103,14 @@ impl Responder {
     /// Ends the server: at once, or after the answers under way (for at most a second).
     pub async fn stop(&self, graceful: bool) {
         self.handle.stop(graceful).await;
+    }
+}
+
+impl StandIn for ResponderSettings {
+    const NAME: &'static str = "offline-responder";
+
+    fn start_at(&self, address: SocketAddr) -> io::Result<(SocketAddr, Server)> {
+        Responder::start_at(*self, address).map(|(responder, server)| (responder.address, server))
     }
 }
 

@@ -1,0 +1,80 @@
+//! The limits of the sections that rooms own. Their types and defaults are the rooms'; `config/default.toml` repeats the
+//! defaults for people, and a test compares the two.
+
+use somaagent_actors::{
+    conversation::{SessionSettings, TurnSettings},
+    domain::ids::Tenant,
+    llm::{self, ModelSettings},
+    somabrain::BrainSettings,
+};
+use somaagent_http::DoorSettings;
+
+use super::{faults::Faults, sections::DAY_MS};
+use crate::embedded::responder::ResponderSettings;
+
+pub(super) fn check_http(http: &DoorSettings, faults: &mut Faults) {
+    if http.require_auth {
+        faults.add(
+            "http.require_auth",
+            "callers cannot be authenticated yet; unset it, and the process serves this machine only",
+        );
+    }
+    if Tenant::new(http.default_tenant.trim()).is_none() {
+        faults.add("http.default_tenant", "is no name of a tenant");
+    }
+    faults.range("http.sse_heartbeat_seconds", http.sse_heartbeat_seconds, 1..=3600);
+    faults.range("http.body_limit_bytes", http.body_limit_bytes, 1024..=1 << 30);
+    faults.range("http.message_limit_bytes", http.message_limit_bytes, 1..=http.body_limit_bytes);
+    faults.range("http.header_timeout_ms", http.header_timeout_ms, 100..=DAY_MS);
+    faults.range("http.body_timeout_ms", http.body_timeout_ms, 100..=DAY_MS);
+    faults.range("http.keep_alive_ms", http.keep_alive_ms, 100..=DAY_MS);
+    faults.range("http.disconnect_timeout_ms", http.disconnect_timeout_ms, 1..=DAY_MS);
+    faults.range("http.send_timeout_ms", http.send_timeout_ms, 100..=DAY_MS);
+    faults.range("http.health_timeout_ms", http.health_timeout_ms, 10..=DAY_MS);
+    faults.range("http.workers", http.workers, 0..=1024);
+    faults.range("http.max_connections", http.max_connections, 1..=1_000_000);
+}
+
+pub(super) fn check_sessions(sessions: &SessionSettings, faults: &mut Faults) {
+    faults.range("sessions.idle_ms", sessions.idle_ms, 10..=DAY_MS);
+    faults.range("sessions.lease_ms", sessions.lease_ms, 1000..=DAY_MS);
+    faults.range("sessions.posts_capacity", sessions.posts_capacity, 1..=65_536);
+    faults.range("sessions.queue_max", sessions.queue_max, 0..=1024);
+    faults.range("sessions.ask_timeout_ms", sessions.ask_timeout_ms, 100..=DAY_MS);
+    faults.range("sessions.reader_buffer", sessions.reader_buffer, 1..=65_536);
+}
+
+pub(super) fn check_turns(turns: &TurnSettings, faults: &mut Faults) {
+    faults.range("turns.max_attempts", turns.max_attempts, 1..=100);
+    faults.range("turns.resume_within_ms", turns.resume_within_ms, 1000..=30 * DAY_MS);
+    faults.range("turns.max_running", turns.max_running, 1..=1_000_000);
+    faults.range("turns.sweep_ms", turns.sweep_ms, 50..=DAY_MS);
+    faults.range("turns.sweep_batch", turns.sweep_batch, 1..=10_000);
+    faults.range("turns.recall_deadline_ms", turns.recall_deadline_ms, 0..=DAY_MS);
+    faults.range("turns.recall_top_k", turns.recall_top_k, 1..=50);
+    faults.range("turns.history_messages", turns.history_messages, 1..=10_000);
+}
+
+/// A model that is not configured is replaced by the offline responder, and then nothing of the section counts.
+pub(super) fn check_model(model: &ModelSettings, faults: &mut Faults) {
+    if model.base_url.is_empty() {
+        return;
+    }
+    if let Err(error) = llm::normalize_base_url(&model.base_url) {
+        faults.add("model.base_url", error.to_string());
+    } else if let Err(error) = model.validate() {
+        faults.add("model", error.to_string());
+    }
+}
+
+pub(super) fn check_brain(brain: &BrainSettings, faults: &mut Faults) {
+    if let (false, Err(error)) = (brain.base_url.is_empty(), brain.validate()) {
+        faults.add("brain", error.to_string());
+    }
+    faults.range("brain.max_in_flight", brain.max_in_flight, 1..=10_000);
+    faults.range("brain.health_interval_ms", brain.health_interval_ms, 100..=DAY_MS);
+}
+
+pub(super) fn check_responder(responder: &ResponderSettings, faults: &mut Faults) {
+    faults.range("responder.token_delay_ms", responder.token_delay_ms, 0..=60_000);
+}
