@@ -7,7 +7,7 @@
 use std::{
     sync::{
         Arc, OnceLock, Weak,
-        atomic::{AtomicU8, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering},
     },
     task::{Wake, Waker},
     time::Duration,
@@ -20,6 +20,7 @@ use crate::{
     error::ExitReason,
     intake::Intake,
     slots::{Door, Slots},
+    spec::UNTOLD,
     supervisor::{Event, Link},
     tree::TreeShared,
 };
@@ -102,6 +103,8 @@ pub(crate) struct ChildCell {
     parent: Parent,
     order: AtomicU64,
     flags: AtomicU8,
+    /// Whether the actor has state names of its own, so that a second look is worth its while.
+    tells_state: AtomicBool,
     task: OnceLock<Waker>,
     intake: Intake,
     ports: Mutex<Vec<Weak<Slots>>>,
@@ -134,13 +137,14 @@ impl ChildCell {
             parent,
             order: AtomicU64::new(0),
             flags: AtomicU8::new(WOKEN | COMMANDED),
+            tells_state: AtomicBool::new(false),
             task: OnceLock::new(),
             intake: Intake::default(),
             ports: Mutex::new(Vec::new()),
             core: Mutex::new(Core {
                 goal: Goal::Run { generation: 1, after: Duration::ZERO, why: "start" },
                 phase: Phase::Starting,
-                state: "running",
+                state: UNTOLD,
                 generation: 0,
                 restarts: 0,
                 last_error: None,
@@ -248,7 +252,14 @@ impl ChildCell {
     }
 
     pub(crate) fn set_state(&self, state: &'static str) {
+        if !std::ptr::eq(state, UNTOLD) {
+            self.tells_state.store(true, Ordering::Relaxed);
+        }
         self.core.lock().state = state;
+    }
+
+    pub(crate) fn tells_state(&self) -> bool {
+        self.tells_state.load(Ordering::Relaxed)
     }
 
     pub(crate) fn set_error(&self, error: Arc<str>) {

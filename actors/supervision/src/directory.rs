@@ -34,6 +34,7 @@ impl<K: Eq + Hash, V> Default for Directory<K, V> {
 
 impl<K: Eq + Hash + Clone, V: Clone> Directory<K, V> {
     /// An empty directory.
+    #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
@@ -68,6 +69,7 @@ impl<K: Eq + Hash + Clone, V: Clone> Directory<K, V> {
     }
 
     /// All entries, in no order, for loops that change the directory.
+    #[must_use]
     pub fn entries(&self) -> Vec<(K, V)> {
         let mut all = Vec::with_capacity(self.len());
         self.for_each(|key, value| all.push((key.clone(), value.clone())));
@@ -75,11 +77,13 @@ impl<K: Eq + Hash + Clone, V: Clone> Directory<K, V> {
     }
 
     /// How many entries there are.
+    #[must_use]
     pub fn len(&self) -> usize {
         self.entries.len()
     }
 
     /// Whether there is none.
+    #[must_use]
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }

@@ -88,11 +88,13 @@ pub enum ExitReason {
 
 impl ExitReason {
     /// Whether a `Transient` child is restarted after it.
+    #[must_use]
     pub fn is_abnormal(&self) -> bool {
         matches!(self, Self::Panicked(_) | Self::Escalated(_))
     }
 
     /// One word for logs and the `reason` label of `actor_restarts_total`.
+    #[must_use]
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Normal => "normal",

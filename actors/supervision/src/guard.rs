@@ -360,7 +360,7 @@ impl<A: Child> Future for Guard<A> {
                 Step::Wait => break,
             }
         }
-        if flags & WOKEN != 0 && this.mode == Mode::Running {
+        if flags & WOKEN != 0 && this.mode == Mode::Running && this.cell.tells_state() {
             // The sampler may have run before a future that changed the state: look once more, in
             // a poll that nobody else asked for, or together with the next one that somebody does.
             task.waker().wake_by_ref();

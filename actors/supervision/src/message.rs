@@ -78,6 +78,7 @@ pub struct InFlight {
 
 impl InFlight {
     /// When the port admitted the message.
+    #[must_use]
     pub fn admitted_at(&self) -> Instant {
         self.slot.since()
     }
@@ -104,6 +105,7 @@ pub struct Reply<T> {
 impl<T> Reply<T> {
     /// A reply and the receiver of its value, for senders that do not use
     /// [`Port::call`](crate::Port::call).
+    #[must_use]
     pub fn pair() -> (Self, oneshot::Receiver<T>) {
         let (sender, receiver) = oneshot::channel();
         (Self { sender }, receiver)
@@ -115,6 +117,7 @@ impl<T> Reply<T> {
     }
 
     /// Whether the asker has gone away. Work whose result nobody wants may be skipped.
+    #[must_use]
     pub fn is_abandoned(&self) -> bool {
         self.sender.is_closed()
     }

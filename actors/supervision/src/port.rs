@@ -1,12 +1,22 @@
 //! The bounded way into a mailbox.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    future::{Future, poll_fn},
+    pin::pin,
+    sync::Arc,
+    task::Poll,
+    time::Duration,
+};
 
 use actix::{
     Context, Handler, Message,
     dev::{SendError, ToEnvelope, channel::AddressSender},
 };
-use tokio::{sync::oneshot, time::timeout};
+use tokio::{
+    sync::oneshot,
+    time::{Instant, timeout, timeout_at},
+};
 
 use crate::{
     error::{AskError, Refused},
@@ -75,12 +85,12 @@ where
     /// then is skipped, one in hand is finished).
     pub async fn ask(&self, message: M, within: Duration) -> Result<M::Result, AskError> {
         let slot = self.entry.slots().enter()?;
-        let sent = self.entry.send(Admitted::new(message, slot)).map_err(|unsent| self.unsent(unsent).1)?;
-        match timeout(within, sent.reply()).await {
-            Ok(Some(answer)) => Ok(answer),
-            Ok(None) => Err(AskError::Down),
-            Err(_) => Err(AskError::Timeout),
-        }
+        let deadline = slot.since() + within;
+        let sent = self
+            .entry
+            .send(Admitted::new(message, slot))
+            .map_err(|unsent| self.unsent(unsent).1)?;
+        await_answer(deadline, sent.reply()).await
     }
 
     /// Sends `message` without waiting for anything.
@@ -102,21 +112,25 @@ where
     }
 
     /// Messages queued or in hand.
+    #[must_use]
     pub fn depth(&self) -> usize {
         self.entry.slots().depth()
     }
 
     /// The most there can be of them.
+    #[must_use]
     pub fn capacity(&self) -> usize {
         self.entry.slots().capacity()
     }
 
     /// Whether the port takes no more messages: it was closed, or its actor has ended for good.
+    #[must_use]
     pub fn is_closed(&self) -> bool {
         self.entry.slots().door() != Door::Open || !self.entry.connected()
     }
 
     /// Whether both lead to the same mailbox as the same port. A child started anew has new ports.
+    #[must_use]
     pub fn same_as(&self, other: &Self) -> bool {
         Arc::ptr_eq(self.entry.slots(), other.entry.slots())
     }
@@ -144,14 +158,42 @@ impl<M: Message<Result = ()> + Send + 'static> Port<M> {
     /// As [`ask`](Self::ask).
     pub async fn call<T: Send>(&self, make: impl FnOnce(Reply<T>) -> M, within: Duration) -> Result<T, AskError> {
         let slot = self.entry.slots().enter()?;
+        let deadline = slot.since() + within;
         let (reply, answer) = Reply::pair();
-        self.entry.post(Admitted::new(make(reply), slot)).map_err(|unsent| self.unsent(unsent).1)?;
-        match timeout(within, answer).await {
-            Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(_)) => Err(AskError::Down),
-            Err(_) => Err(AskError::Timeout),
-        }
+        self.entry
+            .post(Admitted::new(make(reply), slot))
+            .map_err(|unsent| self.unsent(unsent).1)?;
+        await_answer(deadline, async { answer.await.ok() }).await
     }
+}
+
+/// Waits for an answer until `deadline`; `None` is an answer that will not come.
+///
+/// An actor on the same thread answers in its next turn. So the asker gives way once before it arms
+/// a timer, which costs as much as the whole ask does without.
+async fn await_answer<T>(
+    deadline: Instant,
+    answer: impl Future<Output = Option<T>>,
+) -> Result<T, AskError> {
+    let mut answer = pin!(answer);
+    let mut gave_way = false;
+    let early = poll_fn(|task| match answer.as_mut().poll(task) {
+        Poll::Ready(answer) => Poll::Ready(Some(answer)),
+        Poll::Pending if gave_way => Poll::Ready(None),
+        Poll::Pending => {
+            gave_way = true;
+            task.waker().wake_by_ref();
+            Poll::Pending
+        }
+    })
+    .await;
+    let answer = match early {
+        Some(answer) => answer,
+        None => timeout_at(deadline, answer)
+            .await
+            .map_err(|_| AskError::Timeout)?,
+    };
+    answer.ok_or(AskError::Down)
 }
 
 /// What can be closed together with others; implemented by [`Port`].

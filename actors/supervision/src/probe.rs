@@ -57,6 +57,7 @@ where
     M::Result: Send,
 {
     /// A probe and the port that leads to it.
+    #[must_use]
     pub fn new(capacity: usize) -> (Self, Port<M>) {
         let (sender, mailbox) = channel(0);
         let slots = Slots::new("probe", type_label::<M>(), capacity, None, None);
@@ -105,6 +106,7 @@ impl<M: Message> ProbeReply<M> {
     }
 
     /// Whether somebody waits for the answer.
+    #[must_use]
     pub fn is_awaited(&self) -> bool {
         self.asker.as_ref().is_some_and(|asker| !asker.is_closed())
     }

@@ -48,6 +48,7 @@ impl<A: Child> Seat<A> {
 
     /// Opens a port for messages of type `M`, with room for `capacity` of them. `name` is a fixed
     /// word for metrics and the tree. Several ports of one actor have separate room in one queue.
+    #[must_use]
     pub fn port<M>(&self, name: &'static str, capacity: usize) -> Port<M>
     where
         A: Handler<Admitted<M>>,
@@ -75,9 +76,9 @@ impl<A: Child> Seat<A> {
     /// The child is not kept: it panicked or stopped in `make` or `started`, there was no thread
     /// for it, or the supervisor has ended. No restart is tried.
     pub async fn start(self, make: impl FnOnce() -> A + Send + 'static) -> Result<(), StartError> {
-        let (starter, started) = oneshot::channel();
+        let (starter, outcome) = oneshot::channel();
         self.begin(make, Some(starter));
-        started.await.unwrap_or(Err(StartError::SupervisorDown))
+        outcome.await.unwrap_or(Err(StartError::SupervisorDown))
     }
 
     /// Starts the child without waiting. Messages queue until it runs; if it crashes in its first

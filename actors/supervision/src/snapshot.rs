@@ -102,6 +102,7 @@ pub struct InstancePage {
 impl Tree {
     /// The whole tree. With many instances it costs about a microsecond for each, so ask for it on a
     /// person's or a scraper's pace.
+    #[must_use]
     pub fn snapshot(&self) -> TreeSnapshot {
         let mut snapshot = TreeSnapshot::default();
         let now = Instant::now();
@@ -113,6 +114,7 @@ impl Tree {
 
     /// A page of the instances of one group. `path` as in [`GroupSnapshot::path`]; a path that is
     /// no group gives an empty page.
+    #[must_use]
     pub fn instances(&self, path: &str, query: &InstanceQuery) -> InstancePage {
         let mut page = InstancePage { instances: Vec::new(), next: None };
         let Some((parent, name)) = path.rsplit_once('/') else {

@@ -79,6 +79,7 @@ impl Tree {
     ///
     /// # Panics
     /// Outside a `tokio::task::LocalSet` (an actix system has one).
+    #[must_use]
     pub fn root(&self, spec: SupervisorSpec) -> SupervisorRef {
         let path = spec.name.into();
         let parent = Parent::Tree(Arc::clone(&self.shared));
@@ -128,7 +129,7 @@ impl SupervisorRef {
         let path = format!("{}/{}", self.link.path, spec.name).into();
         let parent = Parent::Supervisor(Arc::clone(&self.link));
         let (parts, link) = supervisor_parts(spec, path, &self.link.tree, parent);
-        let (starter, started) = oneshot::channel();
+        let (starter, outcome) = oneshot::channel();
         self.link.tell(Event::Start(StartChild {
             cell: Arc::clone(&parts.cell),
             policy: Restart::Permanent,
@@ -136,7 +137,10 @@ impl SupervisorRef {
             spawn: Box::new(move || spawn_guard(parts)),
             starter: Some(starter),
         }));
-        started.await.unwrap_or(Err(StartError::SupervisorDown)).map(|()| Self { link })
+        outcome
+            .await
+            .unwrap_or(Err(StartError::SupervisorDown))
+            .map(|()| Self { link })
     }
 
     /// Reserves a place for a child. Nothing runs until the seat is started.
@@ -159,6 +163,7 @@ impl SupervisorRef {
     }
 
     /// Where it is in the tree: the names from the root down, joined by slashes.
+    #[must_use]
     pub fn path(&self) -> &str {
         &self.link.path
     }

@@ -63,9 +63,7 @@ impl Plan {
             let mut places = self.0.lock().unwrap();
             places.iter().position(|there| *there == place).map(|at| places.remove(at))
         };
-        if found.is_some() {
-            panic!("planned in {place}");
-        }
+        assert!(found.is_none(), "planned in {place}");
     }
 }
 
