@@ -129,7 +129,7 @@ pub(crate) fn install_panic_hook() {
                 let location = info.location().map(ToString::to_string);
                 tracing::error!(
                     actor,
-                    message = message.unwrap_or("none"),
+                    in_hand = message.unwrap_or("none"),
                     location = location.as_deref().unwrap_or("unknown"),
                     "actor panicked: {payload}"
                 );

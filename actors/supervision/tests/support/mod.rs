@@ -112,6 +112,12 @@ impl Imp {
     pub fn new(name: &'static str, log: &Log, plan: &Plan) -> Self {
         Self { name, log: log.clone(), plan: plan.clone(), lingers: None, count: 0, tired: false, lingering: false }
     }
+
+    /// Takes `time` to stop.
+    pub fn lingering(mut self, time: Duration) -> Self {
+        self.lingers = Some(time);
+        self
+    }
 }
 
 impl Actor for Imp {
