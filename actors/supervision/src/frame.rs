@@ -86,9 +86,13 @@ fn text_of(payload: Box<dyn Any + Send>) -> Arc<str> {
     text
 }
 
-/// Notes that the current actor took `message` in hand; how many it opened in this poll.
+/// Notes that the current actor took `message` in hand; how many it opened in this poll. 0 where no
+/// actor is polled: a message may be opened elsewhere.
 pub(crate) fn open(message: &'static str) -> u32 {
     FRAME.with(|frame| {
+        if frame.actor.get().is_none() {
+            return 0;
+        }
         frame.message.set(Some(message));
         let opened = frame.opened.get().saturating_add(1);
         frame.opened.set(opened);

@@ -4,6 +4,8 @@
 //! no hook runs while unwinding. It never decides: it works towards the goal its supervisor wrote
 //! and reports what happened. Between runs it keeps the context, and with it mailbox and queue.
 
+mod inside;
+
 use std::{
     future::Future,
     pin::Pin,
@@ -18,20 +20,19 @@ use actix::{
         ActorContext, AsyncContext, ContextFut,
         channel::{AddressReceiver, AddressSender},
     },
-    fut::ActorFuture,
 };
 use tokio::time::{Instant, Sleep, sleep_until};
 
+use self::inside::{Sampler, Threshold};
 use crate::{
     cell::{COMMANDED, ChildCell, Goal, Phase, Report, WOKEN},
+    deadline::deadline,
     error::ExitReason,
+    farewell::Farewell,
     frame,
     slots::Door,
     spec::Child,
 };
-
-/// Called once, when the child will not run again.
-pub(crate) type OnExit = Box<dyn FnOnce(&ExitReason) + Send>;
 
 /// What the first run is made of.
 pub(crate) struct Seed<A: Child> {
@@ -44,7 +45,6 @@ pub(crate) struct GuardParts<A: Child> {
     pub(crate) cell: Arc<ChildCell>,
     pub(crate) sender: Arc<AddressSender<A>>,
     pub(crate) seed: Seed<A>,
-    pub(crate) on_exit: Option<OnExit>,
     /// How long the actor may take to stop before it is begun anew.
     pub(crate) stop_within: Duration,
     /// Whether the end of `started` means that the child is up. A supervisor says so itself, once
@@ -64,7 +64,7 @@ pub(crate) struct Guard<A: Child> {
     generation: u32,
     timer: Option<Pin<Box<Sleep>>>,
     exit: Option<ExitReason>,
-    on_exit: Option<OnExit>,
+    farewell: Farewell,
     stop_within: Duration,
     up_when_started: bool,
 }
@@ -93,7 +93,7 @@ enum Step {
 }
 
 impl<A: Child> Guard<A> {
-    pub(crate) fn new(parts: GuardParts<A>) -> Self {
+    pub(crate) fn new(parts: GuardParts<A>, farewell: Farewell) -> Self {
         Self {
             waker: Waker::from(Arc::clone(&parts.cell)),
             goal: parts.cell.goal(),
@@ -105,7 +105,7 @@ impl<A: Child> Guard<A> {
             generation: 0,
             timer: None,
             exit: None,
-            on_exit: parts.on_exit,
+            farewell,
             stop_within: parts.stop_within,
             up_when_started: parts.up_when_started,
         }
@@ -140,7 +140,7 @@ impl<A: Child> Guard<A> {
                 self.timer = None;
                 if !after.is_zero() {
                     self.cell.set_phase(Phase::BackingOff);
-                    self.timer = Some(Box::pin(sleep_until(Instant::now() + after)));
+                    self.timer = Some(Box::pin(sleep_until(deadline(Instant::now(), after))));
                     // What the lost run had in hand and in progress goes now, not after the wait.
                     if !self.renew() {
                         return Step::Again;
@@ -215,9 +215,8 @@ impl<A: Child> Guard<A> {
             self.cell.restarted(why);
         }
         if let Some(actor) = &mut self.actor {
-            let sampler = Sampler { cell: Arc::clone(&self.cell), last: "" };
-            actor.ctx().spawn(sampler);
-            actor.ctx().wait(Threshold { crossed: false });
+            actor.ctx().spawn(Sampler::new(&self.cell));
+            actor.ctx().wait(Threshold::default());
         }
     }
 
@@ -225,11 +224,11 @@ impl<A: Child> Guard<A> {
         match self.goal {
             Goal::Run { generation, .. } if generation == self.generation => {}
             goal => {
-                let deadline = match goal {
-                    Goal::Run { .. } => Some(Instant::now() + self.stop_within),
+                let until = match goal {
+                    Goal::Run { .. } => Some(deadline(Instant::now(), self.stop_within)),
                     told => told.deadline(),
                 };
-                self.timer = deadline.map(|deadline| Box::pin(sleep_until(deadline)));
+                self.timer = until.map(|until| Box::pin(sleep_until(until)));
                 self.mode = Mode::Stopping;
                 self.cell.set_phase(Phase::Stopping);
                 if let Some(actor) = &mut self.actor {
@@ -310,12 +309,9 @@ impl<A: Child> Guard<A> {
     /// Ends the child for good. The ports close first and `on_exit` runs before the queue is
     /// dropped, so an asker that hears `Down` already finds the child forgotten.
     fn finish(&mut self) {
-        let name = self.cell.name();
         self.cell.close_ports(Door::Down);
         let reason = self.exit.take().unwrap_or(ExitReason::Shutdown);
-        if let Some(on_exit) = self.on_exit.take()
-            && let Err(text) = frame::contain(name, move || on_exit(&reason))
-        {
+        if let Err(text) = self.farewell.say(&reason) {
             self.cell.set_error(text);
         }
         self.drop_actor();
@@ -377,7 +373,10 @@ impl<A: Child> Guard<A> {
             // Every new goal to park is answered, also by a child that is parked or crashed.
             Mode::Idle { .. } => self.mode = Mode::Idle { told: false },
             Mode::Stopping if !matches!(self.goal, Goal::Run { .. }) => {
-                self.timer = self.goal.deadline().map(|deadline| Box::pin(sleep_until(deadline)));
+                self.timer = self
+                    .goal
+                    .deadline()
+                    .map(|until| Box::pin(sleep_until(until)));
             }
             _ => {}
         }
@@ -392,50 +391,10 @@ impl<A: Child> Drop for Guard<A> {
         // The runtime goes away under a running child.
         if std::thread::panicking() {
             // A panic in a hook or `Drop` would now abort the process.
-            std::mem::forget((self.actor.take(), self.seed.take(), self.on_exit.take()));
+            self.farewell.silence();
+            std::mem::forget((self.actor.take(), self.seed.take()));
             return;
         }
         self.finish();
-    }
-}
-
-/// Copies the actor's state name to the cell whenever it changed. Lives in the context as a future
-/// that is never ready, because only those get to see the actor.
-struct Sampler {
-    cell: Arc<ChildCell>,
-    last: &'static str,
-}
-
-impl<A: Child> ActorFuture<A> for Sampler {
-    type Output = ();
-
-    fn poll(self: Pin<&mut Self>, actor: &mut A, _: &mut Context<A>, _: &mut Task<'_>) -> Poll<()> {
-        let this = self.get_mut();
-        let state = actor.state_name();
-        if state != this.last {
-            this.last = state;
-            this.cell.set_state(state);
-        }
-        Poll::Pending
-    }
-}
-
-/// Holds the mailbox back during the first poll of a run, which so runs `started` alone and tells a
-/// panic in it from one in a handler.
-struct Threshold {
-    crossed: bool,
-}
-
-impl<A: Child> ActorFuture<A> for Threshold {
-    type Output = ();
-
-    fn poll(self: Pin<&mut Self>, _: &mut A, _: &mut Context<A>, task: &mut Task<'_>) -> Poll<()> {
-        let this = self.get_mut();
-        if this.crossed {
-            return Poll::Ready(());
-        }
-        this.crossed = true;
-        task.waker().wake_by_ref();
-        Poll::Pending
     }
 }

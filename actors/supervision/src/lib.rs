@@ -74,8 +74,10 @@
 //! The crate knows nothing of what the actors are for.
 
 mod cell;
+mod deadline;
 mod directory;
 mod error;
+mod farewell;
 mod frame;
 mod guard;
 mod intake;

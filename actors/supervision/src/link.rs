@@ -16,7 +16,7 @@ use crate::{
     cell::ChildCell,
     error::StartError,
     spec::{Restart, SupervisorSpec},
-    supervisor::{Event, Starter, Supervisor},
+    supervisor::{Event, StartChild, Starter, Supervisor},
     tree::TreeShared,
     window::Backoff,
 };
@@ -80,6 +80,16 @@ impl Link {
     /// An ended supervisor drops the event, and with it whoever waits in it.
     pub(crate) fn tell(&self, event: Event) {
         drop(self.sender.do_send(event));
+    }
+
+    /// Asks the supervisor to start a child. When it has ended nobody is called back: the caller may
+    /// hold locks that `on_exit` takes, and sees from its port that the child is down.
+    pub(crate) fn start(&self, start: StartChild) {
+        if let Err(unsent) = self.sender.do_send(Event::Start(start))
+            && let Event::Start(mut start) = unsent.into_inner()
+        {
+            start.farewell.silence();
+        }
     }
 
     pub(crate) fn next_order(&self) -> u64 {

@@ -5,7 +5,7 @@ use std::{
     future::{Future, poll_fn},
     pin::pin,
     sync::Arc,
-    task::Poll,
+    task::{Poll, Wake},
     time::Duration,
 };
 
@@ -19,6 +19,7 @@ use tokio::{
 };
 
 use crate::{
+    deadline::deadline,
     error::{AskError, Refused},
     message::{Admitted, Reply},
     slots::{Door, Slots},
@@ -85,12 +86,12 @@ where
     /// then is skipped, one in hand is finished).
     pub async fn ask(&self, message: M, within: Duration) -> Result<M::Result, AskError> {
         let slot = self.entry.slots().enter()?;
-        let deadline = slot.since() + within;
+        let until = deadline(slot.since(), within);
         let sent = self
             .entry
             .send(Admitted::new(message, slot))
             .map_err(|unsent| self.unsent(unsent).1)?;
-        await_answer(deadline, sent.reply()).await
+        await_answer(until, sent.reply()).await
     }
 
     /// Sends `message` without waiting for anything.
@@ -158,21 +159,21 @@ impl<M: Message<Result = ()> + Send + 'static> Port<M> {
     /// As [`ask`](Self::ask).
     pub async fn call<T: Send>(&self, make: impl FnOnce(Reply<T>) -> M, within: Duration) -> Result<T, AskError> {
         let slot = self.entry.slots().enter()?;
-        let deadline = slot.since() + within;
+        let until = deadline(slot.since(), within);
         let (reply, answer) = Reply::pair();
         self.entry
             .post(Admitted::new(make(reply), slot))
             .map_err(|unsent| self.unsent(unsent).1)?;
-        await_answer(deadline, async { answer.await.ok() }).await
+        await_answer(until, async { answer.await.ok() }).await
     }
 }
 
-/// Waits for an answer until `deadline`; `None` is an answer that will not come.
+/// Waits for an answer `until` then; `None` is an answer that will not come.
 ///
 /// An actor on the same thread answers in its next turn. So the asker gives way once before it arms
 /// a timer, which costs as much as the whole ask does without.
 async fn await_answer<T>(
-    deadline: Instant,
+    until: Instant,
     answer: impl Future<Output = Option<T>>,
 ) -> Result<T, AskError> {
     let mut answer = pin!(answer);
@@ -189,7 +190,7 @@ async fn await_answer<T>(
     .await;
     let answer = match early {
         Some(answer) => answer,
-        None => timeout_at(deadline, answer)
+        None => timeout_at(until, answer)
             .await
             .map_err(|_| AskError::Timeout)?,
     };
@@ -297,6 +298,8 @@ where
                     drop(tell_where.send(answer));
                 }
             }));
+            drop(held);
+            owner.wake_by_ref();
             return Ok(Sent::Later(answer));
         }
         self.sender.send(message).map(Sent::Now).map_err(unwrap_send)
@@ -308,6 +311,8 @@ where
         {
             let sender = Arc::clone(&self.sender);
             held.push_back(Box::new(move || drop(sender.do_send(message))));
+            drop(held);
+            owner.wake_by_ref();
             return Ok(());
         }
         self.sender.do_send(message).map_err(unwrap_send)

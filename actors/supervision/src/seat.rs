@@ -11,13 +11,14 @@ use tokio::sync::oneshot;
 use crate::{
     cell::{ChildCell, Parent},
     error::{ExitReason, StartError},
-    guard::{Guard, GuardParts, OnExit, Seed},
+    farewell::{Farewell, OnExit},
+    guard::{Guard, GuardParts, Seed},
     message::Admitted,
     metrics::type_label,
     port::{ActorEntry, Port},
     slots::Slots,
     spec::{Child, Restart},
-    supervisor::{Event, Link, StartChild, Starter},
+    supervisor::{Link, StartChild, Starter},
 };
 
 /// A child's place: its address exists and its ports can be handed out before it runs. Messages sent
@@ -63,8 +64,9 @@ impl<A: Child> Seat<A> {
         Port::new(Arc::new(ActorEntry::new(Arc::clone(&self.sender), slots)))
     }
 
-    /// Calls `f` once, when the child will not run again, on its thread: after its last end or its
-    /// supervisor's stop, before its queue is dropped. Not called between restarts.
+    /// Calls `f` once, when the child will not run again: after its last end or its supervisor's
+    /// stop, before its queue is dropped; also when it could not be started at all. Not called
+    /// between restarts, nor for a seat started under a supervisor that has already ended.
     pub fn on_exit(mut self, f: impl FnOnce(&ExitReason) + Send + 'static) -> Self {
         self.on_exit = Some(Box::new(f));
         self
@@ -91,23 +93,29 @@ impl<A: Child> Seat<A> {
         let parts = GuardParts {
             cell: self.cell,
             sender: self.sender,
-            seed: Seed { mailbox: self.mailbox, make: Box::new(make) },
-            on_exit: self.on_exit,
+            seed: Seed {
+                mailbox: self.mailbox,
+                make: Box::new(make),
+            },
             stop_within: self.link.spec.stop_within,
             up_when_started: true,
         };
-        self.link.tell(Event::Start(StartChild {
+        self.link.start(StartChild {
             cell: Arc::clone(&parts.cell),
             policy: self.policy,
             subtree: None,
-            spawn: Box::new(move || spawn_guard(parts)),
+            farewell: Farewell::new(A::NAME, self.on_exit),
+            spawn: Box::new(move |farewell| spawn_guard(parts, farewell)),
             starter,
-        }));
+        });
     }
 }
 
 /// Runs a guard on the current thread, which must be inside a `LocalSet`.
-#[allow(clippy::disallowed_methods, reason = "the one place where actors become tasks")]
-pub(crate) fn spawn_guard<A: Child>(parts: GuardParts<A>) {
-    drop(tokio::task::spawn_local(Guard::new(parts)));
+#[allow(
+    clippy::disallowed_methods,
+    reason = "the one place where actors become tasks"
+)]
+pub(crate) fn spawn_guard<A: Child>(parts: GuardParts<A>, farewell: Farewell) {
+    drop(tokio::task::spawn_local(Guard::new(parts, farewell)));
 }

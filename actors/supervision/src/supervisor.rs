@@ -5,15 +5,19 @@
 //! Tells: [`Event`], from guards and references. Supervision: a child of its parent, `Permanent`;
 //! crashes when its children failed more often than its spec allows.
 
+mod group;
+
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
-use actix::{Actor, ActorContext, AsyncContext, Context, Handler, Message, Running, SpawnHandle, Supervised};
+use actix::{Actor, Context, Handler, Message, Running, SpawnHandle, Supervised};
 use tokio::{sync::oneshot, time::Instant};
 
 pub(crate) use crate::link::{Link, Member};
 use crate::{
     cell::{ChildCell, Goal, Report},
+    deadline::deadline,
     error::{ExitReason, StartError},
+    farewell::Farewell,
     spec::{Child, Restart, Strategy},
     verdict,
     wave::Wave,
@@ -42,8 +46,9 @@ pub(crate) struct StartChild {
     pub(crate) cell: Arc<ChildCell>,
     pub(crate) policy: Restart,
     pub(crate) subtree: Option<Arc<Link>>,
+    pub(crate) farewell: Farewell,
     /// Puts the guard on the thread it is called on.
-    pub(crate) spawn: Box<dyn FnOnce() + Send>,
+    pub(crate) spawn: Box<dyn FnOnce(Farewell) + Send>,
     pub(crate) starter: Option<Starter>,
 }
 
@@ -111,7 +116,7 @@ impl Actor for Supervisor {
 
     fn started(&mut self, ctx: &mut Context<Self>) {
         self.state.announce = true;
-        let group: Vec<u64> = self.link.roster.lock().keys().copied().collect();
+        let group = self.all();
         if group.is_empty() {
             self.run(ctx);
             return;
@@ -127,7 +132,7 @@ impl Actor for Supervisor {
             Phase::Stopping { then: Then::Stop, .. } => return Running::Continue,
             _ => {}
         }
-        let all: Vec<u64> = self.link.roster.lock().keys().copied().collect();
+        let all = self.all();
         self.begin_wave(&all, Then::Stop, ctx);
         match self.state.phase {
             Phase::Stopped => Running::Stop,
@@ -179,10 +184,15 @@ impl Handler<Event> for Supervisor {
 }
 
 impl Supervisor {
-    // ---- single children ---------------------------------------------------------------------
-
     fn start_child(&mut self, start: StartChild) {
-        let StartChild { cell, policy, subtree, spawn, starter } = start;
+        let StartChild {
+            cell,
+            policy,
+            subtree,
+            farewell,
+            spawn,
+            starter,
+        } = start;
         let place = match self.link.place() {
             Ok(place) => place,
             Err(error) => {
@@ -196,9 +206,9 @@ impl Supervisor {
         let member = Member { cell, policy, subtree, generation: 1, failed: None, backoff: None, starter };
         self.link.roster.lock().insert(order, member);
         match place {
-            None => spawn(),
+            None => spawn(farewell),
             Some(arbiter) => {
-                if !arbiter.spawn_fn(spawn)
+                if !arbiter.spawn_fn(move || spawn(farewell))
                     && let Some(member) = self.link.roster.lock().remove(&order)
                 {
                     let error = StartError::NoArbiter("its thread has ended".into());
@@ -291,8 +301,6 @@ impl Supervisor {
         }
     }
 
-    // ---- verdicts ----------------------------------------------------------------------------
-
     fn fail(&mut self, order: u64, reason: &ExitReason, ctx: &mut Context<Self>) {
         let now = Instant::now();
         let mut roster = self.link.roster.lock();
@@ -337,153 +345,19 @@ impl Supervisor {
         if let Some(cell) = self.link.cell() {
             cell.set_farewell(ExitReason::Escalated(cause.into()));
         }
-        let all: Vec<u64> = self.link.roster.lock().keys().copied().collect();
+        let all = self.all();
         self.begin_wave(&all, Then::Stop, ctx);
     }
 
-    // ---- groups ------------------------------------------------------------------------------
-
-    fn begin_wave(&mut self, group: &[u64], then: Then, ctx: &mut Context<Self>) {
-        let roster = self.link.roster.lock();
-        let children = group
-            .iter()
-            .filter_map(|order| {
-                let member = roster.get(order)?;
-                Some((*order, member.policy == Restart::Temporary))
-            })
-            .collect();
-        drop(roster);
-        let wave = Wave::new(children);
-        self.state.phase = Phase::Stopping { wave, then };
-        self.stop_next(ctx);
-    }
-
-    fn stop_next(&mut self, ctx: &mut Context<Self>) {
-        self.cancel_timer(ctx);
-        let Phase::Stopping { wave, .. } = &mut self.state.phase else {
-            return;
-        };
-        let batch = wave.next();
-        if batch.is_empty() {
-            self.wave_done(ctx);
-            return;
-        }
-        let own = self.link.cell().map(|cell| cell.goal());
-        let ending = matches!(own, Some(Goal::Gone { .. }));
-        let own_deadline = own.and_then(|goal| goal.deadline());
-        let leaf_deadline = Instant::now() + self.link.spec.stop_within;
-        let leaf_deadline = own_deadline.map_or(leaf_deadline, |own| own.min(leaf_deadline));
-        let mut patience = Some(leaf_deadline);
-        let mut missing = Vec::new();
-        for order in batch {
-            let roster = self.link.roster.lock();
-            let Some(member) = roster.get(&order) else {
-                missing.push(order);
-                continue;
-            };
-            let deadline = if member.subtree.is_some() {
-                patience = own_deadline;
-                own_deadline
-            } else {
-                Some(leaf_deadline)
-            };
-            let cell = Arc::clone(&member.cell);
-            let gone = ending || member.policy == Restart::Temporary;
-            drop(roster);
-            cell.command(if gone { Goal::Gone { deadline } } else { Goal::Park { deadline } });
-        }
-        if let Some(deadline) = patience {
-            let wait = deadline.saturating_duration_since(Instant::now()) + GRACE;
-            self.state.timer = Some(ctx.run_later(wait, |this, ctx| {
-                this.state.timer = None;
-                this.give_up(ctx);
-            }));
-        }
-        for order in missing {
-            self.on_stopped(order, ctx);
-        }
-    }
-
-    /// The guards awaited did not answer: their thread is blocked. They will find their goal when
-    /// it no longer is.
-    fn give_up(&mut self, ctx: &mut Context<Self>) {
-        let Phase::Stopping { wave, .. } = &self.state.phase else {
-            return;
-        };
-        for order in wave.waiting().clone() {
-            tracing::error!(supervisor = &*self.link.path, order, "child does not answer: its thread is blocked");
-            self.on_stopped(order, ctx);
-        }
-    }
-
-    fn on_stopped(&mut self, order: u64, ctx: &mut Context<Self>) {
-        if let Phase::Stopping { wave, .. } = &mut self.state.phase
-            && wave.stopped(order)
-        {
-            self.stop_next(ctx);
-        }
-    }
-
-    fn wave_done(&mut self, ctx: &mut Context<Self>) {
-        match std::mem::replace(&mut self.state.phase, Phase::Stopped) {
-            Phase::Stopping { then: Then::Start { group, after }, .. } => {
-                if after.is_zero() {
-                    self.start_group(group, ctx);
-                    return;
-                }
-                self.state.phase = Phase::BackingOff { group };
-                self.state.timer = Some(ctx.run_later(after, |this, ctx| {
-                    this.state.timer = None;
-                    if let Phase::BackingOff { group } = &mut this.state.phase {
-                        let group = std::mem::take(group);
-                        this.start_group(group, ctx);
-                    }
-                }));
-            }
-            _ => ctx.stop(),
-        }
-    }
-
-    fn start_group(&mut self, group: Vec<u64>, ctx: &mut Context<Self>) {
-        self.state.phase = Phase::Starting { rest: group.into(), current: 0 };
-        self.start_next(ctx);
-    }
-
-    fn start_next(&mut self, ctx: &mut Context<Self>) {
-        while let Phase::Starting { rest, current } = &mut self.state.phase {
-            let Some(order) = rest.pop_front() else {
-                self.run(ctx);
-                return;
-            };
-            *current = order;
-            if let Some(member) = self.link.roster.lock().get_mut(&order) {
-                restart(member, Duration::ZERO);
-                return;
-            }
-        }
-    }
-
-    /// The group is up: back to single events, those that waited first.
-    fn run(&mut self, ctx: &mut Context<Self>) {
-        self.state.phase = Phase::Running;
-        if std::mem::take(&mut self.state.announce)
-            && let Some(cell) = self.link.cell()
-        {
-            cell.report_started();
-        }
-        for event in std::mem::take(&mut self.state.deferred) {
-            self.handle(event, ctx);
-        }
-    }
-
-    fn cancel_timer(&mut self, ctx: &mut Context<Self>) {
-        if let Some(timer) = self.state.timer.take() {
-            ctx.cancel_future(timer);
-        }
+    /// All children in start order.
+    fn all(&self) -> Vec<u64> {
+        self.link.roster.lock().keys().copied().collect()
     }
 
     fn gone(&self) -> Goal {
-        Goal::Gone { deadline: Some(Instant::now() + self.link.spec.stop_within) }
+        Goal::Gone {
+            deadline: Some(deadline(Instant::now(), self.link.spec.stop_within)),
+        }
     }
 }
 

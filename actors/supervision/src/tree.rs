@@ -12,13 +12,15 @@ use tokio::{
 
 use crate::{
     cell::{ChildCell, Goal, Parent, Report},
+    deadline::deadline,
     error::{ExitReason, StartError},
+    farewell::Farewell,
     frame,
     guard::{GuardParts, Seed},
     metrics::Metrics,
     seat::{Seat, spawn_guard},
     spec::{Child, Restart, SupervisorSpec},
-    supervisor::{Event, GRACE, Link, StartChild, Supervisor},
+    supervisor::{GRACE, Link, StartChild, Supervisor},
 };
 
 /// All supervised actors of a process, their metrics, and the way to look at them.
@@ -85,7 +87,7 @@ impl Tree {
         let parent = Parent::Tree(Arc::clone(&self.shared));
         let (parts, link) = supervisor_parts(spec, path, &self.shared, parent);
         self.shared.roots.lock().push(Arc::clone(&link));
-        spawn_guard(parts);
+        spawn_guard(parts, Farewell::new(Supervisor::NAME, None));
         SupervisorRef { link }
     }
 
@@ -130,13 +132,14 @@ impl SupervisorRef {
         let parent = Parent::Supervisor(Arc::clone(&self.link));
         let (parts, link) = supervisor_parts(spec, path, &self.link.tree, parent);
         let (starter, outcome) = oneshot::channel();
-        self.link.tell(Event::Start(StartChild {
+        self.link.start(StartChild {
             cell: Arc::clone(&parts.cell),
             policy: Restart::Permanent,
             subtree: Some(Arc::clone(&link)),
-            spawn: Box::new(move || spawn_guard(parts)),
+            farewell: Farewell::new(Supervisor::NAME, None),
+            spawn: Box::new(move |farewell| spawn_guard(parts, farewell)),
             starter: Some(starter),
-        }));
+        });
         outcome
             .await
             .unwrap_or(Err(StartError::SupervisorDown))
@@ -155,9 +158,11 @@ impl SupervisorRef {
             return;
         };
         let gone = cell.mourn();
-        let deadline = Instant::now() + within;
-        cell.command(Goal::Gone { deadline: Some(deadline) });
-        if timeout_at(deadline + GRACE, gone).await.is_err() {
+        let until = deadline(Instant::now(), within);
+        cell.command(Goal::Gone {
+            deadline: Some(until),
+        });
+        if timeout_at(until + GRACE, gone).await.is_err() {
             tracing::error!(supervisor = &*self.link.path, "did not stop in time");
         }
     }
@@ -186,8 +191,10 @@ fn supervisor_parts(
     let parts = GuardParts {
         cell,
         sender,
-        seed: Seed { mailbox, make: Box::new(move || Supervisor::new(own)) },
-        on_exit: None,
+        seed: Seed {
+            mailbox,
+            make: Box::new(move || Supervisor::new(own)),
+        },
         stop_within,
         up_when_started: false,
     };

@@ -4,7 +4,7 @@ use std::{collections::VecDeque, time::Duration};
 
 use tokio::time::Instant;
 
-use crate::spec::BackoffSpec;
+use crate::{deadline::deadline, spec::BackoffSpec};
 
 /// The sliding window of a supervisor's restarts.
 #[derive(Debug)]
@@ -49,7 +49,10 @@ impl Backoff {
             }
             _ => spec.min,
         };
-        *slot = Some(Self { current, running_since: now + current });
+        *slot = Some(Self {
+            current,
+            running_since: deadline(now, current),
+        });
         current
     }
 }

@@ -3,7 +3,10 @@
 
 mod support;
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::{
+    sync::atomic::{AtomicUsize, Ordering},
+    time::Duration,
+};
 
 use somaagent_supervision::{AskError, Probe, Reply, Restart, Strategy, close_if_idle};
 use support::{Do, Hint, SECOND, Stage, seat, settle, stage};
@@ -272,5 +275,38 @@ fn a_port_knows_its_instance() {
         let other = stage.imp(&stage.root, "b", Restart::Permanent).await;
         assert!(port.same_as(&port.clone()));
         assert!(!port.same_as(&other));
+    });
+}
+
+#[test]
+fn a_time_without_end_is_no_overflow() {
+    stage(async {
+        let stage = Stage::lenient(Strategy::OneForOne);
+        let port = stage.imp(&stage.root, "a", Restart::Permanent).await;
+        let asks = tokio::join!(
+            port.ask(Do::Take(SECOND), Duration::MAX),
+            port.ask(Do::Count, Duration::MAX),
+        );
+        assert_eq!(asks, (Ok(0), Ok(1)));
+        assert!(port.drain(Duration::MAX).await);
+        stage.root.stop(Duration::MAX).await;
+    });
+}
+
+#[test]
+fn a_probe_skips_a_message_whose_asker_has_gone() {
+    stage(async {
+        let (mut probe, port) = Probe::<Do>::new(4);
+        assert_eq!(port.ask(Do::Count, SECOND).await, Err(AskError::Timeout));
+        assert_eq!(port.depth(), 1);
+        port.tell(Do::Note(7)).unwrap();
+        let (message, reply) = probe.next().await;
+        assert!(matches!(message, Do::Note(7)));
+        assert!(!reply.is_awaited(), "it was told");
+        reply.send(0);
+        assert_eq!(port.depth(), 0);
+        assert!(probe.next_within(SECOND).await.is_none());
+        drop(probe);
+        assert!(port.is_closed());
     });
 }

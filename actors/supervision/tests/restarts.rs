@@ -249,3 +249,37 @@ fn a_failure_outside_the_group_waits_until_the_group_is_up() {
         assert_eq!(second.ask(Do::Count, SECOND).await, Ok(1));
     });
 }
+
+#[test]
+fn on_exit_is_called_also_for_a_child_that_could_not_be_started() {
+    stage(async {
+        let stage = Stage::lenient(Strategy::OneForOne);
+        // No actix system runs here, so there are no arbiters to be had.
+        let spec = lenient("sub", Strategy::OneForOne).arbiters(1);
+        let sub = stage.root.supervisor(spec).await.unwrap();
+        let heard = Log::default();
+        let exits = heard.clone();
+        let (seat, port) = seat(&sub, Restart::Temporary);
+        let seat = seat.on_exit(move |reason| exits.note(reason.kind()));
+        seat.launch(stage.make("t"));
+        settle().await;
+        assert_eq!(heard.take(), ["shutdown"]);
+        assert!(port.is_closed());
+    });
+}
+
+#[test]
+fn a_launch_under_an_ended_supervisor_calls_nobody_back() {
+    stage(async {
+        let stage = Stage::lenient(Strategy::OneForOne);
+        stage.root.stop(SECOND).await;
+        let (seat, port) = seat(&stage.root, Restart::Temporary);
+        let heard = Log::default();
+        let exits = heard.clone();
+        let seat = seat.on_exit(move |reason| exits.note(reason.kind()));
+        seat.launch(stage.make("t"));
+        settle().await;
+        assert_eq!(heard.take(), [""; 0], "it may hold what on_exit takes");
+        assert!(port.is_closed());
+    });
+}

@@ -102,3 +102,54 @@ fn arbiters_without_an_actix_system_are_a_start_error() {
         assert!(matches!(outcome, Err(StartError::NoArbiter(_))));
     });
 }
+
+/// Blocks its thread until the sender is dropped.
+struct BlockThread(
+    std::sync::mpsc::Receiver<()>,
+    tokio::sync::oneshot::Sender<()>,
+);
+
+impl Message for BlockThread {
+    type Result = ();
+}
+
+impl Handler<Admitted<BlockThread>> for Local {
+    type Result = ();
+
+    fn handle(&mut self, message: Admitted<BlockThread>, _: &mut Context<Self>) {
+        let (BlockThread(release, blocked), _in_flight) = message.open();
+        blocked.send(()).unwrap();
+        assert!(release.recv().is_err(), "released by its end");
+    }
+}
+
+#[test]
+fn a_child_whose_thread_is_blocked_does_not_hold_up_the_stop_of_the_others() {
+    actix_rt::System::new().block_on(async {
+        let stage = Stage::lenient(Strategy::OneForOne);
+        stage.imp(&stage.root, "a", Restart::Permanent).await;
+        let spec = lenient("blocked", Strategy::OneForOne)
+            .arbiters(1)
+            .stop_within(3 * SECOND);
+        let sub = stage.root.supervisor(spec).await.unwrap();
+        let seat = sub.seat::<Local>(Restart::Permanent);
+        let port = seat.port::<BlockThread>("block", 1);
+        seat.start(|| Local).await.unwrap();
+        let (release, released) = std::sync::mpsc::channel();
+        let (tell, blocked) = tokio::sync::oneshot::channel();
+        port.tell(BlockThread(released, tell)).unwrap();
+        blocked.await.unwrap();
+
+        // From here on this thread waits for nothing but the clock, which may jump.
+        tokio::time::pause();
+        let begun = tokio::time::Instant::now();
+        stage.root.stop(60 * SECOND).await;
+        let took = begun.elapsed();
+        assert!(took > 3 * SECOND && took < 4 * SECOND, "{took:?}");
+        assert_eq!(stage.log.take(), ["a started", "a stopped", "a dropped"]);
+        tokio::time::resume();
+
+        drop(release);
+        assert!(port.drain(10 * SECOND).await, "it ends once it can");
+    });
+}

@@ -55,15 +55,15 @@ fn the_state_is_right_also_when_a_future_changed_it() {
     stage(async {
         let stage = Stage::lenient(Strategy::OneForOne);
         let port = stage.imp(&stage.root, "a", Restart::Permanent).await;
-        let state = || stage.tree.snapshot().actors[1].state;
-        assert_eq!(state(), "fresh");
+        let doing = || stage.tree.snapshot().actors[1].state;
+        assert_eq!(doing(), "fresh");
         port.ask(Do::Count, SECOND).await.unwrap();
         settle().await;
-        assert_eq!(state(), "counting");
+        assert_eq!(doing(), "counting");
         port.ask(Do::TireAfter(SECOND), SECOND).await.unwrap();
         tokio::time::sleep(2 * SECOND).await;
         settle().await;
-        assert_eq!(state(), "tired");
+        assert_eq!(doing(), "tired");
     });
 }
 
