@@ -314,3 +314,6 @@ async fn run_probe(deps: BrainDeps) -> HealthReport {
     };
     HealthReport { state, detail: Arc::from(detail), took }
 }
+
+#[cfg(test)]
+mod tests;

@@ -155,7 +155,8 @@ fn auth(name: HeaderName, key: &SecretString) -> Result<(HeaderName, HeaderValue
 /// Reads `Retry-After`; a date in it is seen from the answer's own `Date`, so that the two clocks need not agree.
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let text = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
-    let now = text(DATE).and_then(retry::http_date).unwrap_or_else(OffsetDateTime::now_utc);
+    // A server that sends no `Date` has no clock (RFC 9110 §6.6.1); a date it names is then as good as never.
+    let now = text(DATE).and_then(retry::http_date).unwrap_or(OffsetDateTime::UNIX_EPOCH);
     retry::retry_after(text(RETRY_AFTER)?, now)
 }
 

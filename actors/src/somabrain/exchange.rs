@@ -159,6 +159,7 @@ mod tests {
     use super::super::breaker::{BreakerRules, BreakerState};
     use super::*;
 
+    #[expect(clippy::unnecessary_wraps, reason = "one of the results in a script")]
     fn answer(status: u16) -> Result<Answer, Lost> {
         Ok(Answer { status, retry_after: None, body: br#"{"detail": "said so"}"#.to_vec() })
     }
@@ -196,7 +197,7 @@ mod tests {
         (outcome, attempts.get())
     }
 
-    const MINUTE: Duration = Duration::from_secs(60);
+    const MINUTE: Duration = Duration::from_mins(1);
 
     #[tokio::test(start_paused = true)]
     async fn faults_that_may_pass_are_tried_again() {
