@@ -4,6 +4,7 @@ use std::{collections::HashMap, fmt};
 
 use actix_web::{HttpRequest, HttpResponse, ResponseError, http::StatusCode};
 use serde_json::{Map, Value, json};
+use somaagent_actors::store::StoreError;
 use uuid::Uuid;
 
 /// Longest name of a tenant, namespace, universe or key in bytes: three of them share one index entry.
@@ -21,7 +22,7 @@ pub(super) enum Trouble {
     /// The document is not the one the caller knows.
     Changed,
     /// The database did not do its part.
-    Database(#[source] sqlx::Error),
+    Database(#[source] StoreError),
 }
 
 impl fmt::Display for Trouble {
@@ -44,7 +45,7 @@ impl Trouble {
             other => Value::from(other.to_string()),
         };
         if let Self::Database(error) = self {
-            tracing::warn!(error = %error, "the SomaBrain stand-in cannot use the database");
+            tracing::warn!(error = error as &dyn std::error::Error, "the SomaBrain stand-in cannot use the database");
         }
         HttpResponse::build(self.status_code()).json(json!({"detail": detail}))
     }

@@ -74,7 +74,7 @@ async fn put(
     document: Value,
     known: Option<String>,
 ) -> Result<Value, Trouble> {
-    let now = OffsetDateTime::now_utc();
+    let now = store.now();
     // Documents are fetched by name: nothing of them is searched, and no coordinate leads to them.
     let document = NewMemory { key, value: document, text: String::new(), coordinate: [0.0; 3] };
     let stored = store

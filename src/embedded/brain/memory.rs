@@ -7,7 +7,6 @@ use actix_web::{
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use somaagent_actors::store::brain_memories::{self, Found, NewMemory, Place};
-use time::OffsetDateTime;
 use tokio::time::Instant;
 
 use super::{
@@ -132,7 +131,7 @@ fn searched(value: &Value) -> String {
 }
 
 async fn write(store: &Shelf, place: OwnedPlace, memories: Vec<NewMemory>) -> Result<(), Trouble> {
-    let now = OffsetDateTime::now_utc();
+    let now = store.now();
     store
         .run(move |conn| {
             Box::pin(async move { brain_memories::remember(conn, place.as_place(), &memories, now).await })

@@ -10,7 +10,7 @@
 //! | `context` | evaluate, feedback, adaptation |
 //! | `documents` | personas and the constitution: JSON documents by name |
 //! | `body` | reading requests, and the refusals the real server gives |
-//! | `shelf` | the way to the database |
+//! | `shelf` | the database and the clock |
 //!
 //! Anyone on this machine may call it, as anyone may call a SomaBrain without a key. Web pages may not: a request that
 //! a browser sends for another site is refused.
@@ -37,7 +37,8 @@ use actix_web::{
     web::{self, Data, PayloadConfig},
 };
 use serde_json::json;
-use sqlx::PgPool;
+use somaagent_actors::store::Store;
+use time::OffsetDateTime;
 
 use shelf::Shelf;
 
@@ -65,22 +66,32 @@ pub struct BrainStandIn {
 }
 
 impl BrainStandIn {
-    /// Starts on a free loopback port. Requests are answered once the returned server is polled.
+    /// Starts on a free loopback port. Requests are answered once the returned server is polled. `clock` tells the time
+    /// that is written with a row.
     ///
     /// # Errors
     /// No port could be opened.
-    pub fn start(settings: BrainStandInSettings, pool: PgPool) -> io::Result<(Self, Server)> {
-        Self::start_at(settings, pool, (Ipv4Addr::LOCALHOST, 0).into())
+    pub fn start(
+        settings: BrainStandInSettings,
+        store: Store,
+        clock: fn() -> OffsetDateTime,
+    ) -> io::Result<(Self, Server)> {
+        Self::start_at(settings, store, clock, (Ipv4Addr::LOCALHOST, 0).into())
     }
 
     /// Starts on this address; for a restart, which must keep the address that clients know.
     ///
     /// # Errors
     /// The port could not be opened.
-    pub fn start_at(settings: BrainStandInSettings, pool: PgPool, address: SocketAddr) -> io::Result<(Self, Server)> {
+    pub fn start_at(
+        settings: BrainStandInSettings,
+        store: Store,
+        clock: fn() -> OffsetDateTime,
+        address: SocketAddr,
+    ) -> io::Result<(Self, Server)> {
         let listener = TcpListener::bind(address)?;
         let address = listener.local_addr()?;
-        let shelf = Data::new(Shelf::new(pool));
+        let shelf = Data::new(Shelf::new(store, clock));
         let server = HttpServer::new(move || {
             App::new()
                 .app_data(Data::clone(&shelf))

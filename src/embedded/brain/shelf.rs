@@ -1,34 +1,35 @@
-//! The way to the database.
+//! What every handler of the stand-in needs: the database and the time.
 
 use futures_util::future::BoxFuture;
-use sqlx::{PgConnection, PgPool};
+use somaagent_actors::store::Store;
+use sqlx::PgConnection;
+use time::OffsetDateTime;
 
 use super::body::Trouble;
 
-/// Lends a connection to one piece of work at a time.
+/// The database and the clock.
 #[derive(Debug)]
 pub(super) struct Shelf {
-    pool: PgPool,
+    store: Store,
+    clock: fn() -> OffsetDateTime,
 }
 
 impl Shelf {
-    pub fn new(pool: PgPool) -> Self {
-        Self { pool }
+    pub fn new(store: Store, clock: fn() -> OffsetDateTime) -> Self {
+        Self { store, clock }
     }
 
-    /// Does `work` on a connection and waits for its result.
-    ///
-    /// The work is a task of its own: a client that hangs up drops its handler, and a query cut off half-way would
-    /// end the embedded database's only connection.
+    /// The time that is written with a row.
+    pub fn now(&self) -> OffsetDateTime {
+        (self.clock)()
+    }
+
+    /// Does `work` on a connection and waits for its result. The work goes on when the client hangs up.
     pub async fn run<T, W>(&self, work: W) -> Result<T, Trouble>
     where
         T: Send + 'static,
         W: for<'c> FnOnce(&'c mut PgConnection) -> BoxFuture<'c, Result<T, sqlx::Error>> + Send + 'static,
     {
-        let pool = self.pool.clone();
-        let task = actix_web::rt::spawn(async move { work(&mut *pool.acquire().await?).await });
-        let result =
-            task.await.map_err(|failure| Trouble::Database(sqlx::Error::Io(std::io::Error::other(failure))))?;
-        result.map_err(Trouble::Database)
+        self.store.run(work).await.map_err(Trouble::Database)
     }
 }

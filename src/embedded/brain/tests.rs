@@ -1,8 +1,15 @@
 //! The stand-in as its clients see it: requests over a real socket, rows in a real database.
-#![allow(clippy::unwrap_used, reason = "a failed expectation ends the test")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "a failed expectation ends the test, the server is a free task, and time against sockets is real"
+)]
+
+use std::time::Duration;
 
 use reqwest::{Client, RequestBuilder, Response};
 use serde_json::{Value, json};
+use somaagent_actors::store::Connections;
 use sqlx::PgPool;
 
 use super::*;
@@ -18,7 +25,10 @@ impl Brain {
     }
 
     fn start_with(settings: BrainStandInSettings, pool: PgPool) -> Self {
-        let (stand_in, server) = BrainStandIn::start(settings, pool).unwrap();
+        let connections =
+            Connections { journal: pool.clone(), single: pool.options().get_max_connections() == 1, shared: pool };
+        let store = Store::new(connections, Duration::from_secs(5), tokio::runtime::Handle::current());
+        let (stand_in, server) = BrainStandIn::start(settings, store, OffsetDateTime::now_utc).unwrap();
         tokio::spawn(server);
         Self { stand_in, client: Client::builder().no_proxy().build().unwrap() }
     }
@@ -284,8 +294,8 @@ async fn a_database_that_is_gone_is_said_and_not_hidden(pool: PgPool) {
 
 #[tokio::test]
 async fn the_embedded_database_serves_it_too() {
-    let folder = std::env::temp_dir().join(format!("somaagent-brain-{}", uuid::Uuid::new_v4()));
-    let database = pglite_oxide::PgliteServer::builder().path(&folder).start().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let database = pglite_oxide::PgliteServer::builder().path(folder.path()).start().unwrap();
     let pool = sqlx::postgres::PgPoolOptions::new()
         .max_connections(1)
         .max_lifetime(None)
@@ -301,10 +311,9 @@ async fn the_embedded_database_serves_it_too() {
     // A client that hangs up at once, many times: the only connection must survive it.
     for _ in 0..50 {
         let request = brain.post("/memory/recall").body(r#"{"query": "tea"}"#).send();
-        drop(tokio::time::timeout(std::time::Duration::from_micros(500), request).await);
+        drop(tokio::time::timeout(Duration::from_micros(500), request).await);
     }
     assert_eq!(brain.recall("tea?").await, ["I drink black tea"]);
     pool.close().await;
     database.shutdown().unwrap();
-    std::fs::remove_dir_all(folder).unwrap();
 }
