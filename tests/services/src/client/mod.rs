@@ -1,5 +1,6 @@
 //! An HTTP and SSE client for tests. It keeps what it was sent and never fails on a status: the test judges.
 
+mod raw;
 mod stream;
 
 use std::time::Duration;
@@ -9,7 +10,8 @@ use reqwest::Method;
 use reqwest::header::HeaderMap;
 use serde_json::{Value, json};
 
-pub use self::stream::{Frame, Mode, Stream, Subscription};
+pub use self::raw::Raw;
+pub use self::stream::{Frame, Mode, Stream, Subscription, frames_in};
 use crate::wait::within;
 
 /// A client of one server.

@@ -236,6 +236,16 @@ impl Stream {
     }
 }
 
+/// The frames in a body that was read by other means.
+#[must_use]
+pub fn frames_in(body: &[u8]) -> Vec<Frame> {
+    String::from_utf8_lossy(body)
+        .split_inclusive("\n\n")
+        .filter(|block| block.ends_with("\n\n"))
+        .filter_map(parse)
+        .collect()
+}
+
 /// The length of the first block, its blank line included.
 fn end_of_block(bytes: &[u8]) -> Option<usize> {
     bytes.windows(2).position(|pair| pair == b"\n\n").map(|place| place + 2)

@@ -133,9 +133,10 @@ pub struct Exchange {
     progress: watch::Sender<Progress>,
 }
 
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 struct Progress {
-    steps: usize,
+    /// When each step had been played.
+    steps: Vec<Instant>,
     closed: Option<Instant>,
 }
 
@@ -157,7 +158,13 @@ impl Exchange {
     /// Steps of the script that have been played.
     #[must_use]
     pub fn steps(&self) -> usize {
-        self.progress.borrow().steps
+        self.progress.borrow().steps.len()
+    }
+
+    /// When each step had been played.
+    #[must_use]
+    pub fn step_times(&self) -> Vec<Instant> {
+        self.progress.borrow().steps.clone()
     }
 
     /// When the client closed its socket before the script had ended; `None` while it has not.
@@ -172,7 +179,7 @@ impl Exchange {
     /// When that does not happen.
     pub async fn played(&self, count: usize) {
         let mut progress = self.progress.subscribe();
-        let _ = within("the model's next step", progress.wait_for(|now| now.steps >= count)).await;
+        let _ = within("the model's next step", progress.wait_for(|now| now.steps.len() >= count)).await;
     }
 
     /// Waits until the client has closed its socket in the middle of the script, and tells when that was.
@@ -289,7 +296,7 @@ async fn play(exchange: &Exchange, script: Script, wire: &mut Wire) -> io::Resul
             }
             step => wire.send_chunk(&step.encode(exchange.number)).await?,
         }
-        exchange.progress.send_modify(|now| now.steps += 1);
+        exchange.progress.send_modify(|now| now.steps.push(Instant::now()));
     }
     wire.send(b"0\r\n\r\n").await?;
     Ok(End::KeepAlive)

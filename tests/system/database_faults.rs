@@ -1,0 +1,269 @@
+//! Case 7: PostgreSQL's connection is cut, stalled and spoiled under load, also between a commit and its reply.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use serde_json::{Value, json};
+use somaagent_test_services::client::{Client, Post};
+use somaagent_test_services::model::{Gate, Script};
+use somaagent_test_services::proxy::Fault;
+use somaagent_test_services::seed::{self, Case};
+use somaagent_test_services::wait::eventually;
+use uuid::Uuid;
+
+use crate::history::turns;
+use crate::stack::{Setup, Stack, ended_turns, new_session};
+
+const FAULTS: usize = 200;
+const SESSIONS: usize = 12;
+/// What the statement that stores a message writes to.
+const APPEND: &str = "session_events";
+
+/// What one poster was told about its messages.
+#[derive(Default)]
+struct Told {
+    /// Event ids that were acknowledged, by key.
+    accepted: BTreeMap<String, String>,
+    /// Event ids that were not stored, as the server said.
+    refused: BTreeSet<String>,
+    /// Messages whose fate the server did not know, by key.
+    unknown: Vec<(String, String)>,
+}
+
+impl Told {
+    fn note(&mut self, key: &str, message: &str, answer: &somaagent_test_services::client::Answer) {
+        let event = answer.text_of("event_id");
+        match answer.status {
+            200 => {
+                self.accepted.insert(key.to_owned(), event);
+            }
+            // Too many wait for their turn: nothing was stored, and no event is named.
+            409 => assert_eq!(answer.code(), "session-queue-full", "{}", answer.text),
+            503 => {
+                self.refused.extend(Some(event).filter(|event| !event.is_empty()));
+            }
+            504 => self.unknown.push((key.to_owned(), message.to_owned())),
+            other => panic!("a post was answered {other}: {}", answer.text),
+        }
+    }
+}
+
+/// Posts to one session until told to end.
+async fn post_until(client: Client, session: String, over: Arc<AtomicBool>) -> Told {
+    let mut told = Told::default();
+    let mut number = 0;
+    while !over.load(Ordering::Relaxed) {
+        number += 1;
+        let (key, message) = (Uuid::new_v4().to_string(), format!("message {number}"));
+        let answer = client.message(&Post::new(&message).to(&session).key(&key)).await.unwrap();
+        told.note(&key, &message, &answer);
+    }
+    told
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_hundred_faults_lose_nothing_and_invent_nothing() {
+    for mut case in seed::cases("database faults", 1) {
+        let stack = Setup::default()
+            .proxied_database()
+            .set("SA01_TURNS__RECALL_DEADLINE_MS", 0)
+            .set("SA01_SESSIONS__LEASE_MS", 3000)
+            .start()
+            .await;
+        let over = Arc::new(AtomicBool::new(false));
+        let sessions: Vec<String> = (0..SESSIONS).map(|_| new_session()).collect();
+        let posters: Vec<_> = sessions
+            .iter()
+            .map(|session| tokio::spawn(post_until(stack.client.clone(), session.clone(), over.clone())))
+            .collect();
+        disturb(&stack, &mut case).await;
+        over.store(true, Ordering::Relaxed);
+        let told = join_all(posters).await;
+        for (session, told) in sessions.iter().zip(told) {
+            check_session(&stack, session, told.unwrap()).await;
+        }
+        check_pool(&stack).await;
+    }
+}
+
+async fn disturb(stack: &Stack, case: &mut Case) {
+    for _ in 0..FAULTS {
+        let fault = Fault::draw(case);
+        stack.proxy.play(&fault, APPEND).await;
+    }
+    stack.proxy.heal();
+}
+
+/// Every 200 is in the history, every 503 is not, and every 504 sent again with its key gives one event.
+async fn check_session(stack: &Stack, session: &str, mut told: Told) {
+    for (key, message) in std::mem::take(&mut told.unknown) {
+        let post = Post::new(&message).to(session).key(&key);
+        let answer = eventually("a clear answer to a message sent again", async || {
+            let answer = stack.client.message(&post).await.unwrap();
+            (answer.status == 200).then_some(answer)
+        })
+        .await;
+        told.note(&key, &message, &answer);
+    }
+    let history = eventually("a readable history", async || stack.client.history(session).await.ok()).await;
+    let count = turns(&history).len();
+    let turns = ended_turns(&stack.client, session, count).await;
+    let stored: Vec<&str> = turns.iter().map(|turn| turn.user["event_id"].as_str().unwrap()).collect();
+    let distinct: BTreeSet<&str> = stored.iter().copied().collect();
+    assert_eq!(stored.len(), distinct.len(), "an event was stored twice");
+    let accepted: BTreeSet<&str> = told.accepted.values().map(String::as_str).collect();
+    assert_eq!(accepted.len(), told.accepted.len(), "two messages got the same event");
+    assert_eq!(accepted, distinct, "what was acknowledged and what is stored differ in session {session}");
+    for event in &told.refused {
+        assert!(!distinct.contains(&**event), "event {event} was answered 503 and is stored");
+    }
+}
+
+/// Afterwards the system answers as if nothing had happened, on connections that are idle in between.
+async fn check_pool(stack: &Stack) {
+    let posts = (0..32).map(async |_| {
+        let session = new_session();
+        stack.post(&Post::new("afterwards").to(&session)).await;
+        assert_eq!(stack.ended_turns(&session, 1).await.len(), 1);
+    });
+    join_all(posts).await;
+    assert_eq!(stack.client.get("/readyz").await.unwrap().status, 200);
+    let pool = stack.database.pool().await.unwrap();
+    let unfinished = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid() \
+                 AND (state LIKE 'idle in transaction%' OR (state = 'active' AND now() - query_start > interval '5 s'))";
+    eventually("connections that are all idle", async || {
+        let count: i64 = sqlx::query_scalar(unfinished).fetch_one(&pool).await.unwrap();
+        (count == 0).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_reply_lost_after_the_commit_is_found_again() {
+    let stack = Setup::default().proxied_database().start().await;
+    let session = new_session();
+    stack.post(&Post::new("warm").to(&session)).await;
+    stack.ended_turns(&session, 1).await;
+    let mut sprung = stack.proxy.cut_after_commit(APPEND);
+    let answer = stack.client.message(&Post::new("kept").to(&session).key("k")).await.unwrap();
+    sprung.wait().await;
+    // It is durable, so the conversation reads it back and acknowledges it.
+    assert_eq!((answer.status, answer.json()["seq"].clone()), (200, json!(3)), "{}", answer.text);
+    let turns = stack.ended_turns(&session, 2).await;
+    assert_eq!((turns.len(), turns[1].said()), (2, "kept"));
+}
+
+#[tokio::test]
+async fn a_write_lost_before_the_commit_is_not_acknowledged() {
+    let stack = Setup::default().proxied_database().start().await;
+    let session = new_session();
+    stack.post(&Post::new("warm").to(&session)).await;
+    stack.ended_turns(&session, 1).await;
+    let mut sprung = stack.proxy.cut_before_commit(APPEND);
+    let post = Post::new("lost").to(&session).key("k");
+    let lost = stack.client.message(&post).await.unwrap();
+    sprung.wait().await;
+    assert!([503, 504].contains(&lost.status), "{}: {}", lost.status, lost.text);
+    assert!(!lost.text_of("event_id").is_empty(), "the client cannot ask for its event: {}", lost.text);
+    let again = stack.post(&post).await.json();
+    let turns = stack.ended_turns(&session, 2).await;
+    assert_eq!((turns.len(), &turns[1].user["event_id"]), (2, &again["event_id"]));
+}
+
+#[tokio::test]
+async fn the_end_of_a_turn_survives_a_lost_reply() {
+    let stack = Setup::default().proxied_database().start().await;
+    let (session, gate) = (new_session(), Gate::closed());
+    stack.model.next(Script::gated(["one ", "two"], &gate));
+    let mut stream = stack.client.events(&session).open().await.unwrap();
+    stack.post(&Post::new("hi").to(&session)).await;
+    stream.until(|frame| frame.text() == "one ").await.unwrap();
+    let mut sprung = stack.proxy.cut_after_commit(APPEND);
+    gate.open();
+    let end = stream.until_terminal().await.unwrap();
+    sprung.wait().await;
+    assert_eq!(
+        (end.kind(), end.data["message"].as_str(), end.sequence()),
+        ("assistant.final", Some("one two"), Some(2))
+    );
+    assert_eq!(stack.ended_turns(&session, 1).await.len(), 1);
+}
+
+#[tokio::test]
+async fn the_end_of_a_turn_survives_a_lost_write() {
+    let stack = Setup::default().proxied_database().set("SA01_SESSIONS__LEASE_MS", 3000).start().await;
+    let (session, gate) = (new_session(), Gate::closed());
+    stack.model.next(Script::gated(["one ", "two"], &gate));
+    let mut stream = stack.client.events(&session).open().await.unwrap();
+    stack.post(&Post::new("hi").to(&session)).await;
+    stream.until(|frame| frame.text() == "one ").await.unwrap();
+    let mut sprung = stack.proxy.cut_before_commit(APPEND);
+    gate.open();
+    sprung.wait().await;
+    let turns = stack.ended_turns(&session, 1).await;
+    assert_eq!((turns.len(), turns[0].kind()), (1, "assistant.final"), "{turns:#?}");
+}
+
+#[tokio::test]
+async fn a_held_reply_holds_up_the_acknowledgement_and_not_the_health() {
+    let stack = Setup::default().proxied_database().start().await;
+    let session = new_session();
+    let gate = Gate::closed();
+    let mut sprung = stack.proxy.hold_after_commit(APPEND, &gate);
+    let (client, post) = (stack.client.clone(), Post::new("hi").to(&session).key("k"));
+    let posting = tokio::spawn(async move { client.message(&post).await.unwrap() });
+    sprung.wait().await;
+    assert!(!posting.is_finished(), "a message was acknowledged before its commit was known");
+    assert_eq!(stack.client.get("/healthz").await.unwrap().status, 200);
+    gate.open();
+    let answer = posting.await.unwrap();
+    assert_eq!(answer.status, 200, "{}", answer.text);
+    assert_eq!(stack.ended_turns(&session, 1).await.len(), 1);
+}
+
+#[tokio::test]
+async fn without_a_database_posts_are_refused_and_readiness_says_so() {
+    let stack = Setup::default().proxied_database().start().await;
+    let session = new_session();
+    stack.post(&Post::new("before").to(&session)).await;
+    stack.ended_turns(&session, 1).await;
+    stack.proxy.refuse(true);
+    stack.proxy.cut();
+    let refused = stack.client.message(&Post::new("during").to(&session).key("k")).await.unwrap();
+    assert!([503, 504].contains(&refused.status), "{}: {}", refused.status, refused.text);
+    assert!(refused.status == 504 || !refused.header("retry-after").is_empty(), "503 without Retry-After");
+    let unready = async || (stack.client.get("/readyz").await.unwrap().status == 503).then_some(());
+    eventually("readiness to say no", unready).await;
+    let health: Value = stack.get("/healthz").await;
+    assert_eq!((&health["status"], &health["components"]["postgres"]["status"]), (&json!("down"), &json!("down")));
+    stack.proxy.heal();
+    eventually("readiness to say yes", async || {
+        (stack.client.get("/readyz").await.unwrap().status == 200).then_some(())
+    })
+    .await;
+    eventually("the message, sent again", async || {
+        let answer = stack.client.message(&Post::new("during").to(&session).key("k")).await.unwrap();
+        (answer.status == 200).then_some(())
+    })
+    .await;
+    assert_eq!(stack.ended_turns(&session, 2).await.len(), 2);
+}
+
+#[tokio::test]
+async fn rubbish_from_the_database_costs_a_connection_and_no_more() {
+    let stack = Setup::default().proxied_database().start().await;
+    let session = new_session();
+    stack.post(&Post::new("before").to(&session)).await;
+    stack.ended_turns(&session, 1).await;
+    stack.proxy.spoil(somaagent_test_services::proxy::Direction::Down, &[0xff; 64]);
+    eventually("an answer after the rubbish", async || {
+        let answer = stack.client.message(&Post::new("after").to(&session).key("k")).await.unwrap();
+        (answer.status == 200).then_some(())
+    })
+    .await;
+    assert_eq!(stack.ended_turns(&session, 2).await.len(), 2);
+    tokio::time::timeout(Duration::from_mins(1), check_pool(&stack)).await.unwrap();
+}

@@ -1,0 +1,122 @@
+//! Nothing configured: the database, the model and the memory inside the process.
+
+use std::os::unix::fs::FileTypeExt as _;
+use std::path::{Path, PathBuf};
+
+use serde_json::json;
+use somaagent_test_services::client::{Client, Mode, Post};
+use somaagent_test_services::process::Running;
+use somaagent_test_services::wait::eventually;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::UnixStream;
+
+use crate::history::{check_ids, kinds};
+use crate::stack::{binary, ended_turns, new_session};
+
+async fn start() -> (Running, Client) {
+    let app = binary().set("SA01_RESPONDER__TOKEN_DELAY_MS", "1").start().await.unwrap();
+    let client = Client::new(app.url()).unwrap();
+    (app, client)
+}
+
+#[tokio::test]
+async fn a_bare_start_answers_and_says_that_it_is_no_model() {
+    let (_app, client) = start().await;
+    let session = new_session();
+    let mut stream = client.events(&session).mode(Mode::Delta).open().await.unwrap();
+    let accepted = client.message(&Post::new("hello, who are you?").to(&session)).await.unwrap();
+    assert_eq!(accepted.status, 200, "{}", accepted.text);
+    let end = stream.until_terminal().await.unwrap();
+    assert_eq!(
+        kinds(stream.frames()),
+        ["user", "assistant.started", "assistant.thinking", "assistant.stream", "assistant.final"]
+    );
+    check_ids(stream.frames());
+    let text = end.data["message"].as_str().unwrap();
+    assert!(text.contains("SA01_LLM_BASE_URL"), "it does not tell how to connect a model: {text}");
+    assert_eq!(end.data["metadata"]["recall"]["state"], "ok");
+    assert_eq!(client.get("/ui/config.json").await.unwrap().json()["responder"], "offline");
+    assert_eq!(client.get("/readyz").await.unwrap().status, 200);
+}
+
+#[tokio::test]
+async fn what_was_acknowledged_survives_a_kill() {
+    let (mut app, client) = start().await;
+    let session = new_session();
+    let first = client.message(&Post::new("remember the number 4711").to(&session)).await.unwrap();
+    assert_eq!(first.status, 200);
+    ended_turns(&client, &session, 1).await;
+    let second = client.message(&Post::new("and this one").to(&session)).await.unwrap();
+    assert_eq!(second.status, 200);
+    app.kill().await.unwrap();
+    app.restart().await.unwrap();
+    let turns = ended_turns(&client, &session, 2).await;
+    assert_eq!((turns[0].said(), turns[1].said()), ("remember the number 4711", "and this one"));
+    assert_eq!(turns[1].kind(), "assistant.final");
+}
+
+#[tokio::test]
+async fn rubbish_on_the_embedded_database_costs_one_restart_of_it() {
+    let (mut app, client) = start().await;
+    let session = new_session();
+    client.message(&Post::new("before").to(&session)).await.unwrap();
+    ended_turns(&client, &session, 1).await;
+    let socket = find_socket(&app.binary().data()).expect("no socket of the embedded database in the data folder");
+    for round in 0..3 {
+        let mut rubbish = UnixStream::connect(&socket).await.unwrap();
+        rubbish.write_all(&[0xff; 256]).await.unwrap();
+        let post = Post::new(&format!("after {round}")).to(&session).key(&format!("after-{round}"));
+        let answer = client.message(&post).await.unwrap();
+        assert_eq!(answer.status, 200, "{}", answer.text);
+        // The server closes what it cannot understand; until then the next round might not reach it.
+        let mut rest = Vec::new();
+        let _ = tokio::time::timeout(std::time::Duration::from_secs(1), rubbish.read_to_end(&mut rest)).await;
+    }
+    assert!(app.is_running());
+    let turns = ended_turns(&client, &session, 4).await;
+    assert_eq!(turns.len(), 4);
+    eventually("a healthy database", async || {
+        let health = client.get("/healthz").await.unwrap().json();
+        (health["components"]["postgres"]["status"] == json!("ok")).then_some(())
+    })
+    .await;
+}
+
+/// The socket of the embedded database below a folder.
+fn find_socket(folder: &Path) -> Option<PathBuf> {
+    for entry in std::fs::read_dir(folder).ok()?.flatten() {
+        let kind = entry.file_type().ok()?;
+        let path = entry.path();
+        if kind.is_socket() && entry.file_name().to_string_lossy().starts_with(".s.PGSQL") {
+            return Some(path);
+        }
+        if kind.is_dir()
+            && let Some(found) = find_socket(&path)
+        {
+            return Some(found);
+        }
+    }
+    None
+}
+
+#[tokio::test]
+async fn the_embedded_parts_are_closed_to_other_users() {
+    let (app, _client) = start().await;
+    let socket = find_socket(&app.binary().data()).unwrap();
+    let folder = std::fs::metadata(socket.parent().unwrap()).unwrap();
+    let mode = std::os::unix::fs::PermissionsExt::mode(&folder.permissions());
+    assert_eq!(mode & 0o777, 0o700, "others may reach the database's socket");
+}
+
+#[tokio::test]
+async fn memories_of_earlier_sessions_are_recalled() {
+    let (_app, client) = start().await;
+    let (first, second) = (new_session(), new_session());
+    client.message(&Post::new("the garden gate is painted turquoise").to(&first)).await.unwrap();
+    ended_turns(&client, &first, 1).await;
+    // Memories are stored by the durable pipeline; the stand-in knows them when they have arrived there.
+    let recalled = client.message(&Post::new("which colour has the garden gate?").to(&second)).await.unwrap();
+    assert_eq!(recalled.status, 200);
+    let turns = ended_turns(&client, &second, 1).await;
+    assert_eq!(turns[0].meta("recall")["state"], "ok");
+}

@@ -1,0 +1,32 @@
+//! The built system seen from outside: the binary as a child process, a real PostgreSQL, a scriptable model server and a
+//! scriptable SomaBrain on sockets, and proxies between them that cut, stall and spoil.
+//!
+//! Nothing here uses a crate of the system. Tests wait for conditions, never for lengths of time; schedules left to chance
+//! print the seed that plays them again (`SA01_TEST_SEED`).
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::disallowed_methods,
+    clippy::large_futures,
+    clippy::too_many_lines,
+    reason = "a test fails by panicking, keeps real time and tells its story in one piece"
+)]
+
+mod bad_requests;
+mod brain_faults;
+mod concurrency;
+mod crash;
+mod database_faults;
+mod embedded;
+mod history;
+mod hostile_page;
+mod model_faults;
+mod resume;
+mod sessions;
+mod stack;
+mod start_stop;
+mod stop;
+mod subscribers;
+mod turn;
+mod two_nodes;

@@ -1,0 +1,200 @@
+//! Case 5: everything a model server can do wrong. Each time there is exactly one end with the right code, nothing hangs, and
+//! the session goes on.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use somaagent_test_services::client::Post;
+use somaagent_test_services::model::{Script, Step};
+
+use crate::history::Turn;
+use crate::stack::{Setup, Stack, new_session};
+
+/// A system that waits only a moment for a silent model and never asks it twice.
+fn impatient() -> Setup {
+    Setup::default()
+        .set("SA01_MODEL__FIRST_BYTE_TIMEOUT_MS", 500)
+        .set("SA01_MODEL__IDLE_TIMEOUT_MS", 500)
+        .set("SA01_MODEL__MAX_RETRIES", 0)
+        .set("SA01_MODEL__MAX_ANSWER_BYTES", 65_536)
+}
+
+/// Asks once; what comes must be the only end, and the next message must be answered.
+async fn one_turn(stack: &Stack) -> Turn {
+    let session = new_session();
+    let mut stream = stack.client.events(&session).open().await.unwrap();
+    stack.post(&Post::new("hi").to(&session)).await;
+    let end = stream.until_terminal().await.expect("the stream ended before the turn");
+    let turns = stack.ended_turns(&session, 1).await;
+    assert_eq!((turns.len(), turns[0].end.as_ref()), (1, Some(&end.data)));
+    stack.post(&Post::new("still there?").to(&session)).await;
+    let turns = stack.ended_turns(&session, 2).await;
+    assert_eq!(turns[1].text(), "you said: still there?", "the session did not recover");
+    turns[0].clone()
+}
+
+/// Plays a script once and expects the turn to fail with this code and keep this text.
+async fn fails(stack: &Stack, script: Script, code: &str) -> Turn {
+    stack.model.next(script);
+    let turn = one_turn(stack).await;
+    assert_eq!((turn.kind(), turn.meta("error_code")), ("assistant.error", json!(code)), "{turn:#?}");
+    turn
+}
+
+#[tokio::test]
+async fn a_refusing_model_has_a_code_for_each_refusal() {
+    let stack = impatient().start().await;
+    let context =
+        json!({"error": {"message": "maximum context length is 10 tokens", "code": "context_length_exceeded"}});
+    for (script, code) in [
+        (Script::refuse(401, "wrong key"), "model-refused"),
+        (Script::refuse(403, "not for you"), "model-refused"),
+        (Script::refuse(404, "no such model"), "model-refused"),
+        (Script::refuse(400, "unknown parameter"), "model-refused"),
+        (Script::refuse_as(400, &context), "model-context-too-long"),
+        (Script::refuse(429, "slow down"), "model-rate-limited"),
+        (Script::refuse(500, "oops"), "model-unreachable"),
+        (Script::refuse(503, "overloaded"), "model-unreachable"),
+        (Script::refuse_as(200, &json!({"error": {"message": "not a stream"}})), "model-broken-stream"),
+    ] {
+        fails(&stack, script, code).await;
+    }
+}
+
+#[tokio::test]
+async fn a_closed_port_is_unreachable() {
+    let stack = impatient().start().await;
+    let session = new_session();
+    stack.model.down().await;
+    stack.post(&Post::new("hi").to(&session)).await;
+    let turns = stack.ended_turns(&session, 1).await;
+    assert_eq!(turns[0].meta("error_code"), "model-unreachable");
+    stack.model.up().await.unwrap();
+    stack.post(&Post::new("and now").to(&session)).await;
+    assert_eq!(stack.ended_turns(&session, 2).await[1].text(), "you said: and now");
+}
+
+#[tokio::test]
+async fn a_silent_model_times_out_before_and_inside_its_answer() {
+    let stack = impatient().start().await;
+    let turn = fails(&stack, Script::silence(), "model-timeout").await;
+    assert_eq!(turn.meta("partial_text").as_str().unwrap_or_default(), "");
+    fails(&stack, Script::new().stall(), "model-timeout").await;
+    fails(&stack, Script::new().text("half an ").stall(), "model-timeout").await;
+    for exchange in stack.model.exchanges() {
+        if exchange.prompt() == "hi" {
+            // The connection to a model that was given up is not left open.
+            exchange.closed().await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_broken_answer_is_said_to_be_broken() {
+    let stack = impatient().start().await;
+    for script in [
+        Script::new().text("half").cut(),
+        Script::new().text("half").reset(),
+        Script::new().text("half").step(Step::Raw(b"data: {\"choices\": [\n\n".to_vec())).done(),
+        Script::new().text("half").step(Step::Raw(b"data: nonsense\n\n".to_vec())).done(),
+        Script::new().text("half").step(Step::Raw(b"data: {\"error\": {\"message\": \"worker died\"}}\n\n".to_vec())),
+    ] {
+        fails(&stack, script, "model-broken-stream").await;
+    }
+}
+
+#[tokio::test]
+async fn a_missing_done_after_the_reason_is_no_fault() {
+    let stack = impatient().start().await;
+    for script in [
+        Script::new().text("whole").finish("stop"),
+        Script::new().text("whole").finish("stop").usage(1, 1),
+        Script::new().text("whole").finish("stop").stall(),
+    ] {
+        stack.model.next(script);
+        let turn = one_turn(&stack).await;
+        assert_eq!((turn.kind(), turn.text()), ("assistant.final", "whole"));
+    }
+}
+
+#[tokio::test]
+async fn nul_in_the_text_is_replaced_before_it_is_streamed() {
+    let stack = impatient().start().await;
+    stack.model.next(Script::new().text("a\0b").text("\0").done());
+    let turn = one_turn(&stack).await;
+    assert_eq!((turn.kind(), turn.text()), ("assistant.final", "a\u{fffd}b\u{fffd}"));
+}
+
+#[tokio::test]
+async fn an_endless_answer_is_ended() {
+    let stack = impatient().start().await;
+    let turn = fails(&stack, Script::new().step(Step::Endless("and so on ".repeat(40))), "model-answer-too-long").await;
+    assert!(turn.text().len() <= 70_000, "{} bytes were kept of a limit of 65536", turn.text().len());
+    stack.model.exchange(0).await.closed().await;
+}
+
+#[tokio::test]
+async fn endless_reasoning_is_ended_too() {
+    let stack = impatient().start().await;
+    let chunk = json!({"choices": [{"index": 0, "delta": {"reasoning_content": "hm ".repeat(200)}}]});
+    let block = format!("data: {chunk}\n\n").into_bytes();
+    let script = (0..400).fold(Script::new(), |script, _| script.step(Step::Raw(block.clone())));
+    fails(&stack, script.done(), "model-answer-too-long").await;
+}
+
+#[tokio::test]
+async fn a_fault_before_the_first_token_is_tried_again() {
+    let stack = Setup::default()
+        .set("SA01_MODEL__MAX_RETRIES", 2)
+        .set("SA01_MODEL__RETRY_FIRST_WAIT_MS", 10)
+        .set("SA01_MODEL__RETRY_MAX_WAIT_MS", 20)
+        .start()
+        .await;
+    for fault in [
+        Script::refuse(500, "oops"),
+        Script::refuse(429, "slow down").header("retry-after", "0"),
+        Script::new().cut(),
+        Script::new().reset(),
+    ] {
+        let session = new_session();
+        let asked = stack.model.exchanges().len();
+        stack.model.next(fault);
+        stack.post(&Post::new("hi").to(&session)).await;
+        let turns = stack.ended_turns(&session, 1).await;
+        assert_eq!((turns[0].kind(), turns[0].text()), ("assistant.final", "you said: hi"));
+        assert_eq!(stack.model.exchanges().len(), asked + 2);
+        // A retry of the request is no new attempt at the turn.
+        assert_eq!(turns[0].meta("attempt"), 1);
+    }
+}
+
+#[tokio::test]
+async fn retry_after_is_respected() {
+    let stack = Setup::default()
+        .set("SA01_MODEL__MAX_RETRIES", 1)
+        .set("SA01_MODEL__RETRY_FIRST_WAIT_MS", 1)
+        .set("SA01_MODEL__RETRY_MAX_WAIT_MS", 1)
+        .start()
+        .await;
+    let session = new_session();
+    stack.model.next(Script::refuse(429, "slow down").header("retry-after", "1"));
+    stack.post(&Post::new("hi").to(&session)).await;
+    let turns = stack.ended_turns(&session, 1).await;
+    assert_eq!(turns[0].text(), "you said: hi");
+    let (first, second) = (stack.model.exchange(0).await.at, stack.model.exchange(1).await.at);
+    assert!(second - first >= Duration::from_secs(1), "asked again after {:?}", second - first);
+}
+
+#[tokio::test]
+async fn text_of_two_answers_is_never_spliced() {
+    let stack = Setup::default().set("SA01_MODEL__MAX_RETRIES", 2).start().await;
+    let session = new_session();
+    stack.model.next(Script::new().text("the first ").cut());
+    stack.model.always(Script::words("the second"));
+    stack.post(&Post::new("hi").to(&session)).await;
+    let turns = stack.ended_turns(&session, 1).await;
+    assert_eq!((turns[0].kind(), turns[0].meta("error_code")), ("assistant.error", json!("model-broken-stream")));
+    assert_eq!(stack.model.exchanges().len(), 1, "a model that had begun to answer was asked again");
+    let said: Value = turns[0].end.clone().unwrap();
+    assert!(!said.to_string().contains("the second"));
+}

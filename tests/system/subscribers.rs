@@ -1,0 +1,152 @@
+//! Case 10: a reader that does not read never delays the others.
+
+use std::time::{Duration, Instant};
+
+use futures_util::future::join_all;
+use somaagent_test_services::client::{Frame, Mode, Post, Raw, frames_in};
+use somaagent_test_services::model::{Gate, Script};
+use somaagent_test_services::wait::eventually;
+
+use crate::history::check_union;
+use crate::stack::{Setup, Stack, new_session};
+
+const PIECES: usize = 3000;
+const PIECE_BYTES: usize = 300;
+const READERS: usize = 3;
+const STALLED: usize = 3;
+
+fn piece(number: usize) -> String {
+    format!("{number:0>PIECE_BYTES$}")
+}
+
+fn long_answer(gate: &Gate) -> Script {
+    let script = Script::new().wait(gate);
+    let pieces = (0..PIECES).fold(script, |script, number| {
+        let script = script.text(&piece(number));
+        if number % 4 == 0 { script.pause(Duration::from_millis(1)) } else { script }
+    });
+    pieces.done()
+}
+
+/// Reads a turn in delta mode and tells, for each piece, when it arrived.
+async fn read(stack: &Stack, session: &str) -> (Vec<Frame>, Vec<Instant>) {
+    let mut stream = stack.client.events(session).mode(Mode::Delta).open().await.unwrap();
+    stream.until_terminal().await.expect("a reader that reads was dropped");
+    let frames = stream.frames().to_vec();
+    let arrived = frames.iter().filter(|frame| frame.kind() == "assistant.stream").map(|frame| frame.at).collect();
+    (frames, arrived)
+}
+
+/// Connects and then reads nothing.
+async fn stalled(stack: &Stack, session: &str) -> Raw {
+    let mut raw = Raw::connect(stack.app.url(), Some(4096)).await.unwrap();
+    raw.ask(&format!("/v1/session/{session}/events?mode=delta")).await.unwrap();
+    raw
+}
+
+fn median(mut delays: Vec<Duration>) -> Duration {
+    delays.sort();
+    delays[delays.len() / 2]
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn stalled_readers_are_dropped_and_delay_nobody() {
+    let stack = Setup::default().set("SA01_TURNS__RECALL_DEADLINE_MS", 0).start().await;
+    let gate = Gate::closed();
+    stack.model.answer({
+        let gate = gate.clone();
+        move |_| long_answer(&gate)
+    });
+    // Two sessions stream the same at the same time; one of them also has readers that stand still.
+    let sessions = [new_session(), new_session()];
+    for session in &sessions {
+        stack.post(&Post::new(session).to(session)).await;
+    }
+    let mut idle = join_all((0..STALLED).map(|_| stalled(&stack, &sessions[1]))).await;
+    let readers = sessions.iter().flat_map(|session| (0..READERS).map(move |_| session));
+    let reading = readers.map(|session| read(&stack, session));
+    let subscribed = async {
+        for (session, count) in [(&sessions[0], READERS), (&sessions[1], READERS + STALLED)] {
+            eventually("all readers", async || {
+                (stack.client.state(session).await.ok()?["subscribers"] == count).then_some(())
+            })
+            .await;
+        }
+        gate.open();
+    };
+    let (read, ()) = tokio::join!(join_all(reading), subscribed);
+
+    let exchanges = stack.model.exchanges();
+    let mut medians = Vec::new();
+    for (place, session) in sessions.iter().enumerate() {
+        let exchange = exchanges.iter().find(|exchange| exchange.prompt() == session).unwrap();
+        let sent = exchange.step_times();
+        let mut delays = Vec::new();
+        for (frames, arrived) in &read[place * READERS..(place + 1) * READERS] {
+            check_union(frames, &(0..PIECES).map(piece).collect::<Vec<_>>().concat());
+            // The first step is the gate, and each fourth piece is followed by a pause.
+            let sent_piece = |number: usize| sent[1 + number + number.div_ceil(4)];
+            delays.extend(
+                arrived.iter().enumerate().map(|(number, at)| at.saturating_duration_since(sent_piece(number))),
+            );
+        }
+        medians.push(median(delays));
+    }
+    // Below a few milliseconds the two differ by chance alone.
+    let floor = Duration::from_millis(5);
+    assert!(
+        medians[1].max(floor) <= medians[0].max(floor) * 3,
+        "median delay without stalled readers {:?}, with them {:?}",
+        medians[0],
+        medians[1]
+    );
+
+    // The stalled ones were dropped; each reads what it had been sent, and gets the rest by its last id.
+    eventually("the stalled readers to be dropped", async || {
+        (stack.client.state(&sessions[1]).await.ok()?["subscribers"] == 0).then_some(())
+    })
+    .await;
+    let mut frames = frames_in(&idle[0].read_to_end().await);
+    assert!(!frames.iter().any(Frame::is_terminal), "a reader that did not read was not dropped");
+    let id = frames.iter().rev().find_map(|frame| frame.id.clone());
+    let again = stack.client.events(&sessions[1]).mode(Mode::Delta);
+    let again = id.map_or(again.clone(), |id| again.last_event_id(&id));
+    let mut again = again.open().await.unwrap();
+    again.until_terminal().await.unwrap();
+    frames.extend(again.frames().iter().cloned());
+    assert_eq!(frames.iter().filter_map(Frame::sequence).collect::<Vec<_>>(), [1, 2]);
+}
+
+#[tokio::test]
+async fn readers_that_leave_are_forgotten() {
+    let stack = Stack::start().await;
+    let session = new_session();
+    stack.post(&Post::new("hi").to(&session)).await;
+    stack.ended_turns(&session, 1).await;
+    let streams = join_all((0..30).map(|_| stack.client.events(&session).open())).await;
+    eventually("thirty readers", async || {
+        (stack.client.state(&session).await.ok()?["subscribers"] == 30).then_some(())
+    })
+    .await;
+    drop(streams);
+    // A gone client is noticed when something is sent to it.
+    stack.post(&Post::new("anybody?").to(&session)).await;
+    eventually("no readers", async || (stack.client.state(&session).await.ok()?["subscribers"] == 0).then_some(()))
+        .await;
+}
+
+#[tokio::test]
+async fn an_idle_conversation_leaves_memory_and_comes_back() {
+    let stack = Setup::default().set("SA01_SESSIONS__IDLE_MS", 100).start().await;
+    let session = new_session();
+    stack.post(&Post::new("hi").to(&session)).await;
+    stack.ended_turns(&session, 1).await;
+    eventually("the conversation to leave", async || {
+        (stack.client.state(&session).await.ok()?["live"] == false).then_some(())
+    })
+    .await;
+    let mut stream = stack.client.events(&session).open().await.unwrap();
+    stream.until_terminal().await.unwrap();
+    stack.post(&Post::new("again").to(&session)).await;
+    assert_eq!(stack.ended_turns(&session, 2).await[1].text(), "you said: again");
+}
