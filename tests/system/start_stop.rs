@@ -16,6 +16,11 @@ use crate::stack::{Setup, Stack, binary, new_session};
 /// The exit code for a configuration that cannot work here.
 const CONFIG: i32 = 78;
 
+/// Whether an exit code is one that the process chose: neither success nor a panic.
+fn told(code: i32) -> bool {
+    code != 0 && code != 101
+}
+
 /// A binary with a database of its own, which it may never reach.
 async fn with_database() -> Binary {
     let database = Postgres::shared().unwrap().fresh_database().await.unwrap();
@@ -124,7 +129,7 @@ async fn a_taken_port_is_told_and_named() {
     let first = with_database().await.start().await.unwrap();
     let port = first.port().to_string();
     let ended = with_database().await.set("GATEWAY_PORT", &port).run().await.unwrap();
-    assert!(ended.code.is_some_and(|code| code > 1 && code != 101), "{:?}: {}", ended.code, ended.output);
+    assert!(ended.code.is_some_and(told), "{:?}: {}", ended.code, ended.output);
     assert!(ended.output.contains(&port), "the port is not named: {}", ended.output);
     assert!(!ended.output.contains("panicked"), "{}", ended.output);
     assert_eq!(Client::new(first.url()).unwrap().get("/healthz").await.unwrap().status, 200);
@@ -134,7 +139,7 @@ async fn a_taken_port_is_told_and_named() {
 async fn a_second_process_on_the_same_data_is_refused() {
     let first = binary().start().await.unwrap();
     let second = first.binary().clone().run().await.unwrap();
-    assert!(second.code.is_some_and(|code| code > 1 && code != 101), "{:?}: {}", second.code, second.output);
+    assert!(second.code.is_some_and(told), "{:?}: {}", second.code, second.output);
     let folder = first.binary().data().to_string_lossy().into_owned();
     assert!(second.output.contains(&folder), "the folder is not named: {}", second.output);
     assert!(!second.output.contains("panicked"), "{}", second.output);
@@ -148,7 +153,7 @@ async fn a_database_that_cannot_be_reached_is_named_without_its_password() {
     let closed = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
     let dsn = format!("postgres://me:canary@127.0.0.1:{closed}/nowhere");
     let ended = binary().set("SA01_DB_DSN", &dsn).set("SA01_BOOT__STEP_MS", "1000").run().await.unwrap();
-    assert!(ended.code.is_some_and(|code| code > 1 && code != 101), "{:?}: {}", ended.code, ended.output);
+    assert!(ended.code.is_some_and(told), "{:?}: {}", ended.code, ended.output);
     assert!(!ended.output.contains("canary"), "the password is told: {}", ended.output);
     assert!(ended.output.to_lowercase().contains("database"), "{}", ended.output);
 }

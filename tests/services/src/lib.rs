@@ -11,13 +11,14 @@
 //! | [`seed`] | random schedules that can be played again |
 //! | [`wait`] | conditions with a deadline |
 //!
+//! The program `with-postgres` runs a command with a server of [`postgres`].
+//!
 //! Everything binds 127.0.0.1 on a free port and ends with the value that started it. Nothing here may use a crate of the
 //! system under test: the suites know it by its sockets, its files and its exit codes only.
 #![allow(
     clippy::disallowed_methods,
     reason = "test services read the environment, keep real time and spawn their own tasks"
 )]
-#![allow(clippy::doc_markdown, reason = "PostgreSQL and SomaBrain are names, not code")]
 
 pub mod brain;
 pub mod client;
