@@ -31,6 +31,7 @@ use tokio::{
 use crate::{
     boot::{Base, Rooms},
     embedded::{
+        brain::MemoryStandIn,
         responder,
         stand_in::{Address, StandIn, StandInKeeper},
     },
@@ -60,7 +61,7 @@ pub struct Built {
 struct Sessions {
     conversations: Conversations,
     reads: Reads,
-    brain: Option<HealthReader>,
+    brain: HealthReader,
 }
 
 impl Rooms for Built {
@@ -85,7 +86,11 @@ impl Rooms for Built {
             responder::MODEL_NAME.clone_into(&mut model.model);
         }
         self.model = Some(model);
-        self.brain = Some(base.config.brain.clone());
+        let mut brain = base.config.brain.clone();
+        if brain.base_url.is_empty() {
+            brain.base_url = stand_in(&base.embedded, MemoryStandIn { store: store.clone(), clock: now }).await?;
+        }
+        self.brain = Some(brain);
         self.store = Some(store);
         Ok(())
     }
@@ -152,19 +157,16 @@ async fn stand_in<S: StandIn + Clone>(embedded: &SupervisorRef, stand_in: S) -> 
 }
 
 /// The client of the memory service, in a subtree of its own.
-async fn remember(base: &Base, brain: &BrainSettings) -> anyhow::Result<(Option<Port<Recall>>, Option<HealthReader>)> {
+async fn remember(base: &Base, brain: &BrainSettings) -> anyhow::Result<(Port<Recall>, HealthReader)> {
     let metrics = BrainMetrics::new(&base.registry)?;
-    if brain.base_url.is_empty() {
-        return Ok((None, None));
-    }
     let deps = BrainDeps::new(brain, metrics).context("memory service")?;
-    let health = Some(deps.health());
+    let health = deps.health();
     let spec = SupervisorSpec::new("somabrain", Strategy::OneForOne).arbiters(1);
     let supervisor = base.root.supervisor(spec).await?;
     let seat = supervisor.seat::<BrainClient>(Restart::Permanent);
     let recall = seat.port::<Recall>("recall", RECALL_CAPACITY);
     seat.start(move || BrainClient::new(deps)).await.context("memory client")?;
-    Ok((Some(recall), health))
+    Ok((recall, health))
 }
 
 async fn write(base: &Base, supervisor: &SupervisorRef, store: Store) -> anyhow::Result<Port<Commit>> {
@@ -179,7 +181,7 @@ fn deps(
     base: &Base,
     store: Store,
     journal: Port<Commit>,
-    recall: Option<Port<Recall>>,
+    recall: Port<Recall>,
     model: ModelSettings,
     brain: &BrainSettings,
 ) -> anyhow::Result<Deps> {
@@ -244,7 +246,7 @@ fn drain(shutdown: &mut Shutdown, conversations: &Conversations, supervisor: Sup
     });
 }
 
-fn components(reads: Reads, brain: Option<HealthReader>) -> Vec<Component> {
+fn components(reads: Reads, brain: HealthReader) -> Vec<Component> {
     let postgres = Component::new("postgres", Weight::Vital, Scope::Both, move || {
         let reads = reads.clone();
         async move {
@@ -255,7 +257,7 @@ fn components(reads: Reads, brain: Option<HealthReader>) -> Vec<Component> {
         }
     });
     let somabrain = Component::new("somabrain_http", Weight::Helpful, Scope::Healthz, move || {
-        let report = brain.as_ref().and_then(HealthReader::last);
+        let report = brain.last();
         async move {
             match report.map(|report| report.state) {
                 Some(HealthState::Normal) => Finding::ok(),

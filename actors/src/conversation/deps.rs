@@ -31,8 +31,8 @@ pub struct Deps {
     pub store: Store,
     /// Where history is written.
     pub journal: Port<Commit>,
-    /// Who remembers; `None` in a deployment without memory.
-    pub recall: Option<Port<Recall>>,
+    /// Who remembers.
+    pub recall: Port<Recall>,
     /// Who answers.
     pub model: ModelClient,
     /// The model's name as events carry it.

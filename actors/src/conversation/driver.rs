@@ -134,26 +134,25 @@ fn request(
 async fn recall(deps: &Deps, task: &Task) -> RecallView {
     let begun = Instant::now();
     let within = Duration::from_millis(deps.turns.recall_deadline_ms);
-    let (state, items) = match &deps.recall {
-        Some(port) if !within.is_zero() => {
-            let ask = |reply| Recall {
-                query: task.message["message"].as_str().unwrap_or_default().to_owned(),
-                tenant: task.key.tenant.clone(),
-                space: deps.space.as_ref().clone(),
-                top_k: deps.turns.recall_top_k,
-                session_id: task.key.session_id,
-                correlation_id: task.correlation_id,
-                traceparent: None,
-                deadline: begun + within,
-                reply,
-            };
-            match port.call(ask, within).await {
-                Ok(Ok(recalled)) => ("ok", recalled.memories),
-                Ok(Err(BrainError::TimedOut { .. })) | Err(AskError::Timeout) => ("timeout", vec![]),
-                Ok(Err(_)) | Err(_) => ("unavailable", vec![]),
-            }
+    let ask = |reply| Recall {
+        query: task.message["message"].as_str().unwrap_or_default().to_owned(),
+        tenant: task.key.tenant.clone(),
+        space: deps.space.as_ref().clone(),
+        top_k: deps.turns.recall_top_k,
+        session_id: task.key.session_id,
+        correlation_id: task.correlation_id,
+        traceparent: None,
+        deadline: begun + within,
+        reply,
+    };
+    let (state, items) = if within.is_zero() {
+        ("off", vec![])
+    } else {
+        match deps.recall.call(ask, within).await {
+            Ok(Ok(recalled)) => ("ok", recalled.memories),
+            Ok(Err(BrainError::TimedOut { .. })) | Err(AskError::Timeout) => ("timeout", vec![]),
+            Ok(Err(_)) | Err(_) => ("unavailable", vec![]),
         }
-        _ => ("off", vec![]),
     };
     let item = |memory: crate::somabrain::messages::Memory| RecalledItem {
         text: memory.text,

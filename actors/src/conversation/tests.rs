@@ -7,7 +7,7 @@ use std::{sync::Arc, time::Duration};
 use futures_util::StreamExt;
 use secrecy::SecretString;
 use serde_json::Value;
-use somaagent_supervision::{Restart, Strategy, SupervisorSpec, Tree};
+use somaagent_supervision::{Probe, Restart, Strategy, SupervisorSpec, Tree};
 use somaagent_test_services::model::{Gate, Model, Script};
 use sqlx::PgPool;
 use time::OffsetDateTime;
@@ -63,12 +63,12 @@ impl World {
         let deps = Deps {
             store: store.clone(),
             journal,
-            recall: None,
+            recall: Probe::new(1).1,
             context_budget: settings.context_budget(),
             model: ModelClient::new(settings).unwrap(),
             model_name: "scripted".into(),
             sessions: Arc::new(SessionSettings { idle_ms: 200, queue_max: 2, ..SessionSettings::default() }),
-            turns: Arc::new(TurnSettings { sweep_ms: 100, ..TurnSettings::default() }),
+            turns: Arc::new(TurnSettings { sweep_ms: 100, recall_deadline_ms: 0, ..TurnSettings::default() }),
             metrics: ConversationMetrics::register(&registry).unwrap(),
             node: "test-node".into(),
             slots: Arc::new(Semaphore::new(16)),

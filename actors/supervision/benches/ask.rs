@@ -68,10 +68,7 @@ struct Bench {
 impl Bench {
     fn new() -> Self {
         Self {
-            runtime: tokio::runtime::Builder::new_current_thread()
-                .enable_time()
-                .build()
-                .expect("a runtime"),
+            runtime: tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime"),
             local: LocalSet::new(),
         }
     }
@@ -124,20 +121,13 @@ fn asks(bench: &Bench) -> f64 {
         })
         .collect();
     ratios.sort_by(f64::total_cmp);
-    ratios
-        .get(ratios.len() / 2)
-        .copied()
-        .expect("rounds were run")
+    ratios.get(ratios.len() / 2).copied().expect("rounds were run")
 }
 
 /// Resident memory of this process in bytes.
 fn resident() -> usize {
     let statm = std::fs::read_to_string("/proc/self/statm").expect("Linux");
-    let pages: usize = statm
-        .split_whitespace()
-        .nth(1)
-        .and_then(|pages| pages.parse().ok())
-        .expect("a number of pages");
+    let pages: usize = statm.split_whitespace().nth(1).and_then(|pages| pages.parse().ok()).expect("a number of pages");
     pages * 4_096
 }
 
@@ -165,9 +155,7 @@ async fn idle(root: &somaagent_supervision::SupervisorRef) -> Port<Ask> {
     let port = seat.port::<Ask>("ask", 64);
     seat.start(Echo::default).await.expect("a child");
     // Once used, as every live actor was.
-    port.ask(Ask(1), Duration::from_secs(5))
-        .await
-        .expect("an answer");
+    port.ask(Ask(1), Duration::from_secs(5)).await.expect("an answer");
     port
 }
 

@@ -373,10 +373,7 @@ impl<A: Child> Guard<A> {
             // Every new goal to park is answered, also by a child that is parked or crashed.
             Mode::Idle { .. } => self.mode = Mode::Idle { told: false },
             Mode::Stopping if !matches!(self.goal, Goal::Run { .. }) => {
-                self.timer = self
-                    .goal
-                    .deadline()
-                    .map(|until| Box::pin(sleep_until(until)));
+                self.timer = self.goal.deadline().map(|until| Box::pin(sleep_until(until)));
             }
             _ => {}
         }

@@ -87,10 +87,7 @@ where
     pub async fn ask(&self, message: M, within: Duration) -> Result<M::Result, AskError> {
         let slot = self.entry.slots().enter()?;
         let until = deadline(slot.since(), within);
-        let sent = self
-            .entry
-            .send(Admitted::new(message, slot))
-            .map_err(|unsent| self.unsent(unsent).1)?;
+        let sent = self.entry.send(Admitted::new(message, slot)).map_err(|unsent| self.unsent(unsent).1)?;
         await_answer(until, sent.reply()).await
     }
 
@@ -161,9 +158,7 @@ impl<M: Message<Result = ()> + Send + 'static> Port<M> {
         let slot = self.entry.slots().enter()?;
         let until = deadline(slot.since(), within);
         let (reply, answer) = Reply::pair();
-        self.entry
-            .post(Admitted::new(make(reply), slot))
-            .map_err(|unsent| self.unsent(unsent).1)?;
+        self.entry.post(Admitted::new(make(reply), slot)).map_err(|unsent| self.unsent(unsent).1)?;
         await_answer(until, async { answer.await.ok() }).await
     }
 }
@@ -172,10 +167,7 @@ impl<M: Message<Result = ()> + Send + 'static> Port<M> {
 ///
 /// An actor on the same thread answers in its next turn. So the asker gives way once before it arms
 /// a timer, which costs as much as the whole ask does without.
-async fn await_answer<T>(
-    until: Instant,
-    answer: impl Future<Output = Option<T>>,
-) -> Result<T, AskError> {
+async fn await_answer<T>(until: Instant, answer: impl Future<Output = Option<T>>) -> Result<T, AskError> {
     let mut answer = pin!(answer);
     let mut gave_way = false;
     let early = poll_fn(|task| match answer.as_mut().poll(task) {
@@ -190,9 +182,7 @@ async fn await_answer<T>(
     .await;
     let answer = match early {
         Some(answer) => answer,
-        None => timeout_at(until, answer)
-            .await
-            .map_err(|_| AskError::Timeout)?,
+        None => timeout_at(until, answer).await.map_err(|_| AskError::Timeout)?,
     };
     answer.ok_or(AskError::Down)
 }

@@ -93,10 +93,7 @@ impl<A: Child> Seat<A> {
         let parts = GuardParts {
             cell: self.cell,
             sender: self.sender,
-            seed: Seed {
-                mailbox: self.mailbox,
-                make: Box::new(make),
-            },
+            seed: Seed { mailbox: self.mailbox, make: Box::new(make) },
             stop_within: self.link.spec.stop_within,
             up_when_started: true,
         };
@@ -112,10 +109,7 @@ impl<A: Child> Seat<A> {
 }
 
 /// Runs a guard on the current thread, which must be inside a `LocalSet`.
-#[allow(
-    clippy::disallowed_methods,
-    reason = "the one place where actors become tasks"
-)]
+#[allow(clippy::disallowed_methods, reason = "the one place where actors become tasks")]
 pub(crate) fn spawn_guard<A: Child>(parts: GuardParts<A>, farewell: Farewell) {
     drop(tokio::task::spawn_local(Guard::new(parts, farewell)));
 }

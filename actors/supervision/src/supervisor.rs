@@ -185,14 +185,7 @@ impl Handler<Event> for Supervisor {
 
 impl Supervisor {
     fn start_child(&mut self, start: StartChild) {
-        let StartChild {
-            cell,
-            policy,
-            subtree,
-            farewell,
-            spawn,
-            starter,
-        } = start;
+        let StartChild { cell, policy, subtree, farewell, spawn, starter } = start;
         let place = match self.link.place() {
             Ok(place) => place,
             Err(error) => {
@@ -355,9 +348,7 @@ impl Supervisor {
     }
 
     fn gone(&self) -> Goal {
-        Goal::Gone {
-            deadline: Some(deadline(Instant::now(), self.link.spec.stop_within)),
-        }
+        Goal::Gone { deadline: Some(deadline(Instant::now(), self.link.spec.stop_within)) }
     }
 }
 

@@ -140,10 +140,7 @@ impl SupervisorRef {
             spawn: Box::new(move |farewell| spawn_guard(parts, farewell)),
             starter: Some(starter),
         });
-        outcome
-            .await
-            .unwrap_or(Err(StartError::SupervisorDown))
-            .map(|()| Self { link })
+        outcome.await.unwrap_or(Err(StartError::SupervisorDown)).map(|()| Self { link })
     }
 
     /// Reserves a place for a child. Nothing runs until the seat is started.
@@ -159,9 +156,7 @@ impl SupervisorRef {
         };
         let gone = cell.mourn();
         let until = deadline(Instant::now(), within);
-        cell.command(Goal::Gone {
-            deadline: Some(until),
-        });
+        cell.command(Goal::Gone { deadline: Some(until) });
         if timeout_at(until + GRACE, gone).await.is_err() {
             tracing::error!(supervisor = &*self.link.path, "did not stop in time");
         }
@@ -191,10 +186,7 @@ fn supervisor_parts(
     let parts = GuardParts {
         cell,
         sender,
-        seed: Seed {
-            mailbox,
-            make: Box::new(move || Supervisor::new(own)),
-        },
+        seed: Seed { mailbox, make: Box::new(move || Supervisor::new(own)) },
         stop_within,
         up_when_started: false,
     };

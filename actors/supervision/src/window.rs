@@ -49,10 +49,7 @@ impl Backoff {
             }
             _ => spec.min,
         };
-        *slot = Some(Self {
-            current,
-            running_since: deadline(now, current),
-        });
+        *slot = Some(Self { current, running_since: deadline(now, current) });
         current
     }
 }

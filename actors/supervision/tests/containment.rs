@@ -13,18 +13,11 @@ fn a_panic_in_started_is_an_error_for_who_starts() {
         stage.plan("a").panic_in("started");
         let (seat, port) = seat(&stage.root, Restart::Permanent);
         let outcome = seat.start(stage.make("a")).await;
-        assert_eq!(
-            outcome,
-            Err(StartError::Panicked("planned in started".into()))
-        );
+        assert_eq!(outcome, Err(StartError::Panicked("planned in started".into())));
         settle().await;
         assert_eq!(stage.log.take(), ["a dropped"]);
         assert_eq!(port.ask(Do::Count, SECOND).await, Err(AskError::Down));
-        assert_eq!(
-            stage.tree.snapshot().actors.len(),
-            1,
-            "only the root is left"
-        );
+        assert_eq!(stage.tree.snapshot().actors.len(), 1, "only the root is left");
     });
 }
 
@@ -47,9 +40,7 @@ fn a_panic_while_the_actor_is_made_ends_the_child() {
         let heard = Log::default();
         let exits = heard.clone();
         let (launched, port) = seat(&stage.root, Restart::Permanent);
-        launched
-            .on_exit(move |reason| exits.note(reason.kind()))
-            .launch(unreachable_imp);
+        launched.on_exit(move |reason| exits.note(reason.kind())).launch(unreachable_imp);
         settle().await;
         assert_eq!(heard.take(), ["panic"]);
         assert_eq!(port.ask(Do::Count, SECOND).await, Err(AskError::Down));
@@ -81,11 +72,7 @@ fn a_panic_in_started_or_restarting_after_a_crash_is_one_more_failure() {
             let port = stage.imp(&stage.root, "a", Restart::Permanent).await;
             stage.plan("a").panic_in(place);
             port.ask(Do::Panic, SECOND).await.unwrap_err();
-            assert_eq!(
-                port.ask(Do::Count, SECOND).await,
-                Err(AskError::Down),
-                "{place}: both failures counted"
-            );
+            assert_eq!(port.ask(Do::Count, SECOND).await, Err(AskError::Down), "{place}: both failures counted");
         }
     });
 }
@@ -135,17 +122,7 @@ fn a_sibling_that_does_not_come_up_with_its_group_fails_the_attempt_and_it_is_ma
             port.ask(Do::Panic, SECOND).await.unwrap_err();
             assert_eq!(sibling.ask(Do::Count, SECOND).await, Ok(1), "{place}");
             settle().await;
-            assert_eq!(
-                stage.log.take(),
-                [
-                    "b stopped",
-                    "a started",
-                    "a stopped",
-                    "a started",
-                    "b started"
-                ],
-                "{place}"
-            );
+            assert_eq!(stage.log.take(), ["b stopped", "a started", "a stopped", "a started", "b started"], "{place}");
         }
     });
 }
@@ -219,11 +196,7 @@ fn a_runtime_that_ends_under_running_children_drops_them_quietly() {
         stage.plan("a").panic_in("drop");
         stage.log.clone()
     });
-    assert_eq!(
-        log.take(),
-        ["a started", "a dropped"],
-        "no hook of a broken world runs"
-    );
+    assert_eq!(log.take(), ["a started", "a dropped"], "no hook of a broken world runs");
 }
 
 #[test]

@@ -28,25 +28,11 @@ fn ports_survive_the_restart_of_their_whole_subtree() {
         assert_eq!(queued, Ok(0), "its queue was kept");
         assert_eq!(other, Ok(1));
         settle().await;
-        assert_eq!(
-            stage.log.take(),
-            ["b stopped", "a started", "a notes 1", "b started"]
-        );
+        assert_eq!(stage.log.take(), ["b stopped", "a started", "a notes 1", "b started"]);
         assert_eq!(b.ask(Do::Count, SECOND).await, Ok(1), "with a fresh state");
         let restarts: Vec<_> = stage.tree.snapshot().actors;
-        let restarts: Vec<_> = restarts
-            .iter()
-            .map(|actor| (&*actor.path, actor.restarts))
-            .collect();
-        assert_eq!(
-            restarts,
-            [
-                ("root", 0),
-                ("root/sub", 1),
-                ("root/sub/imp/1", 1),
-                ("root/sub/imp/2", 1)
-            ]
-        );
+        let restarts: Vec<_> = restarts.iter().map(|actor| (&*actor.path, actor.restarts)).collect();
+        assert_eq!(restarts, [("root", 0), ("root/sub", 1), ("root/sub/imp/1", 1), ("root/sub/imp/2", 1)]);
     });
 }
 
@@ -65,10 +51,7 @@ fn escalation_climbs_two_levels_to_the_root_which_is_exhausted() {
         tokio::pin!(exhausted);
         // Two failures exhaust `lower`, two of those `upper`, two of those the root.
         for failure in 1..=8 {
-            assert!(
-                futures_util::poll!(exhausted.as_mut()).is_pending(),
-                "before failure {failure}"
-            );
+            assert!(futures_util::poll!(exhausted.as_mut()).is_pending(), "before failure {failure}");
             port.ask(Do::Panic, SECOND).await.unwrap_err();
             settle().await;
         }
@@ -85,10 +68,7 @@ fn escalation_climbs_two_levels_to_the_root_which_is_exhausted() {
         let mut last = log.split_off(log.len() - 3);
         last.sort();
         assert_eq!(last, ["a dropped", "z dropped", "z stopped"]);
-        assert!(matches!(
-            stage.tree.exhausted().await,
-            ExitReason::Escalated(_)
-        ));
+        assert!(matches!(stage.tree.exhausted().await, ExitReason::Escalated(_)));
     });
 }
 

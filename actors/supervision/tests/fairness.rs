@@ -71,9 +71,7 @@ fn a_queue_that_never_runs_empty_leaves_the_thread_in_turns() {
         let rounds = seat.port::<Round>("rounds", CAPACITY);
         let inspect = seat.port::<Rounds>("inspect", 1);
         let own = rounds.clone();
-        seat.start(move || Restless { own, rounds: 0 })
-            .await
-            .unwrap();
+        seat.start(move || Restless { own, rounds: 0 }).await.unwrap();
         rounds.tell(Round).unwrap();
         // A task of its own: tokio gives it every other turn.
         let other = tokio::task::spawn_local(async move {

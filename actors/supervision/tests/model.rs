@@ -65,12 +65,8 @@ async fn play(stage: &Stage, ports: &[Port<Do>], event: Event) -> Vec<usize> {
     drop(ports[event.child].tell(what));
     settle().await;
     let lines = stage.log.take();
-    let started = lines
-        .iter()
-        .filter_map(|line| line.strip_suffix(" started"));
-    started
-        .map(|name| NAMES.iter().position(|there| *there == name).unwrap())
-        .collect()
+    let started = lines.iter().filter_map(|line| line.strip_suffix(" started"));
+    started.map(|name| NAMES.iter().position(|there| *there == name).unwrap()).collect()
 }
 
 async fn compare(strategy: Which, max: u32, policies: Vec<Restart>, events: Vec<Event>) {

@@ -30,20 +30,12 @@ fn a_full_port_is_busy_and_gives_a_told_message_back() {
 
         seat.start(stage.make("a")).await.unwrap();
         settle().await;
-        assert_eq!(
-            stage.log.take(),
-            ["a started", "a hears 1", "a hears 2"],
-            "queued before the start"
-        );
+        assert_eq!(stage.log.take(), ["a started", "a hears 1", "a hears 2"], "queued before the start");
         assert_eq!(port.depth(), 0);
         let outcomes = [("busy", 2.0), ("handled", 2.0), ("dead", 0.0)];
         for (outcome, expected) in outcomes {
             let labels = [("actor", "imp"), ("message", "Hint"), ("outcome", outcome)];
-            assert_eq!(
-                stage.metric("actor_messages_total", &labels).to_string(),
-                expected.to_string(),
-                "{outcome}"
-            );
+            assert_eq!(stage.metric("actor_messages_total", &labels).to_string(), expected.to_string(), "{outcome}");
         }
     });
 }
@@ -82,9 +74,7 @@ fn a_slot_is_held_until_the_reply_future_is_done() {
         let asks: Vec<_> = (0..8)
             .map(|_| {
                 let port = port.clone();
-                tokio::task::spawn_local(
-                    async move { port.ask(Do::Take(SECOND), 5 * SECOND).await },
-                )
+                tokio::task::spawn_local(async move { port.ask(Do::Take(SECOND), 5 * SECOND).await })
             })
             .collect();
         settle().await;
@@ -107,10 +97,7 @@ fn an_ask_without_an_answer_in_time_times_out_and_a_queued_one_is_skipped() {
         port.tell(Do::Block(10 * SECOND)).unwrap();
         settle().await;
         stage.log.take();
-        assert_eq!(
-            port.ask(Do::Note(1), 2 * SECOND).await,
-            Err(AskError::Timeout)
-        );
+        assert_eq!(port.ask(Do::Note(1), 2 * SECOND).await, Err(AskError::Timeout));
         assert_eq!(begun.elapsed(), 2 * SECOND);
         assert_eq!(port.depth(), 2, "its message is still queued");
         tokio::time::sleep(10 * SECOND).await;
@@ -152,10 +139,7 @@ fn a_drain_waits_for_what_was_taken_and_takes_nothing_more() {
         let stage = Stage::lenient(Strategy::OneForOne);
         let port = stage.imp(&stage.root, "a", Restart::Permanent).await;
         let asker = port.clone();
-        let ask =
-            tokio::task::spawn_local(
-                async move { asker.ask(Do::Take(2 * SECOND), 5 * SECOND).await },
-            );
+        let ask = tokio::task::spawn_local(async move { asker.ask(Do::Take(2 * SECOND), 5 * SECOND).await });
         settle().await;
         let begun = Instant::now();
         let (drained, refused) = tokio::join!(port.drain(5 * SECOND), async {
@@ -176,10 +160,7 @@ fn a_drain_ends_at_its_deadline() {
         let stage = Stage::lenient(Strategy::OneForOne);
         let port = stage.imp(&stage.root, "a", Restart::Permanent).await;
         let asker = port.clone();
-        let ask =
-            tokio::task::spawn_local(
-                async move { asker.ask(Do::Take(9 * SECOND), 20 * SECOND).await },
-            );
+        let ask = tokio::task::spawn_local(async move { asker.ask(Do::Take(9 * SECOND), 20 * SECOND).await });
         settle().await;
         let begun = Instant::now();
         assert!(!port.drain(SECOND).await);
@@ -201,14 +182,8 @@ fn ports_close_together_only_if_all_are_idle() {
         assert!(!close_if_idle(&[&control, &posts]), "one is in hand");
         drop(taken);
         assert!(close_if_idle(&[&posts, &control, &posts]), "named twice");
-        assert_eq!(
-            posts.tell(Hint(2)).unwrap_err().reason(),
-            AskError::Draining
-        );
-        assert_eq!(
-            control.ask(Do::Count, SECOND).await,
-            Err(AskError::Draining)
-        );
+        assert_eq!(posts.tell(Hint(2)).unwrap_err().reason(), AskError::Draining);
+        assert_eq!(control.ask(Do::Count, SECOND).await, Err(AskError::Draining));
     });
 }
 
@@ -239,10 +214,7 @@ fn messages_never_opened_are_dead_letters() {
             hints.tell(Hint(n)).unwrap();
         }
         stage.root.stop(SECOND).await;
-        let dead = stage.metric(
-            "actor_dead_letters_total",
-            &[("actor", "imp"), ("message", "Hint")],
-        );
+        let dead = stage.metric("actor_dead_letters_total", &[("actor", "imp"), ("message", "Hint")]);
         assert!((dead - 3.0).abs() < 0.1, "{dead}");
         assert_eq!(hints.depth(), 0);
         assert_eq!(hints.tell(Hint(9)).unwrap_err().reason(), AskError::Down);
@@ -283,10 +255,7 @@ fn a_time_without_end_is_no_overflow() {
     stage(async {
         let stage = Stage::lenient(Strategy::OneForOne);
         let port = stage.imp(&stage.root, "a", Restart::Permanent).await;
-        let asks = tokio::join!(
-            port.ask(Do::Take(SECOND), Duration::MAX),
-            port.ask(Do::Count, Duration::MAX),
-        );
+        let asks = tokio::join!(port.ask(Do::Take(SECOND), Duration::MAX), port.ask(Do::Count, Duration::MAX),);
         assert_eq!(asks, (Ok(0), Ok(1)));
         assert!(port.drain(Duration::MAX).await);
         stage.root.stop(Duration::MAX).await;

@@ -39,10 +39,8 @@ fn other_messages_in_hand_hear_down_at_the_crash_and_not_after_the_backoff() {
         let stage = Stage::new(spec);
         let port = stage.imp(&stage.root, "a", Restart::Permanent).await;
         let begun = Instant::now();
-        let (in_hand, lost) = tokio::join!(
-            port.ask(Do::Take(30 * SECOND), 90 * SECOND),
-            port.ask(Do::Panic, 90 * SECOND),
-        );
+        let (in_hand, lost) =
+            tokio::join!(port.ask(Do::Take(30 * SECOND), 90 * SECOND), port.ask(Do::Panic, 90 * SECOND),);
         assert_eq!((in_hand, lost), (Err(AskError::Down), Err(AskError::Down)));
         assert!(begun.elapsed() < SECOND);
         assert_eq!(port.depth(), 0, "their slots are free again");
@@ -60,9 +58,7 @@ async fn names_started_after(strategy: Strategy, policy: Restart, end: &Do) -> V
     settle().await;
     tokio::time::sleep(SECOND).await;
     let started = stage.log.take().into_iter();
-    started
-        .filter_map(|line| Some(line.strip_suffix(" started")?.to_owned()))
-        .collect()
+    started.filter_map(|line| Some(line.strip_suffix(" started")?.to_owned())).collect()
 }
 
 #[test]
@@ -73,11 +69,7 @@ fn each_strategy_meets_each_policy_and_each_exit_reason() {
         Strategy::OneForAll => vec!["a", "b", "c"],
         Strategy::RestForOne => vec!["b", "c"],
     };
-    for strategy in [
-        Strategy::OneForOne,
-        Strategy::OneForAll,
-        Strategy::RestForOne,
-    ] {
+    for strategy in [Strategy::OneForOne, Strategy::OneForAll, Strategy::RestForOne] {
         for (policy, end, restarted) in [
             (Restart::Permanent, Do::Panic, true),
             (Restart::Permanent, Do::PanicLater, true),
@@ -89,11 +81,7 @@ fn each_strategy_meets_each_policy_and_each_exit_reason() {
             (Restart::Temporary, Do::PanicLater, false),
             (Restart::Temporary, Do::Stop, false),
         ] {
-            let expected = if restarted {
-                group(strategy)
-            } else {
-                NONE.to_vec()
-            };
+            let expected = if restarted { group(strategy) } else { NONE.to_vec() };
             let started = stage(names_started_after(strategy, policy, &end));
             assert_eq!(started, expected, "{strategy:?} {policy:?} {end:?}");
         }
@@ -113,13 +101,7 @@ fn a_group_stops_in_reverse_order_before_any_of_it_starts() {
         settle().await;
         assert_eq!(
             stage.log.take(),
-            [
-                "c stopped",
-                "a stopped",
-                "a started",
-                "b started",
-                "c started"
-            ],
+            ["c stopped", "a stopped", "a started", "b started", "c started"],
             "b has crashed and has nothing to stop"
         );
         for port in ports {

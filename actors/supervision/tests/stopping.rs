@@ -19,15 +19,10 @@ fn children_start_in_order_and_stop_in_reverse_each_awaited() {
         // Lingers, and is awaited all the same before those started earlier are stopped.
         let (slow, _port) = seat(&sub, Restart::Permanent);
         let make = stage.make("slow");
-        slow.start(move || make().lingering(2 * SECOND))
-            .await
-            .unwrap();
+        slow.start(move || make().lingering(2 * SECOND)).await.unwrap();
         stage.imp(&sub, "b", Restart::Transient).await;
         stage.imp(&stage.root, "c", Restart::Permanent).await;
-        assert_eq!(
-            stage.log.take(),
-            ["a started", "slow started", "b started", "c started"]
-        );
+        assert_eq!(stage.log.take(), ["a started", "slow started", "b started", "c started"]);
         let begun = Instant::now();
         stage.root.stop(10 * SECOND).await;
         assert_eq!(begun.elapsed().as_secs(), 2);
@@ -64,10 +59,7 @@ fn a_child_that_does_not_stop_in_time_is_dropped_and_the_next_one_stopped() {
         let begun = Instant::now();
         stage.root.stop(60 * SECOND).await;
         assert_eq!(begun.elapsed().as_secs(), 3);
-        assert_eq!(
-            stage.log.take(),
-            ["never dropped", "a stopped", "a dropped"]
-        );
+        assert_eq!(stage.log.take(), ["never dropped", "a stopped", "a dropped"]);
     });
 }
 

@@ -82,12 +82,7 @@ fn seats_are_started_from_threads_without_a_runtime() {
             port
         });
         let port = port.join().unwrap();
-        assert!(
-            port.ask(Where { crash: false }, 10 * SECOND)
-                .await
-                .unwrap()
-                .is_some()
-        );
+        assert!(port.ask(Where { crash: false }, 10 * SECOND).await.unwrap().is_some());
     });
 }
 
@@ -104,10 +99,7 @@ fn arbiters_without_an_actix_system_are_a_start_error() {
 }
 
 /// Blocks its thread until the sender is dropped.
-struct BlockThread(
-    std::sync::mpsc::Receiver<()>,
-    tokio::sync::oneshot::Sender<()>,
-);
+struct BlockThread(std::sync::mpsc::Receiver<()>, tokio::sync::oneshot::Sender<()>);
 
 impl Message for BlockThread {
     type Result = ();
@@ -128,9 +120,7 @@ fn a_child_whose_thread_is_blocked_does_not_hold_up_the_stop_of_the_others() {
     actix_rt::System::new().block_on(async {
         let stage = Stage::lenient(Strategy::OneForOne);
         stage.imp(&stage.root, "a", Restart::Permanent).await;
-        let spec = lenient("blocked", Strategy::OneForOne)
-            .arbiters(1)
-            .stop_within(3 * SECOND);
+        let spec = lenient("blocked", Strategy::OneForOne).arbiters(1).stop_within(3 * SECOND);
         let sub = stage.root.supervisor(spec).await.unwrap();
         let seat = sub.seat::<Local>(Restart::Permanent);
         let port = seat.port::<BlockThread>("block", 1);

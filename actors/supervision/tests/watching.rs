@@ -88,9 +88,7 @@ fn temporary_children_are_grouped_by_state_and_paged() {
         let snapshot = stage.tree.snapshot();
         let paths: Vec<_> = snapshot.actors.iter().map(|actor| &*actor.path).collect();
         assert_eq!(paths, ["root", "root/imp/1"], "the lasting one by itself");
-        let [group] = &snapshot.groups[..] else {
-            unreachable!("one group")
-        };
+        let [group] = &snapshot.groups[..] else { unreachable!("one group") };
         assert_eq!(group.path, "root/imp");
         assert_eq!(group.instances, 25);
         let states: Vec<_> = group.states.clone().into_iter().collect();
@@ -98,11 +96,7 @@ fn temporary_children_are_grouped_by_state_and_paged() {
         assert_eq!((group.mailbox_depth, group.mailbox_capacity), (1, 25 * 8));
         assert_eq!(group.oldest_message_age_ms, Some(1_000));
 
-        let mut query = InstanceQuery {
-            state: Some("counting".to_owned()),
-            after: 0,
-            limit: 4,
-        };
+        let mut query = InstanceQuery { state: Some("counting".to_owned()), after: 0, limit: 4 };
         let mut seen = Vec::new();
         let mut sizes = Vec::new();
         loop {
@@ -155,12 +149,8 @@ fn the_metrics_tell_depth_outcomes_times_and_restarts() {
         port.tell(Do::Take(SECOND)).unwrap();
         port.ask(Do::Panic, SECOND).await.unwrap_err();
         settle().await;
-        let outcome = |outcome| {
-            value(
-                "actor_messages_total",
-                &[("actor", "imp"), ("message", "Do"), ("outcome", outcome)],
-            )
-        };
+        let outcome =
+            |outcome| value("actor_messages_total", &[("actor", "imp"), ("message", "Do"), ("outcome", outcome)]);
         assert_eq!(outcome("handled"), "2");
         assert_eq!(outcome("lost"), "2", "in hand at the crash");
         assert_eq!(outcome("dead"), "0");
@@ -187,9 +177,7 @@ fn no_metric_has_a_label_for_an_instance() {
         for family in stage.registry.gather() {
             for metric in family.get_metric() {
                 for label in metric.get_label() {
-                    assert!(
-                        ["actor", "message", "outcome", "port", "reason"].contains(&label.name())
-                    );
+                    assert!(["actor", "message", "outcome", "port", "reason"].contains(&label.name()));
                     assert!(!label.value().contains("somebody"));
                 }
             }
@@ -222,10 +210,7 @@ impl Write for Lines {
 fn a_panic_is_logged_once_with_the_actors_name_and_the_message_type() {
     let lines = Lines::default();
     let writer = lines.clone();
-    let subscriber = tracing_subscriber::fmt()
-        .json()
-        .with_writer(move || writer.clone())
-        .finish();
+    let subscriber = tracing_subscriber::fmt().json().with_writer(move || writer.clone()).finish();
     tracing::subscriber::with_default(subscriber, || {
         stage(async {
             let stage = Stage::lenient(Strategy::OneForOne);
@@ -254,11 +239,5 @@ fn a_panic_is_logged_once_with_the_actors_name_and_the_message_type() {
             )
         })
         .collect();
-    assert_eq!(
-        shown,
-        [
-            ("imp", "Do", "actor panicked: told to"),
-            ("imp", "none", "actor panicked: told to, later"),
-        ]
-    );
+    assert_eq!(shown, [("imp", "Do", "actor panicked: told to"), ("imp", "none", "actor panicked: told to, later"),]);
 }

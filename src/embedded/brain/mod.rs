@@ -40,10 +40,30 @@ use serde_json::json;
 use somaagent_actors::store::Store;
 use time::OffsetDateTime;
 
+use super::stand_in::StandIn;
 use shelf::Shelf;
 
 /// Largest request.
 const MAX_REQUEST_BYTES: usize = 8 * 1024 * 1024;
+
+/// What the stand-in keeps its rows in, and its clock.
+#[derive(Clone)]
+pub struct MemoryStandIn {
+    /// The database.
+    pub store: Store,
+    /// What time it is.
+    pub clock: fn() -> OffsetDateTime,
+}
+
+impl StandIn for MemoryStandIn {
+    const NAME: &'static str = "memory-stand-in";
+
+    fn start_at(&self, address: SocketAddr) -> io::Result<(SocketAddr, Server)> {
+        let settings = BrainStandInSettings::default();
+        let (stand_in, server) = BrainStandIn::start_at(settings, self.store.clone(), self.clock, address)?;
+        Ok((stand_in.address, server))
+    }
+}
 
 /// How the stand-in behaves where servers differ.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -19,10 +19,7 @@ pub(super) struct Sampler {
 
 impl Sampler {
     pub(super) fn new(cell: &Arc<ChildCell>) -> Self {
-        Self {
-            cell: Arc::clone(cell),
-            last: "",
-        }
+        Self { cell: Arc::clone(cell), last: "" }
     }
 }
 

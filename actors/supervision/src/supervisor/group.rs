@@ -57,11 +57,7 @@ impl Supervisor {
             let cell = Arc::clone(&member.cell);
             let gone = ending || member.policy == Restart::Temporary;
             drop(roster);
-            cell.command(if gone {
-                Goal::Gone { deadline }
-            } else {
-                Goal::Park { deadline }
-            });
+            cell.command(if gone { Goal::Gone { deadline } } else { Goal::Park { deadline } });
         }
         if let Some(deadline) = patience {
             let wait = deadline.saturating_duration_since(Instant::now()) + GRACE;
@@ -82,11 +78,7 @@ impl Supervisor {
             return;
         };
         for order in wave.waiting().clone() {
-            tracing::error!(
-                supervisor = &*self.link.path,
-                order,
-                "child does not answer: its thread is blocked"
-            );
+            tracing::error!(supervisor = &*self.link.path, order, "child does not answer: its thread is blocked");
             self.on_stopped(order, ctx);
         }
     }
@@ -101,10 +93,7 @@ impl Supervisor {
 
     fn wave_done(&mut self, ctx: &mut Context<Self>) {
         match std::mem::replace(&mut self.state.phase, Phase::Stopped) {
-            Phase::Stopping {
-                then: Then::Start { group, after },
-                ..
-            } => {
+            Phase::Stopping { then: Then::Start { group, after }, .. } => {
                 if after.is_zero() {
                     self.start_group(group, ctx);
                     return;
@@ -123,10 +112,7 @@ impl Supervisor {
     }
 
     fn start_group(&mut self, group: Vec<u64>, ctx: &mut Context<Self>) {
-        self.state.phase = Phase::Starting {
-            rest: group.into(),
-            current: 0,
-        };
+        self.state.phase = Phase::Starting { rest: group.into(), current: 0 };
         self.start_next(ctx);
     }
 
