@@ -315,7 +315,6 @@ impl<A: Child> Guard<A> {
             self.cell.set_error(text);
         }
         self.drop_actor();
-        self.cell.intake().release();
         self.cell.gone();
     }
 
@@ -331,7 +330,8 @@ impl<A: Child> Guard<A> {
                 drop(actor);
             }
         });
-        if let Err(text) = dropped {
+        let discarded = frame::contain_teardown(name, || self.cell.intake().discard());
+        if let Err(text) = dropped.and(discarded) {
             self.cell.set_error(text);
         }
     }

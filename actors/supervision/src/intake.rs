@@ -38,16 +38,27 @@ impl Intake {
         self.holding.load(Ordering::Acquire).then_some(held)
     }
 
-    /// Lets everything held back into the mailbox, in order. Under the lock, so that no message
-    /// overtakes them.
+    /// Lets everything held back into the mailbox, in order. Under the lock, and the flag last, so
+    /// that no later message of a sender overtakes its earlier ones.
     pub(crate) fn release(&self) {
         if !self.holding.load(Ordering::Acquire) {
             return;
         }
         let mut held = self.held.lock();
-        self.holding.store(false, Ordering::Release);
         for put in held.drain(..) {
             put();
         }
+        self.holding.store(false, Ordering::Release);
+    }
+
+    /// Drops everything held back: the mailbox is gone. Not under the lock, because a dropped message
+    /// may send one itself.
+    pub(crate) fn discard(&self) {
+        let discarded = {
+            let mut held = self.held.lock();
+            self.holding.store(false, Ordering::Release);
+            std::mem::take(&mut *held)
+        };
+        drop(discarded);
     }
 }

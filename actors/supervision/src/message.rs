@@ -12,7 +12,8 @@ const BURST: u32 = 256;
 /// A message that a port admitted, holding its slot. Actors implement
 /// `actix::Handler<Admitted<M>>`; only ports make them.
 ///
-/// Dropped unopened it is a dead letter and counted as one.
+/// Dropped unopened, because its actor ended or its asker went away first, it is a dead letter and
+/// counted as one.
 #[must_use = "a message dropped unopened is a dead letter"]
 pub struct Admitted<M> {
     inner: Option<(M, Slot)>,

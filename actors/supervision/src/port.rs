@@ -32,7 +32,9 @@ use crate::{
 /// sent meanwhile wait in the queue. Once the actor has ended for good every ask gives
 /// [`AskError::Down`].
 ///
-/// Messages from one sender through one port are handled in the order they were sent.
+/// Messages from one sender are handled in the order they were sent, whatever ports of the actor they
+/// go through. In one turn on its thread an actor handles at most 256 messages and those its ports
+/// had room for by then; later ones wait for its next turn, so no inflow starves its neighbours.
 pub struct Port<M>
 where
     M: Message + Send + 'static,

@@ -272,10 +272,9 @@ impl Supervisor {
         let now = match &self.state.phase {
             Phase::Running => true,
             Phase::Starting { current, .. } => *current == order,
-            // A sibling that fails while it is stopped on command is not a fresh failure.
-            Phase::Stopping { wave, .. } if wave.contains(order) => return,
-            Phase::Stopped => return,
-            Phase::Stopping { .. } | Phase::BackingOff { .. } => false,
+            // A sibling that fails while it is stopped on command is not a fresh failure: when its
+            // turn comes it has been begun anew, and the report is of an earlier generation.
+            Phase::Stopping { .. } | Phase::BackingOff { .. } | Phase::Stopped => false,
         };
         if now {
             self.fail(order, &reason, ctx);

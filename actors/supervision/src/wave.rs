@@ -6,7 +6,6 @@ use std::collections::BTreeSet;
 /// follow one another have no order among themselves and go together.
 #[derive(Debug)]
 pub(crate) struct Wave {
-    members: BTreeSet<u64>,
     remaining: Vec<(u64, bool)>,
     waiting: BTreeSet<u64>,
 }
@@ -14,15 +13,7 @@ pub(crate) struct Wave {
 impl Wave {
     /// `children` in start order, each with whether it is `Temporary`.
     pub(crate) fn new(children: Vec<(u64, bool)>) -> Self {
-        Self {
-            members: children.iter().map(|(order, _)| *order).collect(),
-            remaining: children,
-            waiting: BTreeSet::new(),
-        }
-    }
-
-    pub(crate) fn contains(&self, order: u64) -> bool {
-        self.members.contains(&order)
+        Self { remaining: children, waiting: BTreeSet::new() }
     }
 
     /// The children to stop now; none when all have stopped.

@@ -265,3 +265,28 @@ fn a_launch_under_an_ended_supervisor_calls_nobody_back() {
         assert!(port.is_closed());
     });
 }
+
+#[test]
+fn a_message_queued_before_the_start_that_crashes_the_actor_is_no_start_error() {
+    stage(async {
+        let stage = Stage::lenient(Strategy::OneForOne);
+        let (seat, port) = seat(&stage.root, Restart::Permanent);
+        port.tell(Do::Panic).unwrap();
+        seat.start(stage.make("a")).await.unwrap();
+        assert_eq!(port.ask(Do::Count, SECOND).await, Ok(1));
+        assert_eq!(stage.log.take(), ["a started", "a started"]);
+    });
+}
+
+#[test]
+fn siblings_that_crash_in_the_same_turn_are_one_failure_of_their_group() {
+    stage(async {
+        let stage = Stage::new(lenient("root", Strategy::OneForAll).intensity(1, 60 * SECOND));
+        let a = stage.imp(&stage.root, "a", Restart::Permanent).await;
+        let b = stage.imp(&stage.root, "b", Restart::Permanent).await;
+        a.tell(Do::Panic).unwrap();
+        b.tell(Do::Panic).unwrap();
+        assert_eq!(a.ask(Do::Count, SECOND).await, Ok(1));
+        assert_eq!(b.ask(Do::Count, SECOND).await, Ok(1));
+    });
+}

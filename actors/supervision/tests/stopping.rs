@@ -160,3 +160,27 @@ fn stopping_one_supervisor_is_no_failure_for_its_parent() {
         sub.stop(SECOND).await;
     });
 }
+
+#[test]
+fn a_supervisor_told_to_stop_is_not_begun_anew_by_a_restart_of_its_group() {
+    stage(async {
+        let stage = Stage::lenient(Strategy::OneForAll);
+        let a = stage.imp(&stage.root, "a", Restart::Permanent).await;
+        let sub = stage.root.supervisor(lenient("sub", Strategy::OneForOne));
+        let sub = sub.await.unwrap();
+        let (seat, port) = seat(&sub, Restart::Permanent);
+        let make = stage.make("slow");
+        seat.start(move || make().lingering(2 * SECOND)).await.unwrap();
+        let begun = Instant::now();
+        tokio::join!(sub.stop(60 * SECOND), async {
+            tokio::time::sleep(SECOND).await;
+            a.ask(Do::Panic, SECOND).await.unwrap_err();
+        });
+        assert_eq!(begun.elapsed(), 2 * SECOND);
+        assert_eq!(a.ask(Do::Count, SECOND).await, Ok(1));
+        assert!(port.is_closed());
+        let paths: Vec<_> = stage.tree.snapshot().actors;
+        let paths: Vec<_> = paths.iter().map(|actor| &*actor.path).collect();
+        assert_eq!(paths, ["root", "root/imp"]);
+    });
+}
