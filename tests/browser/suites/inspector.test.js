@@ -1,0 +1,55 @@
+/** What the machine knows, as the inspector and the list of actors show it. */
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { answer, openPage, say, untilAnswer } from '../support/browser.js';
+import { gate } from '../support/model.js';
+import { system } from '../support/suite.js';
+
+const parts = system();
+
+/** @param {import('playwright-core').Page} page @param {string} heading @param {string} term */
+const fact = (page, heading, term) => page.locator('.part', { has: page.getByRole('heading', { name: heading, exact: true }) })
+  .locator(`dt:text-is("${term}") + dd`);
+
+test('the inspector follows a turn from thinking to idle', async () => {
+  const rest = gate();
+  parts.model.script('inspected', ['Working', rest.opened, ' done.']);
+  const page = await openPage(parts.browser);
+  await page.goto(parts.server.url);
+  await say(page, 'To be inspected');
+  await answer(page).getByText('Working').waitFor();
+  await page.getByRole('button', { name: 'Inspector', exact: true }).click();
+  await fact(page, 'Turn', 'Written').waitFor();
+  assert.notEqual(await fact(page, 'Turn', 'State').textContent(), 'idle');
+  assert.match(await fact(page, 'Mailbox', 'posts').textContent() ?? '', /^\d+ \/ \d+$/);
+
+  rest.open();
+  await untilAnswer(page, 'final');
+  await fact(page, 'Turn', 'State').getByText('idle').waitFor();
+  await fact(page, 'Turn', 'Tokens').waitFor();
+  await page.getByRole('heading', { name: 'Recall' }).waitFor();
+  await page.getByRole('heading', { name: 'Context' }).waitFor();
+});
+
+test('stored events are listed with their number and open to their JSON', async () => {
+  const page = await openPage(parts.browser);
+  await page.goto(parts.server.url);
+  await say(page, 'Two events');
+  await untilAnswer(page, 'final');
+  await page.getByRole('button', { name: 'Inspector', exact: true }).click();
+  const events = page.locator('.events li');
+  await events.nth(1).waitFor();
+  assert.deepEqual(await events.locator('.event-seq').allTextContents(), ['2', '1']);
+  assert.deepEqual(await events.locator('.event-type').allTextContents(), ['assistant.final', 'user']);
+  await events.nth(1).locator('summary').click();
+  await events.nth(1).locator('pre').getByText('"message": "Two events"').waitFor();
+});
+
+test('the actors are listed with their mailboxes', async () => {
+  const page = await openPage(parts.browser);
+  await page.goto(parts.server.url);
+  await page.getByRole('button', { name: 'Actors' }).click();
+  const journal = page.getByRole('dialog', { name: 'Actors' }).getByRole('row', { name: /journal/ });
+  await journal.first().waitFor();
+  assert.match(await journal.first().textContent() ?? '', /\d+ \/ \d+/);
+});

@@ -1,0 +1,102 @@
+/** The page without a pointer. */
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { answer, composer, openPage, untilAnswer } from '../support/browser.js';
+import { gate } from '../support/model.js';
+import { system } from '../support/suite.js';
+
+const parts = system();
+
+test('a conversation is held by keyboard alone', async () => {
+  parts.model.script('keys only', ['Typing', gate().opened]);
+  const page = await openPage(parts.browser);
+  await page.goto(parts.server.url);
+  await page.waitForFunction(() => document.activeElement?.id === 'message');
+  await page.keyboard.type('first line');
+  await page.keyboard.press('Shift+Enter');
+  await page.keyboard.type('with keys only');
+  await page.keyboard.press('Enter');
+  assert.equal(await page.locator('.said-text').textContent(), 'first line\nwith keys only');
+  await answer(page).getByText('Typing').waitFor();
+  await page.keyboard.press('Escape');
+  await untilAnswer(page, 'stopped');
+
+  await page.keyboard.press('ArrowUp');
+  assert.equal(await composer(page).inputValue(), 'first line\nwith keys only');
+  await composer(page).fill('');
+
+  await page.keyboard.press('Control+k');
+  await page.keyboard.type('new ch');
+  await page.keyboard.press('Enter');
+  await page.getByRole('heading', { name: 'What would you like to know?' }).waitFor();
+  await page.keyboard.type('the second');
+  await page.keyboard.press('Enter');
+  await answer(page).getByText('You said: the second').waitFor();
+  await untilAnswer(page, 'final');
+
+  await page.keyboard.press('Shift+Tab');
+  await page.keyboard.press(']');
+  await answer(page).getByText('Typing').waitFor();
+  await page.locator('.scroller').focus();
+  await page.keyboard.press('[');
+  await answer(page).getByText('You said: the second').waitFor();
+});
+
+test('keys open and close what they name, and focus comes back', async () => {
+  const page = await openPage(parts.browser);
+  await page.goto(parts.server.url);
+  await page.keyboard.type('hello');
+  await page.keyboard.press('Enter');
+  await untilAnswer(page, 'final');
+  await page.locator('.scroller').focus();
+
+  await page.keyboard.press('?');
+  await page.getByRole('dialog', { name: 'Keys' }).waitFor();
+  await page.keyboard.press('Escape');
+  await page.getByRole('dialog', { name: 'Keys' }).waitFor({ state: 'hidden' });
+  assert.ok(await page.locator('.scroller').evaluate((log) => log === document.activeElement));
+
+  await page.keyboard.press('i');
+  await page.getByRole('complementary', { name: 'Inspector' }).waitFor();
+  await page.keyboard.press('i');
+  await page.getByRole('complementary', { name: 'Inspector' }).waitFor({ state: 'hidden' });
+
+  await page.keyboard.press('/');
+  assert.ok(await composer(page).evaluate((field) => field === document.activeElement));
+  await page.keyboard.type('i ? [ / are letters here');
+  assert.equal(await composer(page).inputValue(), 'i ? [ / are letters here');
+
+  await page.keyboard.press('Control+k');
+  await page.getByRole('combobox').pressSequentially('actors');
+  await page.keyboard.press('Enter');
+  await page.getByRole('dialog', { name: 'Actors' }).getByRole('row').nth(1).waitFor();
+  await page.keyboard.press('Escape');
+  await page.getByRole('dialog').waitFor({ state: 'hidden' });
+});
+
+test('every stop of Tab is visible and has a name', async () => {
+  const page = await openPage(parts.browser);
+  await page.goto(parts.server.url);
+  await page.keyboard.type('tab through');
+  await page.keyboard.press('Enter');
+  await untilAnswer(page, 'final');
+  const seen = new Set();
+  for (let stop = 0; stop < 40; stop += 1) {
+    await page.keyboard.press('Tab');
+    const at = await page.evaluate(() => {
+      const here = document.activeElement;
+      if (!here || here === document.body) return null;
+      const box = here.getBoundingClientRect();
+      return {
+        name: (here.getAttribute('aria-label') ?? here.textContent ?? '').trim(),
+        tag: here.outerHTML.slice(0, 80),
+        isVisible: box.width > 0 && box.height > 0 && here.matches(':focus-visible'),
+      };
+    });
+    if (!at) continue;
+    assert.ok(at.name !== '', `no name: ${at.tag}`);
+    assert.ok(at.isVisible, `not visible: ${at.tag}`);
+    seen.add(at.tag);
+  }
+  assert.ok(seen.size >= 12, `only ${seen.size} stops`);
+});

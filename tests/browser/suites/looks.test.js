@@ -1,0 +1,148 @@
+/** The page in light and dark, wide and narrow, checked by axe-core and kept as pictures. */
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { answer, assertNoFaults, axe, openPage, say, screenshot, untilAnswer, untilConnection } from '../support/browser.js';
+import { system } from '../support/suite.js';
+
+const parts = system();
+
+const ANSWER = `The night train leaves at **22:04** from platform 3 and arrives at 06:41.
+
+## What to bring
+
+1. A ticket; the conductor asks for it before Lyon.
+2. Tea. The water is free, the cups are not.
+
+\`\`\`rust
+/// When to leave home: the walk takes as long as it takes.
+fn leave_at(train: Time, walk: Duration) -> Time {
+    train - walk - Duration::minutes(12) // the lift of platform 3 is slow, and everybody takes it
+}
+\`\`\`
+
+| Class | Price | Berths |
+| --- | ---: | --- |
+| Couchette | 39 € | six |
+| Sleeper | 112 € | two |
+
+> The dining car closes at midnight.
+
+More at [the timetable](https://example.org/trains).`;
+
+/** @param {import('playwright-core').BrowserContextOptions} options */
+async function conversation(options) {
+  parts.model.script('night train', [ANSWER]);
+  const page = await openPage(parts.browser, options);
+  await page.goto(parts.server.url);
+  await untilConnection(page, 'live');
+  await say(page, 'When does the night train leave, and what should I bring?');
+  await untilAnswer(page, 'final');
+  await answer(page).getByText('the timetable').waitFor();
+  return page;
+}
+
+for (const colorScheme of /** @type {const} */ (['light', 'dark'])) {
+  test(`in ${colorScheme} colours axe finds nothing, in any view`, async () => {
+    const page = await openPage(parts.browser, { colorScheme, reducedMotion: 'reduce' });
+    await page.goto(parts.server.url);
+    await untilConnection(page, 'live');
+    assert.deepEqual(await axe(page), [], 'empty page');
+    await page.close();
+
+    const full = await conversation({ colorScheme, reducedMotion: 'reduce' });
+    assert.deepEqual(await axe(full), [], 'conversation');
+    await full.locator('.scroller').evaluate((log) => log.scrollTo(0, 0));
+    await full.getByRole('button', { name: 'Inspector', exact: true }).click();
+    await full.getByRole('heading', { name: 'Mailbox' }).waitFor();
+    assert.deepEqual(await axe(full), [], 'inspector');
+    for (const name of ['Keys', 'Settings', 'Actors']) {
+      await full.getByRole('navigation').getByRole('button', { name }).click();
+      await full.getByRole('dialog', { name }).waitFor();
+      assert.deepEqual(await axe(full), [], name);
+      await full.keyboard.press('Escape');
+    }
+    await full.keyboard.press('Control+k');
+    await full.getByRole('combobox').waitFor();
+    assert.deepEqual(await axe(full), [], 'palette');
+    assertNoFaults(full);
+    await full.close();
+  });
+
+  test(`the page is pictured in ${colorScheme} colours`, async () => {
+    const page = await conversation({ colorScheme, viewport: { width: 1440, height: 900 }, reducedMotion: 'reduce' });
+    await page.getByRole('button', { name: 'Inspector', exact: true }).click();
+    await page.getByRole('heading', { name: 'Mailbox' }).waitFor();
+    await page.locator('.scroller').evaluate((log) => log.scrollTo(0, 0));
+    await page.locator('.chip').waitFor();
+    await screenshot(page, colorScheme);
+    await page.close();
+  });
+}
+
+test('at 360 px nothing is cut off, and code scrolls inside its block', async () => {
+  const page = await conversation({ viewport: { width: 360, height: 740 }, hasTouch: true, isMobile: true, reducedMotion: 'reduce' });
+  const widths = await page.evaluate(() => ({
+    page: document.documentElement.scrollWidth,
+    log: document.querySelector('.scroller')?.scrollWidth ?? 0,
+    code: [document.querySelector('.code-block pre')].map((pre) => (pre?.scrollWidth ?? 0) - (pre?.clientWidth ?? 0))[0],
+  }));
+  assert.equal(widths.page, 360);
+  assert.ok(widths.log <= 360, `the transcript is ${widths.log} px wide`);
+  assert.ok(widths.code > 0, 'the code block does not scroll');
+  assert.deepEqual(await axe(page), []);
+  await page.locator('.scroller').evaluate((log) => log.scrollTo(0, 0));
+  await screenshot(page, 'narrow');
+
+  assert.equal(await page.getByRole('navigation').isVisible(), false);
+  await page.getByRole('button', { name: 'Show conversations' }).click();
+  await page.getByRole('navigation').getByRole('link', { name: 'When does the night train' }).first().waitFor();
+  await page.waitForTimeout(300);
+  assert.deepEqual(await axe(page), []);
+  await page.keyboard.press('Escape');
+  await page.getByRole('navigation').waitFor({ state: 'hidden' });
+});
+
+test('the chosen colours outlive a reload, without regard to the system’s', async () => {
+  const page = await openPage(parts.browser, { colorScheme: 'light' });
+  await page.goto(parts.server.url);
+  const paper = () => page.evaluate(() => getComputedStyle(document.body).backgroundColor);
+  const light = await paper();
+  await page.getByRole('button', { name: 'Settings' }).click();
+  await page.getByRole('radio', { name: 'Dark' }).check();
+  const dark = await paper();
+  assert.notEqual(dark, light);
+  await page.reload();
+  assert.equal(await paper(), dark);
+});
+
+test('copy gives the code as it was written', async () => {
+  const page = await conversation({ permissions: ['clipboard-read', 'clipboard-write'] });
+  await page.getByRole('button', { name: 'Copy', exact: true }).click();
+  await page.getByText('Copied').waitFor();
+  const code = ANSWER.split('```rust\n')[1].split('\n```')[0];
+  assert.equal(await page.evaluate(() => navigator.clipboard.readText()), code);
+});
+
+test('the view follows the answer only while its reader is at the end', async () => {
+  const lines = Array.from({ length: 60 }, (_, line) => `Line ${line}.\n\n`);
+  const pause = () => new Promise((resolve) => setTimeout(resolve, 25));
+  parts.model.script('sixty lines', lines.flatMap((line) => [line]));
+  const page = await openPage(parts.browser);
+  await page.goto(parts.server.url);
+  await say(page, 'Give me sixty lines');
+  await answer(page).getByText('Line 59.').waitFor();
+  await untilAnswer(page, 'final');
+  const fromEnd = () => page.locator('.scroller').evaluate((log) => log.scrollHeight - log.scrollTop - log.clientHeight);
+  await pause();
+  assert.ok(await fromEnd() < 2, 'the view is not at the end');
+
+  await page.locator('.scroller').hover();
+  await page.mouse.wheel(0, -600);
+  await page.getByRole('button', { name: 'Go to the newest text' }).waitFor();
+  const before = await fromEnd();
+  await page.evaluate(() => document.querySelector('soma-answer .md')?.append('more text'));
+  await pause();
+  assert.ok(await fromEnd() >= before, 'the view moved under the reader');
+  await page.getByRole('button', { name: 'Go to the newest text' }).click();
+  assert.ok(await fromEnd() < 2);
+});

@@ -1,0 +1,86 @@
+/** The page's pure modules, without a browser. */
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { blockReader } from '../../../http/ui/js/sse.js';
+import * as turns from '../../../http/ui/js/turns.js';
+
+test('blocks are read whatever pieces they arrive in', () => {
+  const stream = 'retry: 1000\n\n: comment\nid: 7\r\ndata: one\r\ndata: two\r\n\r\ndata:three\n\nid: 8\ndata: unfinished';
+  const wanted = [
+    { id: null, data: '', retry: 1000 },
+    { id: '7', data: 'one\ntwo', retry: null },
+    { id: null, data: 'three', retry: null },
+  ];
+  for (const size of [1, 2, 3, 7, stream.length]) {
+    const read = blockReader();
+    const blocks = [];
+    for (let at = 0; at < stream.length; at += size) blocks.push(...read(stream.slice(at, at + size)));
+    assert.deepEqual(blocks, wanted, `in pieces of ${size}`);
+  }
+});
+
+/** @param {number} id @param {string} message @param {object} [metadata] */
+const user = (id, message, metadata = {}) => ({
+  id, occurred_at: '2026-01-01T00:00:00Z', payload: { type: 'user', role: 'user', event_id: `u${id}`, message, metadata: { sequence: id, ...metadata } },
+});
+
+/** @param {number} id @param {string} message @param {object} metadata */
+const final = (id, message, metadata) => ({
+  id, occurred_at: '2026-01-01T00:00:01Z',
+  payload: { type: 'assistant.final', role: 'assistant', event_id: `a${id}`, message, metadata: { sequence: id, completed: true, ...metadata } },
+});
+
+/** @param {string} id @param {string} type @param {string} [message] */
+const live = (id, type, message = '') => ({ id, event: { type, role: 'assistant', message, metadata: {} } });
+
+/** @param {ReturnType<typeof turns.applyStored>} list */
+const shown = (list) => list.map(({ said, answer }) => [said?.text ?? null, answer && `${answer.phase}: ${answer.text}`]);
+
+test('an answer belongs to the turn it names, also when another message came between', () => {
+  const list = [user(1, 'first'), user(2, 'second'), final(3, 'to the first', { turn: 1 }), final(4, 'to the second', { turn: 2 })].reduce(turns.applyStored, /** @type {any[]} */ ([]));
+  assert.deepEqual(shown(list), [['first', 'final: to the first'], ['second', 'final: to the second']]);
+});
+
+test('text of an earlier attempt is dropped when the next one starts, and cannot come back', () => {
+  let list = turns.applyStored([], user(1, 'question'));
+  list = turns.applyLive(list, live('1.1.1', 'assistant.started'));
+  list = turns.applyLive(list, live('1.1.3', 'assistant.stream', 'void'));
+  assert.deepEqual(shown(list), [['question', 'streaming: void']]);
+  list = turns.applyLive(list, live('1.2.1', 'assistant.started'));
+  assert.deepEqual(shown(list), [['question', 'thinking: ']]);
+  list = turns.applyLive(list, live('1.1.4', 'assistant.stream', 'void again'));
+  assert.deepEqual(shown(list), [['question', 'thinking: ']]);
+  list = turns.applyLive(list, live('1.2.3', 'assistant.stream', 'new'));
+  assert.deepEqual(shown(list), [['question', 'streaming: new']]);
+});
+
+test('a frame of a later attempt replaces the text even when its start was missed', () => {
+  let list = turns.applyStored([], user(1, 'question'));
+  list = turns.applyLive(list, live('1.1.3', 'assistant.stream', 'void'));
+  list = turns.applyLive(list, live('1.2.9', 'assistant.stream', 'new'));
+  assert.deepEqual(shown(list), [['question', 'streaming: new']]);
+});
+
+test('a message of this page is shown once, whether the stream or the reply comes first', () => {
+  const streamed = user(1, 'mine', { client_message_id: 'k' });
+  const reply = { event_id: 'u1', seq: 1 };
+  const sent = turns.withUnsent([], 'k', 'mine');
+  const streamFirst = turns.acknowledged(turns.applyStored(sent, streamed), 'k', reply);
+  const replyFirst = turns.applyStored(turns.acknowledged(sent, 'k', reply), streamed);
+  for (const list of [streamFirst, replyFirst]) {
+    assert.equal(list.length, 1);
+    assert.equal(list[0].key, 'k');
+    assert.equal(list[0].said?.delivery, 'stored');
+  }
+});
+
+test('a message the stream brought is not failed by a lost reply', () => {
+  const sent = turns.withUnsent([], 'k', 'mine');
+  const list = turns.refused(turns.applyStored(sent, user(1, 'mine', { client_message_id: 'k' })), 'k', { status: 0, code: 'unreachable', detail: '', retryAfter: null });
+  assert.equal(list[0].said?.delivery, 'stored');
+});
+
+test('a late frame changes no finished answer', () => {
+  const list = [user(1, 'question'), final(2, 'done', { turn: 1 })].reduce(turns.applyStored, /** @type {any[]} */ ([]));
+  assert.equal(turns.applyLive(list, live('1.1.9', 'assistant.stream', 'late')), list);
+});

@@ -1,0 +1,82 @@
+/** The list of conversations and the addresses of its entries. */
+import assert from 'node:assert/strict';
+import { randomUUID } from 'node:crypto';
+import { test } from 'node:test';
+import { answer, openPage, say, untilAnswer } from '../support/browser.js';
+import { system } from '../support/suite.js';
+
+const parts = system();
+
+test('a conversation is listed under today, found by its title, and opened by its address', async () => {
+  const page = await openPage(parts.browser);
+  await page.goto(parts.server.url);
+  await say(page, 'Tea and trains');
+  await untilAnswer(page, 'final');
+  const address = page.url();
+  await page.getByRole('button', { name: 'New chat' }).first().click();
+  await say(page, 'Something else');
+  await untilAnswer(page, 'final');
+
+  const today = page.getByRole('region', { name: 'Today' });
+  assert.deepEqual(await today.getByRole('link').allTextContents(), ['Something else', 'Tea and trains']);
+  await page.getByRole('searchbox', { name: 'Search titles' }).fill('trains');
+  await today.getByRole('link', { name: 'Something else' }).waitFor({ state: 'detached' });
+  await today.getByRole('link', { name: 'Tea and trains' }).click();
+  await answer(page).getByText('You said: Tea and trains').waitFor();
+  assert.equal(page.url(), address);
+
+  const other = await openPage(parts.browser);
+  await other.goto(address);
+  await answer(other).getByText('You said: Tea and trains').waitFor();
+  assert.equal(await other.title(), 'Tea and trains · SomaAgent01');
+});
+
+test('a conversation is renamed in the list and deleted after a question', async () => {
+  const page = await openPage(parts.browser);
+  await page.goto(parts.server.url);
+  await say(page, 'To be renamed');
+  await untilAnswer(page, 'final');
+  await page.getByRole('link', { name: 'To be renamed' }).hover();
+  await page.getByRole('button', { name: 'Actions for To be renamed' }).click();
+  await page.getByRole('menuitem', { name: 'Rename' }).click();
+  await page.getByRole('textbox', { name: 'New title' }).fill('Renamed');
+  await page.keyboard.press('Enter');
+  await page.reload();
+  await page.getByRole('heading', { level: 1, name: 'Renamed' }).waitFor();
+
+  await page.getByRole('button', { name: 'Actions for Renamed' }).click();
+  await page.getByRole('menuitem', { name: 'Delete' }).click();
+  await page.getByRole('dialog').getByRole('button', { name: 'Cancel' }).click();
+  await page.getByRole('link', { name: 'Renamed' }).waitFor();
+  await page.getByRole('button', { name: 'Actions for Renamed' }).click();
+  await page.getByRole('menuitem', { name: 'Delete' }).click();
+  await page.getByRole('dialog').getByRole('button', { name: 'Delete' }).click();
+  await page.getByRole('link', { name: 'Renamed' }).waitFor({ state: 'detached' });
+  await page.getByRole('heading', { name: 'What would you like to know?' }).waitFor();
+});
+
+test('a paused conversation says so and takes messages again once resumed', async () => {
+  const page = await openPage(parts.browser);
+  await page.goto(parts.server.url);
+  await say(page, 'To be paused');
+  await untilAnswer(page, 'final');
+  await page.getByRole('button', { name: 'More actions' }).click();
+  await page.getByRole('menuitem', { name: 'Pause' }).click();
+  await page.getByText('Paused. No message is accepted').waitFor();
+  await page.reload();
+  await page.getByRole('button', { name: 'Resume' }).click();
+  await page.getByText('Paused. No message is accepted').waitFor({ state: 'detached' });
+  await say(page, 'Go on');
+  await answer(page).getByText('You said: Go on').waitFor();
+});
+
+test('an address nobody has used takes a first message, one that is none says so', async () => {
+  const page = await openPage(parts.browser);
+  const id = randomUUID();
+  await page.goto(`${parts.server.url}/s/${id}`);
+  await say(page, 'First here');
+  await answer(page).getByText('You said: First here').waitFor();
+  assert.ok(page.url().endsWith(id));
+  await page.goto(`${parts.server.url}/s/not-an-id`);
+  await page.getByRole('heading', { name: 'No conversation here' }).waitFor();
+});
