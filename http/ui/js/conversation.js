@@ -1,19 +1,21 @@
 /**
- * The open conversation: loads its history, follows its stream, sends and stops.
+ * The open conversation: loads its history, follows its stream, stops its answers.
  * @module
  */
 /** @import { Conversation, Frame, Problem, StoredEvent } from './types.js' */
 import * as api from './api.js';
 import * as prefs from './prefs.js';
-import { go, newId, pathOf } from './route.js';
+import { newId } from './route.js';
+import { restoreUnsent } from './sending.js';
 import * as sessions from './sessions.js';
 import { current, emptyConversation, update, updateConversation } from './store.js';
 import { SessionStream } from './stream.js';
-import { text } from './strings.js';
-import { acknowledged, applyLive, applyStored, refused, runningTurn, withUnsent } from './turns.js';
+import { applyLive, applyStored, runningTurn } from './turns.js';
 
 /** Most events the server gives in one answer. */
 const PAGE = 500;
+/** A conversation that could not be loaded is asked for again after this long. */
+const REOPEN_MS = 5000;
 /** A hidden page gives its connection back after this long: a browser has few for one server. */
 const PARK_MS = 60_000;
 
@@ -68,7 +70,15 @@ function failToOpen(id, problem) {
     return;
   }
   updateConversation(id, () => ({ phase: problem.status === 410 ? 'deleted' : 'failed', problem }));
-  update({ connection: { kind: problem.status === 401 ? 'signed-out' : 'closed' } });
+  if (problem.status !== 0 && problem.status < 500) {
+    update({ connection: { kind: problem.status === 401 ? 'signed-out' : 'closed' } });
+    return;
+  }
+  update({ connection: { kind: 'waiting', until: Date.now() + REOPEN_MS } });
+  setTimeout(() => {
+    const { conversation } = current();
+    if (conversation.id === id && conversation.phase === 'failed') void open(id);
+  }, REOPEN_MS);
 }
 
 /** @param {string} id @param {number} after @returns {Promise<StoredEvent[]>} */
@@ -106,10 +116,15 @@ export async function loadEarlier() {
 /** @param {string} id @param {number | null} after */
 function follow(id, after) {
   if (current().conversation.id !== id) return;
+  let isLost = false;
   stream = new SessionStream(id, after, {
     frame: (frame) => take(id, frame),
     connection: (connection) => {
-      if (current().conversation.id === id) update({ connection });
+      if (current().conversation.id !== id) return;
+      const wasLost = current().connection.kind === 'connecting' && isLost;
+      isLost = connection.kind === 'waiting' || connection.kind === 'offline' || (isLost && connection.kind === 'connecting');
+      update({ connection });
+      if (connection.kind === 'live' && wasLost) catchUp(id);
     },
     refused: (problem) => {
       if (problem.status === 410) updateConversation(id, () => ({ phase: 'deleted' }));
@@ -117,6 +132,12 @@ function follow(id, after) {
     },
   });
   stream.retryNow();
+}
+
+/** The stream brings the events that were missed, not what else may have changed meanwhile. @param {string} id */
+function catchUp(id) {
+  void sessions.refresh();
+  if (!current().conversation.fresh) void refreshState(id);
 }
 
 /** @param {string} id @param {Frame} frame */
@@ -127,6 +148,10 @@ function take(id, frame) {
     updateConversation(id, () => ({ phase: 'deleted', turns: [] }));
     update({ connection: { kind: 'closed' } });
     void sessions.refresh();
+    return;
+  }
+  if (event.type === 'session.reset') {
+    void open(id);
     return;
   }
   const seq = event.metadata?.sequence ?? null;
@@ -173,58 +198,6 @@ export async function refreshState(id) {
   } catch {
     // The inspector shows what it last knew; the transcript does not need it.
   }
-}
-
-/** @param {string} message */
-export function send(message) {
-  const { id, fresh, title } = current().conversation;
-  const key = newId();
-  if (fresh) {
-    go(pathOf(id), 'replace');
-    updateConversation(id, () => ({ title: title ?? message.trim().split('\n', 1)[0].slice(0, 80) }));
-  }
-  prefs.keepUnsent(id, { key, text: message });
-  return deliver(id, key, message);
-}
-
-/** Sends a message again that was not accepted; the same key makes it count once. @param {string} key */
-export function resend(key) {
-  const { id, turns } = current().conversation;
-  const said = turns.find((turn) => turn.key === key)?.said;
-  return said ? deliver(id, key, said.text) : Promise.resolve();
-}
-
-/** @param {string} id @param {string} key @param {string} message */
-async function deliver(id, key, message) {
-  updateConversation(id, ({ turns }) => ({ turns: withUnsent(turns, key, message) }));
-  try {
-    const stored = await api.post(id, message, key);
-    prefs.dropUnsent(id, key);
-    updateConversation(id, ({ turns }) => ({ fresh: false, turns: acknowledged(turns, key, stored) }));
-    sessions.posted(id, current().conversation.title ?? message);
-    if (current().connection.kind === 'waiting') stream?.retryNow();
-  } catch (error) {
-    updateConversation(id, ({ turns }) => ({ turns: refused(turns, key, api.problemOf(error)) }));
-  }
-}
-
-/** Messages that a closed page left unsent come back as failed ones, to be sent or not. @param {string} id */
-function restoreUnsent(id) {
-  const stored = new Set(current().conversation.turns.map((turn) => turn.key));
-  for (const { key, text: message } of prefs.unsent(id)) {
-    if (stored.has(key)) prefs.dropUnsent(id, key);
-    else {
-      const problem = { status: 0, code: 'unreachable', detail: text.problem.unreachable, retryAfter: null };
-      updateConversation(id, ({ turns }) => ({ turns: refused(withUnsent(turns, key, message), key, problem) }));
-    }
-  }
-}
-
-/** Forgets a message that was not accepted. @param {string} key */
-export function discard(key) {
-  const { id } = current().conversation;
-  prefs.dropUnsent(id, key);
-  updateConversation(id, ({ turns }) => ({ turns: turns.filter((turn) => turn.key !== key || turn.seq !== null) }));
 }
 
 /** Ends the running answer, from whichever client it was asked for. */

@@ -34,7 +34,7 @@ function decorate(content) {
   for (const box of content.querySelectorAll('input')) {
     box.setAttribute('aria-label', box.hasAttribute('checked') ? text.transcript.taskDone : text.transcript.taskOpen);
   }
-  for (const heading of content.querySelectorAll('h1, h2, h3, h4, h5, h6')) lowerHeading(heading);
+  lowerHeadings(content);
   for (const pre of content.querySelectorAll('pre')) wrapCode(pre);
   for (const table of content.querySelectorAll('table')) {
     const scroller = h('div', { class: 'table-scroll', tabindex: 0, role: 'group', 'aria-label': text.transcript.table });
@@ -43,12 +43,20 @@ function decorate(content) {
   }
 }
 
-/** A message's headings stand below the page's own. @param {Element} heading */
-function lowerHeading(heading) {
-  const level = Number(heading.tagName[1]);
-  const lowered = h(`h${Math.min(6, level + 2)}`, { class: `md-h${level}` });
-  lowered.append(...heading.childNodes);
-  heading.replaceWith(lowered);
+/**
+ * A message's headings stand below the page's own, and none skips a level: that is how people who hear the page
+ * find their way. What they look like stays as written.
+ * @param {DocumentFragment} content
+ */
+function lowerHeadings(content) {
+  let above = 2;
+  for (const heading of content.querySelectorAll('h1, h2, h3, h4, h5, h6')) {
+    const level = Number(heading.tagName[1]);
+    above = Math.min(above + 1, level + 2, 6);
+    const lowered = h(`h${above}`, { class: `md-h${level}` });
+    lowered.append(...heading.childNodes);
+    heading.replaceWith(lowered);
+  }
 }
 
 /** @param {HTMLPreElement} pre */

@@ -7,6 +7,7 @@ import * as api from './api.js';
 import * as conversation from './conversation.js';
 import * as prefs from './prefs.js';
 import { go, pathOf, place } from './route.js';
+import * as sending from './sending.js';
 import * as sessions from './sessions.js';
 import { current, update } from './store.js';
 import { text } from './strings.js';
@@ -81,13 +82,18 @@ function setTheme(theme) {
   update({ theme });
 }
 
+/** A server that took a message can take the stream too. @param {boolean} accepted */
+function comeBack(accepted) {
+  if (accepted && current().connection.kind === 'waiting') conversation.reconnect();
+}
+
 const idOr = (/** @type {string | undefined} */ id) => id ?? current().conversation.id;
 
 /** @type {Record<string, (detail?: any) => void>} */
 export const intents = {
-  'send': (/** @type {string} */ message) => void conversation.send(message),
-  'resend': (/** @type {string} */ key) => void conversation.resend(key),
-  'discard': (/** @type {string} */ key) => conversation.discard(key),
+  'send': (/** @type {string} */ message) => void sending.send(message).then(comeBack),
+  'resend': (/** @type {string} */ key) => void sending.resend(key).then(comeBack),
+  'discard': (/** @type {string} */ key) => sending.discard(key),
   'stop': () => void attempt(text.composer.stop, conversation.stop()),
   'reconnect': () => conversation.reconnect(),
   'earlier': () => void attempt(text.transcript.earlier, conversation.loadEarlier()),

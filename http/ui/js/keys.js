@@ -2,12 +2,17 @@
  * Keys that work anywhere on the page. Those of one control live with the control.
  * @module
  */
-import { intents } from './intents.js';
 import { current } from './store.js';
 import { runningTurn } from './turns.js';
 
 /** Whether the person's device has a Command key. */
 export const hasCommandKey = /Mac|iPhone|iPad/.test(navigator.platform);
+
+/** @type {HTMLElement} the application, which carries out what keys ask for */
+let app;
+
+/** @param {string} name @param {unknown} [detail] */
+const ask = (name, detail) => app.dispatchEvent(new CustomEvent('soma', { detail: { name, detail } }));
 
 /** @param {EventTarget | null} target */
 function isTyping(target) {
@@ -17,10 +22,10 @@ function isTyping(target) {
 /** @type {Record<string, () => void>} */
 const PLAIN = {
   '/': () => document.querySelector('textarea')?.focus(),
-  '[': () => intents.step(-1),
-  ']': () => intents.step(1),
-  'i': () => intents.inspect(),
-  '?': () => intents.overlay({ name: 'keys' }),
+  '[': () => ask('step', -1),
+  ']': () => ask('step', 1),
+  'i': () => ask('inspect'),
+  '?': () => ask('overlay', { name: 'keys' }),
 };
 
 /** @param {KeyboardEvent} event */
@@ -28,7 +33,7 @@ function onKey(event) {
   if (event.defaultPrevented || event.isComposing) return;
   if (event.key.toLowerCase() === 'k' && (event.metaKey || event.ctrlKey) && !event.altKey && !event.shiftKey) {
     event.preventDefault();
-    intents.overlay(current().overlay === null ? { name: 'palette' } : null);
+    ask('overlay', current().overlay === null ? { name: 'palette' } : null);
     return;
   }
   if (current().overlay !== null || event.metaKey || event.ctrlKey || event.altKey) return;
@@ -42,13 +47,14 @@ function onKey(event) {
 /** @param {KeyboardEvent} event */
 function onEscape(event) {
   if (document.querySelector('[popover]:popover-open')) return;
-  if (current().listOpen) intents.list(false);
-  else if (runningTurn(current().conversation.turns)) intents.stop();
+  if (current().listOpen) ask('list', false);
+  else if (runningTurn(current().conversation.turns)) ask('stop');
   else return;
   event.preventDefault();
 }
 
-/** Starts listening. */
-export function listen() {
+/** Starts listening. @param {HTMLElement} application */
+export function listen(application) {
+  app = application;
   document.addEventListener('keydown', onKey);
 }

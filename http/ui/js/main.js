@@ -10,7 +10,8 @@ import { keepFresh } from './sessions.js';
 import { update } from './store.js';
 import './elements/soma-app.js';
 
-keys.listen();
+const app = document.querySelector('soma-app');
+if (app instanceof HTMLElement) keys.listen(app);
 addEventListener('popstate', showPlace);
 showPlace();
 keepFresh();

@@ -24,11 +24,12 @@
  * @property {number} [attempt]
  * @property {boolean} [completed]
  * @property {string} [error_code]
+ * @property {string} [partial]    what a failed answer had written
  * @property {string} [model]
  * @property {string} [client_message_id]  the page's own mark on what it sent
  * @property {{state: RecallState, count?: number}} [recall]
  * @property {{input_tokens?: number, output_tokens?: number, total_tokens?: number}} [usage]
- * @property {{first_delta_ms?: number, total_ms?: number}} [timing]
+ * @property {{first_delta_ms?: number | null, total_ms?: number}} [timing]
  */
 
 /** @typedef {'ok' | 'unavailable' | 'timeout' | 'off'} RecallState */
@@ -60,18 +61,18 @@
  * @property {null | {turn_seq: number, attempt: number, state: string, started_at: string,
  *   text_bytes: number, first_delta_ms: number | null, model: string | null}} turn
  * @property {{turn_seq: number, event_id: string}[]} queue
- * @property {Record<string, {depth: number, capacity: number}>} mailbox
+ * @property {Record<string, {depth: number, capacity: number} | null>} mailbox
  * @property {number} subscribers
  * @property {boolean} live
  * @property {boolean} paused
  * @property {string | null} title
  * @property {string | null} persona_id
- * @property {null | {node: string, epoch: number, lease_until: string}} owner
- * @property {null | {state: RecallState, took_ms: number, items: {text: string, score: number, source: string}[]}} last_recall
+ * @property {null | {node: string | null, epoch: number, lease_until: string | null}} owner
+ * @property {null | {state: RecallState, took_ms: number, items: {text: string, score: number, source: string | null}[]}} last_recall
  * @property {null | {tokens: number, budget: number, messages: number,
  *   cut: {memories: number, history_messages: number}}} last_context
  * @property {null | {input_tokens: number, output_tokens: number, total_tokens: number}} last_usage
- * @property {null | {first_delta_ms: number, total_ms: number}} last_timing
+ * @property {null | {first_delta_ms: number | null, total_ms: number}} last_timing
  */
 
 /**

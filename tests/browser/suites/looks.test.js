@@ -1,41 +1,19 @@
-/** The page in light and dark, wide and narrow, checked by axe-core and kept as pictures. */
+/** The page in light and dark, wide and narrow, checked by axe-core. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { answer, assertNoFaults, axe, openPage, say, screenshot, untilAnswer, untilConnection } from '../support/browser.js';
+import { answer, assertNoFaults, axe, openPage, say, untilAnswer, untilConnection } from '../support/browser.js';
+import { TRAIN, QUESTION } from '../support/example.js';
 import { system } from '../support/suite.js';
 
 const parts = system();
 
-const ANSWER = `The night train leaves at **22:04** from platform 3 and arrives at 06:41.
-
-## What to bring
-
-1. A ticket; the conductor asks for it before Lyon.
-2. Tea. The water is free, the cups are not.
-
-\`\`\`rust
-/// When to leave home: the walk takes as long as it takes.
-fn leave_at(train: Time, walk: Duration) -> Time {
-    train - walk - Duration::minutes(12) // the lift of platform 3 is slow, and everybody takes it
-}
-\`\`\`
-
-| Class | Price | Berths |
-| --- | ---: | --- |
-| Couchette | 39 € | six |
-| Sleeper | 112 € | two |
-
-> The dining car closes at midnight.
-
-More at [the timetable](https://example.org/trains).`;
-
 /** @param {import('playwright-core').BrowserContextOptions} options */
 async function conversation(options) {
-  parts.model.script('night train', [ANSWER]);
+  parts.model.script('night train', [TRAIN]);
   const page = await openPage(parts.browser, options);
   await page.goto(parts.server.url);
   await untilConnection(page, 'live');
-  await say(page, 'When does the night train leave, and what should I bring?');
+  await say(page, QUESTION);
   await untilAnswer(page, 'final');
   await answer(page).getByText('the timetable').waitFor();
   return page;
@@ -67,16 +45,6 @@ for (const colorScheme of /** @type {const} */ (['light', 'dark'])) {
     assertNoFaults(full);
     await full.close();
   });
-
-  test(`the page is pictured in ${colorScheme} colours`, async () => {
-    const page = await conversation({ colorScheme, viewport: { width: 1440, height: 900 }, reducedMotion: 'reduce' });
-    await page.getByRole('button', { name: 'Inspector', exact: true }).click();
-    await page.getByRole('heading', { name: 'Mailbox' }).waitFor();
-    await page.locator('.scroller').evaluate((log) => log.scrollTo(0, 0));
-    await page.locator('.chip').waitFor();
-    await screenshot(page, colorScheme);
-    await page.close();
-  });
 }
 
 test('at 360 px nothing is cut off, and code scrolls inside its block', async () => {
@@ -90,9 +58,6 @@ test('at 360 px nothing is cut off, and code scrolls inside its block', async ()
   assert.ok(widths.log <= 360, `the transcript is ${widths.log} px wide`);
   assert.ok(widths.code > 0, 'the code block does not scroll');
   assert.deepEqual(await axe(page), []);
-  await page.locator('.scroller').evaluate((log) => log.scrollTo(0, 0));
-  await screenshot(page, 'narrow');
-
   assert.equal(await page.getByRole('navigation').isVisible(), false);
   await page.getByRole('button', { name: 'Show conversations' }).click();
   await page.getByRole('navigation').getByRole('link', { name: 'When does the night train' }).first().waitFor();
@@ -119,7 +84,7 @@ test('copy gives the code as it was written', async () => {
   const page = await conversation({ permissions: ['clipboard-read', 'clipboard-write'] });
   await page.getByRole('button', { name: 'Copy', exact: true }).click();
   await page.getByText('Copied').waitFor();
-  const code = ANSWER.split('```rust\n')[1].split('\n```')[0];
+  const code = TRAIN.split('```rust\n')[1].split('\n```')[0];
   assert.equal(await page.evaluate(() => navigator.clipboard.readText()), code);
 });
 
@@ -138,11 +103,11 @@ test('the view follows the answer only while its reader is at the end', async ()
 
   await page.locator('.scroller').hover();
   await page.mouse.wheel(0, -600);
-  await page.getByRole('button', { name: 'Go to the newest text' }).waitFor();
+  await page.getByRole('button', { name: 'New: go to the end' }).waitFor();
   const before = await fromEnd();
   await page.evaluate(() => document.querySelector('soma-answer .md')?.append('more text'));
   await pause();
   assert.ok(await fromEnd() >= before, 'the view moved under the reader');
-  await page.getByRole('button', { name: 'Go to the newest text' }).click();
+  await page.getByRole('button', { name: 'New: go to the end' }).click();
   assert.ok(await fromEnd() < 2);
 });

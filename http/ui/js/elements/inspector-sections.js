@@ -63,7 +63,7 @@ function recall({ last_recall }) {
       ? h('p', { class: 'list-note', text: words.recallNone })
       : h('ol', { class: 'recalled' }, items.map((item) => h('li', {},
         h('p', { text: item.text }),
-        h('div', { class: 'score' }, meter(item.score, best, item.source), h('span', { text: item.score.toFixed(2) }), h('span', { class: 'source', text: item.source }))))),
+        h('div', { class: 'score' }, meter(item.score, best, words.score), h('span', { text: item.score.toFixed(2) }), item.source && h('span', { class: 'source', text: item.source }))))),
   ];
 }
 
@@ -85,7 +85,7 @@ function context({ last_context }) {
 /** @param {SessionState} state */
 function mailbox({ mailbox: boxes, queue }) {
   return facts([
-    ...Object.entries(boxes ?? {}).map(([name, { depth, capacity }]) => /** @type {[string, string]} */ ([name, `${depth} / ${capacity}`])),
+    ...Object.entries(boxes ?? {}).map(([name, box]) => /** @type {[string, string | null]} */ ([name, box && `${box.depth} / ${box.capacity}`])),
     [words.queue, queue.length > 0 && queue.map((one) => one.turn_seq).join(', ')],
   ]);
 }

@@ -17,6 +17,7 @@ export class SomaAnswer extends SomaElement {
   #time = h('soma-time');
   #reasoningText = h('div', { class: 'reasoning-text' });
   #reasoning = h('details', { class: 'reasoning' }, h('summary', { text: text.transcript.reasoning }), this.#reasoningText);
+  #thinking = h('p', { class: 'thinking', text: text.transcript.thinking });
   #text = h('div', { class: 'md' });
   #foot = h('div', { class: 'answer-foot' });
   #body = h('div', { class: 'body' });
@@ -44,8 +45,6 @@ export class SomaAnswer extends SomaElement {
     if (answer?.seq) this.#showFoot(answer);
   }
 
-  #thinking = h('p', { class: 'thinking', text: text.transcript.thinking });
-
   /** @param {Answer} answer */
   #showText(answer) {
     const source = answer.html ?? answer.text;
@@ -64,6 +63,7 @@ export class SomaAnswer extends SomaElement {
       h('div', {},
         h('p', { text: known ?? (answer.text || text.failure.other) }),
         known && answer.text && answer.text !== known && h('p', { class: 'failure-detail', text: answer.text }),
+        answer.metadata.partial && h('details', { class: 'reasoning' }, h('summary', { text: text.transcript.partial }), h('div', { class: 'reasoning-text', text: answer.metadata.partial })),
         h('p', { class: 'failure-actions' },
           turn.said && h('button', { type: 'button', class: 'small', onclick: () => this.ask('send', turn.said?.text) }, icon('retry'), text.retry),
           code && h('code', { text: code }))));
@@ -75,7 +75,7 @@ export class SomaAnswer extends SomaElement {
     const facts = [
       attempt > 1 && text.transcript.attempt(attempt),
       model,
-      timing?.first_delta_ms !== undefined && span(timing.first_delta_ms),
+      typeof timing?.first_delta_ms === 'number' && span(timing.first_delta_ms),
       usage?.output_tokens !== undefined && `${count(usage.input_tokens ?? 0)} → ${count(usage.output_tokens)}`,
     ].filter((fact) => typeof fact === 'string');
     this.#foot.replaceChildren(

@@ -23,6 +23,7 @@ import './soma-transcript.js';
 
 /** Below this width the list slides over the conversation. */
 const NARROW = matchMedia('(max-width: 899px)');
+const HAS_KEYBOARD = matchMedia('(pointer: fine)');
 
 export class SomaApp extends SomaElement {
   #sidebar = h('soma-sidebar');
@@ -33,6 +34,10 @@ export class SomaApp extends SomaElement {
     this.addEventListener('soma', (event) => {
       const { name, detail } = /** @type {CustomEvent} */ (event).detail;
       intents[name](detail);
+      // A control that is gone after it was used must not take the focus with it.
+      setTimeout(() => {
+        if (document.activeElement === document.body && HAS_KEYBOARD.matches) this.querySelector('textarea')?.focus();
+      });
     });
     this.append(
       h('a', { class: 'skip', href: '#message', onclick: (/** @type {Event} */ event) => this.#skip(event) }, text.composer.label),
@@ -62,7 +67,7 @@ export class SomaApp extends SomaElement {
     // What is slid away must not be reachable by Tab.
     this.#sidebar.inert = NARROW.matches && !open;
     if (open && !was) this.#sidebar.querySelector('button, a')?.focus();
-    else if (was && !open) this.querySelector('textarea')?.focus();
+    else if (was && !open) /** @type {HTMLElement | null} */ (this.querySelector('.list-button'))?.focus();
   }
 
   /** @param {Event} event */

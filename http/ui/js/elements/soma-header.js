@@ -42,7 +42,7 @@ export class SomaHeader extends SomaElement {
   #show({ title, fresh, phase }) {
     const stored = !fresh && phase === 'ready';
     this.#title.textContent = title || text.untitled;
-    this.#heading.replaceChildren(stored ? this.#title : title || (phase === 'loading' ? text.untitled : text.newChat));
+    this.#heading.replaceChildren(stored ? this.#title : title || (phase === 'loading' ? '…' : text.newChat));
     this.#more.hidden = !stored;
     this.#inspect.hidden = phase !== 'ready';
   }

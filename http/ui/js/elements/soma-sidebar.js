@@ -27,16 +27,21 @@ export class SomaSidebar extends SomaElement {
         h('button', { type: 'button', class: 'icon-button side-close', 'aria-label': text.list.hide, onclick: () => this.ask('list', false) }, icon('close'))),
       h('div', { class: 'side-actions' },
         h('button', { type: 'button', class: 'new-chat', onclick: () => this.ask('new') }, icon('plus'), h('span', { text: text.newChat })),
-        h('button', {
-          type: 'button', class: 'palette-button quiet', 'aria-label': text.palette.label, title: text.palette.label,
-          onclick: () => this.ask('overlay', { name: 'palette' }),
-        }, h('kbd', { text: hasCommandKey ? '⌘K' : 'Ctrl K' }))),
+        this.#paletteButton(hasCommandKey ? '⌘K' : 'Ctrl K')),
       h('div', { class: 'side-search' }, icon('search'), this.#search),
       h('soma-session-list'),
       h('div', { class: 'side-foot' },
         this.#footButton('settings', text.settings.title, 'settings'),
         this.#footButton('tree', text.actors.title, 'actors'),
         this.#footButton('keys', text.keys.title, 'keys'))));
+  }
+
+  /** @param {string} keys */
+  #paletteButton(keys) {
+    return h('button', {
+      type: 'button', class: 'palette-button quiet', 'aria-label': `${text.palette.label}, ${keys}`, title: text.palette.label,
+      onclick: () => this.ask('overlay', { name: 'palette' }),
+    }, h('kbd', { text: keys }));
   }
 
   /** @param {import('../icons.js').IconName} shape @param {string} label @param {string} overlay */

@@ -2,11 +2,11 @@
  * The conversation as a column of turns that follows the running answer while its reader is at the end.
  * @module
  */
-/** @import { Conversation } from '../types.js' */
+/** @import { Conversation, Turn } from '../types.js' */
 import { arrange, h } from '../dom.js';
 import { icon } from '../icons.js';
 import { text } from '../strings.js';
-import { runningTurn } from '../turns.js';
+import { isOpen, runningTurn } from '../turns.js';
 import { SomaElement } from './element.js';
 import { SomaTurn } from './soma-turn.js';
 import './soma-empty.js';
@@ -55,12 +55,15 @@ export class SomaTranscript extends SomaElement {
       this.#following = true;
     }
     this.#earlier.hidden = !earlier;
-    const running = runningTurn(turns)?.key;
-    const last = turns.at(-1)?.key;
-    const rows = turns.map((turn) => this.#row(turn, turn.key === running, turn.key === last));
+    const running = runningTurn(turns);
+    const rows = turns.map((turn, index) => this.#row(turn, placeOf(turn, running), index === turns.length - 1));
     for (const key of [...this.#turns.keys()]) if (!turns.some((turn) => turn.key === key)) this.#turns.delete(key);
+    const { scrollTop, scrollHeight } = this.#scroller;
+    const first = this.#list.firstChild;
     arrange(this.#list, rows);
     arrange(this.#scroller, [this.#content(phase, turns.length)]);
+    // Older turns came in above: what is being read stays where it is.
+    if (!changed && first && rows[0] !== first) this.#scroller.scrollTop = scrollTop + this.#scroller.scrollHeight - scrollHeight;
     if (changed || turns.at(-1)?.said?.delivery === 'sending') this.#following = true;
     this.#keepEnd();
   }
@@ -71,11 +74,11 @@ export class SomaTranscript extends SomaElement {
     return phase === 'ready' && count > 0 ? this.#column : this.#empty;
   }
 
-  /** @param {import('../types.js').Turn} turn @param {boolean} isRunning @param {boolean} isLast */
-  #row(turn, isRunning, isLast) {
+  /** @param {Turn} turn @param {ReturnType<typeof placeOf>} place @param {boolean} isLast */
+  #row(turn, place, isLast) {
     const row = this.#turns.get(turn.key) ?? new SomaTurn();
     this.#turns.set(turn.key, row);
-    row.show(turn, isRunning, isLast);
+    row.show(turn, place, isLast);
     return row;
   }
 
@@ -115,6 +118,15 @@ export class SomaTranscript extends SomaElement {
     const code = button?.closest('.code-block')?.querySelector('pre')?.textContent;
     if (code !== undefined && code !== null) this.ask('copy', code.replace(/\n$/, ''));
   }
+}
+
+/**
+ * Whether a turn is being answered, waits behind the one that is, or neither.
+ * @param {Turn} turn @param {Turn | null} running
+ */
+function placeOf(turn, running) {
+  if (running === null || !isOpen(turn)) return 'still';
+  return turn.key === running.key ? 'running' : 'queued';
 }
 
 customElements.define('soma-transcript', SomaTranscript);

@@ -21,27 +21,28 @@ export class SomaTurn extends SomaElement {
     h('div', { class: 'who' }, h('h2', { text: text.you }), this.#time), h('div', { class: 'body' }, this.#text, this.#delivery));
   #answer = new SomaAnswer();
 
-  /** @param {Turn} turn @param {boolean} isRunning  this one is being answered now @param {boolean} isLast */
-  show(turn, isRunning, isLast) {
-    const state = `${isRunning} ${isLast}`;
+  /** @param {Turn} turn @param {'running' | 'queued' | 'still'} place @param {boolean} isLast */
+  show(turn, place, isLast) {
+    const state = `${place} ${isLast}`;
     if (turn === this.#turn && state === this.#state) return;
     this.#turn = turn;
     this.#state = state;
     this.classList.toggle('last', isLast);
-    if (turn.said) this.#showSaid(turn, turn.said, isRunning);
-    const waits = turn.said !== null && turn.said.delivery !== 'failed' && (isRunning || (isLast && turn.answer === null));
-    if (turn.answer || waits) this.#answer.show(turn, isLast);
-    arrange(this, [...(turn.said ? [this.#said] : []), ...(turn.answer || waits ? [this.#answer] : [])]);
+    if (turn.said) this.#showSaid(turn.key, turn.said, place);
+    const waits = turn.said !== null && turn.said.delivery !== 'failed' && (place === 'running' || (place === 'still' && isLast));
+    const answers = turn.answer !== null || waits;
+    if (answers) this.#answer.show(turn, isLast);
+    arrange(this, [...(turn.said ? [this.#said] : []), ...(answers ? [this.#answer] : [])]);
   }
 
-  /** @param {Turn} turn @param {Said} said @param {boolean} isRunning */
-  #showSaid(turn, said, isRunning) {
+  /** @param {string} key @param {Said} said @param {string} place */
+  #showSaid(key, said, place) {
     if (this.#text.textContent !== said.text) this.#text.textContent = said.text;
     this.#time.at = said.at;
     this.#said.dataset.delivery = said.delivery;
-    if (said.delivery === 'failed') this.#delivery.replaceChildren(...this.#failed(turn.key, said));
+    if (said.delivery === 'failed') this.#delivery.replaceChildren(...this.#failed(key, said));
     else if (said.delivery === 'sending') this.#delivery.textContent = text.transcript.sending;
-    else this.#delivery.textContent = turn.answer === null && !isRunning && !this.classList.contains('last') ? text.transcript.queued : '';
+    else this.#delivery.textContent = place === 'queued' ? text.transcript.queued : '';
   }
 
   /** @param {string} key @param {Said} said */

@@ -1,0 +1,65 @@
+/**
+ * Messages on their way: shown at once, kept until they are acknowledged, sent again with the same key.
+ * @module
+ */
+import * as api from './api.js';
+import * as prefs from './prefs.js';
+import { go, newId, pathOf } from './route.js';
+import * as sessions from './sessions.js';
+import { current, updateConversation } from './store.js';
+import { text } from './strings.js';
+import { acknowledged, refused, withUnsent } from './turns.js';
+
+/** Shows a message in the open conversation at once and posts it. @param {string} message */
+export function send(message) {
+  const { id, fresh, title } = current().conversation;
+  const key = newId();
+  if (fresh) {
+    go(pathOf(id), 'replace');
+    updateConversation(id, () => ({ title: title ?? message.trim().split('\n', 1)[0].slice(0, 80) }));
+  }
+  prefs.keepUnsent(id, { key, text: message });
+  return deliver(id, key, message);
+}
+
+/** Sends a message again that was not accepted; the same key makes it count once. @param {string} key */
+export function resend(key) {
+  const { id, turns } = current().conversation;
+  const said = turns.find((turn) => turn.key === key)?.said;
+  return said ? deliver(id, key, said.text) : Promise.resolve(false);
+}
+
+/** @param {string} id @param {string} key @param {string} message @returns {Promise<boolean>} whether it was accepted */
+async function deliver(id, key, message) {
+  updateConversation(id, ({ turns }) => ({ turns: withUnsent(turns, key, message) }));
+  try {
+    const stored = await api.post(id, message, key);
+    prefs.dropUnsent(id, key);
+    updateConversation(id, ({ turns }) => ({ fresh: false, turns: acknowledged(turns, key, stored) }));
+    const { conversation } = current();
+    sessions.posted(id, (conversation.id === id ? conversation.title : null) ?? message);
+    return true;
+  } catch (error) {
+    updateConversation(id, ({ turns }) => ({ turns: refused(turns, key, api.problemOf(error)) }));
+    return false;
+  }
+}
+
+/** Messages that a closed page left unsent come back as failed ones, to be sent or not. @param {string} id */
+export function restoreUnsent(id) {
+  const stored = new Set(current().conversation.turns.map((turn) => turn.key));
+  for (const { key, text: message } of prefs.unsent(id)) {
+    if (stored.has(key)) prefs.dropUnsent(id, key);
+    else {
+      const problem = { status: 0, code: 'unreachable', detail: text.problem.unreachable, retryAfter: null };
+      updateConversation(id, ({ turns }) => ({ turns: refused(withUnsent(turns, key, message), key, problem) }));
+    }
+  }
+}
+
+/** Forgets a message that was not accepted. @param {string} key */
+export function discard(key) {
+  const { id } = current().conversation;
+  prefs.dropUnsent(id, key);
+  updateConversation(id, ({ turns }) => ({ turns: turns.filter((turn) => turn.key !== key || turn.seq !== null) }));
+}
