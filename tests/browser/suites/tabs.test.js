@@ -68,7 +68,7 @@ test('a reset empties both', async () => {
   const [one, two] = await twoTabs();
   const id = new URL(one.url()).pathname.slice('/s/'.length);
   assert.equal((await one.request.post(`${parts.server.url}/v1/sessions/${id}/reset`)).status(), 200);
-  await Promise.all([one, two].map((page) => page.getByText('You said: Hello from the first').waitFor({ state: 'detached' })));
+  await Promise.all([one, two].map((page) => page.locator('soma-turn').waitFor({ state: 'detached' })));
   await say(two, 'Said afterwards');
   await Promise.all([one, two].map((page) => answer(page).getByText('You said: Said afterwards').waitFor()));
 });

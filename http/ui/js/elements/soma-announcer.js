@@ -24,6 +24,7 @@ export class SomaAnnouncer extends SomaElement {
       if (id !== this.#conversation) {
         this.#conversation = id;
         this.#started = null;
+        this.textContent = '';
       }
       this.#hear(turns);
     });
