@@ -110,8 +110,8 @@ export const remove = (id) => json(session(id), { method: 'DELETE' });
 /** @param {string} id @param {boolean} paused */
 export const pause = (id, paused) => json(`${session(id)}/pause`, { method: 'POST', body: { paused } });
 
-/** @returns {Promise<any>} */
-export const actors = () => json('/v1/admin/actors');
+/** @returns {Promise<{actors: import('./elements/soma-actors.js').Row[]}>} */
+export const actors = () => json('/v1/admin/actors?limit=500');
 
 /** @returns {Promise<any>} */
 export const health = () => json('/v1/health');

@@ -71,7 +71,7 @@ test('the page is pictured at 360 px', async () => {
 });
 
 test('an answer is pictured while it is written', async () => {
-  parts.model.script('slow tea', [TRAIN.slice(0, 420), gate().opened]);
+  parts.model.script('slow tea', [TRAIN.slice(0, TRAIN.indexOf('| Class')), gate().opened]);
   const page = await openPage(parts.browser, DESK);
   await page.goto(parts.server.url);
   await untilConnection(page, 'live');

@@ -13,17 +13,17 @@ const words = text.actors;
 const EVERY_MS = 2000;
 
 /**
- * One actor, or all short-lived ones of one name under one supervisor.
+ * One actor, or many of one kind.
  * @typedef {object} Row
  * @property {string} path
- * @property {string} [state]
- * @property {number} [restarts]
- * @property {number} [instances]               of a group
- * @property {Record<string, number>} [states]  of a group: how many are in each
- * @property {number} mailbox_depth
- * @property {number} mailbox_capacity
- * @property {number | null} [oldest_message_age_ms]
- * @property {string | null} [last_error]
+ * @property {string} state
+ * @property {number} restarts
+ * @property {number} depth
+ * @property {number} capacity
+ * @property {number | null} oldest_message_age_ms
+ * @property {string | null} last_error
+ * @property {number} [count]                   how many the row stands for
+ * @property {Record<string, number>} [states]  how many of them are in each state
  */
 
 export class SomaActors extends SomaDialog {
@@ -52,9 +52,9 @@ export class SomaActors extends SomaDialog {
   async opened() {
     clearTimeout(this.#timer);
     try {
-      const rows = actorRows(await api.actors());
-      this.#note.textContent = rows.length === 0 ? words.none : '';
-      this.#body.replaceChildren(...rows.map(actorRow));
+      const { actors } = await api.actors();
+      this.#note.textContent = actors.length === 0 ? words.none : '';
+      this.#body.replaceChildren(...actors.map(actorRow));
     } catch (error) {
       this.#note.textContent = `${words.failed} ${api.problemOf(error).detail}`;
     }
@@ -63,23 +63,17 @@ export class SomaActors extends SomaDialog {
 }
 
 /** @param {Row} row */
-function actorRow({ path, state, restarts, instances, states, mailbox_depth, mailbox_capacity, oldest_message_age_ms: age, last_error }) {
+function actorRow({ path, state, restarts, depth, capacity, oldest_message_age_ms: age, last_error, count, states }) {
   const parts = path.split('/');
   const name = parts.pop();
-  const doing = state ?? Object.entries(states ?? {}).map(([word, many]) => `${many} ${word}`).join(', ');
-  return h('tr', { class: restarts ? 'restarted' : null },
-    h('th', { scope: 'row' }, h('span', { class: 'actor-parents', text: parts.map((part) => `${part}/`).join('') }), name, instances !== undefined && ` × ${instances}`),
+  const doing = states ? Object.entries(states).map(([word, many]) => `${many} ${word}`).join(', ') : state;
+  return h('tr', { class: restarts > 0 ? 'restarted' : null },
+    h('th', { scope: 'row' }, h('span', { class: 'actor-parents', text: parts.map((part) => `${part}/`).join('') }), name, count !== undefined && ` × ${count}`),
     h('td', { text: doing }),
-    h('td', { class: 'number', text: restarts ?? '' }),
-    h('td', { class: 'number', text: mailbox_capacity > 0 ? `${mailbox_depth} / ${mailbox_capacity}` : '' }),
+    h('td', { class: 'number', text: restarts }),
+    h('td', { class: 'number', text: capacity > 0 ? `${depth} / ${capacity}` : '' }),
     h('td', { class: 'number', text: age ? span(age) : '' }),
     h('td', { class: 'last-error' }, last_error && icon('alert'), last_error));
-}
-
-/** @param {any} answer @returns {Row[]} groups stand behind the actors of their supervisor */
-function actorRows(answer) {
-  const rows = [...(answer?.actors ?? []), ...(answer?.groups ?? [])];
-  return rows.sort((a, b) => (a.path < b.path ? -1 : 1));
 }
 
 customElements.define('soma-actors', SomaActors);
