@@ -49,12 +49,7 @@ impl fmt::Debug for Connection {
 
 impl Connection {
     pub fn new(settings: &BrainSettings) -> Result<Self, SettingsError> {
-        let header = |name: &str, key| name.trim().parse::<HeaderName>().map_err(|_| SettingsError::HeaderName(key));
-        let secret = settings.api_key.clone().filter(|key| !key.expose_secret().is_empty());
-        let auth = match &secret {
-            Some(key) => Some(auth(header(&settings.auth_header, "auth_header")?, key)?),
-            None => None,
-        };
+        let Headers { tenant: tenant_header, auth } = Headers::of(settings)?;
         // No redirect: the secret would follow it to wherever the answer says. No proxy: it would be found in the
         // environment, which only the outermost room reads.
         let http = Client::builder()
@@ -69,8 +64,8 @@ impl Connection {
             http,
             base: settings.base()?,
             auth,
-            secret,
-            tenant_header: header(&settings.tenant_header, "tenant_header")?,
+            secret: settings.api_key.clone().filter(|key| !key.expose_secret().is_empty()),
+            tenant_header,
             attempt_timeout: settings.attempt_timeout(),
         })
     }
@@ -143,13 +138,29 @@ impl Connection {
     }
 }
 
-/// The header that carries the secret: a bearer token under the standard name, the bare key under any other.
-fn auth(name: HeaderName, key: &SecretString) -> Result<(HeaderName, HeaderValue), SettingsError> {
-    let key = key.expose_secret();
-    let text = if name == AUTHORIZATION { format!("Bearer {key}") } else { key.to_owned() };
-    let mut value = HeaderValue::from_str(&text).map_err(|_| SettingsError::ApiKey)?;
-    value.set_sensitive(true);
-    Ok((name, value))
+/// The headers that settings name.
+pub(super) struct Headers {
+    tenant: HeaderName,
+    /// The secret: a bearer token under the standard name, the bare key under any other.
+    auth: Option<(HeaderName, HeaderValue)>,
+}
+
+impl Headers {
+    pub fn of(settings: &BrainSettings) -> Result<Self, SettingsError> {
+        let header = |name: &str, key| name.trim().parse::<HeaderName>().map_err(|_| SettingsError::HeaderName(key));
+        let tenant = header(&settings.tenant_header, "tenant_header")?;
+        let name = header(&settings.auth_header, "auth_header")?;
+        let auth = match settings.api_key.as_ref().map(ExposeSecret::expose_secret) {
+            None | Some("") => None,
+            Some(key) => {
+                let text = if name == AUTHORIZATION { format!("Bearer {key}") } else { key.to_owned() };
+                let mut value = HeaderValue::from_str(&text).map_err(|_| SettingsError::ApiKey)?;
+                value.set_sensitive(true);
+                Some((name, value))
+            }
+        };
+        Ok(Self { tenant, auth })
+    }
 }
 
 /// Reads `Retry-After`; a date in it is seen from the answer's own `Date`, so that the two clocks need not agree.

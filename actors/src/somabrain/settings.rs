@@ -6,14 +6,14 @@ use reqwest::Url;
 use secrecy::SecretString;
 use serde::Deserialize;
 
-use super::breaker::BreakerRules;
+use super::{breaker::BreakerRules, connection::Headers};
 use crate::domain::memory::MemorySpace;
 use crate::retry::RetryPolicy;
 
 /// Settings of the SomaBrain client: the section `brain` of the configuration.
 ///
 /// The names of the environment are those of the original gateway; the composing room maps them to these fields.
-/// The tenant is no setting of this client: every ask carries its own.
+/// The tenant is no setting of this client: every ask carries its own, and its deadline.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default)]
 pub struct BrainSettings {
@@ -38,10 +38,6 @@ pub struct BrainSettings {
     pub retry_base_ms: u64,
     /// Extra attempts of a recall, if `max_retries` allows as many. Somebody waits for its answer, hence fewer.
     pub recall_max_retries: u32,
-    /// How long a turn waits for its recall, all attempts together, in milliseconds.
-    pub recall_timeout_ms: u64,
-    /// Memories asked for by a recall, 1 to 50.
-    pub recall_top_k: u32,
     /// Calls under way at a time; what comes on top waits inside its deadline.
     pub max_in_flight: usize,
     /// Failures in a row that open the breaker.
@@ -67,8 +63,6 @@ impl Default for BrainSettings {
             max_retries: 2,
             retry_base_ms: 150,
             recall_max_retries: 1,
-            recall_timeout_ms: 1_500,
-            recall_top_k: 8,
             max_in_flight: 32,
             breaker_failures: 3,
             breaker_cooldown_ms: 15_000,
@@ -79,6 +73,8 @@ impl Default for BrainSettings {
 }
 
 impl BrainSettings {
+    /// Upper bound of every wait between attempts that the server did not ask for.
+    const MAX_WAIT_MS: u64 = 10_000;
     /// The longest `Retry-After` that is honoured; one above it ends the retries.
     const MAX_RETRY_AFTER_MS: u64 = 120_000;
 
@@ -86,12 +82,6 @@ impl BrainSettings {
     #[must_use]
     pub fn space(&self) -> MemorySpace {
         MemorySpace { universe: self.universe.clone(), namespace: self.memory_namespace.clone() }
-    }
-
-    /// How long a turn waits for its recall.
-    #[must_use]
-    pub const fn recall_timeout(&self) -> Duration {
-        Duration::from_millis(self.recall_timeout_ms)
     }
 
     /// Upper bound of one attempt; an unusable number is the default's 30 s.
@@ -108,20 +98,21 @@ impl BrainSettings {
         RetryPolicy {
             max_retries: self.recall_max_retries.min(self.max_retries),
             first_wait_ms: self.retry_base_ms,
-            max_wait_ms: self.recall_timeout_ms,
+            max_wait_ms: Self::MAX_WAIT_MS,
             max_retry_after_ms: Self::MAX_RETRY_AFTER_MS,
         }
     }
 
-    /// The address that paths are put behind: without trailing slash, query and fragment.
-    /// Checks what cannot be used at all.
+    /// Checks what can be checked without a connection.
     ///
     /// # Errors
-    /// The first fault.
+    /// The first fault, naming its key.
     pub fn validate(&self) -> Result<(), SettingsError> {
-        self.base().map(drop)
+        self.base()?;
+        Headers::of(self).map(drop)
     }
 
+    /// The address that paths are put behind: without trailing slash, query and fragment.
     pub(super) fn base(&self) -> Result<String, SettingsError> {
         let given = self.base_url.trim();
         if given.is_empty() {
@@ -192,6 +183,23 @@ mod tests {
         for unusable in ["", "brain:9696", "ftp://brain", "http://me:pass@brain", "http://"] {
             let error = base(unusable).unwrap_err().to_string();
             assert!(error.starts_with("brain.base_url ") && !error.contains("pass@"), "{unusable:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn validation_names_the_key_that_is_unusable() {
+        let usable = BrainSettings { base_url: "http://brain".into(), ..BrainSettings::default() };
+        assert!(usable.validate().is_ok());
+        let key = Some(SecretString::from("sk-canary\n"));
+        let cases = [
+            (BrainSettings::default(), "brain.base_url"),
+            (BrainSettings { tenant_header: "X Tenant".into(), ..usable.clone() }, "brain.tenant_header"),
+            (BrainSettings { auth_header: String::new(), ..usable.clone() }, "brain.auth_header"),
+            (BrainSettings { api_key: key, ..usable }, "brain.api_key"),
+        ];
+        for (settings, named) in cases {
+            let error = settings.validate().unwrap_err().to_string();
+            assert!(error.starts_with(named) && !error.contains("canary"), "{error}");
         }
     }
 

@@ -9,8 +9,13 @@ use std::time::Duration;
 
 use reqwest::{Client, RequestBuilder, Response};
 use serde_json::{Value, json};
+use somaagent_actors::domain::{ids::Tenant, memory::MemorySpace};
+use somaagent_actors::somabrain::{BrainClient, BrainDeps, BrainMetrics, BrainSettings, HealthState, Recall};
 use somaagent_actors::store::Connections;
+use somaagent_supervision::{Restart, Strategy, SupervisorSpec, Tree};
 use sqlx::PgPool;
+use tokio::time::Instant;
+use uuid::Uuid;
 
 use super::*;
 
@@ -96,6 +101,47 @@ async fn what_was_remembered_is_recalled_by_its_words(pool: PgPool) {
 
     let metrics = answer(brain.get("/memory/metrics?tenant=acme&namespace=wm")).await;
     assert_eq!(metrics, (200, json!({"tenant": "acme", "namespace": "wm", "wm_items": 2, "circuit_open": false})));
+}
+
+/// The product's own client understands the stand-in, and each memory keeps to its place on the way.
+#[sqlx::test]
+async fn the_client_of_the_product_recalls_from_it(pool: PgPool) {
+    let brain = Brain::start(pool);
+    brain.remember("k1", "I drink black tea").await;
+    let settings = BrainSettings { base_url: brain.stand_in.base_url(), ..BrainSettings::default() };
+    let registry = prometheus::Registry::new();
+    let deps = BrainDeps::new(&settings, BrainMetrics::new(&registry).unwrap()).unwrap();
+    let mut health = deps.health();
+    let recalls = async {
+        let tree = Tree::new(&registry).unwrap();
+        let root = tree.root(SupervisorSpec::new("somabrain", Strategy::OneForOne));
+        let seat = root.seat::<BrainClient>(Restart::Permanent);
+        let port = seat.port::<Recall>("recall", 4);
+        seat.start(move || BrainClient::new(deps)).await.unwrap();
+        assert_eq!(health.changed().await.state, HealthState::Normal);
+        let within = Duration::from_secs(5);
+        let recall = async |tenant: &str, universe: Option<&str>| {
+            let make = |reply| Recall {
+                query: "tea?".into(),
+                tenant: Tenant::new(tenant).unwrap(),
+                space: MemorySpace { universe: universe.map(str::to_owned), ..settings.space() },
+                top_k: 3,
+                session_id: Uuid::nil(),
+                correlation_id: Uuid::nil(),
+                traceparent: None,
+                deadline: Instant::now() + within,
+                reply,
+            };
+            port.call(make, within).await.unwrap().unwrap().memories
+        };
+        let found = recall("acme", None).await;
+        assert_eq!((found.len(), found[0].text.as_str()), (1, "I drink black tea"));
+        assert_eq!(found[0].source.as_deref(), Some("full-text"));
+        assert!(recall("other", None).await.is_empty());
+        assert!(recall("acme", Some("wm")).await.is_empty(), "a namespace is no universe");
+        root.stop(within).await;
+    };
+    tokio::task::LocalSet::new().run_until(recalls).await;
 }
 
 #[sqlx::test]
