@@ -216,7 +216,7 @@ mod tests {
             "SA01_ENV: LIVE is not",
             "server.port (GATEWAY_PORT): GATEWAY_PORT is not a whole number",
             "database.pool_size (PG_POOL_MAX_SIZE): 0 is not between",
-            "turns.max_atempts (SA01_TURNS__MAX_ATEMPTS): is unknown",
+            "turns.max_atempts (SA01_TURNS__MAX_ATEMPTS): unknown field",
             "nowhere: is unknown",
             "log.format (SA01_LOG__FORMAT): unknown variant `xml`",
             "log.level (LOG_LEVEL)",
@@ -225,6 +225,24 @@ mod tests {
         ] {
             assert!(text.contains(named), "{named} is missing in {text}");
         }
+    }
+
+    #[test]
+    fn settings_without_a_default_have_the_type_of_their_room() {
+        let config = Config::load(&Environment::of([
+            ("SA01_LLM_BASE_URL", "http://m"),
+            ("SA01_LLM_MODEL", "m"),
+            ("SA01_LLM_API_KEY", "123"),
+            ("SA01_MODEL__TEMPERATURE", "0.5"),
+            ("SA01_MODEL__EXTRA", "{ max_tokens = 9 }"),
+        ]))
+        .unwrap();
+        assert_eq!(config.model.temperature, Some(0.5));
+        assert_eq!(config.model.extra["max_tokens"], 9);
+        assert!(config.model.api_key.is_some());
+        let text = faults([("SA01_MODEL__TEMPERATURE", "warm"), ("SA01_LLM_API_KEY", "canary")]);
+        assert!(text.contains("model.temperature (SA01_MODEL__TEMPERATURE): invalid type"), "{text}");
+        assert!(text.contains("model.api_key (SA01_LLM_API_KEY): is set, but") && !text.contains("canary"), "{text}");
     }
 
     #[test]
@@ -264,7 +282,7 @@ mod tests {
         let environment = Environment::of([("SA01_DB_DSN_FILE", folder.to_str().unwrap())]);
         let config = Config::load(&environment).unwrap();
         std::fs::remove_file(&folder).unwrap();
-        assert!(!format!("{config:?}").contains("canary") && !config.shown().contains("inside the process"));
+        assert!(!format!("{config:?}").contains("canary") && !config.shown().contains("the database"));
         assert!(config.shown().contains("postgres://me:********@127.0.0.1/d"), "{}", config.shown());
         assert!(faults([("SA01_DB_DSN_FILE", "/nowhere")]).contains("/nowhere, which cannot be read"));
         assert!(faults([("SA01_DB_DSN_FILE", "/x"), ("SA01_DB_DSN", "y")]).contains("both set"));

@@ -42,6 +42,9 @@ impl Sections {
                 }
                 Err(error) => {
                     let key = track.path().iter().next().map(ToString::to_string).unwrap_or_default();
+                    if retyped(&mut section, &key) {
+                        continue;
+                    }
                     // The message of a type error repeats the value; a secret is always text, so it is never one.
                     faults.add(&format!("{name}.{key}"), first_line(&error));
                     reset(&mut section, &defaults, &key)?;
@@ -60,6 +63,16 @@ impl Sections {
 
 fn first_line(error: &toml::de::Error) -> String {
     error.message().lines().next().unwrap_or_default().to_owned()
+}
+
+/// A setting without a default has no type by which a variable's text could be read, and so came as text. Where text
+/// is wrong, what it says may be right: tries it as a TOML value. `false` if that changes nothing.
+fn retyped(section: &mut Table, key: &str) -> bool {
+    let Some(text) = section.get(key).and_then(Value::as_str) else { return false };
+    match format!("value = {text}").parse::<Table>().ok().and_then(|mut table| table.remove("value")) {
+        Some(typed) if !typed.is_str() => section.insert(key.to_owned(), typed).is_some(),
+        _ => false,
+    }
 }
 
 /// Puts a key back to its default. `None` if that changes nothing, which would try for ever.

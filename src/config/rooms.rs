@@ -55,9 +55,15 @@ pub(super) fn check_turns(turns: &TurnSettings, faults: &mut Faults) {
     faults.range("turns.history_messages", turns.history_messages, 1..=10_000);
 }
 
-/// A model that is not configured is replaced by the offline responder, and then nothing of the section counts.
+/// A model that is not configured is replaced by the offline responder, and then nothing of the section counts. A key or
+/// a name without an address is a mistake: whoever gave it expects a model to answer.
 pub(super) fn check_model(model: &ModelSettings, faults: &mut Faults) {
     if model.base_url.is_empty() {
+        for (key, given) in [("model.api_key", model.api_key.is_some()), ("model.model", !model.model.is_empty())] {
+            if given {
+                faults.add(key, "is set, but the model's address is not (SA01_LLM_BASE_URL)");
+            }
+        }
         return;
     }
     if let Err(error) = llm::normalize_base_url(&model.base_url) {
