@@ -136,6 +136,7 @@ impl Component {
 
 /// Facts about this deployment that any client may know.
 #[derive(Clone, Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts, shown as they are")]
 pub struct Facts {
     /// `DEV`, `STAGING`, `PROD` or a name of one's own.
     pub deployment_mode: String,

@@ -15,7 +15,7 @@ pub mod turns;
 use std::{sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
-use sqlx::{PgConnection, PgPool};
+use sqlx::{PgConnection, PgPool, postgres::PgPoolOptions};
 use tokio::{runtime::Handle, sync::Semaphore, time::timeout};
 
 /// Why a piece of work on the database has no result.
@@ -76,6 +76,18 @@ pub struct Connections {
     pub journal: PgPool,
     /// Whether both are one connection.
     pub single: bool,
+}
+
+impl Connections {
+    /// Connections to no server at all: every use fails at once. For tests of rooms that must not name the database.
+    ///
+    /// # Errors
+    /// Never; the address is a constant.
+    pub fn nowhere() -> Result<Self, sqlx::Error> {
+        let soon = PgPoolOptions::new().acquire_timeout(Duration::from_millis(20));
+        let pool = soon.connect_lazy("postgres://nobody@127.0.0.1:1/none?sslmode=disable")?;
+        Ok(Self { shared: pool.clone(), journal: pool, single: false })
+    }
 }
 
 /// A cheap handle to the database.

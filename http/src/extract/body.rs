@@ -68,7 +68,7 @@ fn announced(request: &HttpRequest, limit: usize) -> Result<(), Problem> {
 async fn read(mut payload: Payload, limit: usize) -> Result<BytesMut, Problem> {
     let mut bytes = BytesMut::new();
     while let Some(chunk) = payload.next().await {
-        let chunk = chunk.map_err(broken)?;
+        let chunk = chunk.map_err(|error| broken(&error))?;
         if bytes.len() + chunk.len() > limit {
             return Err(too_large(limit));
         }
@@ -81,7 +81,7 @@ fn too_large(limit: usize) -> Problem {
     Problem::new(Code::BodyTooLarge).because(format!("the body is larger than {limit} bytes"))
 }
 
-fn broken(error: PayloadError) -> Problem {
+fn broken(error: &PayloadError) -> Problem {
     Problem::new(Code::BadRequest).because("the body broke off or is badly framed").caused_by(error.to_string())
 }
 
@@ -176,7 +176,7 @@ mod tests {
     fn a_wrong_field_is_named_with_its_path() {
         for (body, expected) in [
             (r#"{"message":"hi","unknown":{"a":1}}"#, "taken"),
-            (r#"{}"#, "invalid-body (body: missing field `message`)"),
+            ("{}", "invalid-body (body: missing field `message`)"),
             (r#"{"message":1}"#, "invalid-body (body.message: invalid type: integer `1`, expected a string)"),
             (r#"{"message":null}"#, "invalid-body (body.message: invalid type: null, expected a string)"),
             (

@@ -7,6 +7,7 @@ use crate::problem::Problem;
 
 /// The headers `X-Persona-Id`, `X-Agent-Profile` and `X-Universe-Id`.
 #[derive(Clone, Debug, Default)]
+#[expect(clippy::struct_field_names, reason = "named as on the wire")]
 pub(crate) struct Hints {
     /// The persona that answers.
     pub(crate) persona_id: Option<String>,

@@ -11,8 +11,7 @@ use serde_json::Value;
 use utoipa::{
     OpenApi as _, PartialSchema as _, ToSchema as _,
     openapi::{
-        ComponentsBuilder, Content, InfoBuilder, License, OpenApi, OpenApiVersion, Ref, RefOr, Response,
-        ResponseBuilder,
+        Content, InfoBuilder, License, OpenApi, OpenApiVersion, Ref, RefOr, Response, ResponseBuilder,
         path::{Operation, Parameter, ParameterBuilder, ParameterIn},
         tag::TagBuilder,
     },
@@ -51,9 +50,6 @@ pub fn describe(version: &str) -> OpenApi {
         .license(Some(License::new("Apache-2.0")))
         .build();
     api.tags = Some(TAGS.map(|(name, text)| TagBuilder::new().name(name).description(Some(text)).build()).into());
-    let components = api.components.take().map_or_else(ComponentsBuilder::new, Into::into);
-    let problem = shapes::ProblemReply::name();
-    api.components = Some(components.schema(problem, shapes::ProblemReply::schema()).build());
     for item in api.paths.paths.values_mut() {
         let methods = [&mut item.get, &mut item.post, &mut item.put, &mut item.patch, &mut item.delete];
         methods.into_iter().flatten().for_each(complete);

@@ -1,5 +1,6 @@
 //! Shapes that the actors write themselves, described for readers of the API.
 #![expect(dead_code, reason = "these types are only described, never made")]
+#![expect(clippy::struct_field_names, reason = "named as on the wire")]
 
 use serde_json::Value;
 use utoipa::ToSchema;

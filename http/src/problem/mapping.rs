@@ -33,6 +33,7 @@ impl From<ConversationError> for Problem {
 impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
         let code = match &error {
+            // For reads a broken connection is as good as none.
             StoreError::Unavailable(..) | StoreError::Interrupted(..) => Code::Unavailable,
             StoreError::TimedOut => Code::Timeout,
             StoreError::Rejected(..) => Code::Internal,

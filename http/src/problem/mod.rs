@@ -161,6 +161,8 @@ impl ResponseError for Problem {
 
 #[cfg(test)]
 mod tests {
+    use actix_web::http::header::HeaderValue;
+
     use super::*;
 
     #[test]
@@ -187,6 +189,6 @@ mod tests {
         let text = problem.body(None).to_string();
         assert!(!text.contains("password") && !text.contains("refused"), "{text}");
         assert_eq!(problem.cause().map(ToString::to_string).as_deref(), Some("connection refused"));
-        assert_eq!(problem.response(None).headers().get(RETRY_AFTER).map(|value| value.as_bytes()), Some(&b"1"[..]));
+        assert_eq!(problem.response(None).headers().get(RETRY_AFTER).map(HeaderValue::as_bytes), Some(&b"1"[..]));
     }
 }

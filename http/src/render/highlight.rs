@@ -1,7 +1,7 @@
 //! Colours for code, as classes.
 //!
 //! A piece of code that means something is a `<span>` whose classes are [`PREFIX`] and the first atoms of its scope, as
-//! editors name them (the scope naming of TextMate and Sublime Text). The first class is one of [`KINDS`]; up to two more say which
+//! editors name them (the scope naming of `TextMate` and Sublime Text). The first class is one of [`KINDS`]; up to two more say which
 //! sort of it, such as `hl-keyword hl-control` or `hl-entity hl-name`. Plain code has no span.
 
 use std::sync::LazyLock;

@@ -55,7 +55,7 @@ impl<'a> Writer<'a> {
                 Some(Event::Start(Tag::Link { link_type, dest_url, title, id }))
             }
             Event::End(TagEnd::Image) => Some(Event::End(TagEnd::Link)),
-            event => self.table(event),
+            event => Some(self.table(event)),
         }
     }
 
@@ -74,23 +74,23 @@ impl<'a> Writer<'a> {
     }
 
     /// Cells say how they are aligned by an attribute: the page's policy forbids the style that the library would write.
-    fn table(&mut self, event: Event<'a>) -> Option<Event<'a>> {
+    fn table(&mut self, event: Event<'a>) -> Event<'a> {
         match &event {
             Event::Start(Tag::Table(alignments)) => {
                 let plain = vec![Alignment::None; alignments.len()];
-                self.alignments = alignments.clone();
-                return Some(Event::Start(Tag::Table(plain)));
+                self.alignments.clone_from(alignments);
+                return Event::Start(Tag::Table(plain));
             }
             Event::Start(Tag::TableHead) => (self.in_head, self.column) = (true, 0),
             Event::Start(Tag::TableRow) => self.column = 0,
             Event::End(TagEnd::TableHead) => self.in_head = false,
-            Event::Start(Tag::TableCell) => return Some(Event::Html(self.cell().into())),
+            Event::Start(Tag::TableCell) => return Event::Html(self.cell().into()),
             Event::End(TagEnd::TableCell) => {
-                return Some(Event::Html(if self.in_head { "</th>" } else { "</td>" }.into()));
+                return Event::Html(if self.in_head { "</th>" } else { "</td>" }.into());
             }
             _ => {}
         }
-        Some(event)
+        event
     }
 
     fn cell(&mut self) -> String {

@@ -1,6 +1,8 @@
 //! What Markdown becomes, for friends and foes.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use super::*;
 

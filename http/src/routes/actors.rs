@@ -114,7 +114,7 @@ fn single(actor: ActorSnapshot) -> ActorRow {
         last_error: actor.last_error,
         count: None,
         states: BTreeMap::new(),
-        ports: actor.ports.into_iter().map(port).collect(),
+        ports: actor.ports.iter().map(port).collect(),
     }
 }
 
@@ -134,8 +134,8 @@ fn many(group: GroupSnapshot) -> ActorRow {
     }
 }
 
-fn port(port: PortSnapshot) -> PortRow {
-    let PortSnapshot { name, message, depth, capacity } = port;
+fn port(port: &PortSnapshot) -> PortRow {
+    let &PortSnapshot { name, message, depth, capacity } = port;
     PortRow { name, message, depth, capacity }
 }
 

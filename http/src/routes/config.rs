@@ -31,6 +31,7 @@ pub(crate) struct UiConfigReply {
 
 /// What is switched on.
 #[derive(Debug, Serialize, ToSchema)]
+#[expect(clippy::struct_excessive_bools, reason = "the contract's shape")]
 pub(crate) struct Features {
     /// Messages are written to memory when they are accepted.
     write_through: bool,
@@ -105,6 +106,7 @@ pub(crate) struct SseConfig {
 
 /// Uploads.
 #[derive(Debug, Serialize, ToSchema)]
+#[expect(clippy::struct_field_names, reason = "named as on the wire")]
 pub(crate) struct UploadsConfig {
     /// They are accepted.
     uploads_enabled: bool,

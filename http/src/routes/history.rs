@@ -1,6 +1,6 @@
 //! What was said in a session.
 
-use actix_web::web::{Data, Json};
+use actix_web::web::{Data, Json, block};
 use serde::Serialize;
 use serde_json::{Value, json};
 use somaagent_actors::{
@@ -18,7 +18,7 @@ use crate::{
     door::Door,
     extract::{By, Query, SessionId, bad},
     openapi::shapes::ListedEvent,
-    problem::Problem,
+    problem::{Code, Problem},
     render::to_html,
     sse::answer,
     wire::listed,
@@ -68,7 +68,13 @@ pub(crate) async fn get_events(
         find(&door, &key).await?;
     }
     let next_cursor = stored.last().map(|event| event.seq).or(after);
-    let events = stored.into_iter().map(|event| show(event, html)).collect();
+    let show_all = move || stored.into_iter().map(|event| show(event, html)).collect();
+    // A page of long answers takes a while to render: not on the thread that serves everybody else.
+    let events = if html {
+        block(show_all).await.map_err(|error| Problem::new(Code::Internal).caused_by(error.to_string()))?
+    } else {
+        show_all()
+    };
     Ok(Json(EventsReply { session_id: session.0, events, next_cursor }))
 }
 

@@ -24,16 +24,22 @@ use somaagent_actors::conversation::ConversationError;
 
 pub(crate) use describe::Description;
 
-use crate::problem::{Code, Problem};
+use crate::{
+    openapi::shapes::ProblemReply,
+    problem::{Code, Problem},
+};
 
 /// One path.
 pub(crate) struct Resource {
     /// Its pattern, as the router reads it.
     pub(crate) pattern: &'static str,
     /// What each method does.
-    pub(crate) methods: &'static [(Method, fn() -> Route)],
+    pub(crate) methods: &'static [Served],
     kind: Kind,
 }
+
+/// A method and the maker of its route.
+type Served = (Method, fn() -> Route);
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
@@ -58,7 +64,7 @@ macro_rules! table {
 
         /// The description of each handler in [`TABLE`].
         #[derive(utoipa::OpenApi)]
-        #[openapi(paths($($($handler),+),+))]
+        #[openapi(paths($($($handler),+),+), components(schemas(ProblemReply)))]
         pub(crate) struct Paths;
     };
 }
@@ -141,3 +147,6 @@ fn asked_to_read(error: ConversationError) -> Problem {
     let problem = Problem::from(error);
     if problem.code() == Code::OutcomeUnknown { Code::Timeout.into() } else { problem }
 }
+
+#[cfg(test)]
+mod tests;

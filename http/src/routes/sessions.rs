@@ -1,5 +1,7 @@
 //! The list of sessions.
 
+use std::fmt::Write as _;
+
 use actix_web::{HttpResponse, http::header::LINK, web::Data};
 use serde::Serialize;
 use serde_json::Value;
@@ -61,7 +63,7 @@ impl From<SessionSummary> for SessionReply {
             session_id: summary.session_id,
             title: summary.title,
             persona_id: summary.persona_id,
-            tenant: summary.tenant.to_string(),
+            tenant: summary.tenant,
             subject: summary.subject,
             issuer: summary.issuer,
             scope: summary.scope,
@@ -99,9 +101,8 @@ impl From<SessionSummary> for SessionReply {
 pub(crate) async fn get_sessions(door: Data<Door>, by: By, query: Query) -> Result<HttpResponse, Problem> {
     let limit = query.limit(MAX_LIMIT, DEFAULT_LIMIT)?;
     let before = query.parsed::<ListCursor>("cursor", "taken from a Link header")?;
-    let q = query.text("q")?.map(str::to_owned);
     // One more than asked for tells whether there is a next page.
-    let page = SessionPage { limit: limit + 1, before, containing: q.clone() };
+    let page = SessionPage { limit: limit + 1, before, containing: query.text("q")?.map(str::to_owned) };
     let mut found = door.reads.sessions(&by.caller().tenant, page).await?;
     let more = found.len() > usize::try_from(limit).unwrap_or(usize::MAX);
     found.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
@@ -131,7 +132,7 @@ fn encoded(text: &str) -> String {
         if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
             out.push(char::from(byte));
         } else {
-            out.push_str(&format!("%{byte:02X}"));
+            let _infallible = write!(out, "%{byte:02X}");
         }
         out
     })
