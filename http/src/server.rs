@@ -158,3 +158,6 @@ fn give_up_after(stream: &TcpStream, timeout: Duration) -> io::Result<()> {
 fn give_up_after(stream: &TcpStream, timeout: Duration) -> io::Result<()> {
     SockRef::from(stream).set_tcp_keepalive(&socket2::TcpKeepalive::new().with_time(timeout))
 }
+
+#[cfg(test)]
+mod tests;

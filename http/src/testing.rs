@@ -102,7 +102,8 @@ pub(crate) async fn ask(request: TestRequest) -> Answer {
     TestDoor::new(&DoorSettings::default()).await.send(request).await
 }
 
-fn dark(registry: &Registry) -> Door {
+/// Everything behind a door, without a database.
+pub(crate) fn dark(registry: &Registry) -> Door {
     let tree = Tree::new(registry).expect("fresh registry");
     let root = tree.root(SupervisorSpec::new("root", Strategy::OneForOne));
     let nowhere = Connections::nowhere().expect("a constant address");

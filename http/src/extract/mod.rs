@@ -1,4 +1,4 @@
-//! What handlers may ask of a request. Every extractor fails with a [`Problem`](crate::problem::Problem).
+//! What handlers may ask of a request. Every extractor fails with a [`Problem`].
 
 mod body;
 mod caller;

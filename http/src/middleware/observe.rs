@@ -145,3 +145,54 @@ impl ResponseError for Panicked {
         response
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use actix_web::{
+        App,
+        body::to_bytes,
+        middleware::from_fn,
+        test::{TestRequest, init_service, try_call_service},
+        web,
+    };
+    use prometheus::Registry;
+    use serde_json::Value;
+
+    use super::*;
+    use crate::settings::DoorSettings;
+
+    async fn broken() -> HttpResponse {
+        let nothing: Option<u8> = None;
+        HttpResponse::Ok().body(vec![b'x'; usize::from(nothing.unwrap_or_else(|| unreachable!("broken invariant")))])
+    }
+
+    #[actix_web::test]
+    async fn a_handler_that_panics_is_an_internal_problem_and_is_counted() {
+        let registry = Registry::new();
+        let metrics = Data::new(Metrics::register(&registry).unwrap_or_else(|_| unreachable!()));
+        let app = App::new()
+            .app_data(metrics)
+            .app_data(Data::new(CommonHeaders::new(&DoorSettings::default())))
+            .route("/broken/{id}", web::get().to(broken))
+            .wrap(from_fn(observe));
+        let app = init_service(app).await;
+        let id = Uuid::from_u128(9);
+        let request = TestRequest::get().uri("/broken/7").insert_header(("X-Request-ID", id.to_string()));
+        let response = match try_call_service(&app, request.to_request()).await {
+            Ok(response) => response.into_parts().1.map_into_boxed_body(),
+            Err(error) => error.error_response(),
+        };
+        assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
+        let headers = response.headers();
+        for (name, value) in [("x-request-id", id.to_string().as_str()), ("x-content-type-options", "nosniff")] {
+            assert_eq!(headers.get(name).and_then(|value| value.to_str().ok()), Some(value));
+        }
+        let body = to_bytes(response.into_body()).await.unwrap_or_default();
+        let problem: Value = serde_json::from_slice(&body).unwrap_or_default();
+        assert_eq!((&problem["code"], &problem["detail"]), (&"internal".into(), &"Internal error".into()));
+        assert_eq!(problem["instance"], id.urn().to_string());
+        let counted = prometheus::TextEncoder::new().encode_to_string(&registry.gather()).unwrap_or_default();
+        let line = r#"http_requests_total{method="GET",route="/broken/{id}",status="500"} 1"#;
+        assert!(counted.contains(line), "{counted}");
+    }
+}

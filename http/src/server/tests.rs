@@ -1,0 +1,146 @@
+//! The server on real sockets: what is too slow, too large or too long is cut.
+
+use std::future::Future;
+
+use futures_util::future::{Either, select};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    time::timeout,
+};
+
+use super::*;
+use crate::testing::dark;
+
+/// Serves with `settings` while `client` works; answers what it found.
+async fn served<T, F: Future<Output = T>>(settings: DoorSettings, client: impl FnOnce(SocketAddr) -> F) -> T {
+    let registry = Registry::new();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap_or_else(|error| unreachable!("{error}"));
+    let settings = DoorSettings { workers: 1, ..settings };
+    let serving =
+        serve(&settings, dark(&registry), &registry, listener).unwrap_or_else(|error| unreachable!("{error}"));
+    let work = timeout(Duration::from_secs(20), client(serving.address));
+    match select(Box::pin(work), serving.server).await {
+        Either::Left((Ok(found), server)) => {
+            drop(serving.handle.stop(false));
+            drop(server);
+            found
+        }
+        _ => unreachable!("the server ended, or the client got no answer"),
+    }
+}
+
+async fn connect(address: SocketAddr) -> TcpStream {
+    TcpStream::connect(address).await.unwrap_or_else(|error| unreachable!("{error}"))
+}
+
+/// Everything the server sends until it closes.
+async fn rest(stream: &mut TcpStream) -> String {
+    let mut bytes = Vec::new();
+    let _closed_or_reset = stream.read_to_end(&mut bytes).await;
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+async fn send(stream: &mut TcpStream, text: &str) {
+    // The server may have closed already; what it said is what counts.
+    let _closed = stream.write_all(text.as_bytes()).await;
+}
+
+const HEAD: &str = "POST /v1/session/message HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n";
+
+#[actix_web::test]
+async fn a_body_that_is_too_large_is_answered_before_the_connection_closes() {
+    let answer = served(DoorSettings::default(), async |address| {
+        let mut stream = connect(address).await;
+        let body = "x".repeat(2 << 20);
+        send(&mut stream, &format!("{HEAD}Content-Length: {}\r\n\r\n{body}", body.len())).await;
+        rest(&mut stream).await
+    });
+    let answer = answer.await;
+    assert!(answer.starts_with("HTTP/1.1 413 ") && answer.contains("body-too-large"), "{answer}");
+}
+
+#[actix_web::test]
+async fn a_body_without_a_length_is_counted_while_it_is_read() {
+    let settings = DoorSettings { body_limit_bytes: 64, ..DoorSettings::default() };
+    let answer = served(settings, async |address| {
+        let mut stream = connect(address).await;
+        let chunk = format!("28\r\n{}\r\n", "x".repeat(40));
+        send(
+            &mut stream,
+            &format!("{HEAD}Connection: close\r\nTransfer-Encoding: chunked\r\n\r\n{chunk}{chunk}0\r\n\r\n"),
+        )
+        .await;
+        rest(&mut stream).await
+    });
+    let answer = answer.await;
+    assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
+}
+
+#[actix_web::test]
+async fn a_slow_head_is_cut() {
+    let settings = DoorSettings { header_timeout_ms: 100, ..DoorSettings::default() };
+    let answer = served(settings, async |address| {
+        let mut stream = connect(address).await;
+        send(&mut stream, "GET /healthz HTTP/1.1\r\nHost: 127.").await;
+        rest(&mut stream).await
+    });
+    let answer = answer.await;
+    assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 408 "), "{answer}");
+}
+
+#[actix_web::test]
+async fn a_slow_body_is_cut() {
+    let settings = DoorSettings { body_timeout_ms: 100, ..DoorSettings::default() };
+    let answer = served(settings, async |address| {
+        let mut stream = connect(address).await;
+        send(&mut stream, &format!("{HEAD}Content-Length: 20\r\n\r\n{{\"message\"")).await;
+        rest(&mut stream).await
+    });
+    let answer = answer.await;
+    assert!(answer.starts_with("HTTP/1.1 408 ") && answer.contains("request-timeout"), "{answer}");
+}
+
+#[actix_web::test]
+async fn an_idle_connection_is_cut() {
+    let settings = DoorSettings { keep_alive_ms: 100, ..DoorSettings::default() };
+    let answer = served(settings, async |address| {
+        let mut stream = connect(address).await;
+        send(&mut stream, "GET /v1/runtime-config HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n").await;
+        rest(&mut stream).await
+    });
+    let answer = answer.await;
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+}
+
+#[actix_web::test]
+async fn accepted_sockets_send_at_once_and_give_up_on_a_dead_peer() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap_or_else(|error| unreachable!("{error}"));
+    let address = listener.local_addr().unwrap_or_else(|error| unreachable!("{error}"));
+    let stream = connect(address).await;
+    tune(&stream, Duration::from_secs(30));
+    assert_eq!(stream.nodelay().ok(), Some(true));
+    #[cfg(target_os = "linux")]
+    assert_eq!(SockRef::from(&stream).tcp_user_timeout().ok(), Some(Some(Duration::from_secs(30))));
+}
+
+#[actix_web::test]
+async fn metrics_are_served_apart_from_the_api() {
+    let registry = Registry::new();
+    let door = Shared::new(&DoorSettings::default(), dark(&registry), &registry).unwrap_or_else(|_| unreachable!());
+    let app = actix_web::test::init_service(app(&door)).await;
+    for uri in ["/healthz", "/v1/sessions/7/state", "/nothing/7"] {
+        actix_web::test::call_service(&app, crate::testing::request(actix_web::http::Method::GET, uri).to_request())
+            .await;
+    }
+    let response = metrics(Data::new(registry)).await;
+    let bytes = actix_web::body::to_bytes(response.into_body()).await.unwrap_or_default();
+    let text = String::from_utf8_lossy(&bytes);
+    for line in [
+        r#"http_requests_total{method="GET",route="/healthz",status="200"} 1"#,
+        r#"http_requests_total{method="GET",route="/v1/sessions/{session_id}/state",status="404"} 1"#,
+        r#"http_requests_total{method="GET",route="unmatched",status="404"} 1"#,
+        "http_streams_open 0",
+    ] {
+        assert!(text.contains(line), "{line} is not in {text}");
+    }
+}
