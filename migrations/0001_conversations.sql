@@ -5,6 +5,8 @@ CREATE TABLE session_envelopes (
     tenant       text        NOT NULL,
     session_id   uuid        NOT NULL,
     title        text,
+    -- The title in lower case, by the rules of Unicode whatever the database's locale is: what searches look at.
+    title_folded text,
     persona_id   text,
     subject      text,
     issuer       text,

@@ -210,7 +210,10 @@ fn deps(
 /// up at once, so no two processes may share one: the embedded database admits one process, and of several on one server
 /// each has an address of its own. Without a fixed port the name is new each time, and old leases must run out.
 fn node_name(base: &Base) -> anyhow::Result<String> {
-    let server = &base.config.server;
+    let (server, given) = (&base.config.server, &base.config.sessions.node);
+    if !given.is_empty() {
+        return Ok(given.clone());
+    }
     if base.database.server().is_some() {
         return Ok("embedded".to_owned());
     }

@@ -33,6 +33,10 @@ use crate::{
 /// Whole seconds an open connection gets to end by itself once the server is told to stop gracefully.
 const SHUTDOWN_SECONDS: u64 = 5;
 
+/// Bytes the kernel may hold for a client without having sent them.
+#[cfg(target_os = "linux")]
+const UNSENT_BYTES: u32 = 128 << 10;
+
 /// A listener that serves.
 pub struct Serving {
     /// Runs the server; to be awaited or spawned by the caller, and done when the server has stopped.
@@ -144,9 +148,21 @@ pub(crate) fn app(
 fn tune(socket: &dyn Any, send_timeout: Duration) {
     let Some(stream) = socket.downcast_ref::<TcpStream>() else { return };
     let outcome = stream.set_nodelay(true).and_then(|()| give_up_after(stream, send_timeout));
+    let outcome = outcome.and_then(|()| hold_little(stream));
     if let Err(error) = outcome {
         tracing::debug!(%error, "socket option not set");
     }
+}
+
+/// The kernel takes few bytes that it cannot send: memory of a reader that does not read is bounded, and it is soon seen.
+#[cfg(target_os = "linux")]
+fn hold_little(stream: &TcpStream) -> io::Result<()> {
+    SockRef::from(stream).set_tcp_notsent_lowat(UNSENT_BYTES)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn hold_little(_: &TcpStream) -> io::Result<()> {
+    Ok(())
 }
 
 #[cfg(target_os = "linux")]

@@ -75,7 +75,7 @@ pub(super) fn check_model(model: &ModelSettings, faults: &mut Faults) {
 
 pub(super) fn check_brain(brain: &BrainSettings, faults: &mut Faults) {
     if let (false, Err(error)) = (brain.base_url.is_empty(), brain.validate()) {
-        faults.add("brain", error.to_string());
+        faults.add("brain.base_url", error.to_string());
     }
     faults.range("brain.max_in_flight", brain.max_in_flight, 1..=10_000);
     faults.range("brain.health_interval_ms", brain.health_interval_ms, 100..=DAY_MS);

@@ -10,6 +10,8 @@ use crate::domain::turn::ResumeLimits;
 #[derive(Clone, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct SessionSettings {
+    /// The name under which this process owns sessions, the same after a restart; empty: its host and address.
+    pub node: String,
     /// How long a conversation without turn and reader stays in memory, milliseconds.
     pub idle_ms: u64,
     /// How long a node owns a session after it last said so, milliseconds, at least 3 000.
@@ -27,6 +29,7 @@ pub struct SessionSettings {
 impl Default for SessionSettings {
     fn default() -> Self {
         Self {
+            node: String::new(),
             idle_ms: 300_000,
             lease_ms: 30_000,
             posts_capacity: 64,

@@ -62,6 +62,7 @@ pub async fn append_batch(connection: &mut PgConnection, batch: &[Append]) -> Re
         &audit.target_id as _,
         &audit.details,
         &audit.ip as _,
+        &steps.title_folded as _,
     )
     .fetch_all(connection)
     .await?;
@@ -81,7 +82,7 @@ columns!(Steps<'a> {
     tenant: &'a str, session_id: uuid::Uuid, epoch: i64, head: i64, new_head: i64, fresh: bool, at: time::OffsetDateTime,
     owner: Option<&'a str>, lease_until: Option<time::OffsetDateTime>, title: Option<&'a str>, keep_title: bool,
     persona_id: Option<&'a str>, subject: Option<&'a str>, scope: Option<&'a str>, metadata: Option<String>,
-    analysis: Option<String>, paused: Option<bool>,
+    analysis: Option<String>, paused: Option<bool>, title_folded: Option<String>,
 });
 
 impl<'a> Steps<'a> {
@@ -106,6 +107,7 @@ impl<'a> Steps<'a> {
             rows.metadata.push(change.metadata.as_ref().map(ToString::to_string));
             rows.analysis.push(change.analysis.as_ref().map(ToString::to_string));
             rows.paused.push(change.paused);
+            rows.title_folded.push(change.title.as_deref().map(str::to_lowercase));
         }
         rows
     }

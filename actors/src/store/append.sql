@@ -3,19 +3,19 @@ WITH step AS (
     FROM unnest(
         $1::text[], $2::uuid[], $3::bigint[], $4::bigint[], $5::bigint[], $6::boolean[], $7::timestamptz[], $8::text[],
         $9::timestamptz[], $10::text[], $11::boolean[], $12::text[], $13::text[], $14::text[], $15::text[], $16::text[],
-        $17::boolean[]
+        $17::boolean[], $45::text[]
     ) WITH ORDINALITY AS s(
         tenant, session_id, epoch, head, new_head, fresh, at, owner, lease_until, title, keep_title, persona_id, subject,
-        scope, metadata, analysis, paused, step
+        scope, metadata, analysis, paused, title_folded, step
     )
 ),
 created AS (
     INSERT INTO session_envelopes (
-        tenant, session_id, title, persona_id, subject, scope, metadata, analysis, paused, owner, epoch, lease_until,
-        last_seq, created_at, updated_at
+        tenant, session_id, title, title_folded, persona_id, subject, scope, metadata, analysis, paused, owner, epoch,
+        lease_until, last_seq, created_at, updated_at
     )
     SELECT
-        tenant, session_id, title, persona_id, subject, scope, COALESCE(metadata, '{}')::jsonb,
+        tenant, session_id, title, title_folded, persona_id, subject, scope, COALESCE(metadata, '{}')::jsonb,
         COALESCE(analysis, '{}')::jsonb, COALESCE(paused, false), owner, epoch, lease_until, new_head, at, at
     FROM step
     WHERE fresh
@@ -29,6 +29,10 @@ advanced AS (
         owner = COALESCE(s.owner, e.owner),
         lease_until = COALESCE(s.lease_until, e.lease_until),
         title = CASE WHEN s.keep_title THEN COALESCE(e.title, s.title) ELSE COALESCE(s.title, e.title) END,
+        title_folded = CASE
+            WHEN s.keep_title THEN COALESCE(e.title_folded, s.title_folded)
+            ELSE COALESCE(s.title_folded, e.title_folded)
+        END,
         persona_id = COALESCE(s.persona_id, e.persona_id),
         metadata = CASE WHEN s.metadata IS NULL THEN e.metadata ELSE e.metadata || s.metadata::jsonb END,
         analysis = COALESCE(s.analysis::jsonb, e.analysis),

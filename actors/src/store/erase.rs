@@ -34,6 +34,7 @@ pub async fn erase(
          SET updated_at = $5,
              analysis = '{}',
              title = CASE WHEN $6 THEN NULL ELSE title END,
+             title_folded = CASE WHEN $6 THEN NULL ELSE title_folded END,
              metadata = CASE WHEN $6 THEN '{}' ELSE metadata END,
              deleted_at = CASE WHEN $6 THEN $5 ELSE deleted_at END
          WHERE tenant = $1 AND session_id = $2 AND epoch = $3 AND last_seq = $4 AND deleted_at IS NULL",

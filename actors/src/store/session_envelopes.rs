@@ -250,14 +250,14 @@ pub async fn list(
            AND deleted_at IS NULL
            AND last_seq > 0
            AND ($3::timestamptz IS NULL OR (updated_at, session_id) < ($3, $4::uuid))
-           AND ($5::text IS NULL OR strpos(lower(title), lower($5)) > 0)
+           AND ($5::text IS NULL OR strpos(title_folded, $5) > 0)
          ORDER BY updated_at DESC, session_id DESC
          LIMIT $2",
         tenant.as_str(),
         limit,
         before_time,
         before_id,
-        containing,
+        containing.map(str::to_lowercase),
     )
     .fetch_all(connection)
     .await
