@@ -28,7 +28,7 @@ async function assertInert(page) {
     pwned: /** @type {any} */ (window).pwned ?? null,
     elements: document.querySelectorAll('.md :is(script, img, svg:not(.icon), iframe, [id], [style])').length,
     handlers: [...document.querySelectorAll('.md *')].flatMap((element) => element.getAttributeNames()).filter((name) => name.startsWith('on')),
-    links: [...document.querySelectorAll('.md a')].map((link) => link.getAttribute('href') ?? '').filter((href) => !/^(https?|mailto):/.test(href)),
+    links: [...document.querySelectorAll('.md a[href]')].map((link) => link.getAttribute('href') ?? '').filter((href) => !/^(https?|mailto):/.test(href)),
   }));
   assert.deepEqual(found, { pwned: null, elements: 0, handlers: [], links: [] });
 }
