@@ -65,6 +65,8 @@ pub fn serve(settings: &DoorSettings, door: Door, registry: &Registry, listener:
         .keep_alive(Duration::from_millis(settings.keep_alive_ms))
         .client_request_timeout(Duration::from_millis(settings.header_timeout_ms))
         .client_disconnect_timeout(Duration::from_millis(settings.disconnect_timeout_ms))
+        // A reader that closes its end is gone: without this a quiet stream would notice at its next heartbeat.
+        .h1_allow_half_closed(false)
         .on_connect(move |socket, _: &mut Extensions| tune(socket, send_timeout))
         .shutdown_timeout(SHUTDOWN_SECONDS)
         .disable_signals()

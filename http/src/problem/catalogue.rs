@@ -82,8 +82,6 @@ catalogue! {
     AttachmentNotFound: 422 "attachment-not-found" "An attachment does not exist";
     /// The key was used for another request.
     IdempotencyKeyReused: 422 "idempotency-key-reused" "The idempotency key belongs to another request";
-    /// The head of the request is larger than allowed.
-    HeaderTooLarge: 431 "header-too-large" "The header fields are too large";
     /// Something broke here.
     Internal: 500 "internal" "Internal error";
     /// Too much is going on.

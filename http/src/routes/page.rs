@@ -17,7 +17,6 @@ use crate::{
 /// The files of the page. A debug build reads them anew each time, so that the page can be worked on without a build.
 #[derive(RustEmbed)]
 #[folder = "ui/"]
-#[allow_missing = true]
 struct Files;
 
 /// What a page may do: only what comes from here, no inline script or style, no frame around it.

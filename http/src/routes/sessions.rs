@@ -146,3 +146,42 @@ pub(super) async fn find(door: &Door, key: &SessionKey) -> Result<SessionSummary
         Lookup::Unknown => Err(Code::SessionNotFound.into()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use actix_web::{FromRequest as _, test::TestRequest};
+    use time::OffsetDateTime;
+
+    use super::*;
+
+    #[actix_web::test]
+    async fn the_next_page_asks_what_this_one_asked() {
+        let request = TestRequest::get().uri("/v1/sessions?limit=2&q=t%26e%3E%C3%A4&tenant=a%20b").to_http_request();
+        let query = Query::extract(&request).await.unwrap_or_default();
+        let last = SessionSummary {
+            session_id: Uuid::from_u128(7),
+            tenant: "a b".to_owned(),
+            title: None,
+            persona_id: None,
+            subject: None,
+            issuer: None,
+            scope: None,
+            metadata: Value::Null,
+            analysis: Value::Null,
+            paused: false,
+            last_seq: 1,
+            owner: None,
+            epoch: 0,
+            lease_until: None,
+            created_at: OffsetDateTime::UNIX_EPOCH,
+            updated_at: OffsetDateTime::UNIX_EPOCH,
+            deleted_at: None,
+        };
+        assert_eq!(
+            next_page(&last, 2, &query).ok().as_deref(),
+            Some(
+                "</v1/sessions?limit=2&cursor=0-00000000000000000000000000000007&q=t%26e%3E%C3%A4&tenant=a%20b>; rel=\"next\""
+            )
+        );
+    }
+}
