@@ -149,7 +149,7 @@ impl Config {
         rooms::check_turns(&self.turns, faults);
         rooms::check_model(&self.model, faults);
         rooms::check_brain(&self.brain, faults);
-        rooms::check_responder(&self.responder, faults);
+        rooms::check_responder(self.responder, faults);
         self.boot.check(faults);
         self.shutdown.check(faults);
         self.log.check(faults);

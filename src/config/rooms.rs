@@ -81,6 +81,6 @@ pub(super) fn check_brain(brain: &BrainSettings, faults: &mut Faults) {
     faults.range("brain.health_interval_ms", brain.health_interval_ms, 100..=DAY_MS);
 }
 
-pub(super) fn check_responder(responder: &ResponderSettings, faults: &mut Faults) {
+pub(super) fn check_responder(responder: ResponderSettings, faults: &mut Faults) {
     faults.range("responder.token_delay_ms", responder.token_delay_ms, 0..=60_000);
 }
