@@ -441,7 +441,7 @@ impl Conversation {
             Progress::Failed(Failure::Store(error)) => {
                 tracing::warn!(error = &error as &dyn std::error::Error, "an attempt could not read its history");
                 self.cancel_running(ctx);
-                ctx.run_later(STORE_RETRY, |this, ctx| this.advance(ctx));
+                ctx.run_later(STORE_RETRY, Self::advance);
             }
             Progress::Failed(failure) => {
                 tracing::warn!(code = failure.code(), error = &failure as &dyn std::error::Error, "an answer failed");
@@ -451,12 +451,8 @@ impl Conversation {
     }
 
     fn said(&mut self, text: String, ctx: &mut Context<Self>) {
-        if self.deps.planted.as_ref().is_some_and(|planted| planted.is_due()) {
-            #[expect(clippy::panic, reason = "planted on demand by a test; never set in a release build")]
-            {
-                panic!("planted fault");
-            }
-        }
+        let planted = self.deps.planted.as_ref().is_some_and(|planted| planted.is_due());
+        assert!(!planted, "a fault planted by a test");
         let head = self.state.session.head;
         let Some(running) = self.state.running.as_mut() else { return };
         running.state = "streaming";

@@ -57,9 +57,9 @@ impl Conversations {
     /// Conversations that run under `supervisor`. The receiver gets the key of each one that crashes; it is the keeper's.
     #[must_use]
     pub fn new(deps: Deps, supervisor: SupervisorRef) -> (Self, tokio::sync::mpsc::UnboundedReceiver<SessionKey>) {
-        let (crashed, crashes) = tokio::sync::mpsc::unbounded_channel();
+        let (tell, crashes) = tokio::sync::mpsc::unbounded_channel();
         let reads = Reads::new(deps.store.clone());
-        (Self { inner: Arc::new(Inner { deps, reads, supervisor, live: Directory::new(), crashed }) }, crashes)
+        (Self { inner: Arc::new(Inner { deps, reads, supervisor, live: Directory::new(), crashed: tell }) }, crashes)
     }
 
     /// Takes a message. Safe to repeat with the same idempotency key.

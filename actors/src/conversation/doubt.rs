@@ -52,8 +52,7 @@ pub async fn settle(deps: &Deps, append: Append) -> Settled {
         Ok(Outcome::Committed) => Settled::Committed { epoch },
         Ok(Outcome::Refused(RefusedReason::Stale)) => Settled::Lost,
         Ok(Outcome::Refused(RefusedReason::BadData)) => Settled::BadData,
-        Ok(Outcome::Refused(RefusedReason::Unavailable)) => Settled::NotNow,
-        Err(AskError::Busy | AskError::Draining) => Settled::NotNow,
+        Ok(Outcome::Refused(RefusedReason::Unavailable)) | Err(AskError::Busy | AskError::Draining) => Settled::NotNow,
         Ok(Outcome::Unknown) | Err(AskError::Timeout | AskError::Down) => find_out(deps, &key, probe, fresh).await,
     }
 }

@@ -133,8 +133,8 @@ impl Actor for SessionKeeper {
         let deps = self.conversations.deps();
         let (sweep, lease, idle) = (deps.turns.sweep_ms, deps.sessions.lease_ms, deps.sessions.idle_ms);
         self.sweep(ctx);
-        ctx.run_interval(Duration::from_millis(sweep.max(100)), |this, ctx| this.sweep(ctx));
-        ctx.run_interval(Duration::from_millis((lease / 3).max(100)), |this, ctx| this.renew(ctx));
+        ctx.run_interval(Duration::from_millis(sweep.max(100)), Self::sweep);
+        ctx.run_interval(Duration::from_millis((lease / 3).max(100)), Self::renew);
         ctx.run_interval(Duration::from_millis((idle / 4).clamp(50, 10_000)), |this, ctx| this.let_go(ctx));
         let crashes = Arc::clone(&self.crashes);
         ctx.add_stream(Box::pin(stream::unfold(crashes, |crashes| async move {

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use actix::{ActorFutureExt, AsyncContext, Context, ContextFutureSpawner, WrapFuture};
 use serde_json::json;
-use somaagent_supervision::InFlight;
+use somaagent_supervision::{InFlight, Reply};
 use uuid::Uuid;
 
 use super::{
@@ -18,6 +18,7 @@ use super::{
 use crate::{
     domain::{
         append::{Append, EnvelopeChange},
+        caller::Caller,
         cursor::Cursor,
         event::StoredEvent,
         ids::SessionKey,
@@ -94,7 +95,7 @@ impl Conversation {
             self.state.stepping = true;
             match step {
                 Step::Post(post, in_flight) => self.judge(*post, in_flight, ctx),
-                Step::Attempt { turn, attempt } => self.raise(turn, attempt, ctx),
+                Step::Attempt { turn, attempt } => self.raise(&turn, attempt, ctx),
                 Step::End(ending) => self.end(ending, ctx),
                 Step::Order(control, in_flight) => self.obey(*control, in_flight, ctx),
             }
@@ -240,12 +241,13 @@ impl Conversation {
         }
     }
 
-    fn raise(&mut self, turn: OpenTurn, attempt: i32, ctx: &mut Context<Self>) {
-        let append = self.state.session.attempt(&turn, attempt, &self.deps.stamp());
+    fn raise(&mut self, turn: &OpenTurn, attempt: i32, ctx: &mut Context<Self>) {
+        let turn_seq = turn.turn_seq;
+        let append = self.state.session.attempt(turn, attempt, &self.deps.stamp());
         self.commit(append, ctx, move |this, _, settled, ctx| match settled {
-            Settled::Committed { .. } => this.state.raised = Some(turn.turn_seq),
-            // Tried again by the next step: the turn is still first in line.
-            Settled::Void { .. } => {}
+            Settled::Committed { .. } => this.state.raised = Some(turn_seq),
+            // Void is tried again by the next step: the turn is still first in line. Lost ends the conversation.
+            Settled::Void { .. } | Settled::Lost => {}
             Settled::NotNow | Settled::BadData | Settled::Unresolved => {
                 this.state.held = true;
                 ctx.run_later(RETRY, |this, ctx| {
@@ -253,7 +255,6 @@ impl Conversation {
                     this.advance(ctx);
                 });
             }
-            Settled::Lost => {}
         });
     }
 
@@ -305,8 +306,8 @@ impl Conversation {
             Order::Rename(title, reply) => {
                 (EnvelopeChange { title: Some(title), ..EnvelopeChange::default() }, "session.rename", reply)
             }
-            Order::Reset(reply) => return self.erase(Leave::Envelope, caller, reply, in_flight, ctx),
-            Order::Delete(reply) => return self.erase(Leave::Tombstone, caller, reply, in_flight, ctx),
+            Order::Reset(reply) => return self.erase(Leave::Envelope, &caller, reply, in_flight, ctx),
+            Order::Delete(reply) => return self.erase(Leave::Tombstone, &caller, reply, in_flight, ctx),
             Order::Stop(reply) => {
                 reply.send(Ok(super::messages::Stopped { turn: self.stop_running(ctx) }));
                 return self.step_done(ctx);
@@ -327,8 +328,8 @@ impl Conversation {
     fn erase(
         &mut self,
         leave: Leave,
-        caller: crate::domain::caller::Caller,
-        reply: somaagent_supervision::Reply<Result<u64, ConversationError>>,
+        caller: &Caller,
+        reply: Reply<Result<u64, ConversationError>>,
         in_flight: InFlight,
         ctx: &mut Context<Self>,
     ) {
@@ -337,7 +338,7 @@ impl Conversation {
         let (store, key, at) = (self.deps.store.clone(), self.key().clone(), (self.deps.clock)());
         let fence = (self.state.session.epoch, self.state.session.head);
         let action = if leave == Leave::Tombstone { "session.delete" } else { "session.reset" };
-        let line = audit(&caller, action, "session", key.session_id.to_string(), json!({}));
+        let line = audit(caller, action, "session", key.session_id.to_string(), json!({}));
         async move {
             store
                 .run(move |connection| Box::pin(async move { erase(connection, &key, fence, leave, at, &line).await }))

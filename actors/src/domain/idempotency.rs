@@ -49,7 +49,9 @@ fn feed(value: &Value, hasher: &mut Sha256) {
         }
         Value::Array(items) => {
             hasher.update(b"[");
-            items.iter().for_each(|inner| feed(inner, hasher));
+            for inner in items {
+                feed(inner, hasher);
+            }
             hasher.update(b"]");
         }
         Value::String(text) => feed_bytes(b's', text.as_bytes(), hasher),

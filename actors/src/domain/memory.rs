@@ -44,7 +44,8 @@ pub fn record(event: &Value, space: &MemorySpace, tenant: &Tenant, at: OffsetDat
 pub fn idempotency_key(event: &Value, space: &MemorySpace, tenant: &Tenant, at: OffsetDateTime) -> String {
     let text = |field: &str| event[field].as_str().unwrap_or_default().to_owned();
     let digest = Sha256::digest(text("event_id").as_bytes());
-    let hex: String = digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+    let first = digest.iter().take(8).fold(0_u64, |number, byte| number << 8 | u64::from(*byte));
+    let hex = format!("{first:016x}");
     let clock = format_description!("[year]-[month]-[day]T[hour]:[minute]:[second]");
     let time = at.to_offset(time::UtcOffset::UTC).format(clock).unwrap_or_default();
     let (session, role) = (text("session_id"), text("role"));

@@ -11,10 +11,11 @@ mod commit;
 pub mod messages;
 mod metrics;
 
-use std::{collections::VecDeque, time::Instant};
+use std::collections::VecDeque;
 
 use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, Supervised, WrapFuture};
 use somaagent_supervision::{Admitted, Child, InFlight, Reply};
+use tokio::time::Instant;
 
 use self::messages::Commit;
 pub use self::metrics::JournalMetrics;

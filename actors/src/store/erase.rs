@@ -28,8 +28,8 @@ pub async fn erase(
     audit: &AuditWrite,
 ) -> Result<Option<u64>, sqlx::Error> {
     let mut transaction = connection.begin().await?;
-    let (tenant, session_id) = (key.tenant.as_str(), key.session_id);
-    let held = sqlx::query!(
+    let (tenant, id) = (key.tenant.as_str(), key.session_id);
+    let fenced = sqlx::query!(
         "UPDATE session_envelopes
          SET updated_at = $5,
              analysis = '{}',
@@ -39,7 +39,7 @@ pub async fn erase(
              deleted_at = CASE WHEN $6 THEN $5 ELSE deleted_at END
          WHERE tenant = $1 AND session_id = $2 AND epoch = $3 AND last_seq = $4 AND deleted_at IS NULL",
         tenant,
-        session_id,
+        id,
         epoch,
         head,
         at,
@@ -47,14 +47,14 @@ pub async fn erase(
     )
     .execute(&mut *transaction)
     .await?;
-    if held.rows_affected() == 0 {
+    if fenced.rows_affected() == 0 {
         transaction.rollback().await?;
         return Ok(None);
     }
-    let events = sqlx::query!("DELETE FROM session_events WHERE tenant = $1 AND session_id = $2", tenant, session_id)
+    let events = sqlx::query!("DELETE FROM session_events WHERE tenant = $1 AND session_id = $2", tenant, id)
         .execute(&mut *transaction)
         .await?;
-    sqlx::query!("DELETE FROM turns WHERE tenant = $1 AND session_id = $2", tenant, session_id)
+    sqlx::query!("DELETE FROM turns WHERE tenant = $1 AND session_id = $2", tenant, id)
         .execute(&mut *transaction)
         .await?;
     sqlx::query!(
@@ -62,7 +62,7 @@ pub async fn erase(
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10::text::inet)",
         at,
         tenant,
-        session_id,
+        id,
         audit.correlation_id.to_string(),
         audit.subject,
         audit.action,

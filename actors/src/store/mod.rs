@@ -158,10 +158,7 @@ impl Store {
         &self,
         work: impl Future<Output = Result<T, StoreError>> + Send + 'static,
     ) -> Result<T, StoreError> {
-        #[expect(
-            clippy::disallowed_methods,
-            reason = "the one place where database work outlives its asker; joined below"
-        )]
+        // The one place where work is not tied to its asker: a query must not be cancelled half-way. It is joined below.
         let task = self.inner.runtime.spawn(work);
         task.await
             .unwrap_or_else(|failure| Err(StoreError::Interrupted(sqlx::Error::Io(std::io::Error::other(failure)))))

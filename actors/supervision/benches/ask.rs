@@ -7,6 +7,7 @@
     clippy::print_stdout,
     reason = "a bench that cannot run should say so and stop"
 )]
+#![allow(clippy::disallowed_methods, reason = "the bench measures what the house forbids beside what it prescribes")]
 
 use std::{
     hint::black_box,

@@ -174,7 +174,7 @@ impl Handler<Event> for Supervisor {
             Event::Report { order, report } => match report {
                 Report::Started { generation } => self.on_started(order, generation, ctx),
                 Report::Exited { generation, reason, restartable } => {
-                    self.on_exited(order, generation, reason, restartable, ctx)
+                    self.on_exited(order, generation, reason, restartable, ctx);
                 }
                 Report::Parked => self.on_stopped(order, ctx),
                 Report::Gone => self.on_gone(order, ctx),

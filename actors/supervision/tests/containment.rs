@@ -1,5 +1,5 @@
 //! Panics in every place where an actor's code runs.
-#![allow(clippy::unwrap_used, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests spawn the neighbours they play themselves")]
 
 mod support;
 

@@ -1,5 +1,5 @@
 //! Over the limit: the subtree is restarted by the parent, and at the root the tree is exhausted.
-#![allow(clippy::unwrap_used, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests spawn the neighbours they play themselves")]
 
 mod support;
 

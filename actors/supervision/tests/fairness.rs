@@ -1,5 +1,5 @@
 //! A mailbox that never runs empty must not keep the thread from its other tasks.
-#![allow(clippy::unwrap_used, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests spawn the neighbours they play themselves")]
 
 mod support;
 

@@ -1,5 +1,5 @@
 //! Random failure schedules against a model of OTP's rules.
-#![allow(clippy::unwrap_used, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests spawn the neighbours they play themselves")]
 
 mod support;
 

@@ -1,5 +1,5 @@
 //! What a restart keeps and what it loses, and who is restarted.
-#![allow(clippy::unwrap_used, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests spawn the neighbours they play themselves")]
 
 mod support;
 

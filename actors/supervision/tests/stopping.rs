@@ -1,5 +1,5 @@
 //! Starting in order, stopping in reverse, and what happens to those that do not want to stop.
-#![allow(clippy::unwrap_used, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests spawn the neighbours they play themselves")]
 
 mod support;
 

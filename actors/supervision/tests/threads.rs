@@ -1,5 +1,5 @@
 //! Children on arbiters of their own. Real threads, so no virtual time; nothing sleeps.
-#![allow(clippy::unwrap_used, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests spawn the neighbours they play themselves")]
 
 mod support;
 

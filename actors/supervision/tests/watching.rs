@@ -1,5 +1,5 @@
 //! What can be seen of the tree: snapshot, metrics, logs.
-#![allow(clippy::unwrap_used, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests spawn the neighbours they play themselves")]
 
 mod support;
 
