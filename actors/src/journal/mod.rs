@@ -10,6 +10,8 @@ mod batch;
 mod commit;
 pub mod messages;
 mod metrics;
+#[cfg(test)]
+mod tests;
 
 use std::collections::VecDeque;
 
