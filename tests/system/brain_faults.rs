@@ -11,9 +11,9 @@ use crate::stack::{Setup, Stack, new_session};
 fn impatient() -> Setup {
     Setup::default()
         .set("SA01_TURNS__RECALL_DEADLINE_MS", 400)
-        .set("SA01_SOMABRAIN__RECALL_TIMEOUT_MS", 400)
+        .set("SA01_BRAIN__RECALL_TIMEOUT_MS", 400)
         // Each fault is looked at by itself: a breaker opened by one would hide the next.
-        .set("SA01_SOMABRAIN__BREAKER_COOLDOWN_MS", 1)
+        .set("SA01_BRAIN__BREAKER_COOLDOWN_MS", 1)
 }
 
 async fn one_turn(stack: &Stack) -> Turn {
@@ -100,9 +100,9 @@ async fn a_brain_that_is_down_is_unavailable_until_it_is_back() {
 #[tokio::test]
 async fn an_open_breaker_asks_nothing_and_closes_again() {
     let stack = Setup::default()
-        .set("SA01_SOMABRAIN__BREAKER_FAILURES", 3)
-        .set("SA01_SOMABRAIN__BREAKER_COOLDOWN_MS", 600_000)
-        .set("SA01_SOMABRAIN__HEALTH_INTERVAL_MS", 600_000)
+        .set("SA01_BRAIN__BREAKER_FAILURES", 3)
+        .set("SA01_BRAIN__BREAKER_COOLDOWN_MS", 600_000)
+        .set("SA01_BRAIN__HEALTH_INTERVAL_MS", 600_000)
         .start()
         .await;
     stack.brain.set_mood(Mood::Failing(503, None));

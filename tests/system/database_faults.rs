@@ -11,7 +11,8 @@ use somaagent_test_services::client::{Client, Post};
 use somaagent_test_services::model::{Gate, Script};
 use somaagent_test_services::proxy::Fault;
 use somaagent_test_services::seed::{self, Case};
-use somaagent_test_services::wait::eventually;
+use somaagent_test_services::wait::{eventually, within};
+use tokio::sync::watch;
 use uuid::Uuid;
 
 use crate::history::turns;
@@ -52,16 +53,26 @@ impl Told {
 }
 
 /// Posts to one session until told to end.
-async fn post_until(client: Client, session: String, over: Arc<AtomicBool>) -> Told {
+async fn post_until(client: Client, session: String, load: Arc<Load>) -> Told {
     let mut told = Told::default();
     let mut number = 0;
-    while !over.load(Ordering::Relaxed) {
+    while !load.over.load(Ordering::Relaxed) {
         number += 1;
         let (key, message) = (Uuid::new_v4().to_string(), format!("message {number}"));
         let answer = client.message(&Post::new(&message).to(&session).key(&key)).await.unwrap();
         told.note(&key, &message, &answer);
+        if answer.status == 200 {
+            load.accepted.send_modify(|accepted| *accepted += 1);
+        }
     }
     told
+}
+
+/// What the posters and the one who disturbs them tell each other.
+#[derive(Default)]
+struct Load {
+    over: AtomicBool,
+    accepted: watch::Sender<u64>,
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -73,26 +84,42 @@ async fn two_hundred_faults_lose_nothing_and_invent_nothing() {
             .set("SA01_SESSIONS__LEASE_MS", 3000)
             .start()
             .await;
-        let over = Arc::new(AtomicBool::new(false));
+        let load = Arc::new(Load::default());
         let sessions: Vec<String> = (0..SESSIONS).map(|_| new_session()).collect();
         let posters: Vec<_> = sessions
             .iter()
-            .map(|session| tokio::spawn(post_until(stack.client.clone(), session.clone(), over.clone())))
+            .map(|session| tokio::spawn(post_until(stack.client.clone(), session.clone(), load.clone())))
             .collect();
-        disturb(&stack, &mut case).await;
-        over.store(true, Ordering::Relaxed);
+        disturb(&stack, &mut case, &load).await;
+        load.over.store(true, Ordering::Relaxed);
         let told = join_all(posters).await;
+        let told: Vec<Told> = told.into_iter().map(Result::unwrap).collect();
+        let sum = |count: fn(&Told) -> usize| told.iter().map(count).sum::<usize>();
+        let (accepted, unknown) = (sum(|told| told.accepted.len()), sum(|told| told.unknown.len()));
+        let refused = sum(|told| told.refused.len());
+        eprintln!("{accepted} accepted, {refused} refused, {unknown} unknown, {} connections", stack.proxy.opened());
+        // The faults met the load: without this the rest would prove nothing.
+        assert!(accepted > FAULTS && refused > FAULTS / 10 && stack.proxy.opened() > FAULTS / 2);
         for (session, told) in sessions.iter().zip(told) {
-            check_session(&stack, session, told.unwrap()).await;
+            check_session(&stack, session, told).await;
         }
         check_pool(&stack).await;
     }
 }
 
-async fn disturb(stack: &Stack, case: &mut Case) {
-    for _ in 0..FAULTS {
+async fn disturb(stack: &Stack, case: &mut Case, load: &Load) {
+    let mut accepted = load.accepted.subscribe();
+    for number in 0..FAULTS {
         let fault = Fault::draw(case);
         stack.proxy.play(&fault, APPEND).await;
+        // The next one comes while work is under way again, at any point of it.
+        let enough = *accepted.borrow_and_update() + case.number(1..=8);
+        within(
+            &format!("messages to be accepted after fault {number}, {fault:?}"),
+            accepted.wait_for(|accepted| *accepted >= enough),
+        )
+        .await
+        .unwrap();
     }
     stack.proxy.heal();
 }

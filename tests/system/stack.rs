@@ -60,7 +60,7 @@ impl Setup {
         for (name, value) in &self.settings {
             binary = binary.set(name, value);
         }
-        let app = binary.start().await.unwrap();
+        let app = binary.fixed_port().start().await.unwrap();
         let client = Client::new(app.url()).unwrap();
         Stack { app, client, model, brain, database, proxy }
     }

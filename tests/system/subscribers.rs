@@ -3,15 +3,17 @@
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
-use somaagent_test_services::client::{Frame, Mode, Post, Raw, frames_in};
+use somaagent_test_services::client::{Frame, Mode, Post, Raw, Stream, frames_in};
 use somaagent_test_services::model::{Gate, Script};
 use somaagent_test_services::wait::eventually;
 
 use crate::history::check_union;
 use crate::stack::{Setup, Stack, new_session};
 
+/// More than all buffers on the way to a reader that stands still can hold: a system's socket buffer may grow to 4 MiB.
 const PIECES: usize = 3000;
-const PIECE_BYTES: usize = 300;
+const PIECE_BYTES: usize = 1500;
+const ANSWER_LIMIT: usize = 8 * 1024 * 1024;
 const READERS: usize = 3;
 const STALLED: usize = 3;
 
@@ -22,19 +24,19 @@ fn piece(number: usize) -> String {
 fn long_answer(gate: &Gate) -> Script {
     let script = Script::new().wait(gate);
     let pieces = (0..PIECES).fold(script, |script, number| {
-        let script = script.text(&piece(number));
-        if number % 4 == 0 { script.pause(Duration::from_millis(1)) } else { script }
+        // A pace that readers which do read can keep up with.
+        script.text(&piece(number)).pause(Duration::from_millis(1))
     });
     pieces.done()
 }
 
-/// Reads a turn in delta mode and tells, for each piece, when it arrived.
-async fn read(stack: &Stack, session: &str) -> (Vec<Frame>, Vec<Instant>) {
+/// Reads a turn in delta mode and tells, for each piece, when it arrived. The stream is still open.
+async fn read(stack: &Stack, session: &str) -> (Stream, Vec<Instant>) {
     let mut stream = stack.client.events(session).mode(Mode::Delta).open().await.unwrap();
     stream.until_terminal().await.expect("a reader that reads was dropped");
-    let frames = stream.frames().to_vec();
-    let arrived = frames.iter().filter(|frame| frame.kind() == "assistant.stream").map(|frame| frame.at).collect();
-    (frames, arrived)
+    let arrived =
+        stream.frames().iter().filter(|frame| frame.kind() == "assistant.stream").map(|frame| frame.at).collect();
+    (stream, arrived)
 }
 
 /// Connects and then reads nothing.
@@ -51,7 +53,11 @@ fn median(mut delays: Vec<Duration>) -> Duration {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn stalled_readers_are_dropped_and_delay_nobody() {
-    let stack = Setup::default().set("SA01_TURNS__RECALL_DEADLINE_MS", 0).start().await;
+    let stack = Setup::default()
+        .set("SA01_TURNS__RECALL_DEADLINE_MS", 0)
+        .set("SA01_MODEL__MAX_ANSWER_BYTES", ANSWER_LIMIT)
+        .start()
+        .await;
     let gate = Gate::closed();
     stack.model.answer({
         let gate = gate.clone();
@@ -82,10 +88,10 @@ async fn stalled_readers_are_dropped_and_delay_nobody() {
         let exchange = exchanges.iter().find(|exchange| exchange.prompt() == session).unwrap();
         let sent = exchange.step_times();
         let mut delays = Vec::new();
-        for (frames, arrived) in &read[place * READERS..(place + 1) * READERS] {
-            check_union(frames, &(0..PIECES).map(piece).collect::<Vec<_>>().concat());
-            // The first step is the gate, and each fourth piece is followed by a pause.
-            let sent_piece = |number: usize| sent[1 + number + number.div_ceil(4)];
+        for (stream, arrived) in &read[place * READERS..(place + 1) * READERS] {
+            check_union(stream.frames(), &(0..PIECES).map(piece).collect::<Vec<_>>().concat());
+            // The first step is the gate, and each piece is followed by a pause.
+            let sent_piece = |number: usize| sent[1 + 2 * number];
             delays.extend(
                 arrived.iter().enumerate().map(|(number, at)| at.saturating_duration_since(sent_piece(number))),
             );
@@ -103,7 +109,7 @@ async fn stalled_readers_are_dropped_and_delay_nobody() {
 
     // The stalled ones were dropped; each reads what it had been sent, and gets the rest by its last id.
     eventually("the stalled readers to be dropped", async || {
-        (stack.client.state(&sessions[1]).await.ok()?["subscribers"] == 0).then_some(())
+        (stack.client.state(&sessions[1]).await.ok()?["subscribers"] == READERS).then_some(())
     })
     .await;
     let mut frames = frames_in(&idle[0].read_to_end().await);

@@ -14,7 +14,7 @@ async fn with_a_short_lease() -> Stack {
 #[tokio::test]
 async fn an_owner_that_fell_asleep_can_append_nothing() {
     let stack = with_a_short_lease().await;
-    let second = stack.app.binary().elsewhere().unwrap().start().await.unwrap();
+    let second = stack.app.binary().elsewhere().unwrap().fixed_port().start().await.unwrap();
     let other = Client::new(second.url()).unwrap();
     let (session, gate) = (new_session(), Gate::closed());
     stack.model.next(Script::new().text("from the stale ").wait(&gate).text("owner").done());
@@ -63,7 +63,7 @@ async fn an_owner_that_fell_asleep_can_append_nothing() {
 #[tokio::test]
 async fn a_session_owned_by_a_living_process_is_refused_by_the_other() {
     let stack = Stack::start().await;
-    let second = stack.app.binary().elsewhere().unwrap().start().await.unwrap();
+    let second = stack.app.binary().elsewhere().unwrap().fixed_port().start().await.unwrap();
     let other = Client::new(second.url()).unwrap();
     let session = new_session();
     stack.post(&Post::new("hi").to(&session)).await;
@@ -78,7 +78,7 @@ async fn a_session_owned_by_a_living_process_is_refused_by_the_other() {
 #[tokio::test]
 async fn two_processes_racing_for_one_session_keep_its_numbers_gapless() {
     let stack = with_a_short_lease().await;
-    let second = stack.app.binary().elsewhere().unwrap().start().await.unwrap();
+    let second = stack.app.binary().elsewhere().unwrap().fixed_port().start().await.unwrap();
     let clients = [stack.client.clone(), Client::new(second.url()).unwrap()];
     let sessions: Vec<String> = (0..8).map(|_| new_session()).collect();
     let work = sessions.iter().flat_map(|session| {
@@ -115,7 +115,7 @@ async fn two_processes_racing_for_one_session_keep_its_numbers_gapless() {
 #[tokio::test]
 async fn sessions_of_a_killed_process_are_taken_over() {
     let mut stack = with_a_short_lease().await;
-    let second = stack.app.binary().elsewhere().unwrap().start().await.unwrap();
+    let second = stack.app.binary().elsewhere().unwrap().fixed_port().start().await.unwrap();
     let other = Client::new(second.url()).unwrap();
     let session = new_session();
     stack.model.next(Script::new().text("half").stall());

@@ -77,8 +77,11 @@ impl Wire {
         self.socket.write_all(bytes).await
     }
 
-    /// One chunk of a body in pieces.
+    /// One chunk of a body in pieces. Nothing is no chunk: an empty one would end the body.
     pub(crate) async fn send_chunk(&mut self, bytes: &[u8]) -> io::Result<()> {
+        if bytes.is_empty() {
+            return Ok(());
+        }
         let mut chunk = format!("{:x}\r\n", bytes.len()).into_bytes();
         chunk.extend_from_slice(bytes);
         chunk.extend_from_slice(b"\r\n");

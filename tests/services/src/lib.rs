@@ -25,6 +25,7 @@ pub mod client;
 mod http;
 mod lock;
 pub mod model;
+mod port;
 pub mod postgres;
 pub mod process;
 pub mod proxy;

@@ -5,7 +5,7 @@
 //! crash. It refuses root, so root runs it as the user `postgres`.
 
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -18,6 +18,7 @@ use sqlx::postgres::PgPoolOptions;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, PgPool};
 
 use crate::lock::locked;
+use crate::port;
 
 /// The variable that names a server to use instead of starting one.
 pub const VARIABLE: &str = "SA01_TEST_DB_DSN";
@@ -95,7 +96,7 @@ impl Postgres {
             std::os::unix::fs::chown(&folder, Some(user), None)?;
         }
         init(&binaries, &folder)?;
-        let mut own = Own { binaries, folder, port: free_port()?, keeper: None };
+        let mut own = Own { binaries, folder, port: port::free(), keeper: None };
         own.run()?;
         let admin = Url::parse(&format!("postgres://postgres@127.0.0.1:{}/postgres", own.port))?;
         Ok(Self { admin, own: Some(Mutex::new(own)) })
@@ -308,10 +309,6 @@ fn init(binaries: &Path, folder: &Path) -> Result<()> {
         bail!("initdb failed: {}", String::from_utf8_lossy(&output.stderr));
     }
     Ok(())
-}
-
-fn free_port() -> Result<u16> {
-    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
 }
 
 #[cfg(test)]

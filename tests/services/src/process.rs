@@ -18,6 +18,7 @@ use tokio::process::{Child, Command};
 use tokio::sync::watch;
 
 use crate::lock::locked;
+use crate::port;
 use crate::wait::within;
 
 /// How to start the binary: its path, settings and data folder. Reused for every start of one test.
@@ -61,6 +62,12 @@ impl Binary {
     pub fn set(mut self, name: &str, value: &str) -> Self {
         self.settings.insert(name.to_owned(), value.to_owned());
         self
+    }
+
+    /// On a port that stays the same over restarts.
+    #[must_use]
+    pub fn fixed_port(self) -> Self {
+        self.set("GATEWAY_PORT", &port::free().to_string())
     }
 
     /// Takes a variable away.
