@@ -10,7 +10,7 @@
 //! | `keeper` | finds turns without an owner, renews leases, lets idle conversations go |
 //! | `queries` | bounded reads that wake no actor |
 //!
-//! State: everything in [`State`]; the store has all of it that matters.
+//! State: everything in `State`; the store has all of it that matters.
 //! Asks: see [`messages`].
 //! Supervision: child of `sessions`, Temporary: after a crash the next message, or the keeper's sweep, makes a new one,
 //! which finds the open turns and tries them again.

@@ -2,7 +2,7 @@
 //!
 //! State: the steps waiting and whether a statement is under way. After a restart the waiting ones are gone and their
 //! askers get no answer, which means [`Unknown`](crate::domain::append::Outcome::Unknown) to them.
-//! Asks: [`messages::Commit`] → [`Outcome`](crate::domain::append::Outcome).
+//! Asks: [`messages::Commit`] → [`Outcome`].
 //! Supervision: child of `sessions`, Permanent. Crashes on broken invariants only; what the database can do to it is an
 //! outcome. The fence (a compare-and-set on the envelope's epoch and last number) makes every repetition harmless.
 
