@@ -11,7 +11,6 @@ use crate::stack::{Setup, Stack, new_session};
 fn impatient() -> Setup {
     Setup::default()
         .set("SA01_TURNS__RECALL_DEADLINE_MS", 400)
-        .set("SA01_BRAIN__RECALL_TIMEOUT_MS", 400)
         // Each fault is looked at by itself: a breaker opened by one would hide the next.
         .set("SA01_BRAIN__BREAKER_COOLDOWN_MS", 1)
 }
