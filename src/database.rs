@@ -81,17 +81,37 @@ impl Database {
         Self { options, settings: settings.clone(), embedded: Some(Embedded { server, pool }), pools: Arc::default() }
     }
 
-    /// A pool for one group of arbiters. With a server each call makes a new pool, whose statements have a timeout;
-    /// inside the process it is always the same one. Must be called inside a runtime.
+    /// A pool. With a server each call makes a new one, whose statements have a timeout; inside the process it is always
+    /// the same one. Must be called inside a runtime.
     #[must_use]
     pub fn pool(&self) -> PgPool {
-        self.pool_of(self.settings.pool_size)
+        if let Some(embedded) = &self.embedded {
+            return embedded.pool.clone();
+        }
+        let pool = PgPoolOptions::new()
+            .max_connections(self.settings.pool_size)
+            .acquire_timeout(Duration::from_millis(self.settings.acquire_timeout_ms))
+            // A round trip before every use is too dear; one after a rest finds the connections that a restart of the
+            // server left behind.
+            .test_before_acquire(false)
+            .before_acquire(|connection, used| {
+                Box::pin(async move {
+                    if used.idle_for > TRUSTED_FOR {
+                        connection.ping().await?;
+                    }
+                    Ok(true)
+                })
+            })
+            .connect_lazy_with(self.timed());
+        self.pools.lock().unwrap_or_else(PoisonError::into_inner).push(pool.clone());
+        pool
     }
 
-    /// A pool of one connection, for an actor that must never wait for others. Inside the process it is the shared one.
+    /// How an actor that must never wait for others opens a connection of its own. `None` inside the process, where
+    /// everybody shares one.
     #[must_use]
-    pub fn own_connection(&self) -> PgPool {
-        self.pool_of(1)
+    pub fn own_connection(&self) -> Option<PgConnectOptions> {
+        self.embedded.is_none().then(|| self.timed())
     }
 
     /// The server inside the process, if that is what this is.
@@ -153,28 +173,9 @@ impl Database {
         }
     }
 
-    fn pool_of(&self, size: u32) -> PgPool {
-        if let Some(embedded) = &self.embedded {
-            return embedded.pool.clone();
-        }
+    fn timed(&self) -> PgConnectOptions {
         let timeout = format!("{}ms", self.settings.statement_timeout_ms);
-        let pool = PgPoolOptions::new()
-            .max_connections(size)
-            .acquire_timeout(Duration::from_millis(self.settings.acquire_timeout_ms))
-            // A round trip before every use is too dear; one after a rest finds the connections that a restart of the
-            // server left behind.
-            .test_before_acquire(false)
-            .before_acquire(|connection, used| {
-                Box::pin(async move {
-                    if used.idle_for > TRUSTED_FOR {
-                        connection.ping().await?;
-                    }
-                    Ok(true)
-                })
-            })
-            .connect_lazy_with(self.options.clone().options([("statement_timeout", timeout)]));
-        self.pools.lock().unwrap_or_else(PoisonError::into_inner).push(pool.clone());
-        pool
+        self.options.clone().options([("statement_timeout", timeout)])
     }
 
     async fn version(&self) -> Result<i32, sqlx::Error> {

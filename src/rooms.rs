@@ -73,11 +73,7 @@ impl Rooms for Built {
         // Before any actor claims a session: a second process with this address, and so this name, must not get that far.
         let address = (base.config.server.address()?, base.config.server.port).into();
         self.listener = Some(listen(address, "GATEWAY_PORT")?);
-        let connections = Connections {
-            shared: base.database.pool(),
-            journal: base.database.own_connection(),
-            single: base.database.server().is_some(),
-        };
+        let connections = Connections { shared: base.database.pool(), journal: base.database.own_connection() };
         let limit = Duration::from_millis(base.config.database.statement_timeout_ms) + STATEMENT_GRACE;
         let store = Store::new(connections, limit, Handle::current());
         let mut model = base.config.model.clone();

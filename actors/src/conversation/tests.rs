@@ -40,7 +40,7 @@ struct World {
 
 impl World {
     async fn start(pool: &PgPool, planted: Option<PlantedPanic>) -> Self {
-        let connections = Connections { shared: pool.clone(), journal: pool.clone(), single: false };
+        let connections = Connections::of_pool(pool.clone());
         let store = Store::new(connections, Duration::from_secs(5), tokio::runtime::Handle::current());
         let registry = prometheus::Registry::new();
         let tree = Tree::new(&registry).unwrap();

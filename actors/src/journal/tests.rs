@@ -101,7 +101,7 @@ fn append(key: &SessionKey, view: View, event_id: Uuid, bad: bool) -> Append {
 
 impl World {
     async fn new(pool: &PgPool, seed: u64) -> Self {
-        let connections = Connections { shared: pool.clone(), journal: pool.clone(), single: false };
+        let connections = Connections::of_pool(pool.clone());
         let store = Store::new(connections, Duration::from_secs(10), Handle::current());
         let (tree, root, journal) = journal(&store).await;
         let rng = StdRng::seed_from_u64(seed);
@@ -173,7 +173,9 @@ impl World {
                 self.claim(writer, &key).await;
                 let (of, found) = (key.clone(), self.store.clone());
                 let stored = found
-                    .run(move |connection| Box::pin(async move { session_events::by_id(connection, &of, event_id).await }))
+                    .run(move |connection| {
+                        Box::pin(async move { session_events::by_id(connection, &of, event_id).await })
+                    })
                     .await
                     .unwrap();
                 let truth = stored.map_or(Said::Refused, |event| Said::Stored(event.seq));
@@ -217,7 +219,8 @@ impl World {
                 let truth = by_id.get(event_id).map_or(Said::Refused, |seq| Said::Stored(*seq));
                 assert_eq!(truth, *said, "seed {seed}: {key} {event_id}");
             }
-            let known = self.said.get(key).map_or(0, |all| all.iter().filter(|(_, said)| *said != Said::Refused).count());
+            let known =
+                self.said.get(key).map_or(0, |all| all.iter().filter(|(_, said)| *said != Said::Refused).count());
             assert_eq!(known, stored.len(), "seed {seed}: {key} has an event nobody was told of");
         }
     }

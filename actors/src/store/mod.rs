@@ -7,6 +7,7 @@
 pub mod append;
 pub mod brain_memories;
 pub mod erase;
+mod lane;
 pub mod migrate;
 pub mod session_envelopes;
 pub mod session_events;
@@ -15,8 +16,17 @@ pub mod turns;
 use std::{sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
-use sqlx::{PgConnection, PgPool, postgres::PgPoolOptions};
-use tokio::{runtime::Handle, sync::Semaphore, time::timeout};
+use sqlx::{
+    PgConnection, PgPool,
+    postgres::{PgConnectOptions, PgPoolOptions},
+};
+use tokio::{
+    runtime::Handle,
+    sync::{Semaphore, oneshot},
+    time::timeout,
+};
+
+use self::lane::Lane;
 
 /// Why a piece of work on the database has no result.
 #[derive(Debug, thiserror::Error)]
@@ -72,21 +82,27 @@ impl From<sqlx::Error> for StoreError {
 pub struct Connections {
     /// For everybody.
     pub shared: PgPool,
-    /// For the Journal: a connection of its own, or the same pool again where the server takes only one connection.
-    pub journal: PgPool,
-    /// Whether both are one connection.
-    pub single: bool,
+    /// How the Journal reaches the server on a connection of its own; `None` where the server takes only one connection,
+    /// which the Journal shares with everybody.
+    pub journal: Option<PgConnectOptions>,
 }
 
 impl Connections {
-    /// Connections to no server at all: every use fails at once. For tests of rooms that must not name the database.
+    /// Both ways through `pool`'s server.
+    #[must_use]
+    pub fn of_pool(pool: PgPool) -> Self {
+        let journal = Some(pool.connect_options().as_ref().clone());
+        Self { shared: pool, journal }
+    }
+
+    /// Connections to a server that nobody runs: every piece of work ends as [`StoreError::Unavailable`]. For tests of how
+    /// a room answers without a database.
     ///
     /// # Errors
     /// Never; the address is a constant.
     pub fn nowhere() -> Result<Self, sqlx::Error> {
         let soon = PgPoolOptions::new().acquire_timeout(Duration::from_millis(20));
-        let pool = soon.connect_lazy("postgres://nobody@127.0.0.1:1/none?sslmode=disable")?;
-        Ok(Self { shared: pool.clone(), journal: pool, single: false })
+        Ok(Self::of_pool(soon.connect_lazy("postgres://nobody@127.0.0.1:1/none?sslmode=disable")?))
     }
 }
 
@@ -99,7 +115,7 @@ pub struct Store {
 #[derive(Debug)]
 struct Inner {
     pool: PgPool,
-    journal: PgPool,
+    journal: Option<Lane>,
     /// Lets one query at a time stand in line for the only connection, so that the Journal is next after it.
     back: Option<Semaphore>,
     runtime: Handle,
@@ -111,8 +127,9 @@ impl Store {
     /// its refusal says for sure that nothing was done. Work runs on `runtime`, which must outlast the store.
     #[must_use]
     pub fn new(connections: Connections, limit: Duration, runtime: Handle) -> Self {
-        let Connections { shared: pool, journal, single } = connections;
-        let back = single.then(|| Semaphore::new(1));
+        let Connections { shared: pool, journal } = connections;
+        let journal = journal.map(Lane::new);
+        let back = journal.is_none().then(|| Semaphore::new(1));
         Self { inner: Arc::new(Inner { pool, journal, back, runtime, limit }) }
     }
 
@@ -125,19 +142,7 @@ impl Store {
         T: Send + 'static,
         W: for<'c> FnOnce(&'c mut PgConnection) -> BoxFuture<'c, Result<T, sqlx::Error>> + Send + 'static,
     {
-        let inner = Arc::clone(&self.inner);
-        self.detached(async move {
-            let _turn = match &inner.back {
-                Some(line) => Some(
-                    timeout(inner.limit, line.acquire())
-                        .await
-                        .map_err(|_| StoreError::Unavailable(sqlx::Error::PoolTimedOut))?,
-                ),
-                None => None,
-            };
-            on_connection(&inner.pool, inner.limit, work).await
-        })
-        .await
+        self.detached(|inner, tell| async move { inner.shared(work, tell).await }).await
     }
 
     /// The same on the Journal's own connection, or ahead of the line where there is only one.
@@ -149,34 +154,68 @@ impl Store {
         T: Send + 'static,
         W: for<'c> FnOnce(&'c mut PgConnection) -> BoxFuture<'c, Result<T, sqlx::Error>> + Send + 'static,
     {
-        let inner = Arc::clone(&self.inner);
-        self.detached(async move { on_connection(&inner.journal, inner.limit, work).await }).await
+        self.detached(|inner, tell| async move {
+            match &inner.journal {
+                Some(lane) => drop(tell.send(lane.run(inner.limit, work).await)),
+                None => inner.on_pool(work, tell).await,
+            }
+        })
+        .await
     }
 
     /// Runs `work` apart from its asker: a query is never cancelled half-way because a client hung up.
-    async fn detached<T: Send + 'static>(
-        &self,
-        work: impl Future<Output = Result<T, StoreError>> + Send + 'static,
-    ) -> Result<T, StoreError> {
-        // The one place where work is not tied to its asker: a query must not be cancelled half-way. It is joined below.
-        let task = self.inner.runtime.spawn(work);
-        task.await
-            .unwrap_or_else(|failure| Err(StoreError::Interrupted(sqlx::Error::Io(std::io::Error::other(failure)))))
+    async fn detached<T, F>(&self, work: impl FnOnce(Arc<Inner>, Tell<T>) -> F) -> Result<T, StoreError>
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let (tell, told) = oneshot::channel();
+        // A free task on purpose. If it panics, its answer never comes, and whether anything was done is not known.
+        self.inner.runtime.spawn(work(Arc::clone(&self.inner), tell));
+        told.await.unwrap_or_else(|_| Err(StoreError::Interrupted(sqlx::Error::WorkerCrashed)))
     }
 }
 
-async fn on_connection<T, W>(pool: &PgPool, limit: Duration, work: W) -> Result<T, StoreError>
-where
-    W: for<'c> FnOnce(&'c mut PgConnection) -> BoxFuture<'c, Result<T, sqlx::Error>>,
-{
-    let mut connection = pool.acquire().await.map_err(StoreError::Unavailable)?;
-    let result = match timeout(limit, work(&mut connection)).await {
-        Ok(result) => result.map_err(StoreError::from),
-        Err(_) => Err(StoreError::TimedOut),
-    };
-    if matches!(result, Err(StoreError::Interrupted(_) | StoreError::TimedOut)) {
-        // Closed, not returned: nobody else may read the rest of this reply.
-        drop(connection.detach());
+/// Where the result of a piece of work goes; nobody may be waiting for it any more.
+type Tell<T> = oneshot::Sender<Result<T, StoreError>>;
+
+impl Inner {
+    async fn shared<T, W>(&self, work: W, tell: Tell<T>)
+    where
+        W: for<'c> FnOnce(&'c mut PgConnection) -> BoxFuture<'c, Result<T, sqlx::Error>>,
+    {
+        let _turn = match &self.back {
+            Some(line) => match timeout(self.limit, line.acquire()).await {
+                Ok(turn) => Some(turn),
+                Err(_) => return drop(tell.send(Err(StoreError::Unavailable(sqlx::Error::PoolTimedOut)))),
+            },
+            None => None,
+        };
+        self.on_pool(work, tell).await;
     }
-    result
+
+    async fn on_pool<T, W>(&self, work: W, tell: Tell<T>)
+    where
+        W: for<'c> FnOnce(&'c mut PgConnection) -> BoxFuture<'c, Result<T, sqlx::Error>>,
+    {
+        let mut connection = match self.pool.acquire().await {
+            Ok(connection) => connection,
+            Err(error) => return drop(tell.send(Err(StoreError::Unavailable(error)))),
+        };
+        let result = match timeout(self.limit, work(&mut connection)).await {
+            Ok(result) => result.map_err(StoreError::from),
+            Err(_) => Err(StoreError::TimedOut),
+        };
+        if matches!(result, Err(StoreError::Interrupted(_) | StoreError::TimedOut)) {
+            // Closed, not returned: nobody else may read the rest of this reply.
+            drop(connection.detach());
+            drop(tell.send(result));
+            return;
+        }
+        drop(tell.send(result));
+        // The pool tries a connection before it takes it back, for as long as that lasts. One that never answers must not
+        // hold its place for ever: it is closed instead.
+        if timeout(self.limit, connection.return_to_pool()).await.is_err() {
+            tracing::warn!("a connection to the database did not come back and was closed");
+        }
+    }
 }

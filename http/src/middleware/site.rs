@@ -31,7 +31,9 @@ pub(crate) async fn check(
     let open = request.app_data::<Data<DoorSettings>>().is_none_or(|settings| !settings.require_auth);
     if open && let Err(code) = admit(request.method(), request.uri().host(), request.headers()) {
         let refused = HttpResponse::from_error(Problem::new(code));
-        return Ok(request.into_response(refused).map_into_right_body());
+        // Not `into_response`, which would forget which problem it was.
+        let (request, _) = request.into_parts();
+        return Ok(ServiceResponse::new(request, refused).map_into_right_body());
     }
     Ok(next.call(request).await?.map_into_left_body())
 }

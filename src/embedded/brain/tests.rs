@@ -30,8 +30,10 @@ impl Brain {
     }
 
     fn start_with(settings: BrainStandInSettings, pool: PgPool) -> Self {
-        let connections =
-            Connections { journal: pool.clone(), single: pool.options().get_max_connections() == 1, shared: pool };
+        let connections = match pool.options().get_max_connections() {
+            1 => Connections { shared: pool, journal: None },
+            _ => Connections::of_pool(pool),
+        };
         let store = Store::new(connections, Duration::from_secs(5), tokio::runtime::Handle::current());
         let (stand_in, server) = BrainStandIn::start(settings, store, OffsetDateTime::now_utc).unwrap();
         tokio::spawn(server);
