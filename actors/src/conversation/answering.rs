@@ -387,7 +387,7 @@ impl Conversation {
             error_code: code,
         };
         self.state.ending.push(turn.turn_seq);
-        self.state.steps.push_front(Step::End(Box::new(ending)));
+        self.state.steps.push_front(Step::End(Box::new(ending), 0));
     }
 
     /// Decides how the running turn ends. The provider's connection is closed here; the terminal event follows.
@@ -403,7 +403,7 @@ impl Conversation {
         last.last_timing = Some(running.timing());
         last.last_usage.clone_from(&ending.usage);
         self.state.ending.push(ending.turn_seq);
-        self.state.steps.push_front(Step::End(Box::new(ending)));
+        self.state.steps.push_front(Step::End(Box::new(ending), 0));
         self.advance(ctx);
     }
 

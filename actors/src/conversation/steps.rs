@@ -48,8 +48,8 @@ pub enum Step {
         /// Its number.
         attempt: i32,
     },
-    /// A turn to end.
-    End(Box<Ending>),
+    /// A turn to end, and how often the store has rejected its content.
+    End(Box<Ending>, u32),
     /// Something ordered.
     Order(Box<Control>, InFlight),
 }
@@ -64,7 +64,7 @@ impl Step {
                 Order::Reset(reply) | Order::Delete(reply) => reply.send(Err(why)),
                 Order::Stop(reply) => reply.send(Err(why)),
             },
-            Self::Attempt { .. } | Self::End(_) => {}
+            Self::Attempt { .. } | Self::End(..) => {}
         }
     }
 }
@@ -96,7 +96,7 @@ impl Conversation {
             match step {
                 Step::Post(post, in_flight) => self.judge(*post, in_flight, ctx),
                 Step::Attempt { turn, attempt } => self.raise(&turn, attempt, ctx),
-                Step::End(ending) => self.end(ending, ctx),
+                Step::End(ending, rejected) => self.end(ending, rejected, ctx),
                 Step::Order(control, in_flight) => self.obey(*control, in_flight, ctx),
             }
         }
@@ -258,28 +258,29 @@ impl Conversation {
         });
     }
 
-    fn end(&mut self, ending: Box<Ending>, ctx: &mut Context<Self>) {
+    /// Stores the end of a turn. It must happen, so it is tried for as long as it takes.
+    fn end(&mut self, mut ending: Box<Ending>, rejected: u32, ctx: &mut Context<Self>) {
         let append = self.state.session.ending(&ending, &self.deps.space, &self.deps.stamp());
         self.commit(append, ctx, move |this, append, settled, ctx| match settled {
             Settled::Committed { .. } => this.ended(&ending, &append),
-            Settled::Void { .. } => this.state.steps.push_front(Step::End(ending)),
-            Settled::NotNow | Settled::Unresolved => {
-                ctx.run_later(RETRY, move |this, ctx| {
-                    this.state.steps.push_front(Step::End(ending));
-                    this.advance(ctx);
-                });
-            }
+            Settled::Void { .. } => this.state.steps.push_front(Step::End(ending, rejected)),
+            Settled::NotNow | Settled::Unresolved => Self::end_later(ending, rejected, ctx),
             Settled::BadData => {
-                // The text cannot be stored. The turn still ends, and says why.
-                tracing::error!(session = %this.key(), "an answer was rejected by the store");
-                let mut ending = ending;
-                if ending.error_code.is_some() {
-                    return;
+                tracing::error!(session = %this.key(), rejected, "the end of a turn was rejected by the store");
+                // Once may be an accident on the way. Twice means that the text cannot be stored: the turn says so.
+                if rejected == 1 {
+                    answering::spoil(&mut ending);
                 }
-                answering::spoil(&mut ending);
-                this.state.steps.push_front(Step::End(ending));
+                Self::end_later(ending, rejected + 1, ctx);
             }
             Settled::Lost => {}
+        });
+    }
+
+    fn end_later(ending: Box<Ending>, rejected: u32, ctx: &mut Context<Self>) {
+        ctx.run_later(RETRY, move |this, ctx| {
+            this.state.steps.push_front(Step::End(ending, rejected));
+            this.advance(ctx);
         });
     }
 
@@ -386,7 +387,7 @@ impl Conversation {
         state.messages.clear();
         state.ending.clear();
         state.raised = None;
-        state.steps.retain(|step| !matches!(step, Step::End(_) | Step::Attempt { .. }));
+        state.steps.retain(|step| !matches!(step, Step::End(..) | Step::Attempt { .. }));
         *state.last = super::messages::LiveState::default();
         if leave == Leave::Tombstone {
             state.phase = Phase::Refusing(Refusing::Deleted);
