@@ -5,7 +5,7 @@
 //! | `directory` | finds or starts the actor of a session; what the front door calls |
 //! | `activation` | claims the session and reads where it stands |
 //! | `steps` | changes of history, one at a time; `doubt` finds out what became of one |
-//! | `answering` | the running turn; `driver` is its stream of recall, context and model |
+//! | `answering` | starts and ends attempts; `running` is one, `driver` its stream of recall, context and model |
 //! | `live` | the frames of the unfinished answer; `frames`, `readers`, `subscription` carry them |
 //! | `keeper` | finds turns without an owner, renews leases, lets idle conversations go |
 //! | `queries` | bounded reads that wake no actor |
@@ -28,6 +28,7 @@ pub mod messages;
 mod metrics;
 pub mod queries;
 mod readers;
+mod running;
 mod settings;
 mod steps;
 mod subscription;
@@ -48,10 +49,10 @@ use somaagent_supervision::{Admitted, Child};
 
 use self::{
     activation::Activated,
-    answering::Running,
     live::LiveAnswer,
     messages::{Control, LiveState, Order, Passivate, Post, QueuedTurn, Watch},
     readers::{Audience, Readers},
+    running::Running,
     steps::Step,
     subscription::{Counted, Snapshot},
 };

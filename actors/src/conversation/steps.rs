@@ -8,12 +8,13 @@ use somaagent_supervision::{InFlight, Reply};
 use uuid::Uuid;
 
 use super::{
-    Conversation, Phase, Refusing, answering,
+    Conversation, Phase, Refusing,
     deps::Deps,
     doubt::{self, Settled},
     frames::{Frame, FrameBody},
     messages::{Accepted, Control, ConversationError, MessageDraft, Order, Post},
     readers::Audience,
+    running,
 };
 use crate::{
     domain::{
@@ -269,7 +270,7 @@ impl Conversation {
                 tracing::error!(session = %this.key(), rejected, "the end of a turn was rejected by the store");
                 // Once may be an accident on the way. Twice means that the text cannot be stored: the turn says so.
                 if rejected == 1 {
-                    answering::spoil(&mut ending);
+                    running::spoil(&mut ending);
                 }
                 Self::end_later(ending, rejected + 1, ctx);
             }
