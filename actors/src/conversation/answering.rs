@@ -162,8 +162,10 @@ impl Conversation {
             }
             Progress::Piece(Piece::Thinking(text)) => {
                 running.reasoning.push_str(&text);
-                let both = running.thinking(head);
-                self.send_both(&both);
+                let thought = running.thought(head, false);
+                if let Some(both) = thought {
+                    self.send_both(&both);
+                }
             }
             Progress::Piece(Piece::Text(text)) => self.said(text, ctx),
             Progress::Piece(Piece::Usage(usage)) => running.usage = Some(usage),
@@ -184,16 +186,25 @@ impl Conversation {
         let planted = self.deps.planted.as_ref().is_some_and(|planted| planted.is_due());
         assert!(!planted, "a fault planted by a test");
         let head = self.state.session.head;
+        let anybody = self.state.readers.has(Audience::Pieces);
         let Some(running) = self.state.running.as_mut() else { return };
         running.state = "streaming";
+        let thought = running.thought(head, true);
         running.stream_index += 1;
         if running.first_delta.is_none() {
             let first = running.began.elapsed();
             running.first_delta = Some(first);
             self.deps.metrics.first_delta_seconds.observe(first.as_secs_f64());
         }
-        let piece = running.live.push(head, running.piece_event(), text);
-        self.send(Audience::Pieces, &piece);
+        // Pieces are many: what only their readers see is made only for them.
+        let event = if anybody { running.piece_event() } else { Value::Null };
+        let piece = running.live.push(head, event, text);
+        if let Some(both) = thought {
+            self.send_both(&both);
+        }
+        if anybody {
+            self.send(Audience::Pieces, &piece);
+        }
         self.show_when_due(ctx);
     }
 
@@ -231,7 +242,13 @@ impl StreamHandler<Happened> for Conversation {
         }
     }
 
-    fn finished(&mut self, _: &mut Context<Self>) {
-        // The end of an attempt is a piece of its own; the default here would end the conversation.
+    fn finished(&mut self, ctx: &mut Context<Self>) {
+        // The end of an attempt is a piece of its own, and was handled. A stream that ends without one is a fault of ours:
+        // the turn is tried again, as after a crash.
+        if self.state.running.as_ref().is_some_and(|running| running.task.is_some()) {
+            tracing::error!(session = %self.key(), "an attempt ended without an end");
+            self.cancel_running(ctx);
+            ctx.run_later(STORE_RETRY, Self::advance);
+        }
     }
 }

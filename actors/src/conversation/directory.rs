@@ -73,9 +73,9 @@ impl Conversations {
         draft: MessageDraft,
     ) -> Result<Accepted, ConversationError> {
         let event_id = Uuid::new_v4();
-        let ask = |live: Arc<Live>, within| {
+        let ask = |live: Arc<Live>, within, again| {
             let (caller, draft) = (caller.clone(), draft.clone());
-            async move { live.posts.call(|reply| Post { caller, draft, event_id, reply }, within).await }
+            async move { live.posts.call(|reply| Post { caller, draft, event_id, again, reply }, within).await }
         };
         self.asked(&caller.session(session_id), Some(event_id), ask).await
     }
@@ -91,7 +91,7 @@ impl Conversations {
         after: Option<Cursor>,
         mode: StreamMode,
     ) -> Result<Subscription, ConversationError> {
-        let ask = |live: Arc<Live>, within| async move {
+        let ask = |live: Arc<Live>, within, _| async move {
             live.watch.call(|reply| Watch::Subscribe { after, mode, reply }, within).await
         };
         self.asked(&caller.session(session_id), None, ask).await
@@ -180,7 +180,7 @@ impl Conversations {
         if self.inner.live.get(&key).is_none() {
             self.existing(&key).await?;
         }
-        let ask = |live: Arc<Live>, within| {
+        let ask = |live: Arc<Live>, within, _| {
             let (caller, order) = (caller.clone(), &order);
             async move { live.control.call(|reply| Control { caller, order: order(reply) }, within).await }
         };
@@ -204,7 +204,7 @@ impl Conversations {
         &self,
         key: &SessionKey,
         event_id: Option<Uuid>,
-        ask: impl Fn(Arc<Live>, Duration) -> F,
+        ask: impl Fn(Arc<Live>, Duration, bool) -> F,
     ) -> Result<T, ConversationError>
     where
         F: Future<Output = Result<Result<T, ConversationError>, AskError>>,
@@ -215,18 +215,15 @@ impl Conversations {
                 return Err(ConversationError::Draining);
             }
             let live = self.resolve(key);
-            let answer = ask(Arc::clone(&live), deadline.saturating_duration_since(Instant::now())).await;
+            let answer = ask(Arc::clone(&live), deadline.saturating_duration_since(Instant::now()), last_try).await;
             return match answer {
                 // It lost the session to another owner and said so before it ended: look again who owns it.
                 Ok(Err(ConversationError::Elsewhere { retry_after })) if retry_after.is_zero() && !last_try => {
                     self.forget(key, &live);
                     continue;
                 }
-                Err(AskError::Down | AskError::Draining) if !last_try && event_id.is_none() => {
-                    self.forget(key, &live);
-                    continue;
-                }
-                Err(AskError::Draining) if !last_try => {
+                // The next one takes a new epoch, so that nothing of this one can be stored late, and looks what was.
+                Err(AskError::Down | AskError::Draining) if !last_try => {
                     self.forget(key, &live);
                     continue;
                 }

@@ -96,6 +96,8 @@ pub struct Post {
     pub draft: MessageDraft,
     /// The id its event will have, chosen by the sender so that a lost answer can name it.
     pub event_id: Uuid,
+    /// Whether it was sent before, to a conversation that ended with it: then it may be stored already.
+    pub again: bool,
     /// Answered when the message is durable or refused.
     pub reply: Reply<Result<Accepted, ConversationError>>,
 }

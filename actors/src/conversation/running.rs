@@ -19,6 +19,7 @@ use super::{
 use crate::{
     domain::{
         analysis::{self, Analysis},
+        cadence,
         cursor::LivePosition,
         event::{Draft, EventType, Ingress, Metadata},
         ids::SessionKey,
@@ -44,6 +45,8 @@ pub struct Running {
     pub(super) analysis: Analysis,
     pub(super) live: LiveAnswer,
     pub(super) reasoning: String,
+    /// When the reasoning was last sent, and how much of it.
+    pub(super) thought: Option<(Instant, usize)>,
     pub(super) stream_index: u32,
     pub(super) state: &'static str,
     pub(super) began: Instant,
@@ -77,6 +80,7 @@ impl Running {
             analysis: analysis::analyse(message["message"].as_str().unwrap_or_default()),
             live: LiveAnswer::new(turn.attempt),
             reasoning: String::new(),
+            thought: None,
             stream_index: 0,
             state: "waiting",
             began: Instant::now(),
@@ -111,6 +115,20 @@ impl Running {
         self.describe_recall(&mut metadata);
         let event = self.event("assistant.thinking", &self.reasoning, metadata);
         self.live.thinking(head, event)
+    }
+
+    /// The reasoning so far, at the same bounded rate as whole texts; the rest of it when `last`.
+    pub(super) fn thought(&mut self, head: i64, last: bool) -> Option<Both> {
+        let length = self.reasoning.len();
+        let is_due = match self.thought {
+            Some((_, sent)) if sent == length => false,
+            Some((at, _)) => last || at.elapsed() >= cadence::interval(length),
+            None => length > 0,
+        };
+        is_due.then(|| {
+            self.thought = Some((Instant::now(), length));
+            self.thinking(head)
+        })
     }
 
     /// The parts of a whole-text frame that do not change with the text.

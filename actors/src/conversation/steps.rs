@@ -81,6 +81,8 @@ fn with_event(why: ConversationError, event_id: Uuid) -> ConversationError {
 /// What a message needs to be looked up before it can be judged.
 #[derive(Default)]
 struct Found {
+    /// The number of the event, if it is stored already.
+    stored: Option<i64>,
     key_use: Option<KeyUse>,
     missing: Vec<StoredEvent>,
 }
@@ -147,11 +149,12 @@ impl Conversation {
     fn judge(&mut self, post: Post, in_flight: InFlight, ctx: &mut Context<Self>) {
         let session = &self.state.session;
         let behind = post.draft.expected_head.is_some_and(|expected| expected < session.head);
-        if session.fresh || (post.draft.idempotency.is_none() && !behind) {
+        if session.fresh || (post.draft.idempotency.is_none() && !behind && !post.again) {
             return self.accept(post, in_flight, Ok(Found::default()), ctx);
         }
         let (deps, key, draft) = (self.deps.clone(), session.key.clone(), post.draft.clone());
-        async move { look_up(&deps, key, &draft, behind).await }
+        let again = post.again.then_some(post.event_id);
+        async move { look_up(&deps, key, &draft, behind, again).await }
             .into_actor(self)
             .map(move |found, this, ctx| this.accept(post, in_flight, found, ctx))
             .spawn(ctx);
@@ -160,7 +163,7 @@ impl Conversation {
     fn accept(&mut self, post: Post, in_flight: InFlight, found: Result<Found, StoreError>, ctx: &mut Context<Self>) {
         let session = &self.state.session;
         let session_id = session.key.session_id;
-        let admission = match self.admission(&post.draft, found) {
+        let admission = match self.admission(&post, found) {
             Ok(Judged::New(admission)) => admission,
             Ok(Judged::Known(event_id, seq)) => {
                 post.reply.send(Ok(Accepted { session_id, event_id, seq }));
@@ -193,11 +196,15 @@ impl Conversation {
         });
     }
 
-    fn admission(&self, draft: &MessageDraft, found: Result<Found, StoreError>) -> Result<Judged, ConversationError> {
+    fn admission(&self, post: &Post, found: Result<Found, StoreError>) -> Result<Judged, ConversationError> {
+        let draft = &post.draft;
         let found = found.map_err(|error| {
             tracing::warn!(error = &error as &dyn std::error::Error, "a message could not be looked up");
             ConversationError::Unavailable { event_id: None }
         })?;
+        if let Some(seq) = found.stored {
+            return Ok(Judged::Known(post.event_id, seq));
+        }
         if let (Some(known), Some(idempotency)) = (found.key_use, &draft.idempotency) {
             let same = known.body_hash == idempotency.body_hash;
             return if same { Ok(Judged::Known(known.event_id, known.seq)) } else { Err(ConversationError::KeyReused) };
@@ -406,12 +413,22 @@ enum Judged {
     Known(Uuid, i64),
 }
 
-async fn look_up(deps: &Deps, key: SessionKey, draft: &MessageDraft, behind: bool) -> Result<Found, StoreError> {
+async fn look_up(
+    deps: &Deps,
+    key: SessionKey,
+    draft: &MessageDraft,
+    behind: bool,
+    again: Option<Uuid>,
+) -> Result<Found, StoreError> {
     let idempotency_key = draft.idempotency.as_ref().map(|idempotency| idempotency.key.clone());
     let after = draft.expected_head.filter(|_| behind);
     deps.store
         .run(move |connection| {
             Box::pin(async move {
+                let stored = match again {
+                    Some(event_id) => session_events::by_id(connection, &key, event_id).await?.map(|event| event.seq),
+                    None => None,
+                };
                 let key_use = match idempotency_key {
                     Some(used) => session_events::by_idempotency_key(connection, &key, &used).await?,
                     None => None,
@@ -420,7 +437,7 @@ async fn look_up(deps: &Deps, key: SessionKey, draft: &MessageDraft, behind: boo
                     Some(after) => session_events::between(connection, &key, after, i64::MAX, MISSING_PAGE).await?,
                     None => vec![],
                 };
-                Ok(Found { key_use, missing })
+                Ok(Found { stored, key_use, missing })
             })
         })
         .await
