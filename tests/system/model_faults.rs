@@ -3,9 +3,13 @@
 
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use serde_json::{Value, json};
 use somaagent_test_services::client::Post;
 use somaagent_test_services::model::{Script, Step};
+use somaagent_test_services::proxy::Fault;
+use somaagent_test_services::seed;
+use tokio::sync::watch;
 
 use crate::history::Turn;
 use crate::stack::{Setup, Stack, new_session};
@@ -197,4 +201,54 @@ async fn text_of_two_answers_is_never_spliced() {
     assert_eq!(stack.model.exchanges().len(), 1, "a model that had begun to answer was asked again");
     let said: Value = turns[0].end.clone().unwrap();
     assert!(!said.to_string().contains("the second"));
+}
+
+/// What a turn may end with when its model's connection is disturbed.
+const LOST: [&str; 3] = ["model-unreachable", "model-broken-stream", "model-timeout"];
+
+#[tokio::test]
+async fn a_disturbed_connection_gives_a_whole_answer_or_a_code() {
+    const TURNS: usize = 60;
+    let answer = |number: u64| (0..8).map(|piece| format!("<{number} {piece}> ")).collect::<Vec<_>>();
+    for mut case in seed::cases("a disturbed model", 1) {
+        let stack = impatient().proxied_model().start().await;
+        stack.model.answer(move |exchange| {
+            let pieces = answer(exchange.number).into_iter();
+            pieces.fold(Script::new(), |script, piece| script.text(&piece).pause(Duration::from_millis(3))).done()
+        });
+        let ended = watch::Sender::new(0);
+        let turns = join_all((0..TURNS).map(async |number| {
+            // A few at a time, each begun when an earlier one has ended.
+            let before = number.saturating_sub(5);
+            ended.subscribe().wait_for(|ended| *ended >= before).await.unwrap();
+            let session = new_session();
+            stack.post(&Post::new("hi").to(&session)).await;
+            let turn = stack.ended_turns(&session, 1).await.remove(0);
+            ended.send_modify(|ended| *ended += 1);
+            turn
+        }));
+        let disturbing = async {
+            while *ended.borrow() < TURNS {
+                let fault = Fault::draw_for_bytes(&mut case);
+                stack.model_proxy.play(&fault, "").await;
+                // Time for the turns to get on; when exactly the next fault comes is left to chance.
+                tokio::time::sleep(Duration::from_millis(case.number(1..=60))).await;
+            }
+        };
+        let (turns, ()) = tokio::join!(turns, disturbing);
+        let (mut whole, mut lost) = (0, 0);
+        for turn in turns {
+            if turn.kind() == "assistant.final" {
+                let number = turn.text().trim_start_matches('<').split(' ').next().unwrap().parse().unwrap();
+                assert_eq!(turn.text(), answer(number).concat(), "an answer was spliced or spoiled");
+                whole += 1;
+            } else {
+                let code = turn.meta("error_code");
+                assert!(LOST.iter().any(|lost| code == *lost), "{turn:#?}");
+                lost += 1;
+            }
+        }
+        eprintln!("{whole} whole, {lost} lost");
+        assert!(whole > 0 && lost > 0, "the faults did not meet the turns: {whole} whole, {lost} lost");
+    }
 }

@@ -27,6 +27,7 @@ pub fn new_session() -> String {
 pub struct Setup {
     settings: Vec<(String, String)>,
     proxied_database: bool,
+    proxied_model: bool,
 }
 
 impl Setup {
@@ -43,6 +44,12 @@ impl Setup {
         self
     }
 
+    /// With a proxy between the binary and the model.
+    pub fn proxied_model(mut self) -> Self {
+        self.proxied_model = true;
+        self
+    }
+
     /// Starts everything.
     pub async fn start(self) -> Stack {
         let postgres = Postgres::shared().unwrap();
@@ -51,9 +58,11 @@ impl Setup {
         let brain = Brain::start().await.unwrap();
         let proxy = Proxy::postgres(postgres.address().unwrap()).await.unwrap();
         let dsn = if self.proxied_database { database.dsn_through(proxy.port()) } else { database.dsn() };
+        let model_proxy = Proxy::start(model.address()).await.unwrap();
+        let model_port = if self.proxied_model { model_proxy.port() } else { model.address().port() };
         let mut binary = binary()
             .set("SOMA_BASE_URL", &brain.base_url())
-            .set("SA01_LLM_BASE_URL", &model::base_url(model.address().port()))
+            .set("SA01_LLM_BASE_URL", &model::base_url(model_port))
             .set("SA01_LLM_MODEL", "scripted")
             .set("SA01_DB_DSN", &dsn)
             .set("SSE_HEARTBEAT_SECONDS", "3600");
@@ -62,7 +71,7 @@ impl Setup {
         }
         let app = binary.fixed_port().start().await.unwrap();
         let client = Client::new(app.url()).unwrap();
-        Stack { app, client, model, brain, database, proxy }
+        Stack { app, client, model, brain, database, proxy, model_proxy }
     }
 }
 
@@ -75,6 +84,8 @@ pub struct Stack {
     pub database: Database,
     /// Between the binary and PostgreSQL, if the setup asked for it.
     pub proxy: Proxy,
+    /// Between the binary and the model, if the setup asked for it.
+    pub model_proxy: Proxy,
 }
 
 impl Stack {

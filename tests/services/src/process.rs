@@ -70,13 +70,6 @@ impl Binary {
         self.set("GATEWAY_PORT", &port::free().to_string())
     }
 
-    /// Takes a variable away.
-    #[must_use]
-    pub fn unset(mut self, name: &str) -> Self {
-        self.settings.remove(name);
-        self
-    }
-
     /// Adds an argument.
     #[must_use]
     pub fn argument(mut self, argument: &str) -> Self {
@@ -163,7 +156,6 @@ struct Output {
     lines: Mutex<Vec<String>>,
     url: watch::Sender<Option<String>>,
     open: watch::Sender<usize>,
-    changed: watch::Sender<usize>,
 }
 
 impl Output {
@@ -179,7 +171,6 @@ impl Output {
                     output.url.send_replace(Some(url));
                 }
                 locked(&output.lines).push(line);
-                output.changed.send_modify(|lines| *lines += 1);
             }
             output.open.send_modify(|open| *open -= 1);
         });
@@ -245,16 +236,6 @@ impl Running {
     #[must_use]
     pub fn output(&self) -> String {
         self.output.text()
-    }
-
-    /// Waits for a line that contains `text`.
-    ///
-    /// # Panics
-    /// When none comes.
-    pub async fn says(&self, text: &str) {
-        let mut changed = self.output.changed.subscribe();
-        let said = changed.wait_for(|_| locked(&self.output.lines).iter().any(|line| line.contains(text)));
-        let _ = within(&format!("a line of the binary with `{text}`"), said).await;
     }
 
     /// Sends a signal.

@@ -49,21 +49,4 @@ impl Raw {
         })
         .await
     }
-
-    /// Reads until `end` has arrived; `None` when the server closed before.
-    ///
-    /// # Panics
-    /// When nothing more comes.
-    pub async fn read_until(&mut self, end: &[u8]) -> Option<Vec<u8>> {
-        within("bytes from the server", async {
-            let mut all = Vec::new();
-            loop {
-                if all.windows(end.len()).any(|part| part == end) {
-                    return Some(all);
-                }
-                self.socket.read_buf(&mut all).await.ok().filter(|length| *length > 0)?;
-            }
-        })
-        .await
-    }
 }

@@ -167,12 +167,6 @@ impl Exchange {
         self.progress.borrow().steps.clone()
     }
 
-    /// When the client closed its socket before the script had ended; `None` while it has not.
-    #[must_use]
-    pub fn closed_at(&self) -> Option<Instant> {
-        self.progress.borrow().closed
-    }
-
     /// Waits until `count` steps have been played.
     ///
     /// # Panics

@@ -263,14 +263,4 @@ impl Script {
     pub fn stall(self) -> Self {
         self.step(Step::Stall)
     }
-
-    /// The text of the whole answer.
-    #[must_use]
-    pub fn full_text(&self) -> String {
-        let pieces = self.steps.iter().filter_map(|step| match step {
-            Step::Text(text) => Some(text.as_str()),
-            _ => None,
-        });
-        pieces.collect()
-    }
 }

@@ -37,18 +37,24 @@ pub enum Fault {
 impl Fault {
     /// Any fault a database connection can have.
     pub fn draw(case: &mut Case) -> Self {
-        let length = Duration::from_millis(case.number(1..=LONGEST_MS));
+        match case.index(10) {
+            0 | 1 => Self::CutBeforeCommit,
+            2 | 3 => Self::CutAfterCommit,
+            4 => Self::LateAfterCommit(some_time(case)),
+            _ => Self::draw_for_bytes(case),
+        }
+    }
+
+    /// Any fault a connection can have of which only bytes are known.
+    pub fn draw_for_bytes(case: &mut Case) -> Self {
         let direction = *case.pick(&[Direction::Up, Direction::Down]);
-        match case.index(12) {
+        match case.index(8) {
             0 => Self::Cut,
             1 | 2 => Self::CutOne(case.index(1000)),
-            3 | 4 => Self::CutBeforeCommit,
-            5 | 6 => Self::CutAfterCommit,
-            7 => Self::LateAfterCommit(length),
-            8 => Self::Stall(direction, length),
-            9 => Self::StallThenCut(direction, length),
-            10 => Self::Slow(direction, length / 20),
-            _ if case.chance(30) => Self::Refuse(length),
+            3 => Self::Stall(direction, some_time(case)),
+            4 => Self::StallThenCut(direction, some_time(case)),
+            5 => Self::Slow(direction, some_time(case) / 20),
+            6 => Self::Refuse(some_time(case)),
             _ => {
                 let count = case.number(1..=64);
                 let byte = |case: &mut Case| u8::try_from(case.number(0..=255)).unwrap_or(0);
@@ -56,6 +62,10 @@ impl Fault {
             }
         }
     }
+}
+
+fn some_time(case: &mut Case) -> Duration {
+    Duration::from_millis(case.number(1..=LONGEST_MS))
 }
 
 impl Proxy {

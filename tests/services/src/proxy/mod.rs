@@ -21,7 +21,7 @@ pub use self::fault::Fault;
 use self::frames::Protocol;
 use crate::lock::locked;
 use crate::model::Gate;
-use crate::wait::{eventually, within};
+use crate::wait::within;
 
 /// One of the two ways through the proxy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -262,14 +262,6 @@ impl Proxy {
         self.refuse(false);
         self.resume(Direction::Up);
         self.resume(Direction::Down);
-    }
-
-    /// Waits until at least one connection is open.
-    ///
-    /// # Panics
-    /// When none is opened.
-    pub async fn connected(&self) {
-        eventually("a connection through the proxy", async || (self.open() > 0).then_some(())).await;
     }
 
     fn trap(&self, moment: Moment, needle: &str, hold: Option<Gate>) -> Sprung {
