@@ -76,9 +76,21 @@ impl Conversation {
         self.send(Audience::Pieces, &both.pieces);
     }
 
-    /// Ends the running turn as stopped, and tells which one it was.
+    /// Ends the first open turn as stopped, running or about to run, and tells which one it was.
+    pub(super) fn stop_first(&mut self, ctx: &mut Context<Self>) -> Option<i64> {
+        if self.state.running.is_some() {
+            return self.stop_running(ctx);
+        }
+        let first =
+            self.state.session.open.front().filter(|turn| !self.state.ending.contains(&turn.turn_seq)).cloned()?;
+        self.end_unstarted(&first, EventType::Stopped, "stopped", None);
+        self.advance(ctx);
+        Some(first.turn_seq)
+    }
+
+    /// Ends the running turn as stopped, and tells which one it was. One that is ending already is left alone.
     pub(super) fn stop_running(&mut self, ctx: &mut Context<Self>) -> Option<i64> {
-        let running = self.state.running.as_ref()?;
+        let running = self.state.running.as_ref().filter(|running| running.task.is_some())?;
         let turn_seq = running.turn.turn_seq;
         self.finish(&End::Stopped, ctx);
         Some(turn_seq)

@@ -146,9 +146,11 @@ impl Conversations {
         let summary = self.existing(&key).await?;
         let live = self.inner.live.get(&key);
         let now = match &live {
-            Some(live) => {
-                live.watch.call(Watch::Inspect, self.inner.deps.sessions.ask_timeout()).await.unwrap_or_default()
-            }
+            Some(live) => match live.watch.call(Watch::Inspect, self.inner.deps.sessions.ask_timeout()).await {
+                Ok(now) => now,
+                Err(AskError::Busy | AskError::Timeout) => return Err(ConversationError::Overloaded),
+                Err(AskError::Down | AskError::Draining) => LiveState::default(),
+            },
             None => LiveState::default(),
         };
         let mailbox = live.as_ref().map_or_else(MailboxView::default, |live| MailboxView {
@@ -304,8 +306,10 @@ impl Conversations {
         });
         let mut released = vec![];
         for (key, live) in idlers {
-            // If a permit is out, somebody needs it after all.
-            if !close_if_idle(&[&live.posts, &live.control, &live.watch]) {
+            // If it is busy again or a permit is out, somebody needs it after all.
+            if !live.activity.is_idle_for(idle, (self.inner.deps.clock)())
+                || !close_if_idle(&[&live.posts, &live.control, &live.watch])
+            {
                 continue;
             }
             self.forget(&key, &live);
@@ -354,10 +358,11 @@ impl Conversations {
     pub(super) async fn orphans(&self) -> Result<Vec<SessionKey>, crate::store::StoreError> {
         let deps = &self.inner.deps;
         let (node, now, limit) = (deps.node.clone(), (deps.clock)(), deps.turns.sweep_batch);
+        let alive = self.busy();
         let found = deps
             .store
             .run(move |connection| {
-                Box::pin(async move { turns::orphaned_sessions(connection, &node, now, limit).await })
+                Box::pin(async move { turns::orphaned_sessions(connection, &node, &alive, now, limit).await })
             })
             .await?;
         Ok(found.into_iter().filter(|key| !self.is_live(key)).collect())

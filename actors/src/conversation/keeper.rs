@@ -104,11 +104,12 @@ async fn renew(conversations: &Conversations) -> Result<(), StoreError> {
     let deps = conversations.deps();
     for page in conversations.busy().chunks(PAGE) {
         let (page, stamp) = (page.to_vec(), deps.stamp());
+        let due = stamp.lease_until - deps.sessions.lease() / 2;
         deps.store
             .run(move |connection| {
-                Box::pin(
-                    async move { session_envelopes::renew(connection, &page, &stamp.node, stamp.lease_until).await },
-                )
+                Box::pin(async move {
+                    session_envelopes::renew(connection, &page, &stamp.node, stamp.lease_until, due).await
+                })
             })
             .await?;
     }

@@ -46,6 +46,7 @@ use actix::{
 };
 use serde_json::Value;
 use somaagent_supervision::{Admitted, Child};
+use time::OffsetDateTime;
 
 use self::{
     activation::Activated,
@@ -201,6 +202,9 @@ impl Conversation {
         self.activity.working(state.running.is_some() || state.stepping || !state.steps.is_empty());
         if state.running.is_some() || state.stepping || !state.steps.is_empty() || !state.session.open.is_empty() {
             self.activity.busy();
+        } else if state.session.fresh {
+            // Nothing of it is stored: it goes with its last reader.
+            self.activity.idle(OffsetDateTime::UNIX_EPOCH + Duration::from_secs(1));
         } else {
             self.activity.idle((self.deps.clock)());
         }
@@ -301,7 +305,7 @@ impl Handler<Admitted<Control>> for Conversation {
         let (Control { caller, order }, in_flight) = message.open();
         match order {
             Order::Stop(reply) => {
-                let answer = self.refusing().map_or_else(|| Ok(Stopped { turn: self.stop_running(ctx) }), Err);
+                let answer = self.refusing().map_or_else(|| Ok(Stopped { turn: self.stop_first(ctx) }), Err);
                 reply.send(answer);
             }
             order => {

@@ -41,6 +41,7 @@ impl Audience {
 impl Readers {
     /// Adds a reader that may be `buffer` frames behind.
     pub fn add(&mut self, mode: StreamMode, buffer: usize) -> mpsc::Receiver<Arc<Frame>> {
+        self.readers.retain(|reader| !reader.frames.is_closed());
         let (frames, receiver) = mpsc::channel(buffer.max(1));
         self.readers.push(Reader { mode, frames });
         receiver

@@ -91,7 +91,7 @@ impl Conversation {
     /// Takes the next step, unless one is under way.
     pub(super) fn advance(&mut self, ctx: &mut Context<Self>) {
         if self.state.stepping || self.state.phase != Phase::Ready {
-            return;
+            return self.note_activity();
         }
         self.start_next(ctx);
         if let Some(step) = self.state.steps.pop_front() {
@@ -231,10 +231,12 @@ impl Conversation {
             Admission::Start => self.state.raised = Some(seq),
             Admission::Interrupt => {
                 // Endings go to the front of the line one by one, so the last one put there is taken first.
-                let running = self.state.running.as_ref().map(|running| running.turn.turn_seq);
-                let earlier =
-                    self.state.session.open.iter().filter(|turn| turn.turn_seq < seq && Some(turn.turn_seq) != running);
-                let waiting: Vec<_> = earlier.rev().cloned().collect();
+                let state = &self.state;
+                let running = state.running.as_ref().map(|running| running.turn.turn_seq);
+                let waits = |turn: &&OpenTurn| {
+                    turn.turn_seq < seq && Some(turn.turn_seq) != running && !state.ending.contains(&turn.turn_seq)
+                };
+                let waiting: Vec<_> = state.session.open.iter().filter(waits).rev().cloned().collect();
                 self.stop_waiting(waiting);
                 self.stop_running(ctx);
             }
@@ -268,6 +270,11 @@ impl Conversation {
 
     /// Stores the end of a turn. It must happen, so it is tried for as long as it takes.
     fn end(&mut self, mut ending: Box<Ending>, rejected: u32, ctx: &mut Context<Self>) {
+        let (turn_seq, session) = (ending.turn_seq, &self.state.session);
+        // It may have waited for the store while its session was erased: then there is nothing to end.
+        if !(self.state.ending.contains(&turn_seq) && session.open.iter().any(|turn| turn.turn_seq == turn_seq)) {
+            return self.step_done(ctx);
+        }
         let append = self.state.session.ending(&ending, &self.deps.space, &self.deps.stamp());
         self.commit(append, ctx, move |this, append, settled, ctx| match settled {
             Settled::Committed { .. } => this.ended(&ending, &append),
@@ -318,18 +325,31 @@ impl Conversation {
             Order::Reset(reply) => return self.erase(Leave::Envelope, &caller, reply, in_flight, ctx),
             Order::Delete(reply) => return self.erase(Leave::Tombstone, &caller, reply, in_flight, ctx),
             Order::Stop(reply) => {
-                reply.send(Ok(super::messages::Stopped { turn: self.stop_running(ctx) }));
+                reply.send(Ok(super::messages::Stopped { turn: self.stop_first(ctx) }));
                 return self.step_done(ctx);
             }
         };
         let append = self.state.session.change(change, &caller, action, &self.deps.stamp());
-        self.commit(append, ctx, move |_, _, settled, _| {
-            reply.send(match settled {
+        self.commit(append, ctx, move |this, append, settled, ctx| {
+            let answer = match settled {
                 Settled::Committed { .. } => Ok(()),
+                // Whether a change without an event was stored cannot be read back: it is made again, under the new fence.
+                Settled::Void { .. } => {
+                    let order = match (append.envelope.paused, append.envelope.title) {
+                        (Some(paused), _) => Order::Pause(paused, reply),
+                        (None, title) => Order::Rename(title.unwrap_or_default(), reply),
+                    };
+                    this.state.steps.push_front(Step::Order(Box::new(Control { caller, order }), in_flight));
+                    return;
+                }
                 Settled::Lost => Err(ConversationError::Elsewhere { retry_after: Duration::ZERO }),
-                Settled::Unresolved => Err(ConversationError::Unknown { event_id: None }),
-                _ => Err(ConversationError::Unavailable { event_id: None }),
-            });
+                Settled::Unresolved => {
+                    this.refuse(Refusing::Unavailable, ctx);
+                    Err(ConversationError::Unknown { event_id: None })
+                }
+                Settled::NotNow | Settled::BadData => Err(ConversationError::Unavailable { event_id: None }),
+            };
+            reply.send(answer);
             drop(in_flight);
         });
     }

@@ -20,11 +20,16 @@ use super::{
 };
 use crate::{
     domain::{
-        caller::Caller, cursor::Cursor, idempotency::Idempotency, ids::Tenant, memory::MemorySpace, turn::OnBusy,
+        caller::Caller,
+        cursor::Cursor,
+        idempotency::Idempotency,
+        ids::{SessionKey, Tenant},
+        memory::MemorySpace,
+        turn::OnBusy,
     },
     journal::{Journal, JournalMetrics, messages::Commit},
     llm::{ModelClient, ModelSettings},
-    store::{Connections, Store},
+    store::{Connections, Store, turns},
 };
 
 /// Longest wait for anything that must happen.
@@ -316,4 +321,61 @@ async fn reset_goes_on_with_the_next_number_and_delete_leaves_a_tombstone(pool: 
         assert!(matches!(unknown, Err(ConversationError::NotFound)));
     })
     .await;
+}
+
+#[sqlx::test(migrations = "../migrations")]
+async fn a_deleted_session_holds_up_no_drain(pool: PgPool) {
+    local(async {
+        let world = World::start(&pool, None).await;
+        world.model.always(Script::words("ok"));
+        let session = Uuid::new_v4();
+        let mut stream = world.listen(session, None, StreamMode::Full).await;
+        world.say(session, "hi").await;
+        turn(&mut stream).await;
+        world.conversations.delete(&world.caller, session).await.unwrap();
+        assert!(world.conversations.drain(SOON).await);
+    })
+    .await;
+}
+
+#[sqlx::test(migrations = "../migrations")]
+async fn a_stop_ends_each_turn_in_its_place_and_only_once(pool: PgPool) {
+    local(async {
+        let world = World::start(&pool, None).await;
+        let gate = Gate::closed();
+        world.model.always(Script::gated(["a", "b"], &gate));
+        let session = Uuid::new_v4();
+        let mut stream = world.listen(session, None, StreamMode::Delta).await;
+        world.say(session, "one").await;
+        world.say(session, "two").await;
+        for expected in [1, 2] {
+            assert_eq!(world.conversations.stop(&world.caller, session).await.unwrap().turn, Some(expected));
+            let frames = turn(&mut stream).await;
+            assert_eq!(event(&frames[frames.len() - 1])["metadata"]["turn"], expected);
+        }
+        assert_eq!(world.conversations.stop(&world.caller, session).await.unwrap().turn, None);
+        assert_eq!(world.history(session).await.len(), 4);
+    })
+    .await;
+}
+
+#[sqlx::test(migrations = "../migrations")]
+async fn a_turn_without_an_owner_is_found_behind_those_that_live(pool: PgPool) {
+    let start = OffsetDateTime::now_utc();
+    let keys: Vec<_> = (0..3).map(|n| SessionKey::new(Tenant::new("t").unwrap(), Uuid::from_u128(n))).collect();
+    for (age, key) in (0_i64..).zip(&keys) {
+        sqlx::raw_sql(sqlx::AssertSqlSafe(format!(
+            "INSERT INTO session_envelopes (tenant, session_id, owner, epoch, created_at, updated_at)
+             VALUES ('t', '{id}', 'n', 1, now(), now());
+             INSERT INTO turns (tenant, session_id, turn_seq, event_id, state, started_at, updated_at)
+             VALUES ('t', '{id}', 1, '{id}', 'running', now() + interval '{age} s', now())",
+            id = key.session_id
+        )))
+        .execute(&pool)
+        .await
+        .unwrap();
+    }
+    let mut connection = pool.acquire().await.unwrap();
+    let found = turns::orphaned_sessions(&mut connection, "n", &keys[..2], start, 1).await.unwrap();
+    assert_eq!(found, keys[2..]);
 }

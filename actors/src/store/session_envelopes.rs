@@ -103,7 +103,8 @@ pub async fn fence_unused(
     Ok(())
 }
 
-/// Extends the leases of `owner` on `sessions`; one that was lost meanwhile is left alone. Returns how many were extended.
+/// Extends the leases of `owner` on those of `sessions` whose lease ends before `due`. One that was lost meanwhile is left
+/// alone, and so is one that is being written to right now: the write extends its lease. Returns how many were extended.
 ///
 /// # Errors
 /// The database's.
@@ -112,18 +113,28 @@ pub async fn renew(
     sessions: &[SessionKey],
     owner: &str,
     lease_until: OffsetDateTime,
+    due: OffsetDateTime,
 ) -> Result<u64, sqlx::Error> {
     let tenants: Vec<&str> = sessions.iter().map(|key| key.tenant.as_str()).collect();
     let ids: Vec<Uuid> = sessions.iter().map(|key| key.session_id).collect();
     let done = sqlx::query!(
-        "UPDATE session_envelopes AS e
+        "WITH due AS (
+             SELECT e.tenant, e.session_id
+             FROM session_envelopes AS e
+             JOIN unnest($1::text[], $2::uuid[]) AS s(tenant, session_id)
+               ON e.tenant = s.tenant AND e.session_id = s.session_id
+             WHERE e.owner = $3 AND e.lease_until < $5
+             FOR UPDATE OF e SKIP LOCKED
+         )
+         UPDATE session_envelopes AS e
          SET lease_until = $4
-         FROM unnest($1::text[], $2::uuid[]) AS s(tenant, session_id)
-         WHERE e.tenant = s.tenant AND e.session_id = s.session_id AND e.owner = $3",
+         FROM due
+         WHERE e.tenant = due.tenant AND e.session_id = due.session_id",
         &tenants as _,
         &ids,
         owner,
         lease_until,
+        due,
     )
     .execute(connection)
     .await?;

@@ -41,29 +41,35 @@ pub async fn last(connection: &mut PgConnection, key: &SessionKey) -> Result<i64
     Ok(last.unwrap_or(0))
 }
 
-/// Finds up to `limit` sessions with an open turn that no other node owns at `now`, those waiting longest first. Sessions
-/// of `owner` are among them: it knows which of those are alive.
+/// Finds up to `limit` sessions with an open turn that nobody works on at `now`, those waiting longest first: sessions that
+/// no other node owns, except those that `owner` says are `alive`.
 ///
 /// # Errors
 /// The database's.
 pub async fn orphaned_sessions(
     connection: &mut PgConnection,
     owner: &str,
+    alive: &[SessionKey],
     now: OffsetDateTime,
     limit: i64,
 ) -> Result<Vec<SessionKey>, sqlx::Error> {
+    let tenants: Vec<&str> = alive.iter().map(|key| key.tenant.as_str()).collect();
+    let ids: Vec<uuid::Uuid> = alive.iter().map(|key| key.session_id).collect();
     let rows = sqlx::query!(
         "SELECT t.tenant, t.session_id
          FROM turns AS t
          JOIN session_envelopes AS e ON e.tenant = t.tenant AND e.session_id = t.session_id
          WHERE t.state IN ('queued', 'running')
            AND (e.owner IS NULL OR e.owner = $1 OR e.lease_until IS NULL OR e.lease_until <= $2)
+           AND (t.tenant, t.session_id) NOT IN (SELECT * FROM unnest($4::text[], $5::uuid[]))
          GROUP BY t.tenant, t.session_id
          ORDER BY min(t.started_at)
          LIMIT $3",
         owner,
         now,
         limit,
+        &tenants as _,
+        &ids,
     )
     .fetch_all(connection)
     .await?;
