@@ -234,6 +234,75 @@ async fn the_end_of_a_turn_survives_a_lost_write() {
     assert_eq!((turns.len(), turns[0].kind()), (1, "assistant.final"), "{turns:#?}");
 }
 
+/// Breaks every connection when the next append is committed, before its reply, and leaves the process without a database
+/// until it has given up finding out what became of the append.
+async fn leave_in_doubt(stack: &Stack, begin: impl Future<Output = ()>) {
+    let never = Gate::closed();
+    let mut sprung = stack.proxy.hold_after_commit(APPEND, &never);
+    begin.await;
+    sprung.wait().await;
+    stack.proxy.refuse(true);
+    stack.proxy.cut();
+    eventually("the process to give up", async || stack.app.output().contains("could not be found out").then_some(()))
+        .await;
+    stack.proxy.heal();
+}
+
+#[tokio::test]
+async fn an_end_in_doubt_is_neither_forgotten_nor_stored_twice() {
+    let stack = in_doubt().await;
+    let (session, gate) = (new_session(), Gate::closed());
+    stack.model.next(Script::gated(["one ", "two"], &gate));
+    let mut stream = stack.client.events(&session).open().await.unwrap();
+    stack.post(&Post::new("first").to(&session)).await;
+    stream.until(|frame| frame.text() == "one ").await.unwrap();
+    leave_in_doubt(&stack, async { gate.open() }).await;
+    // Another step of the session gets into doubt before the end is tried again; what it finds out moves the head.
+    let sprung = stack.proxy.cut_before_commit(APPEND);
+    let post = Post::new("second").to(&session).key("k");
+    eventually("the second message to be accepted", async || {
+        (stack.client.message(&post).await.unwrap().status == 200).then_some(())
+    })
+    .await;
+    assert!(sprung.has_sprung());
+    let turns = stack.ended_turns(&session, 2).await;
+    assert_eq!((turns.len(), turns[0].text(), turns[1].said()), (2, "one two", "second"));
+}
+
+#[tokio::test]
+async fn a_message_in_doubt_that_was_stored_is_answered() {
+    let stack = in_doubt().await;
+    let session = new_session();
+    stack.post(&Post::new("warm").to(&session)).await;
+    stack.ended_turns(&session, 1).await;
+    let (client, post) = (stack.client.clone(), Post::new("first").to(&session).key("1"));
+    let (told, ()) = tokio::join!(client.message(&post), leave_in_doubt(&stack, std::future::ready(())));
+    let told = told.unwrap();
+    assert_eq!((told.status, told.code().as_str()), (504, "outcome-unknown"), "{}", told.text);
+    let sprung = stack.proxy.cut_before_commit(APPEND);
+    let second = Post::new("second").to(&session).key("2");
+    for post in [&second, &post] {
+        eventually("both messages to be accepted", async || {
+            (stack.client.message(post).await.unwrap().status == 200).then_some(())
+        })
+        .await;
+    }
+    assert!(sprung.has_sprung());
+    let turns = stack.ended_turns(&session, 3).await;
+    let said: Vec<&str> = turns.iter().map(crate::history::Turn::said).collect();
+    assert_eq!(said, ["warm", "first", "second"]);
+}
+
+/// A system that gives up on its database soon.
+async fn in_doubt() -> Stack {
+    Setup::default()
+        .proxied_database()
+        .set("SA01_DATABASE__ACQUIRE_TIMEOUT_MS", 500)
+        .set("SA01_DATABASE__STATEMENT_TIMEOUT_MS", 1000)
+        .start()
+        .await
+}
+
 #[tokio::test]
 async fn a_held_reply_holds_up_the_acknowledgement_and_not_the_health() {
     let stack = Setup::default().proxied_database().start().await;

@@ -30,38 +30,56 @@ enum Meanwhile {
     Everything,
 }
 
-/// A system whose model answers each message behind a gate of that message's own.
+/// What the model waits for while it answers one message.
+#[derive(Clone)]
+struct Gates {
+    /// Before each piece but the first.
+    piece: Gate,
+    /// Before the end.
+    end: Gate,
+}
+
+/// A system whose model answers each message behind gates of that message's own.
 struct Gated {
     stack: Stack,
-    gates: Arc<Mutex<BTreeMap<String, Gate>>>,
+    gates: Arc<Mutex<BTreeMap<String, Gates>>>,
 }
 
 impl Gated {
     async fn start() -> Self {
         let stack = Stack::start().await;
-        let gates = Arc::<Mutex<BTreeMap<String, Gate>>>::default();
+        let gates = Arc::<Mutex<BTreeMap<String, Gates>>>::default();
         let known = gates.clone();
-        stack.model.answer(move |exchange| Script::gated(PIECES, &known.lock().unwrap()[exchange.prompt()]));
+        stack.model.answer(move |exchange| {
+            let gates = known.lock().unwrap()[exchange.prompt()].clone();
+            let first = Script::new().text(PIECES[0]);
+            let pieces = PIECES[1..].iter().fold(first, |script, piece| script.wait(&gates.piece).text(piece));
+            pieces.wait(&gates.end).done()
+        });
         Self { stack, gates }
     }
 
     /// Reads a turn in delta mode, leaves after `boundary` frames and comes back. Each piece is released only when its
     /// reader has seen the one before, so that every boundary lies in a running turn.
     async fn read_with_a_break(&self, boundary: usize, by: By, meanwhile: Meanwhile) -> Vec<Frame> {
-        let (session, gate) = (new_session(), Gate::closed());
-        self.gates.lock().unwrap().insert(session.clone(), gate.clone());
+        let (session, gates) = (new_session(), Gates { piece: Gate::closed(), end: Gate::closed() });
+        self.gates.lock().unwrap().insert(session.clone(), gates.clone());
         let subscription = || self.stack.client.events(&session).mode(Mode::Delta);
         let mut stream = subscription().open().await.unwrap();
         // Its text is the session's id, by which the model finds the gate.
         self.stack.post(&Post::new(&session).to(&session)).await;
         let mut frames = Vec::new();
-        read(&mut stream, &gate, &mut frames, boundary).await;
+        if boundary == FRAMES {
+            gates.end.open();
+        }
+        read(&mut stream, &gates.piece, &mut frames, boundary).await;
         drop(stream);
         match meanwhile {
             Meanwhile::Nothing => {}
-            Meanwhile::NextPiece => gate.release(1),
+            Meanwhile::NextPiece => gates.piece.release(1),
             Meanwhile::Everything => {
-                gate.open();
+                gates.piece.open();
+                gates.end.open();
                 self.stack.ended_turns(&session, 1).await;
             }
         }
@@ -72,13 +90,14 @@ impl Gated {
             (Some(id), By::Query) => subscription().after(&id),
         };
         let mut stream = again.open().await.unwrap();
-        gate.open();
+        gates.piece.open();
+        gates.end.open();
         if frames.iter().any(Frame::is_terminal) {
             // The whole turn has been read: what comes next is the next turn.
             self.stack.post(&Post::new(&session).to(&session)).await;
             assert_eq!(stream.next().await.unwrap().sequence(), Some(3), "a frame came twice");
         } else {
-            read(&mut stream, &gate, &mut frames, usize::MAX).await;
+            read(&mut stream, &gates.piece, &mut frames, usize::MAX).await;
         }
         frames
     }
