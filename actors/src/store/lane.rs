@@ -28,7 +28,7 @@ impl Lane {
         Self { options, open: Mutex::new(None) }
     }
 
-    /// Does `work`, one piece at a time. A connection that broke or was too slow is closed.
+    /// Does `work`, one piece at a time. A connection on which anything failed is closed.
     pub(super) async fn run<T, W>(&self, limit: Duration, work: W) -> Result<T, StoreError>
     where
         W: for<'c> FnOnce(&'c mut PgConnection) -> BoxFuture<'c, Result<T, sqlx::Error>>,
@@ -42,7 +42,8 @@ impl Lane {
             Ok(result) => result.map_err(StoreError::from),
             Err(_) => Err(StoreError::TimedOut),
         };
-        if !matches!(result, Err(StoreError::Interrupted(_) | StoreError::TimedOut)) {
+        // After any error a new one is opened: what the server keeps for this connection may be what failed.
+        if result.is_ok() {
             *open = Some((connection, Instant::now()));
         }
         result

@@ -1,8 +1,8 @@
 //! PostgreSQL: one file a table, functions named by verb that take a connection. Nothing here knows actix.
 //!
 //! [`Store`] is how the rest of the crate reaches a connection. It holds to rules that the embedded server needs and
-//! that a real one profits from: work runs to its end even when its asker has gone, a connection that failed or timed
-//! out is closed and never reused, and the Journal never waits behind more than one other query.
+//! that a real one profits from: work runs to its end even when its asker has gone, a connection on which
+//! anything failed is closed and never reused, and the Journal never waits behind more than one other query.
 
 pub mod append;
 pub mod brain_memories;
@@ -69,9 +69,8 @@ impl From<sqlx::Error> for StoreError {
             {
                 Self::Rejected(error)
             }
-            sqlx::Error::RowNotFound | sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) => {
-                Self::Rejected(error)
-            }
+            sqlx::Error::RowNotFound => Self::Rejected(error),
+            // A reply that cannot be read tells nothing of what was done.
             _ => Self::Interrupted(error),
         }
     }
@@ -205,8 +204,9 @@ impl Inner {
             Ok(result) => result.map_err(StoreError::from),
             Err(_) => Err(StoreError::TimedOut),
         };
-        if matches!(result, Err(StoreError::Interrupted(_) | StoreError::TimedOut)) {
-            // Closed, not returned: nobody else may read the rest of this reply.
+        if result.is_err() {
+            // Closed, not returned: nobody else may read the rest of this reply, and what the server keeps for this
+            // connection, such as a statement that was damaged on its way, may be what failed.
             drop(connection.detach());
             drop(tell.send(result));
             return;
