@@ -13,7 +13,7 @@ use super::{
     live::Both,
     readers::Audience,
     running::{ABANDONED, End, Running, friendly},
-    steps::Step,
+    steps::{Step, Tried},
 };
 use crate::{
     domain::{
@@ -129,7 +129,7 @@ impl Conversation {
             error_code: code,
         };
         self.state.ending.push(turn.turn_seq);
-        self.state.steps.push_front(Step::End(Box::new(ending), 0));
+        self.state.steps.push_front(Step::End(Box::new(ending), Tried::default()));
     }
 
     /// Decides how the running turn ends. The provider's connection is closed here; the terminal event follows.
@@ -145,7 +145,7 @@ impl Conversation {
         last.last_timing = Some(running.timing());
         last.last_usage.clone_from(&ending.usage);
         self.state.ending.push(ending.turn_seq);
-        self.state.steps.push_front(Step::End(Box::new(ending), 0));
+        self.state.steps.push_front(Step::End(Box::new(ending), Tried::default()));
         self.advance(ctx);
     }
 

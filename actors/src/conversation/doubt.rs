@@ -19,10 +19,12 @@ use crate::{
 /// What became of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Settled {
-    /// It is durable; go on under this fence.
+    /// It is durable; go on under this fence and with this head.
     Committed {
         /// The fence.
         epoch: i64,
+        /// The number of the last event.
+        head: i64,
     },
     /// It had no effect and never will; go on under this fence and with this head.
     Void {
@@ -45,16 +47,21 @@ pub enum Settled {
 /// impossible from then on, so what is read back after it is the truth.
 pub async fn settle(deps: &Deps, append: Append) -> Settled {
     let key = append.key.clone();
-    let (epoch, probe, fresh) =
-        (append.epoch, append.events.first().map(|event| event.event_id), append.create.is_some());
+    let (epoch, head, fresh) = (append.epoch, append.new_head(), append.create.is_some());
+    let probe = append.events.first().map(|event| event.event_id);
     let answer = deps.journal.call(|reply| Commit { append, reply }, JOURNAL_WITHIN).await;
     match answer {
-        Ok(Outcome::Committed) => Settled::Committed { epoch },
+        Ok(Outcome::Committed) => Settled::Committed { epoch, head },
         Ok(Outcome::Refused(RefusedReason::Stale)) => Settled::Lost,
         Ok(Outcome::Refused(RefusedReason::BadData)) => Settled::BadData,
         Ok(Outcome::Refused(RefusedReason::Unavailable)) | Err(AskError::Busy | AskError::Draining) => Settled::NotNow,
         Ok(Outcome::Unknown) | Err(AskError::Timeout | AskError::Down) => find_out(deps, &key, probe, fresh).await,
     }
+}
+
+/// Takes a new fence and tells whether the event `event_id` is stored under it.
+pub async fn is_stored(deps: &Deps, key: &SessionKey, event_id: Uuid) -> Settled {
+    find_out(deps, key, Some(event_id), false).await
 }
 
 async fn find_out(deps: &Deps, key: &SessionKey, probe: Option<Uuid>, fresh: bool) -> Settled {
@@ -77,7 +84,7 @@ async fn find_out(deps: &Deps, key: &SessionKey, probe: Option<Uuid>, fresh: boo
         })
         .await;
     match found {
-        Ok((Claim::Taken(owned), true)) => Settled::Committed { epoch: owned.epoch },
+        Ok((Claim::Taken(owned), true)) => Settled::Committed { epoch: owned.epoch, head: owned.head },
         Ok((Claim::Taken(owned), false)) => Settled::Void { epoch: owned.epoch, head: owned.head },
         Ok(_) => Settled::Lost,
         Err(error) => {

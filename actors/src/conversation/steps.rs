@@ -49,10 +49,19 @@ pub enum Step {
         /// Its number.
         attempt: i32,
     },
-    /// A turn to end, and how often the store has rejected its content.
-    End(Box<Ending>, u32),
+    /// A turn to end.
+    End(Box<Ending>, Tried),
     /// Something ordered.
     Order(Box<Control>, InFlight),
+}
+
+/// What became of earlier tries to end a turn.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Tried {
+    /// How often the store rejected its content.
+    rejected: u32,
+    /// Whether it may be stored already: to be found out before the next try.
+    in_doubt: bool,
 }
 
 impl Step {
@@ -99,7 +108,7 @@ impl Conversation {
             match step {
                 Step::Post(post, in_flight) => self.judge(*post, in_flight, ctx),
                 Step::Attempt { turn, attempt } => self.raise(&turn, attempt, ctx),
-                Step::End(ending, rejected) => self.end(ending, rejected, ctx),
+                Step::End(ending, tried) => self.end(ending, tried, ctx),
                 Step::Order(control, in_flight) => self.obey(*control, in_flight, ctx),
             }
         }
@@ -136,9 +145,9 @@ impl Conversation {
     fn learn(&mut self, append: &Append, settled: Settled) {
         let session = &mut self.state.session;
         match settled {
-            Settled::Committed { epoch } => {
+            Settled::Committed { epoch, head } => {
                 session.committed(append);
-                session.epoch = epoch;
+                (session.epoch, session.head) = (epoch, head);
             }
             Settled::Void { epoch, head } => (session.epoch, session.head, session.fresh) = (epoch, head, false),
             _ => return,
@@ -269,38 +278,78 @@ impl Conversation {
     }
 
     /// Stores the end of a turn. It must happen, so it is tried for as long as it takes.
-    fn end(&mut self, mut ending: Box<Ending>, rejected: u32, ctx: &mut Context<Self>) {
+    fn end(&mut self, mut ending: Box<Ending>, tried: Tried, ctx: &mut Context<Self>) {
         let (turn_seq, session) = (ending.turn_seq, &self.state.session);
         // It may have waited for the store while its session was erased: then there is nothing to end.
         if !(self.state.ending.contains(&turn_seq) && session.open.iter().any(|turn| turn.turn_seq == turn_seq)) {
             return self.step_done(ctx);
         }
+        if tried.in_doubt {
+            return self.end_in_doubt(ending, tried, ctx);
+        }
         let append = self.state.session.ending(&ending, &self.deps.space, &self.deps.stamp());
         self.commit(append, ctx, move |this, append, settled, ctx| match settled {
-            Settled::Committed { .. } => this.ended(&ending, &append),
-            Settled::Void { .. } => this.state.steps.push_front(Step::End(ending, rejected)),
-            Settled::NotNow | Settled::Unresolved => Self::end_later(ending, rejected, ctx),
+            Settled::Committed { .. } => {
+                this.announce(&append);
+                this.ended(&ending);
+            }
+            Settled::Void { .. } => this.state.steps.push_front(Step::End(ending, tried)),
+            Settled::NotNow => Self::end_later(ending, tried, ctx),
+            Settled::Unresolved => Self::end_later(ending, Tried { in_doubt: true, ..tried }, ctx),
             Settled::BadData => {
+                let rejected = tried.rejected;
                 tracing::error!(session = %this.key(), rejected, "the end of a turn was rejected by the store");
                 // Once may be an accident on the way. Twice means that the text cannot be stored: the turn says so.
                 if rejected == 1 {
                     running::spoil(&mut ending);
                 }
-                Self::end_later(ending, rejected + 1, ctx);
+                Self::end_later(ending, Tried { rejected: rejected + 1, ..tried }, ctx);
             }
             Settled::Lost => {}
         });
     }
 
-    fn end_later(ending: Box<Ending>, rejected: u32, ctx: &mut Context<Self>) {
+    /// Finds out whether an end is stored whose last try was never answered.
+    fn end_in_doubt(&mut self, ending: Box<Ending>, tried: Tried, ctx: &mut Context<Self>) {
+        let (deps, key, event_id) = (self.deps.clone(), self.key().clone(), ending.event_id);
+        async move { doubt::is_stored(&deps, &key, event_id).await }
+            .into_actor(self)
+            .map(move |settled, this, ctx| {
+                match settled {
+                    Settled::Committed { epoch, head } => {
+                        this.fenced(epoch, head);
+                        this.state.session.open.retain(|turn| turn.turn_seq != ending.turn_seq);
+                        this.ended(&ending);
+                        // Its number is not known here: readers come back and get it from the history.
+                        this.state.readers.close();
+                    }
+                    Settled::Void { epoch, head } => {
+                        this.fenced(epoch, head);
+                        let tried = Tried { in_doubt: false, ..tried };
+                        this.state.steps.push_front(Step::End(ending, tried));
+                    }
+                    Settled::Lost => this.refuse(Refusing::Elsewhere(Duration::ZERO), ctx),
+                    Settled::NotNow | Settled::BadData | Settled::Unresolved => Self::end_later(ending, tried, ctx),
+                }
+                this.step_done(ctx);
+            })
+            .spawn(ctx);
+    }
+
+    fn fenced(&mut self, epoch: i64, head: i64) {
+        let session = &mut self.state.session;
+        (session.epoch, session.head) = (epoch, head);
+        self.activity.owns(epoch);
+    }
+
+    fn end_later(ending: Box<Ending>, tried: Tried, ctx: &mut Context<Self>) {
         ctx.run_later(RETRY, move |this, ctx| {
-            this.state.steps.push_front(Step::End(ending, rejected));
+            this.state.steps.push_front(Step::End(ending, tried));
             this.advance(ctx);
         });
     }
 
-    fn ended(&mut self, ending: &Ending, append: &Append) {
-        self.announce(append);
+    fn ended(&mut self, ending: &Ending) {
         self.state.messages.remove(&ending.turn_seq);
         self.state.ending.retain(|turn_seq| *turn_seq != ending.turn_seq);
         if self.state.running.as_ref().is_some_and(|running| running.turn.turn_seq == ending.turn_seq) {
