@@ -1,0 +1,5 @@
+//! What the server is compared with: clients that write the same rows without it.
+
+pub mod embedded;
+pub mod pgbench;
+pub mod rows;
