@@ -64,10 +64,10 @@ impl Conversation {
             message,
             correlation_id: running.turn.event_id,
         };
-        let progress = driver::attempt(self.deps.clone(), task).map(move |progress| Happened(run, progress));
+        let progress = driver::attempt(Arc::clone(&self.deps), task).map(move |progress| Happened(run, progress));
         running.task = Some(ctx.add_stream(Box::pin(progress)));
         let both = running.started(head);
-        self.state.running = Some(running);
+        self.state.running = Some(Box::new(running));
         self.send_both(&both);
     }
 

@@ -36,7 +36,7 @@ pub struct Conversations {
 }
 
 struct Inner {
-    deps: Deps,
+    deps: Arc<Deps>,
     reads: Reads,
     supervisor: SupervisorRef,
     live: Directory<SessionKey, Arc<Live>>,
@@ -59,7 +59,18 @@ impl Conversations {
     pub fn new(deps: Deps, supervisor: SupervisorRef) -> (Self, tokio::sync::mpsc::UnboundedReceiver<SessionKey>) {
         let (tell, crashes) = tokio::sync::mpsc::unbounded_channel();
         let reads = Reads::new(deps.store.clone());
-        (Self { inner: Arc::new(Inner { deps, reads, supervisor, live: Directory::new(), crashed: tell }) }, crashes)
+        (
+            Self {
+                inner: Arc::new(Inner {
+                    deps: Arc::new(deps),
+                    reads,
+                    supervisor,
+                    live: Directory::new(),
+                    crashed: tell,
+                }),
+            },
+            crashes,
+        )
     }
 
     /// Takes a message. Safe to repeat with the same idempotency key.
@@ -260,7 +271,7 @@ impl Conversations {
             activity: Arc::clone(&activity),
         });
         let (gone, of, conversations) = (Arc::downgrade(&live), key.clone(), Arc::downgrade(inner));
-        let (deps, owned) = (inner.deps.clone(), key.clone());
+        let (deps, owned) = (Arc::clone(&inner.deps), key.clone());
         seat.on_exit(move |reason| {
             let Some(inner) = conversations.upgrade() else { return };
             inner.live.remove_if(&of, |known| Arc::as_ptr(known) == gone.as_ptr());

@@ -68,7 +68,7 @@ pub enum Failure {
 }
 
 /// Runs one attempt.
-pub fn attempt(deps: Deps, task: Task) -> impl Stream<Item = Progress> + Send + 'static {
+pub fn attempt(deps: Arc<Deps>, task: Task) -> impl Stream<Item = Progress> + Send + 'static {
     stream! {
         // The slot is held until the stream is dropped.
         let Ok(_slot) = Arc::clone(&deps.slots).acquire_owned().await else { return };

@@ -2,6 +2,8 @@
 
 use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
 
+use crate::domain::event::EventType;
+
 /// Metrics of conversations.
 #[derive(Clone, Debug)]
 pub struct ConversationMetrics {
@@ -40,6 +42,10 @@ impl ConversationMetrics {
             readers: IntGauge::new("sse_subscribers", "Readers of streams.")?,
             dropped: IntCounter::new("sse_dropped_total", "Readers dropped because they did not read.")?,
         };
+        // What has not happened yet is counted as zero times, not as unknown.
+        for outcome in [EventType::Final, EventType::Stopped, EventType::Error] {
+            metrics.turns.with_label_values(&[outcome.as_str()]).reset();
+        }
         registry.register(Box::new(metrics.live.clone()))?;
         registry.register(Box::new(metrics.turns.clone()))?;
         registry.register(Box::new(metrics.turn_seconds.clone()))?;

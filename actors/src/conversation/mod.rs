@@ -74,7 +74,7 @@ const REFUSING_FOR: Duration = Duration::from_millis(250);
 
 /// See the module.
 pub struct Conversation {
-    deps: Deps,
+    deps: Arc<Deps>,
     activity: Arc<Activity>,
     state: State,
 }
@@ -87,7 +87,7 @@ struct State {
     /// Changes waiting for the one under way.
     steps: VecDeque<Step>,
     stepping: bool,
-    running: Option<Running>,
+    running: Option<Box<Running>>,
     /// The turn whose attempt is already raised in the store, so that it may run.
     raised: Option<i64>,
     /// Turns whose end is decided and not yet stored.
@@ -137,7 +137,7 @@ impl State {
 impl Conversation {
     /// A conversation that will claim `key` when it starts.
     #[must_use]
-    pub fn new(deps: Deps, key: SessionKey, activity: Arc<Activity>) -> Self {
+    pub fn new(deps: Arc<Deps>, key: SessionKey, activity: Arc<Activity>) -> Self {
         deps.metrics.live.inc();
         Self { deps, activity, state: State::new(key) }
     }
@@ -249,7 +249,7 @@ impl Actor for Conversation {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Context<Self>) {
-        let (deps, key) = (self.deps.clone(), self.key().clone());
+        let (deps, key) = (Arc::clone(&self.deps), self.key().clone());
         // Nothing is answered before the session is ours.
         async move { activation::activate(&deps, &key).await }
             .into_actor(self)

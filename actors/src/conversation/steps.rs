@@ -128,7 +128,7 @@ impl Conversation {
         ctx: &mut Context<Self>,
         then: impl FnOnce(&mut Self, Append, Settled, &mut Context<Self>) + 'static,
     ) {
-        let (deps, sent) = (self.deps.clone(), append.clone());
+        let (deps, sent) = (Arc::clone(&self.deps), append.clone());
         async move { doubt::settle(&deps, sent).await }
             .into_actor(self)
             .map(move |settled, this, ctx| {
@@ -161,7 +161,7 @@ impl Conversation {
         if session.fresh || (post.draft.idempotency.is_none() && !behind && !post.again) {
             return self.accept(post, in_flight, Ok(Found::default()), ctx);
         }
-        let (deps, key, draft) = (self.deps.clone(), session.key.clone(), post.draft.clone());
+        let (deps, key, draft) = (Arc::clone(&self.deps), session.key.clone(), post.draft.clone());
         let again = post.again.then_some(post.event_id);
         async move { look_up(&deps, key, &draft, behind, again).await }
             .into_actor(self)
@@ -311,7 +311,7 @@ impl Conversation {
 
     /// Finds out whether an end is stored whose last try was never answered.
     fn end_in_doubt(&mut self, ending: Box<Ending>, tried: Tried, ctx: &mut Context<Self>) {
-        let (deps, key, event_id) = (self.deps.clone(), self.key().clone(), ending.event_id);
+        let (deps, key, event_id) = (Arc::clone(&self.deps), self.key().clone(), ending.event_id);
         async move { doubt::is_stored(&deps, &key, event_id).await }
             .into_actor(self)
             .map(move |settled, this, ctx| {
