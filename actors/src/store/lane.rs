@@ -25,6 +25,9 @@ pub(super) struct Lane {
 
 impl Lane {
     pub(super) fn new(options: PgConnectOptions) -> Self {
+        // A plan that is kept was made for tables of another size: kept while they were new, it reads all of them at every
+        // statement, until the server has gathered statistics.
+        let options = options.options([("plan_cache_mode", "force_custom_plan")]);
         Self { options, open: Mutex::new(None) }
     }
 
