@@ -131,7 +131,7 @@ impl Database {
                 Ok(_) => return Ok(()),
                 // Not there yet, starting up, shutting down, or busy with the recovery after a kill.
                 Err(error) if is_passing(&error) => {
-                    tracing::info!(%error, "the database does not answer yet");
+                    tracing::info!(error = &error as &dyn std::error::Error, "the database does not answer yet");
                     tokio::time::sleep(RETRY_EVERY).await;
                 }
                 Err(error) => return Err(DatabaseError::Refused(error)),

@@ -79,7 +79,7 @@ async fn live(config: Arc<Config>, mut rooms: impl Rooms, signals: Signals) -> E
     let code = match booted {
         None => ExitCode::SUCCESS,
         Some(Err(error)) => {
-            tracing::error!("{:#}", anyhow::Error::from(error));
+            tracing::error!(error = &error as &dyn std::error::Error, "the process cannot start");
             ExitCode::FAILURE
         }
         Some(Ok((base, address))) => {

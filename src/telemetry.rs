@@ -1,16 +1,24 @@
 //! Logs, and the registry of metrics with its own listener.
 //!
 //! Logs go to the standard error stream, so that the standard output has the ready line alone: JSON lines with a
-//! `timestamp`, a `level`, a `target` and a `message`, or text for people when that stream is a terminal.
+//! `timestamp`, a `level`, a `target` and a `message`, or text for people when that stream is a terminal. In both an error
+//! that is logged as one (`error = &error as &dyn Error`) comes with everything that led to it.
 
+pub mod chain;
+mod lines;
 pub mod metrics;
 
 use std::io::{IsTerminal, stderr};
 
+use tracing::Dispatch;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::fmt::format::JsonFields;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::config::{LogFormat, LogSettings};
+use lines::{HumanFields, JsonLines};
 
 /// Modules of the WebAssembly runtime and of libraries that tell more than anybody wants to know. The configured level
 /// comes after these and may name them again.
@@ -37,27 +45,107 @@ pub fn filter(level: &str) -> Result<EnvFilter, String> {
 /// The part of the level that cannot be read; a checked configuration has none.
 pub fn start_log(settings: &LogSettings) -> Result<(), String> {
     let terminal = stderr().is_terminal();
-    let builder = tracing_subscriber::fmt().with_env_filter(filter(&settings.level)?).with_writer(stderr);
     let human = match settings.format {
         LogFormat::Auto => terminal,
         LogFormat::Human => true,
         LogFormat::Json => false,
     };
-    // `try_init` fails when a subscriber is there already, which only happens in tests.
-    let started = if human {
-        builder.with_ansi(terminal).try_init()
-    } else {
-        builder.json().flatten_event(true).with_current_span(false).try_init()
-    };
-    if let Err(error) = started {
-        tracing::debug!(%error, "the log was started before");
+    // It fails when a subscriber is there already, which only happens in tests.
+    if let Err(error) = log_to(stderr, filter(&settings.level)?, human, terminal).try_init() {
+        tracing::debug!(error = &error as &dyn std::error::Error, "the log was started before");
     }
     Ok(())
 }
 
+/// A log that is written to `writer`: text, coloured or not, else JSON.
+fn log_to<W>(writer: W, filter: EnvFilter, human: bool, colours: bool) -> Dispatch
+where
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+{
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
+    if human {
+        builder.with_ansi(colours).fmt_fields(HumanFields).into()
+    } else {
+        builder.fmt_fields(JsonFields::new()).event_format(JsonLines).into()
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failed expectation ends the test")]
+
+    use std::io::{self, Write};
+    use std::sync::{Arc, Mutex};
+
+    use serde_json::Value;
+    use somaagent_actors::conversation::queries::StoreError;
+    use somaagent_test_services::postgres::Postgres;
+    use sqlx::postgres::PgConnectOptions;
+    use sqlx::{ConnectOptions as _, Connection as _};
+
     use super::*;
+
+    /// Keeps what is written to it.
+    #[derive(Clone, Default)]
+    struct Kept(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Kept {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// What `work` logs, as JSON or as text.
+    fn logged(human: bool, work: impl FnOnce()) -> String {
+        let kept = Kept::default();
+        let writer = kept.clone();
+        let log = log_to(move || writer.clone(), filter("info").unwrap(), human, false);
+        tracing::dispatcher::with_default(&log, work);
+        let bytes = kept.0.lock().unwrap().clone();
+        String::from_utf8(bytes).unwrap()
+    }
+
+    fn log(error: &StoreError) {
+        tracing::info_span!("outer", session = 7).in_scope(|| {
+            tracing::warn!(error = error as &dyn std::error::Error, steps = 2, "it \"failed\"");
+        });
+    }
+
+    #[tokio::test]
+    async fn a_refusal_is_logged_with_the_servers_words_and_code() {
+        let database = Postgres::shared().unwrap().fresh_database().await.unwrap();
+        let mut connection = sqlx::PgConnection::connect(&database.dsn()).await.unwrap();
+        let refused = sqlx::query("SELECT 1 / 0").execute(&mut connection).await.unwrap_err();
+        let refused = StoreError::from(refused);
+        let told = |text: &str| {
+            let words = "the database refused a statement: error returned from database: division by zero";
+            text.contains(words) && text.contains("(SQLSTATE 22012)")
+        };
+
+        let text = logged(true, || log(&refused));
+        assert!(told(&text) && text.contains(" error=the ") && text.contains(" steps=2"), "{text}");
+        let line = logged(false, || log(&refused));
+        let line: Value = serde_json::from_str(&line).unwrap();
+        assert!(line["error"].as_str().is_some_and(told) && line["steps"] == 2, "{line}");
+        assert_eq!((&line["level"], &line["message"]), (&"WARN".into(), &"it \"failed\"".into()), "{line}");
+        assert_eq!((&line["spans"][0]["name"], &line["spans"][0]["session"]), (&"outer".into(), &7.into()), "{line}");
+        assert!(line["timestamp"].is_string() && line["target"].is_string(), "{line}");
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_fails_is_logged_with_its_cause_but_not_with_the_password() {
+        let options: PgConnectOptions = "postgres://me:canary@127.0.0.1:1/d".parse().unwrap();
+        let lost = StoreError::Unavailable(options.connect().await.unwrap_err());
+        for human in [true, false] {
+            let text = logged(human, || log(&lost));
+            assert!(text.contains("the database is not reachable: ") && text.contains("refused"), "{text}");
+            assert!(!text.contains("canary"), "{text}");
+        }
+    }
 
     #[test]
     fn levels_are_words_or_lists_by_module() {

@@ -91,7 +91,7 @@ async fn metrics(registry: Data<Registry>) -> HttpResponse {
     match TextEncoder::new().encode_to_string(&registry.gather()) {
         Ok(text) => HttpResponse::Ok().content_type(prometheus::TEXT_FORMAT).body(text),
         Err(error) => {
-            tracing::error!(%error, "metrics could not be written");
+            tracing::error!(error = &error as &dyn std::error::Error, "metrics could not be written");
             HttpResponse::InternalServerError().finish()
         }
     }

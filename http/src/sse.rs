@@ -112,7 +112,7 @@ fn block(frame: &Frame, mode: StreamMode) -> Bytes {
     };
     let written = written.map_err(serde_json::Error::io);
     if let Err(error) = written.and_then(|()| serde_json::to_writer(&mut bytes, &Payload { body: &frame.body, mode })) {
-        tracing::error!(%error, "frame could not be encoded");
+        tracing::error!(error = &error as &dyn std::error::Error, "frame could not be encoded");
         return Bytes::new();
     }
     bytes.extend_from_slice(b"\n\n");

@@ -60,12 +60,17 @@ impl<S: StandIn> Actor for StandInKeeper<S> {
             Ok((address, server)) => {
                 self.address.0.get_or_init(|| address);
                 ctx.spawn(server.into_actor(self).map(|ended, _, ctx| {
-                    tracing::error!(stand_in = S::NAME, ?ended, "a stand-in ended");
+                    let error = ended.as_ref().err().map(|error| error as &(dyn std::error::Error + 'static));
+                    tracing::error!(stand_in = S::NAME, error, "a stand-in ended");
                     ctx.stop();
                 }));
             }
             Err(error) => {
-                tracing::error!(stand_in = S::NAME, %error, "a stand-in cannot be started");
+                tracing::error!(
+                    stand_in = S::NAME,
+                    error = &error as &dyn std::error::Error,
+                    "a stand-in cannot be started"
+                );
                 ctx.stop();
             }
         }

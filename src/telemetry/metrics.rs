@@ -31,7 +31,7 @@ async fn metrics(registry: Data<Registry>) -> HttpResponse {
     match encoder.encode(&registry.gather(), &mut body) {
         Ok(()) => HttpResponse::Ok().content_type(encoder.format_type()).body(body),
         Err(error) => {
-            tracing::error!(%error, "metrics cannot be encoded");
+            tracing::error!(error = &error as &dyn std::error::Error, "metrics cannot be encoded");
             HttpResponse::InternalServerError().content_type(ContentType::plaintext()).finish()
         }
     }

@@ -189,7 +189,7 @@ impl Supervisor {
         let place = match self.link.place() {
             Ok(place) => place,
             Err(error) => {
-                tracing::error!(actor = cell.name(), %error, "child not started");
+                tracing::error!(actor = cell.name(), error = &error as &dyn std::error::Error, "child not started");
                 refuse(starter, error);
                 return;
             }

@@ -1,6 +1,6 @@
 //! Correlation id, span, metrics and panics of every request.
 
-use std::{fmt, panic::AssertUnwindSafe};
+use std::{error::Error as StdError, fmt, panic::AssertUnwindSafe};
 
 use actix_web::{
     Error, HttpMessage, HttpResponse, ResponseError,
@@ -103,7 +103,7 @@ fn finish(response: ServiceResponse, id: Uuid) -> ServiceResponse {
 
 fn note(problem: &Problem) {
     let code = problem.code().as_str();
-    let cause = problem.cause().map(tracing::field::display);
+    let cause = problem.cause().map(|cause| cause as &(dyn StdError + 'static));
     match problem.status_code().as_u16() {
         500 => tracing::error!(code, cause, "request failed"),
         501.. => tracing::warn!(code, cause, "request could not be served"),

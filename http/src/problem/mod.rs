@@ -97,7 +97,7 @@ impl Problem {
 
     /// What broke, for the log.
     #[must_use]
-    pub fn cause(&self) -> Option<&(dyn Error + Send + Sync)> {
+    pub fn cause(&self) -> Option<&(dyn Error + Send + Sync + 'static)> {
         self.0.cause.as_deref()
     }
 

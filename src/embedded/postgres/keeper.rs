@@ -50,7 +50,10 @@ impl EmbeddedPostgres {
         ctx.spawn(round.into_actor(self).map(|done, this, ctx| {
             match done {
                 Ok(next) => this.upkeep = next,
-                Err(error) => tracing::warn!(%error, "the embedded PostgreSQL could not be kept in shape"),
+                Err(error) => tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "the embedded PostgreSQL could not be kept in shape"
+                ),
             }
             this.keep_up(ctx);
         }));
@@ -62,7 +65,7 @@ impl Actor for EmbeddedPostgres {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         if let Err(error) = self.server.start() {
-            tracing::error!(%error, "the embedded PostgreSQL cannot be started");
+            tracing::error!(error = &error as &dyn std::error::Error, "the embedded PostgreSQL cannot be started");
             ctx.stop();
             return;
         }

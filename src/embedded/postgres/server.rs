@@ -145,7 +145,10 @@ fn serve(proxy: &PgliteProxy, listener: &UnixListener, stopping: &AtomicBool) ->
         match proxy.accept_unix_once(listener) {
             Ok(()) => failures = 0,
             Err(error) => {
-                tracing::warn!(error = format!("{error:#}"), "a connection to the embedded PostgreSQL failed");
+                tracing::warn!(
+                    error = &*error as &dyn std::error::Error,
+                    "a connection to the embedded PostgreSQL failed"
+                );
                 failures += 1;
                 if failures == FAILURES_MAX {
                     return format!("{failures} connections failed in a row");
