@@ -124,9 +124,9 @@ impl Rooms for Built {
         let serving = serve(&settings, door, &base.registry, listener)?;
         #[expect(clippy::disallowed_methods, reason = "the server ends by its handle, which the shutdown awaits")]
         actix_rt::spawn(serving.server);
-        let handle = serving.handle;
+        let stop = serving.stop;
         shutdown.at(Stage::Accepting, "door", |_| async move { draining.begin() });
-        shutdown.at(Stage::Server, "door", |_| async move { handle.stop(true).await });
+        shutdown.at(Stage::Server, "door", |_| async move { stop.stop().await });
         Ok(serving.address)
     }
 }

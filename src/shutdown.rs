@@ -3,16 +3,27 @@
 //!
 //! Whoever starts something says here how it is stopped. Within a stage what was started last is stopped first. A part
 //! that takes too long is left behind: the process ends with it.
+//!
+//! The time to drain is for all of it but the database, which has [`DATABASE_WITHIN`] after that: whoever kills processes
+//! that do not end can rely on the sum.
 
 use std::future::Future;
 use std::pin::Pin;
 use std::time::Duration;
 
-/// How long a part may take in every stage but [`Stage::Drain`], whose time is a setting.
+use tokio::time::{Instant, timeout};
+
+/// How long the database may take to close. What it has not written by then it repairs at the next start.
+const DATABASE_WITHIN: Duration = Duration::from_secs(3);
+
+/// Of the time to drain, what is kept for the stages after [`Stage::Drain`]; a quarter, if there is little.
+const KEPT: Duration = Duration::from_millis(500);
+
+/// Longest time of a part, however much is left.
 const STOP_WITHIN: Duration = Duration::from_secs(5);
 
-/// How much longer a part is waited for than the time it was told: its own limit should end it, with its own message.
-const GRACE: Duration = Duration::from_millis(500);
+/// Shortest time of a part, even when others have used up everything: most need far less.
+const LEAST: Duration = Duration::from_millis(50);
 
 /// The stages, in their order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -48,17 +59,32 @@ impl Shutdown {
         self.parts.push((stage, name, Box::new(move |within| Box::pin(stop(within)))));
     }
 
-    /// Stops everything. `drain` is the time for [`Stage::Drain`].
+    /// Stops everything: what comes before the database within `drain`.
     pub async fn run(mut self, drain: Duration) {
         self.parts.reverse();
         // Stable: what was registered last stays first within its stage.
         self.parts.sort_by_key(|(stage, ..)| *stage);
+        let started = Instant::now();
         for (stage, name, stop) in self.parts {
-            let within = if stage == Stage::Drain { drain } else { STOP_WITHIN };
+            let left = drain.saturating_sub(started.elapsed());
+            let (told, waited) = times(stage, drain, left);
             tracing::debug!(?stage, part = name, "stopping");
-            if tokio::time::timeout(within + GRACE, stop(within)).await.is_err() {
+            if timeout(waited, stop(told)).await.is_err() {
                 tracing::warn!(?stage, part = name, "did not stop in time");
             }
+        }
+    }
+}
+
+/// What a part is told that it may take, and how long it is waited for, with `left` of the time to drain. The first is
+/// shorter: its own limit should end a part, with its own message.
+fn times(stage: Stage, drain: Duration, left: Duration) -> (Duration, Duration) {
+    match stage {
+        Stage::Drain => (left.saturating_sub(KEPT.min(drain / 4)), left),
+        Stage::Database => (DATABASE_WITHIN.saturating_sub(LEAST), DATABASE_WITHIN),
+        Stage::Accepting | Stage::Streams | Stage::Server | Stage::Tree => {
+            let waited = left.clamp(LEAST, STOP_WITHIN);
+            (waited / 2, waited)
         }
     }
 }
@@ -88,19 +114,34 @@ mod tests {
         shutdown.run(Duration::from_secs(9)).await;
         let names: Vec<_> = stopped.borrow().iter().map(|(name, _)| *name).collect();
         assert_eq!(names, ["door", "sessions", "api", "metrics", "tree", "database"]);
-        assert_eq!(stopped.borrow()[1].1, Duration::from_secs(9));
+        assert_eq!(stopped.borrow()[1].1 + KEPT, Duration::from_secs(9));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_part_that_hangs_holds_up_the_others_only_for_its_time() {
-        let stopped = Rc::new(RefCell::new(false));
-        let mut shutdown = Shutdown::default();
-        let seen = Rc::clone(&stopped);
-        shutdown.at(Stage::Drain, "hanging", |_| std::future::pending());
-        shutdown.at(Stage::Database, "database", move |_| async move { *seen.borrow_mut() = true });
-        let started = tokio::time::Instant::now();
-        shutdown.run(Duration::from_secs(2)).await;
-        assert!(*stopped.borrow());
-        assert_eq!(started.elapsed(), Duration::from_secs(2) + GRACE);
+    async fn parts_that_hang_hold_up_the_others_only_for_their_time() {
+        for hanging in [Stage::Drain, Stage::Streams, Stage::Server, Stage::Tree] {
+            let stopped = Rc::new(RefCell::new(false));
+            let mut shutdown = Shutdown::default();
+            let seen = Rc::clone(&stopped);
+            shutdown.at(hanging, "hanging", |_| std::future::pending());
+            shutdown.at(Stage::Database, "database", move |_| async move { *seen.borrow_mut() = true });
+            let started = Instant::now();
+            shutdown.run(Duration::from_secs(2)).await;
+            assert!(*stopped.borrow());
+            assert_eq!(started.elapsed(), Duration::from_secs(2), "{hanging:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_end_takes_the_time_to_drain_and_that_of_the_database_whatever_hangs() {
+        for drain in [0, 200, 20_000].map(Duration::from_millis) {
+            let mut shutdown = Shutdown::default();
+            for stage in [Stage::Drain, Stage::Streams, Stage::Server, Stage::Tree, Stage::Database] {
+                shutdown.at(stage, "hanging", |_| std::future::pending());
+            }
+            let started = Instant::now();
+            shutdown.run(drain).await;
+            assert!(started.elapsed() <= drain + 3 * LEAST + DATABASE_WITHIN, "{:?}", started.elapsed());
+        }
     }
 }

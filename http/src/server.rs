@@ -4,19 +4,22 @@ use std::{
     any::Any,
     io,
     net::{SocketAddr, TcpListener},
+    pin::pin,
     time::Duration,
 };
 
 use actix_web::{
-    App, Error, HttpResponse, HttpServer,
+    App, Error, HttpServer,
     body::MessageBody,
     dev::{Extensions, Server, ServerHandle, ServiceFactory, ServiceRequest, ServiceResponse},
     middleware::from_fn,
     rt::net::TcpStream,
-    web::{self, Data},
+    web::Data,
 };
-use prometheus::{Registry, TextEncoder};
+use futures_util::future::select;
+use prometheus::Registry;
 use socket2::SockRef;
+use tokio::sync::watch;
 
 use crate::{
     door::Door,
@@ -42,9 +45,41 @@ pub struct Serving {
     /// Runs the server; to be awaited or spawned by the caller, and done when the server has stopped.
     pub server: Server,
     /// Stops it.
-    pub handle: ServerHandle,
+    pub stop: Stop,
     /// Where it listens.
     pub address: SocketAddr,
+}
+
+/// Stops a server.
+pub struct Stop {
+    handle: ServerHandle,
+    open: watch::Sender<usize>,
+}
+
+impl Stop {
+    /// Takes no connection any more, closes those on which nothing is asked, and lets the others finish what they are
+    /// at. Done when the last one is closed.
+    pub async fn stop(self) {
+        let mut open = self.open.subscribe();
+        // The library looks only once a second whether its connections are gone.
+        select(pin!(self.handle.stop(true)), pin!(open.wait_for(|open| *open == 0))).await;
+    }
+}
+
+/// Counts a connection while it is open.
+struct Open(watch::Sender<usize>);
+
+impl Open {
+    fn new(open: &watch::Sender<usize>) -> Self {
+        open.send_modify(|open| *open += 1);
+        Self(open.clone())
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.send_modify(|open| *open = open.saturating_sub(1));
+    }
 }
 
 /// Serves `door` on `listener`. Does not take signals: the process decides when to stop.
@@ -59,6 +94,8 @@ pub fn serve(settings: &DoorSettings, door: Door, registry: &Registry, listener:
         0 => std::thread::available_parallelism().map_or(1, usize::from),
         given => given,
     };
+    let open = watch::Sender::new(0);
+    let counted = open.clone();
     let server = HttpServer::new(move || app(&shared))
         .workers(workers)
         .max_connections(settings.max_connections)
@@ -67,34 +104,15 @@ pub fn serve(settings: &DoorSettings, door: Door, registry: &Registry, listener:
         .client_disconnect_timeout(Duration::from_millis(settings.disconnect_timeout_ms))
         // A reader that closes its end is gone: without this a quiet stream would notice at its next heartbeat.
         .h1_allow_half_closed(false)
-        .on_connect(move |socket, _: &mut Extensions| tune(socket, send_timeout))
+        .on_connect(move |socket, of_connection: &mut Extensions| {
+            tune(socket, send_timeout);
+            of_connection.insert(Open::new(&counted));
+        })
         .shutdown_timeout(SHUTDOWN_SECONDS)
         .disable_signals()
         .listen(listener)?
         .run();
-    Ok(Serving { handle: server.handle(), server, address })
-}
-
-/// Serves `GET /metrics` on `listener`, from one thread.
-///
-/// # Errors
-/// The listener cannot be used.
-pub fn serve_metrics(registry: &Registry, listener: TcpListener) -> io::Result<Serving> {
-    let address = listener.local_addr()?;
-    let registry = Data::new(registry.clone());
-    let app = move || App::new().app_data(registry.clone()).route("/metrics", web::get().to(metrics));
-    let server = HttpServer::new(app).workers(1).shutdown_timeout(1).disable_signals().listen(listener)?.run();
-    Ok(Serving { handle: server.handle(), server, address })
-}
-
-async fn metrics(registry: Data<Registry>) -> HttpResponse {
-    match TextEncoder::new().encode_to_string(&registry.gather()) {
-        Ok(text) => HttpResponse::Ok().content_type(prometheus::TEXT_FORMAT).body(text),
-        Err(error) => {
-            tracing::error!(error = &error as &dyn std::error::Error, "metrics could not be written");
-            HttpResponse::InternalServerError().finish()
-        }
-    }
+    Ok(Serving { stop: Stop { handle: server.handle(), open }, server, address })
 }
 
 /// What every worker's copy of the application shares.

@@ -130,12 +130,12 @@ impl BootSettings {
 /// The end of the process.
 #[derive(Debug, Clone, Deserialize)]
 pub struct ShutdownSettings {
-    /// How long turns may go on.
+    /// How long the end may take, but for the database's; turns may go on for nearly as long.
     pub drain_ms: u64,
 }
 
 impl ShutdownSettings {
-    /// How long turns may go on.
+    /// How long the end may take, but for the database's.
     #[must_use]
     pub const fn drain(&self) -> Duration {
         Duration::from_millis(self.drain_ms)

@@ -2,6 +2,7 @@
 
 use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::process::ExitStatusExt as _;
+use std::time::{Duration, Instant};
 
 use reqwest::Method;
 use serde_json::json;
@@ -225,6 +226,23 @@ async fn a_drain_lets_the_running_turn_finish() {
     assert_eq!(stack.app.wait().await.unwrap().code(), Some(0));
     stack.restart().await;
     assert_eq!(stack.ended_turns(&session, 1).await[0].text(), "finished in time");
+}
+
+#[tokio::test]
+async fn a_drain_that_leaves_a_turn_keeps_to_its_time() {
+    let drain = Duration::from_secs(2);
+    let mut stack = Setup::default().set("SA01_SHUTDOWN__DRAIN_MS", drain.as_millis()).start().await;
+    let session = new_session();
+    stack.model.next(Script::new().text("half").stall());
+    // A reader of events, and connections on which nothing is asked.
+    let _stream = stack.client.events(&session).open().await.unwrap();
+    stack.post(&Post::new("hi").to(&session)).await;
+    stack.model.exchange(0).await.played(1).await;
+    let told = Instant::now();
+    assert_eq!(stack.app.terminate().await.unwrap(), Some(0));
+    let took = told.elapsed();
+    assert!(took > drain / 2, "the turn was not waited for: {took:?}");
+    assert!(took < drain + Duration::from_millis(750), "the end took {took:?}");
 }
 
 /// Waits until the process takes no new work: no connection, or 503.

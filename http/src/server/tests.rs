@@ -3,9 +3,10 @@
 use std::future::Future;
 
 use futures_util::future::{Either, select};
+use prometheus::TextEncoder;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
-    time::timeout,
+    time::{Instant, timeout},
 };
 
 use super::*;
@@ -21,7 +22,6 @@ async fn served<T, F: Future<Output = T>>(settings: DoorSettings, client: impl F
     let work = timeout(Duration::from_secs(20), client(serving.address));
     match select(Box::pin(work), serving.server).await {
         Either::Left((Ok(found), server)) => {
-            drop(serving.handle.stop(false));
             drop(server);
             found
         }
@@ -124,7 +124,7 @@ async fn accepted_sockets_send_at_once_and_give_up_on_a_dead_peer() {
 }
 
 #[actix_web::test]
-async fn metrics_are_served_apart_from_the_api() {
+async fn requests_are_counted_by_route_and_status() {
     let registry = Registry::new();
     let door = Shared::new(&DoorSettings::default(), dark(&registry), &registry).unwrap_or_else(|_| unreachable!());
     let app = actix_web::test::init_service(app(&door)).await;
@@ -132,9 +132,7 @@ async fn metrics_are_served_apart_from_the_api() {
         actix_web::test::call_service(&app, crate::testing::request(actix_web::http::Method::GET, uri).to_request())
             .await;
     }
-    let response = metrics(Data::new(registry)).await;
-    let bytes = actix_web::body::to_bytes(response.into_body()).await.unwrap_or_default();
-    let text = String::from_utf8_lossy(&bytes);
+    let text = TextEncoder::new().encode_to_string(&registry.gather()).unwrap_or_default();
     for line in [
         r#"http_requests_total{method="GET",route="/healthz",status="200"} 1"#,
         r#"http_requests_total{method="GET",route="/v1/sessions/{session_id}/state",status="404"} 1"#,
@@ -142,5 +140,29 @@ async fn metrics_are_served_apart_from_the_api() {
         "http_streams_open 0",
     ] {
         assert!(text.contains(line), "{line} is not in {text}");
+    }
+}
+
+#[actix_web::test]
+async fn connections_on_which_nothing_is_asked_do_not_hold_up_the_end() {
+    let registry = Registry::new();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap_or_else(|error| unreachable!("{error}"));
+    let serving = serve(&DoorSettings::default(), dark(&registry), &registry, listener)
+        .unwrap_or_else(|error| unreachable!("{error}"));
+    let address = serving.address;
+    let ended = async move {
+        let mut idle = connect(address).await;
+        send(&mut idle, "GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n").await;
+        let mut head = [0; 12];
+        assert!(idle.read_exact(&mut head).await.is_ok() && &head == b"HTTP/1.1 200");
+        let told = Instant::now();
+        serving.stop.stop().await;
+        let took = told.elapsed();
+        assert!(rest(&mut idle).await.len() < 4096, "the connection is closed");
+        took
+    };
+    match select(Box::pin(ended), serving.server).await {
+        Either::Left((took, _)) => assert!(took < Duration::from_millis(800), "{took:?}"),
+        Either::Right(_) => unreachable!("the server ended by itself"),
     }
 }
