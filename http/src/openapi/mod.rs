@@ -1,7 +1,7 @@
 //! The description of the API: OpenAPI 3.2, made from the handlers and completed here.
 //!
-//! A handler says what it does, its action (`x-action`) and the problems it may answer with (`x-problems`); what holds for
-//! every operation is added here: the problem schema, the replies for those codes, common headers.
+//! A handler says what it does, its action (`x-action`) and the problems that are its own (`x-problems`); what holds for
+//! every operation is added here: the problem schema, the replies for all codes, also those of bodies, common headers.
 
 pub(crate) mod shapes;
 
@@ -38,6 +38,10 @@ const TAGS: [(&str, &str); 6] = [
 /// Problems any operation can answer with.
 const EVERYWHERE: [Code; 3] = [Code::HostNotAllowed, Code::OriginNotAllowed, Code::Internal];
 
+/// Problems of any operation that takes a body.
+const OF_BODIES: [Code; 5] =
+    [Code::BadJson, Code::BodyTooLarge, Code::UnsupportedMediaType, Code::InvalidBody, Code::RequestTimeout];
+
 /// The description with the given version of the API.
 #[must_use]
 pub fn describe(version: &str) -> OpenApi {
@@ -60,7 +64,8 @@ pub fn describe(version: &str) -> OpenApi {
 /// Adds what every operation has in common.
 fn complete(operation: &mut Operation) {
     let mut by_status: BTreeMap<u16, Vec<Code>> = BTreeMap::new();
-    for code in declared(operation).into_iter().chain(EVERYWHERE) {
+    let of_body = operation.request_body.iter().flat_map(|_| OF_BODIES);
+    for code in declared(operation).into_iter().chain(of_body).chain(EVERYWHERE) {
         by_status.entry(code.status()).or_default().push(code);
     }
     for (status, codes) in by_status {

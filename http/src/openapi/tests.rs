@@ -51,8 +51,17 @@ fn every_problem_code_is_declared_by_some_operation_and_exists() {
         }
     }
     let general = [Code::BadRequest, Code::MethodNotAllowed];
-    declared.extend(EVERYWHERE.iter().chain(&general).map(|code| code.as_str()));
+    declared.extend(EVERYWHERE.iter().chain(&OF_BODIES).chain(&general).map(|code| code.as_str()));
     assert_eq!(declared, Code::ALL.iter().map(|code| code.as_str()).collect());
+}
+
+#[test]
+fn the_old_name_of_a_message_is_described_like_the_new_one() {
+    let api = described();
+    let (new, old) = (&api["paths"]["/v1/session/message"]["post"], &api["paths"]["/message_async"]["post"]);
+    for part in ["requestBody", "parameters", "responses", "x-action", "x-problems"] {
+        assert!(new[part] == old[part] && !new[part].is_null(), "{part}");
+    }
 }
 
 #[test]

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use serde::{Serialize, Serializer};
+
 macro_rules! catalogue {
     ($($(#[doc = $doc:literal])+ $name:ident: $status:literal $code:literal $title:literal;)+) => {
         /// Why a request failed, as clients see it. Codes are stable; `problems.md` has a line for each.
@@ -98,6 +100,12 @@ catalogue! {
     OutcomeUnknown: 504 "outcome-unknown" "The outcome is unknown, send again with the same idempotency key";
     /// A read took too long.
     Timeout: 504 "timeout" "The answer took too long";
+}
+
+impl Serialize for Code {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
 }
 
 impl Code {

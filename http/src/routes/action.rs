@@ -101,8 +101,7 @@ fn effect(action: &str) -> Option<Effect> {
     extensions(
         ("x-action" = json!("conversation.send")),
         ("x-problems" = json!([
-            "bad-json", "unknown-action", "body-too-large", "unsupported-media-type", "invalid-body", "invalid-header",
-            "request-timeout", "idempotency-key-reused", "session-not-found", "session-paused", "session-queue-full",
+            "unknown-action", "invalid-header", "idempotency-key-reused", "session-not-found", "session-paused", "session-queue-full",
             "session-deleted", "overloaded", "unavailable", "draining", "session-elsewhere", "outcome-unknown",
         ])),
     ),

@@ -9,8 +9,19 @@ use super::sessions::{SessionReply, find};
 use crate::{
     door::Door,
     extract::{By, JsonBody, SessionId, wrong},
-    problem::Problem,
+    problem::{Code, Problem},
 };
+
+/// What any change of a session may be refused with.
+const CHANGING: [Code; 7] = [
+    Code::SessionNotFound,
+    Code::SessionDeleted,
+    Code::Overloaded,
+    Code::Unavailable,
+    Code::Draining,
+    Code::SessionElsewhere,
+    Code::OutcomeUnknown,
+];
 
 /// What became of the turn that was running.
 #[derive(Debug, Serialize, ToSchema)]
@@ -31,9 +42,7 @@ pub(crate) struct StoppedReply {
     responses((status = 200, description = "Nothing is being answered any more", body = StoppedReply)),
     extensions(
         ("x-action" = json!("conversation.stop")),
-        ("x-problems" = json!([
-            "session-not-found", "session-deleted", "overloaded", "unavailable", "draining", "session-elsewhere", "outcome-unknown",
-        ])),
+        ("x-problems" = json!(CHANGING)),
     ),
 )]
 pub(crate) async fn post_stop(door: Data<Door>, by: By, session: SessionId) -> Result<Json<StoppedReply>, Problem> {
@@ -59,10 +68,7 @@ pub(crate) struct RenameRequest {
     responses((status = 200, description = "The session as it is now", body = SessionReply)),
     extensions(
         ("x-action" = json!("conversation.rename")),
-        ("x-problems" = json!([
-            "bad-json", "body-too-large", "unsupported-media-type", "invalid-body", "request-timeout", "session-not-found",
-            "session-deleted", "overloaded", "unavailable", "draining", "session-elsewhere", "outcome-unknown", "timeout",
-        ])),
+        ("x-problems" = json!([&CHANGING[..], &[Code::Timeout]].concat())),
     ),
 )]
 pub(crate) async fn patch_session(
@@ -78,12 +84,12 @@ pub(crate) async fn patch_session(
     Ok(Json(find(&door, &caller.session(session.0)).await?.into()))
 }
 
-/// How much was removed.
+/// What was removed.
 #[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct DeletedReply {
-    /// `deleted`.
+pub(crate) struct RemovedReply {
+    /// `deleted` or `reset`.
     status: &'static str,
-    /// What was removed.
+    /// How much.
     result: Removed,
 }
 
@@ -103,30 +109,19 @@ pub(crate) struct Removed {
     path = "/v1/sessions/{session_id}",
     tag = "sessions",
     params(("session_id" = uuid::Uuid, Path, description = "The session")),
-    responses((status = 200, description = "The session is gone", body = DeletedReply)),
+    responses((status = 200, description = "The session is gone", body = RemovedReply)),
     extensions(
         ("x-action" = json!("conversation.delete")),
-        ("x-problems" = json!([
-            "session-not-found", "session-deleted", "overloaded", "unavailable", "draining", "session-elsewhere", "outcome-unknown",
-        ])),
+        ("x-problems" = json!(CHANGING)),
     ),
 )]
 pub(crate) async fn delete_session(
     door: Data<Door>,
     by: By,
     session: SessionId,
-) -> Result<Json<DeletedReply>, Problem> {
+) -> Result<Json<RemovedReply>, Problem> {
     let events = door.conversations.delete(&by.caller(), session.0).await?;
-    Ok(Json(DeletedReply { status: "deleted", result: Removed { events, envelopes: Some(1) } }))
-}
-
-/// How much was removed by a reset.
-#[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct ResetReply {
-    /// `reset`.
-    status: &'static str,
-    /// What was removed.
-    result: Removed,
+    Ok(Json(RemovedReply { status: "deleted", result: Removed { events, envelopes: Some(1) } }))
 }
 
 /// Empties a session: its events go, its title and settings stay, its numbering goes on.
@@ -135,17 +130,15 @@ pub(crate) struct ResetReply {
     path = "/v1/sessions/{session_id}/reset",
     tag = "sessions",
     params(("session_id" = uuid::Uuid, Path, description = "The session")),
-    responses((status = 200, description = "The session is empty", body = ResetReply)),
+    responses((status = 200, description = "The session is empty", body = RemovedReply)),
     extensions(
         ("x-action" = json!("conversation.reset")),
-        ("x-problems" = json!([
-            "session-not-found", "session-deleted", "overloaded", "unavailable", "draining", "session-elsewhere", "outcome-unknown",
-        ])),
+        ("x-problems" = json!(CHANGING)),
     ),
 )]
-pub(crate) async fn post_reset(door: Data<Door>, by: By, session: SessionId) -> Result<Json<ResetReply>, Problem> {
+pub(crate) async fn post_reset(door: Data<Door>, by: By, session: SessionId) -> Result<Json<RemovedReply>, Problem> {
     let events = door.conversations.reset(&by.caller(), session.0).await?;
-    Ok(Json(ResetReply { status: "reset", result: Removed { events, envelopes: None } }))
+    Ok(Json(RemovedReply { status: "reset", result: Removed { events, envelopes: None } }))
 }
 
 /// Whether a session shall refuse messages.
@@ -174,10 +167,7 @@ pub(crate) struct PauseReply {
     responses((status = 200, description = "The flag is set", body = PauseReply)),
     extensions(
         ("x-action" = json!("conversation.pause")),
-        ("x-problems" = json!([
-            "bad-json", "body-too-large", "unsupported-media-type", "invalid-body", "request-timeout", "session-not-found",
-            "session-deleted", "overloaded", "unavailable", "draining", "session-elsewhere", "outcome-unknown",
-        ])),
+        ("x-problems" = json!(CHANGING)),
     ),
 )]
 pub(crate) async fn post_pause(

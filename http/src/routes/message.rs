@@ -15,7 +15,7 @@ use somaagent_actors::{
         turn::OnBusy,
     },
 };
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
 use crate::{
@@ -80,27 +80,55 @@ impl From<Accepted> for AcceptedReply {
     }
 }
 
+/// What may come with a message beside its body.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Header)]
+#[expect(dead_code, reason = "describes what extractors read")]
+pub(crate) struct MessageHeaders {
+    /// Makes the request safe to send twice
+    #[param(rename = "Idempotency-Key", max_length = 255)]
+    idempotency_key: Option<String>,
+    /// The persona, unless the body names one
+    #[param(rename = "X-Persona-Id")]
+    persona_id: Option<String>,
+    /// Becomes `metadata.agent_profile_id`
+    #[param(rename = "X-Agent-Profile")]
+    agent_profile: Option<String>,
+    /// Becomes `metadata.universe_id`
+    #[param(rename = "X-Universe-Id")]
+    universe_id: Option<String>,
+}
+
+/// What a message may be refused with.
+const REFUSALS: [Code; 15] = [
+    Code::InvalidHeader,
+    Code::MessageTooLong,
+    Code::AttachmentNotFound,
+    Code::IdempotencyKeyReused,
+    Code::SessionPaused,
+    Code::SessionBusy,
+    Code::SessionQueueFull,
+    Code::HeadMoved,
+    Code::HeadAhead,
+    Code::SessionDeleted,
+    Code::Overloaded,
+    Code::Unavailable,
+    Code::Draining,
+    Code::SessionElsewhere,
+    Code::OutcomeUnknown,
+];
+
 /// Sends a message. The reply comes when the message is durable; the answer comes on the session's event stream.
 #[utoipa::path(
     post,
     path = "/v1/session/message",
     tag = "messages",
     request_body(content = MessageRequest, content_type = "application/json"),
-    params(
-        ("Idempotency-Key" = Option<String>, Header, max_length = 255, description = "Makes the request safe to send twice"),
-        ("X-Persona-Id" = Option<String>, Header, description = "The persona, unless the body names one"),
-        ("X-Agent-Profile" = Option<String>, Header, description = "Becomes `metadata.agent_profile_id`"),
-        ("X-Universe-Id" = Option<String>, Header, description = "Becomes `metadata.universe_id`"),
-    ),
+    params(MessageHeaders),
     responses((status = 200, description = "The message is durable", body = AcceptedReply)),
     extensions(
         ("x-action" = json!("conversation.send")),
-        ("x-problems" = json!([
-            "bad-json", "body-too-large", "unsupported-media-type", "invalid-body", "invalid-header", "request-timeout",
-            "message-too-long", "attachment-not-found", "idempotency-key-reused", "session-paused", "session-busy",
-            "session-queue-full", "head-moved", "head-ahead", "session-deleted", "overloaded", "unavailable", "draining",
-            "session-elsewhere", "outcome-unknown",
-        ])),
+        ("x-problems" = json!(REFUSALS)),
     ),
 )]
 pub(crate) async fn post_message(
@@ -141,11 +169,11 @@ pub(crate) async fn post_message(
     path = "/message_async",
     tag = "messages",
     request_body(content = MessageRequest, content_type = "application/json"),
-    params(("Idempotency-Key" = Option<String>, Header, max_length = 255, description = "Makes the request safe to send twice")),
+    params(MessageHeaders),
     responses((status = 200, description = "The message is durable", body = AcceptedReply)),
     extensions(
         ("x-action" = json!("conversation.send")),
-        ("x-problems" = json!(["bad-json", "invalid-body", "session-deleted", "session-paused", "unavailable", "outcome-unknown"])),
+        ("x-problems" = json!(REFUSALS)),
     ),
 )]
 pub(crate) async fn post_message_async(
