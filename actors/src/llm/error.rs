@@ -61,7 +61,18 @@ impl ModelError {
         Self::Unreachable { detail: detail.into(), retry_after: None }
     }
 
-    /// The stable code: `metadata.error_code` of the terminal event and label of `llm_failures_total`.
+    /// Every code there is.
+    pub(super) const CODES: [&str; 7] = [
+        "model-unreachable",
+        "model-rate-limited",
+        "model-refused",
+        "model-timeout",
+        "model-broken-stream",
+        "model-context-too-long",
+        "model-answer-too-long",
+    ];
+
+    /// The stable code, one of [`CODES`](Self::CODES): `metadata.error_code` of the terminal event and label of `llm_failures_total`.
     #[must_use]
     pub const fn code(&self) -> &'static str {
         match self {
@@ -188,6 +199,20 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn the_list_of_codes_is_that_of_the_errors() {
+        let errors = [
+            ModelError::unreachable(""),
+            ModelError::RateLimited { detail: String::new(), retry_after: None, passing: true },
+            ModelError::Refused(String::new()),
+            ModelError::Timeout(""),
+            ModelError::BrokenStream(String::new()),
+            ModelError::ContextTooLong(String::new()),
+            ModelError::AnswerTooLong(String::new()),
+        ];
+        assert_eq!(errors.map(|error| error.code()), ModelError::CODES);
+    }
 
     #[test]
     fn each_status_has_its_code() {

@@ -39,6 +39,13 @@ impl LlmMetrics {
             failures: counters("llm_failures_total", "Answers that failed, by error code.", "code")?,
             retries: IntCounter::new("llm_retries_total", "Requests made again before an answer began.")?,
         };
+        // Of a count that begins above 0 no increase is seen.
+        for direction in ["input", "output"] {
+            metrics.tokens.with_label_values(&[direction]);
+        }
+        for code in ModelError::CODES {
+            metrics.failures.with_label_values(&[code]);
+        }
         registry.register(Box::new(metrics.tokens.clone()))?;
         registry.register(Box::new(metrics.answer_seconds.clone()))?;
         registry.register(Box::new(metrics.first_piece_seconds.clone()))?;

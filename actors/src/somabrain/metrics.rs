@@ -8,6 +8,8 @@ use super::{health::HealthState, wire::Endpoint};
 
 /// Upper bounds in seconds, as dashboards expect them.
 const BUCKETS: [f64; 14] = [0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0];
+/// The status of a call that got no answer.
+const NO_ANSWER: &str = "error";
 const LABELS: [&str; 3] = ["method", "path", "status"];
 
 /// Metrics of calls to SomaBrain and of its health. Clones count into the same place.
@@ -40,6 +42,12 @@ impl BrainMetrics {
         for state in HealthState::ALL {
             health.with_label_values(&[state.as_str()]).set(0.0);
         }
+        // What is expected and what is feared: of a count that begins above 0 no increase is seen.
+        for endpoint in Endpoint::ALL {
+            for status in ["200", NO_ANSWER] {
+                requests.with_label_values(&[endpoint.method(), endpoint.path(), status]);
+            }
+        }
         registry.register(Box::new(requests.clone()))?;
         registry.register(Box::new(seconds.clone()))?;
         registry.register(Box::new(health.clone()))?;
@@ -48,7 +56,7 @@ impl BrainMetrics {
 
     /// Counts one call; `status` is the code of its last answer, or `None` when the last attempt got none.
     pub(super) fn called(&self, endpoint: Endpoint, status: Option<u16>, took: Duration) {
-        let status = status.map_or_else(|| "error".to_owned(), |code| code.to_string());
+        let status = status.map_or_else(|| NO_ANSWER.to_owned(), |code| code.to_string());
         let labels = [endpoint.method(), endpoint.path(), &status];
         self.requests.with_label_values(&labels).inc();
         self.seconds.with_label_values(&labels).observe(took.as_secs_f64());

@@ -22,6 +22,9 @@ pub enum Endpoint {
 }
 
 impl Endpoint {
+    /// All of them.
+    pub(super) const ALL: [Self; 3] = [Self::Recall, Self::OldRecall, Self::Health];
+
     /// The method in upper case.
     #[must_use]
     pub const fn method(self) -> &'static str {

@@ -12,6 +12,11 @@ use crate::error::AskError;
 /// 10 µs to about 10 s, each four times the one before.
 const SECONDS: [f64; 11] = [0.000_01, 0.000_04, 0.000_16, 0.000_64, 0.002_5, 0.01, 0.04, 0.16, 0.64, 2.5, 10.0];
 
+/// Why an actor is restarted: [`ExitReason::kind`] of those that can be, and a restart together with others.
+///
+/// [`ExitReason::kind`]: crate::ExitReason::kind
+const RESTART_REASONS: [&str; 4] = ["normal", "panic", "escalated", "group"];
+
 /// All metrics of one tree.
 pub(crate) struct Metrics {
     depth: IntGaugeVec,
@@ -96,6 +101,13 @@ impl Metrics {
             })
         });
         Arc::clone(metrics)
+    }
+
+    /// Shows an actor that may be restarted and was not yet: of a count that begins above 0 no increase is seen.
+    pub(crate) fn may_restart(&self, actor: &str) {
+        for reason in RESTART_REASONS {
+            self.restarts.with_label_values(&[actor, reason]);
+        }
     }
 
     pub(crate) fn restarted(&self, actor: &str, reason: &str) {

@@ -194,6 +194,9 @@ impl Supervisor {
                 return;
             }
         };
+        if policy != Restart::Temporary {
+            self.link.tree.metrics().may_restart(cell.name());
+        }
         let order = self.link.next_order();
         cell.set_order(order);
         let member = Member { cell, policy, subtree, generation: 1, failed: None, backoff: None, starter };

@@ -167,6 +167,21 @@ fn the_metrics_tell_depth_outcomes_times_and_restarts() {
 }
 
 #[test]
+fn restarts_that_did_not_happen_are_counted_as_none() {
+    stage(async {
+        let stage = Stage::lenient(Strategy::OneForOne);
+        let _kept = stage.imp(&stage.root, "a", Restart::Permanent).await;
+        let families = stage.registry.gather();
+        let restarts = families.iter().find(|family| family.name() == "actor_restarts_total").unwrap();
+        let reasons = restarts.get_metric().iter().map(|metric| {
+            assert!(metric.get_counter().get_value() == 0.0);
+            metric.get_label().iter().find(|label| label.name() == "reason").unwrap().value()
+        });
+        assert_eq!(reasons.collect::<Vec<_>>(), ["escalated", "group", "normal", "panic"]);
+    });
+}
+
+#[test]
 fn no_metric_has_a_label_for_an_instance() {
     stage(async {
         let stage = Stage::lenient(Strategy::OneForOne);

@@ -137,6 +137,7 @@ async fn requests_are_counted_by_route_and_status() {
         r#"http_requests_total{method="GET",route="/healthz",status="200"} 1"#,
         r#"http_requests_total{method="GET",route="/v1/sessions/{session_id}/state",status="404"} 1"#,
         r#"http_requests_total{method="GET",route="unmatched",status="404"} 1"#,
+        r#"http_requests_total{method="POST",route="/v1/session/message",status="500"} 0"#,
         "http_streams_open 0",
     ] {
         assert!(text.contains(line), "{line} is not in {text}");

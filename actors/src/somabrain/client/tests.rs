@@ -136,6 +136,7 @@ fn a_recall_brings_what_the_server_found() {
         });
         assert_eq!(serde_json::from_str::<Value>(body).unwrap(), expected);
         stage.assert_metric(r#"somabrain_requests_total{method="POST",path="/memory/recall",status="200"} 1"#);
+        stage.assert_metric(r#"somabrain_requests_total{method="POST",path="/memory/recall",status="error"} 0"#);
         stage.assert_metric(r#"somabrain_request_seconds_count{method="POST",path="/memory/recall",status="200"} 1"#);
         assert!(!stage.metrics().contains("canary"));
     });
