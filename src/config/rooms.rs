@@ -12,6 +12,9 @@ use somaagent_http::DoorSettings;
 use super::{faults::Faults, sections::DAY_MS};
 use crate::embedded::responder::ResponderSettings;
 
+/// Shortest time of what the HTTP library measures by its own clock, which is up to half a second behind.
+const COARSE_MS: u64 = 1000;
+
 pub(super) fn check_http(http: &DoorSettings, faults: &mut Faults) {
     if http.require_auth {
         faults.add(
@@ -25,10 +28,10 @@ pub(super) fn check_http(http: &DoorSettings, faults: &mut Faults) {
     faults.range("http.sse_heartbeat_seconds", http.sse_heartbeat_seconds, 1..=3600);
     faults.range("http.body_limit_bytes", http.body_limit_bytes, 1024..=1 << 30);
     faults.range("http.message_limit_bytes", http.message_limit_bytes, 1..=http.body_limit_bytes);
-    faults.range("http.header_timeout_ms", http.header_timeout_ms, 100..=DAY_MS);
+    faults.range("http.header_timeout_ms", http.header_timeout_ms, COARSE_MS..=DAY_MS);
     faults.range("http.body_timeout_ms", http.body_timeout_ms, 100..=DAY_MS);
-    faults.range("http.keep_alive_ms", http.keep_alive_ms, 100..=DAY_MS);
-    faults.range("http.disconnect_timeout_ms", http.disconnect_timeout_ms, 1..=DAY_MS);
+    faults.range("http.keep_alive_ms", http.keep_alive_ms, COARSE_MS..=DAY_MS);
+    faults.range("http.disconnect_timeout_ms", http.disconnect_timeout_ms, COARSE_MS..=DAY_MS);
     faults.range("http.send_timeout_ms", http.send_timeout_ms, 100..=DAY_MS);
     faults.range("http.health_timeout_ms", http.health_timeout_ms, 10..=DAY_MS);
     faults.range("http.workers", http.workers, 0..=1024);

@@ -80,6 +80,18 @@ async fn all_faults_of_a_configuration_are_told_at_once() {
 }
 
 #[tokio::test]
+async fn a_time_that_the_clock_of_connections_cannot_measure_is_refused() {
+    for name in ["HEADER_TIMEOUT_MS", "KEEP_ALIVE_MS", "DISCONNECT_TIMEOUT_MS"] {
+        let name = &format!("SA01_HTTP__{name}");
+        let ended = binary().set(name, "999").run().await.unwrap();
+        assert_eq!(ended.code, Some(CONFIG), "{}", ended.output);
+        assert!(ended.output.contains(name) && ended.output.contains("999 is not between 1000"), "{}", ended.output);
+        let good = binary().set(name, "1000").argument("--check-config").run().await.unwrap();
+        assert_eq!(good.code, Some(0), "{}", good.output);
+    }
+}
+
+#[tokio::test]
 async fn listening_beyond_this_machine_without_authentication_is_refused() {
     for host in ["0.0.0.0", "::", "192.0.2.1"] {
         let ended = binary().set("GATEWAY_HOST", host).run().await.unwrap();
