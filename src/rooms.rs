@@ -84,7 +84,8 @@ impl Rooms for Built {
         self.model = Some(model);
         let mut brain = base.config.brain.clone();
         if brain.base_url.is_empty() {
-            brain.base_url = stand_in(&base.embedded, MemoryStandIn { store: store.clone(), clock: now }).await?;
+            brain.base_url =
+                stand_in(&base.embedded, MemoryStandIn { store: store.clone(), clock: now, deletes: true }).await?;
         }
         self.brain = Some(brain);
         self.store = Some(store);
@@ -144,7 +145,7 @@ fn arbiters() -> usize {
     std::thread::available_parallelism().map_or(1, |cores| cores.get().div_ceil(2))
 }
 
-async fn stand_in<S: StandIn + Clone>(embedded: &SupervisorRef, stand_in: S) -> anyhow::Result<String> {
+async fn stand_in<S: StandIn>(embedded: &SupervisorRef, stand_in: S) -> anyhow::Result<String> {
     let address = Address::default();
     let told = address.clone();
     let seat = embedded.seat::<StandInKeeper<S>>(Restart::Permanent);

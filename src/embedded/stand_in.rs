@@ -5,24 +5,86 @@
 
 use std::{
     io,
-    net::{Ipv4Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener},
     sync::{Arc, OnceLock},
 };
 
 use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Supervised, WrapFuture};
-use actix_web::dev::Server;
+use actix_web::{
+    App, Error, HttpResponse, HttpServer,
+    body::{BoxBody, MessageBody},
+    dev::{Server, ServiceRequest, ServiceResponse},
+    http::header::{HOST, ORIGIN},
+    middleware::{Next, from_fn},
+    rt::net::TcpStream,
+    web::{PayloadConfig, ServiceConfig},
+};
+use serde_json::json;
 use somaagent_supervision::Child;
 
-/// What can be started as a server, again and again.
-pub trait StandIn: Unpin + Send + 'static {
+/// Largest request; whoever calls a stand-in sends far less.
+const MAX_REQUEST_BYTES: usize = 8 * 1024 * 1024;
+
+/// What stands in for an outside system.
+pub trait StandIn: Clone + Unpin + Send + 'static {
     /// The actor's name.
     const NAME: &'static str;
 
-    /// Starts on `address`; port 0 takes a free one. Answers where it listens, and what runs it.
-    ///
-    /// # Errors
-    /// The port could not be opened.
-    fn start_at(&self, address: SocketAddr) -> io::Result<(SocketAddr, Server)>;
+    /// Its paths and what they work with.
+    fn routes(&self, app: &mut ServiceConfig);
+}
+
+/// Starts a stand-in on `address`, which must be of this machine; port 0 takes a free one. Answers where it listens, and
+/// what runs it: connections are taken once that is polled. Web pages are refused.
+///
+/// # Errors
+/// The port could not be opened.
+pub fn start_at<S: StandIn>(stand_in: &S, address: SocketAddr) -> io::Result<(SocketAddr, Server)> {
+    let listener = TcpListener::bind(address)?;
+    let address = listener.local_addr()?;
+    let stand_in = stand_in.clone();
+    let app = move || {
+        App::new()
+            .app_data(PayloadConfig::new(MAX_REQUEST_BYTES))
+            .wrap(from_fn(no_web_pages))
+            .configure(|app| stand_in.routes(app))
+    };
+    let server = HttpServer::new(app)
+        // Words of an answer are far smaller than a packet; each must leave at once.
+        .on_connect(|socket, _| {
+            if let Some(socket) = socket.downcast_ref::<TcpStream>() {
+                // Without it words come in bursts, which harms nothing.
+                let _ = socket.set_nodelay(true);
+            }
+        })
+        .workers(1)
+        .disable_signals()
+        .shutdown_timeout(1)
+        .listen(listener)?
+        .run();
+    Ok((address, server))
+}
+
+/// Refuses what a web page could send: an `Origin`, or a host name that only pretends to be this machine.
+async fn no_web_pages(
+    request: ServiceRequest,
+    next: Next<impl MessageBody + 'static>,
+) -> Result<ServiceResponse<BoxBody>, Error> {
+    let host = request.headers().get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    if request.headers().contains_key(ORIGIN) || !is_loopback(host) {
+        let refusal = HttpResponse::Forbidden().json(json!({"detail": "not for web pages"}));
+        return Ok(request.into_response(refusal));
+    }
+    next.call(request).await.map(ServiceResponse::map_into_boxed_body)
+}
+
+/// Whether a `Host` header names this machine, with or without a port.
+fn is_loopback(host: &str) -> bool {
+    if let Ok(address) = host.parse::<SocketAddr>() {
+        return address.ip().is_loopback();
+    }
+    let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
+    name.eq_ignore_ascii_case("localhost") || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 /// See the module.
@@ -56,7 +118,7 @@ impl<S: StandIn> Actor for StandInKeeper<S> {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         let known = self.address.0.get().copied().unwrap_or_else(|| (Ipv4Addr::LOCALHOST, 0).into());
-        match self.stand_in.start_at(known) {
+        match start_at(&self.stand_in, known) {
             Ok((address, server)) => {
                 self.address.0.get_or_init(|| address);
                 ctx.spawn(server.into_actor(self).map(|ended, _, ctx| {
@@ -81,4 +143,19 @@ impl<S: StandIn> Supervised for StandInKeeper<S> {}
 
 impl<S: StandIn> Child for StandInKeeper<S> {
     const NAME: &'static str = S::NAME;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_names_of_this_machine_are_loopback() {
+        for host in ["127.0.0.1:80", "127.0.0.1", "[::1]:80", "localhost", "LOCALHOST:80"] {
+            assert!(is_loopback(host), "{host}");
+        }
+        for host in ["", "evil.example", "localhost.evil.example:80", "127.0.0.1.evil.example", "10.0.0.1:80"] {
+            assert!(!is_loopback(host), "{host}");
+        }
+    }
 }

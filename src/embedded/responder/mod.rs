@@ -7,13 +7,10 @@
 mod answer;
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::time::Duration;
 
-use actix_web::dev::{Server, ServerHandle};
-use actix_web::rt::net::TcpStream;
-use actix_web::web::{self, Bytes, Data};
-use actix_web::{App, HttpResponse, HttpServer};
+use actix_web::HttpResponse;
+use actix_web::web::{self, Bytes, Data, ServiceConfig};
 use futures_util::stream::{self, Stream, StreamExt as _};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -25,9 +22,6 @@ use super::stand_in::StandIn;
 
 /// Name under which the responder answers; also the value for `model.model` when it is used.
 pub const MODEL_NAME: &str = "offline-responder";
-
-/// Largest request; a conversation is far smaller, since its context has a budget.
-const MAX_REQUEST_BYTES: usize = 8 * 1024 * 1024;
 
 /// The section `responder` of the configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -43,74 +37,13 @@ impl Default for ResponderSettings {
     }
 }
 
-/// A started responder. Dropping it stops nothing: the [`Server`] that came with it is what runs.
-#[derive(Debug, Clone)]
-pub struct Responder {
-    address: SocketAddr,
-    handle: ServerHandle,
-}
-
-impl Responder {
-    /// Starts on a free loopback port. Connections are taken once the returned server is polled.
-    ///
-    /// # Errors
-    /// No port could be opened.
-    pub fn start(settings: ResponderSettings) -> io::Result<(Self, Server)> {
-        Self::start_at(settings, (Ipv4Addr::LOCALHOST, 0).into())
-    }
-
-    /// Starts on this address; for a restart, which must keep the address that clients know.
-    ///
-    /// # Errors
-    /// The port could not be opened.
-    pub fn start_at(settings: ResponderSettings, address: SocketAddr) -> io::Result<(Self, Server)> {
-        let listener = TcpListener::bind(address)?;
-        let address = listener.local_addr()?;
-        let server = HttpServer::new(move || {
-            App::new()
-                .app_data(Data::new(settings))
-                .app_data(web::PayloadConfig::new(MAX_REQUEST_BYTES))
-                .route("/v1/chat/completions", web::post().to(complete))
-                .route("/v1/models", web::get().to(models))
-        })
-        // Words are far smaller than a packet; each must leave at once.
-        .on_connect(|socket, _| {
-            if let Some(socket) = socket.downcast_ref::<TcpStream>() {
-                // Without it words come in bursts, which harms nothing.
-                let _ = socket.set_nodelay(true);
-            }
-        })
-        .workers(1)
-        .disable_signals()
-        .shutdown_timeout(1)
-        .listen(listener)?
-        .run();
-        Ok((Self { address, handle: server.handle() }, server))
-    }
-
-    /// Where it listens.
-    #[must_use]
-    pub const fn address(&self) -> SocketAddr {
-        self.address
-    }
-
-    /// The value for `model.base_url`.
-    #[must_use]
-    pub fn base_url(&self) -> String {
-        format!("http://{}", self.address)
-    }
-
-    /// Ends the server: at once, or after the answers under way (for at most a second).
-    pub async fn stop(&self, graceful: bool) {
-        self.handle.stop(graceful).await;
-    }
-}
-
 impl StandIn for ResponderSettings {
     const NAME: &'static str = "offline-responder";
 
-    fn start_at(&self, address: SocketAddr) -> io::Result<(SocketAddr, Server)> {
-        Responder::start_at(*self, address).map(|(responder, server)| (responder.address, server))
+    fn routes(&self, app: &mut ServiceConfig) {
+        app.app_data(Data::new(*self))
+            .route("/v1/chat/completions", web::post().to(complete))
+            .route("/v1/models", web::get().to(models));
     }
 }
 
@@ -231,31 +164,40 @@ mod tests {
         reason = "a failed expectation ends the test, the server is a free task, and time against sockets is real"
     )]
 
+    use std::net::{Ipv4Addr, SocketAddr};
     use std::pin::pin;
     use std::time::Instant;
 
+    use actix_web::dev::ServerHandle;
     use somaagent_actors::domain::context::Role;
     use somaagent_actors::llm::{ChatRequest, FinishReason, ModelClient, ModelError, ModelSettings, Piece};
 
+    use super::super::stand_in::start_at;
     use super::*;
 
     fn question(text: &str) -> ChatRequest {
         ChatRequest::new(vec![ChatMessage::new(Role::User, text)])
     }
 
-    /// A responder that runs until the test's runtime ends, and the client of the product.
-    fn started(token_delay_ms: u64) -> (Responder, ModelClient) {
-        let (responder, server) = Responder::start(ResponderSettings { token_delay_ms }).unwrap();
+    /// Starts a responder that runs until the test's runtime ends.
+    fn start(settings: ResponderSettings, address: SocketAddr) -> (SocketAddr, ServerHandle) {
+        let (address, server) = start_at(&settings, address).unwrap();
+        let handle = server.handle();
         actix_web::rt::spawn(server);
-        let base_url = responder.base_url();
+        (address, handle)
+    }
+
+    /// A responder, and the client of the product.
+    fn started(token_delay_ms: u64) -> (SocketAddr, ServerHandle, ModelClient) {
+        let (address, handle) = start(ResponderSettings { token_delay_ms }, (Ipv4Addr::LOCALHOST, 0).into());
+        let base_url = format!("http://{address}");
         let settings = ModelSettings { base_url, model: MODEL_NAME.into(), ..ModelSettings::default() };
-        (responder, ModelClient::new(settings).unwrap())
+        (address, handle, ModelClient::new(settings).unwrap())
     }
 
     #[actix_web::test]
     async fn the_model_client_gets_a_whole_answer_with_usage() {
-        let (responder, client) = started(0);
-        assert!(responder.address().ip().is_loopback());
+        let (_, _, client) = started(0);
         let pieces: Vec<_> = client.stream(question("Hello")).map(Result::unwrap).collect().await;
         let text: String = pieces
             .iter()
@@ -270,7 +212,7 @@ mod tests {
 
     #[actix_web::test]
     async fn words_come_at_the_stated_pace() {
-        let (_, client) = started(5);
+        let (_, _, client) = started(5);
         let mut pieces = pin!(client.stream(question("Hello")));
         let mut arrivals = Vec::new();
         while let Some(piece) = pieces.next().await {
@@ -286,7 +228,7 @@ mod tests {
 
     #[actix_web::test]
     async fn what_is_no_request_is_refused_in_the_protocols_words() {
-        let (_, client) = started(0);
+        let (_, _, client) = started(0);
         let refused = pin!(client.stream(ChatRequest::default())).next().await.unwrap().unwrap_err();
         assert_eq!(refused.code(), "model-refused");
         assert!(refused.to_string().contains("the last message must come from the user"));
@@ -294,13 +236,12 @@ mod tests {
 
     #[actix_web::test]
     async fn it_stops_and_starts_again_at_the_same_address() {
-        let (responder, client) = started(0);
-        responder.stop(false).await;
+        let (address, handle, client) = started(0);
+        handle.stop(false).await;
         let gone = pin!(client.stream(question("Hello"))).next().await.unwrap();
         assert!(matches!(gone, Err(ModelError::Unreachable { .. })), "{gone:?}");
 
-        let (_, server) = Responder::start_at(ResponderSettings::default(), responder.address()).unwrap();
-        actix_web::rt::spawn(server);
+        start(ResponderSettings::default(), address);
         pin!(client.stream(question("Hello"))).next().await.unwrap().unwrap();
     }
 
