@@ -32,7 +32,7 @@ const FOREIGN: &[(&str, &[&str])] = &[
 ];
 
 /// Rooms of `actors` that have no actor and are called as they are.
-const CALLED: &[&str] = &["llm", "retry"];
+const CALLED: &[&str] = &["base_url", "llm", "retry"];
 
 /// The only crates that rules without I/O, clock and actors need.
 const PURE: &[&str] = &["alloc", "core", "serde", "serde_json", "sha2", "std", "thiserror", "time", "uuid"];
@@ -163,7 +163,7 @@ fn may_use(of: &str, other: &str, item: Option<&str>) -> bool {
     match (of, other) {
         ("domain", _) => false,
         (_, "domain") => true,
-        ("store" | "bus" | "retry", _) => false,
+        ("store" | "bus" | "retry" | "base_url", _) => false,
         (_, "store" | "bus") => true,
         (_, other) if CALLED.contains(&other) => true,
         // A called room has no messages to wait for; it does not call back either.

@@ -6,6 +6,7 @@
 //! | [`journal`] | the one writer of session history: group commit with a fence |
 //! | [`llm`] | the client of a model: one request, one stream of pieces |
 //! | [`somabrain`] | the client of the memory service: breaker, retry, deadline |
+//! | `base_url` | addresses of outside services as people write them, for every client |
 //! | [`retry`] | waits between attempts, for every client |
 //! | [`store`] | SQL, one file a table; the only place that knows PostgreSQL |
 //! | [`domain`] | the rules as values and functions, without I/O |
@@ -14,6 +15,7 @@
 //! through its `messages`; the model client has no actor and is called as it is. This crate never reads the
 //! environment, never listens on a socket, and knows no HTTP route.
 
+mod base_url;
 pub mod conversation;
 pub mod domain;
 pub mod journal;

@@ -7,7 +7,7 @@ use reqwest::Url;
 use secrecy::SecretString;
 use serde::Deserialize;
 
-use crate::retry::RetryPolicy;
+use crate::{base_url, retry::RetryPolicy};
 
 /// Where the model is, how it is called, and how long anything may take.
 #[derive(Debug, Clone, Deserialize)]
@@ -147,19 +147,7 @@ impl ModelSettings {
 /// [`SettingsError::BaseUrl`] if it is empty, no URL, not http(s), or holds a user name or password (those would end
 /// up in logs; `model.api_key` is the place for a secret).
 pub fn normalize_base_url(given: &str) -> Result<String, SettingsError> {
-    let given = given.trim();
-    if given.is_empty() {
-        return Err(SettingsError::BaseUrl("is empty"));
-    }
-    let mut url = Url::parse(given).map_err(|_| SettingsError::BaseUrl("is not a URL"))?;
-    if !matches!(url.scheme(), "http" | "https") {
-        return Err(SettingsError::BaseUrl("must start with http:// or https://"));
-    }
-    if !url.username().is_empty() || url.password().is_some() {
-        return Err(SettingsError::BaseUrl("must not hold a user name or password"));
-    }
-    url.set_query(None);
-    url.set_fragment(None);
+    let url = base_url::read(given).map_err(SettingsError::BaseUrl)?;
     let mut base = url.as_str().trim_end_matches('/');
     for ending in ["/chat/completions", "/v1"] {
         base = base.strip_suffix(ending).unwrap_or(base).trim_end_matches('/');

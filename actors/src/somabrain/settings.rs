@@ -2,13 +2,11 @@
 
 use std::time::Duration;
 
-use reqwest::Url;
 use secrecy::SecretString;
 use serde::Deserialize;
 
 use super::{breaker::BreakerRules, connection::Headers};
-use crate::domain::memory::MemorySpace;
-use crate::retry::RetryPolicy;
+use crate::{base_url, domain::memory::MemorySpace, retry::RetryPolicy};
 
 /// Settings of the SomaBrain client: the section `brain` of the configuration.
 ///
@@ -114,19 +112,7 @@ impl BrainSettings {
 
     /// The address that paths are put behind: without trailing slash, query and fragment.
     pub(super) fn base(&self) -> Result<String, SettingsError> {
-        let given = self.base_url.trim();
-        if given.is_empty() {
-            return Err(SettingsError::BaseUrl("is empty"));
-        }
-        let mut url = Url::parse(given).map_err(|_| SettingsError::BaseUrl("is not a URL"))?;
-        if !matches!(url.scheme(), "http" | "https") {
-            return Err(SettingsError::BaseUrl("must start with http:// or https://"));
-        }
-        if !url.username().is_empty() || url.password().is_some() {
-            return Err(SettingsError::BaseUrl("must not hold a user name or password"));
-        }
-        url.set_query(None);
-        url.set_fragment(None);
+        let url = base_url::read(&self.base_url).map_err(SettingsError::BaseUrl)?;
         Ok(url.as_str().trim_end_matches('/').to_owned())
     }
 
