@@ -1,0 +1,55 @@
+//! Proves from the sources that the rooms use each other in one direction only: `src → http → actors → supervision`, and
+//! inside actors `families → store, bus → domain → nothing`. A finding names file and line.
+//!
+//! The sources are read as tokens, so comments and texts are no arrows and grouped imports are. What only tests compile
+//! (`#[cfg(test)]`) may use anything. Each rule has a test that plants what it forbids and expects it to be found.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failed expectation ends the test")]
+
+mod planted;
+mod reading;
+mod rules;
+
+use reading::{assert_none, manifests, sources};
+use rules::{
+    CRATES, aborting_profiles, crate_arrows, domain_words, door_arrows, environment_reads, room_arrows, too_long,
+};
+
+#[test]
+fn crates_depend_downwards_only() {
+    let manifests = manifests();
+    assert!(manifests.len() >= CRATES.len(), "{} manifests", manifests.len());
+    assert_none(crate_arrows(&manifests));
+}
+
+#[test]
+fn no_profile_aborts_on_panic() {
+    assert_none(manifests().iter().flat_map(aborting_profiles));
+}
+
+#[test]
+fn rooms_of_actors_use_each_other_in_one_direction() {
+    assert_none(sources("actors/src").iter().flat_map(room_arrows));
+}
+
+#[test]
+fn the_door_knows_neither_tables_nor_brokers() {
+    assert_none(sources("http/src").iter().flat_map(door_arrows));
+}
+
+#[test]
+fn the_kernel_has_no_word_of_the_domain() {
+    assert_none(sources("actors/supervision/src").iter().flat_map(domain_words));
+}
+
+#[test]
+fn only_the_process_reads_its_environment() {
+    let rooms = ["http/src", "actors/src", "actors/supervision/src"];
+    assert_none(rooms.iter().flat_map(|room| sources(room)).flat_map(|file| environment_reads(&file)));
+}
+
+#[test]
+fn no_file_is_too_long_to_read() {
+    let rooms = ["src", "http/src", "actors/src", "actors/supervision/src"];
+    assert_none(rooms.iter().flat_map(|room| sources(room)).filter_map(|file| too_long(&file)));
+}
