@@ -217,14 +217,16 @@ export function reconnect() {
 export function parkWhenHidden() {
   /** @type {number | undefined} */
   let timer;
+  const parkOrWait = () => {
+    if (runningTurn(current().conversation.turns)) timer = setTimeout(parkOrWait, PARK_MS);
+    else stream?.park();
+  };
   document.addEventListener('visibilitychange', () => {
     clearTimeout(timer);
     if (!document.hidden) {
       if (current().connection.kind === 'parked') stream?.retryNow();
       return;
     }
-    timer = setTimeout(() => {
-      if (document.hidden && !runningTurn(current().conversation.turns)) stream?.park();
-    }, PARK_MS);
+    timer = setTimeout(parkOrWait, PARK_MS);
   });
 }
