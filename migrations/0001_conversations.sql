@@ -19,6 +19,10 @@ CREATE TABLE session_envelopes (
     epoch        bigint      NOT NULL,
     lease_until  timestamptz,
     last_seq     bigint      NOT NULL DEFAULT 0,
+    -- Events and turns up to this number were erased by a reset or a deletion: nobody may read them any more …
+    erased_seq   bigint      NOT NULL DEFAULT 0,
+    -- … and up to this one their rows are gone too.
+    swept_seq    bigint      NOT NULL DEFAULT 0,
     created_at   timestamptz NOT NULL,
     updated_at   timestamptz NOT NULL,
     -- A deleted session leaves this row as its tombstone.
@@ -28,6 +32,7 @@ CREATE TABLE session_envelopes (
 
 CREATE INDEX session_envelopes_recent ON session_envelopes (tenant, updated_at DESC, session_id DESC)
     WHERE deleted_at IS NULL;
+CREATE INDEX session_envelopes_unswept ON session_envelopes (tenant, session_id) WHERE swept_seq < erased_seq;
 
 CREATE TABLE session_events (
     tenant          text        NOT NULL,

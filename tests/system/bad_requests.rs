@@ -3,6 +3,7 @@
 use reqwest::Method;
 use serde_json::{Value, json};
 use somaagent_test_services::client::{Post, Raw};
+use somaagent_test_services::wait::eventually;
 use sqlx::{AssertSqlSafe, PgPool};
 
 use crate::stack::{Stack, new_session};
@@ -268,6 +269,13 @@ async fn prepare(stack: &Stack) -> Places {
     }
     let deleted = stack.client.delete(&format!("/v1/sessions/{}", at.deleted)).await.unwrap();
     assert_eq!(deleted.status, 200, "{}", deleted.text);
+    // Its rows go in the background.
+    let pool = stack.database.pool().await.unwrap();
+    eventually("erased rows are deleted", async || {
+        let left = "SELECT count(*) FROM session_envelopes WHERE swept_seq < erased_seq";
+        (sqlx::query_scalar::<_, i64>(left).fetch_one(&pool).await.unwrap() == 0).then_some(())
+    })
+    .await;
     let pause = format!("/v1/sessions/{}/pause", at.paused);
     assert_eq!(stack.client.post(&pause, &json!({"paused": true})).await.unwrap().status, 200);
     at

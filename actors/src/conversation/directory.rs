@@ -6,7 +6,7 @@ use std::{
 };
 
 use somaagent_supervision::{AskError, Directory, Port, Reply, Restart, SupervisorRef, close_if_idle};
-use tokio::time::Instant;
+use tokio::{sync::Notify, time::Instant};
 use uuid::Uuid;
 
 use super::{
@@ -42,6 +42,8 @@ struct Inner {
     live: Directory<SessionKey, Arc<Live>>,
     /// Told of a session whose conversation crashed; set once the keeper runs.
     crashed: tokio::sync::mpsc::UnboundedSender<SessionKey>,
+    /// Told when history was erased, whose rows the keeper deletes.
+    erased: Notify,
 }
 
 /// The ways into one conversation.
@@ -67,6 +69,7 @@ impl Conversations {
                     supervisor,
                     live: Directory::new(),
                     crashed: tell,
+                    erased: Notify::new(),
                 }),
             },
             crashes,
@@ -137,7 +140,7 @@ impl Conversations {
     /// # Errors
     /// Why not.
     pub async fn reset(&self, caller: &Caller, session_id: Uuid) -> Result<u64, ConversationError> {
-        self.order(caller, session_id, Order::Reset).await
+        self.erasing(self.order(caller, session_id, Order::Reset).await)
     }
 
     /// Removes a session for good and answers how many events it had.
@@ -145,7 +148,17 @@ impl Conversations {
     /// # Errors
     /// Why not.
     pub async fn delete(&self, caller: &Caller, session_id: Uuid) -> Result<u64, ConversationError> {
-        self.order(caller, session_id, Order::Delete).await
+        self.erasing(self.order(caller, session_id, Order::Delete).await)
+    }
+
+    /// Tells the keeper at once that there are rows to delete; a lost word costs one round of its sweep.
+    fn erasing<T>(&self, answer: Result<T, ConversationError>) -> Result<T, ConversationError> {
+        answer.inspect(|_| self.inner.erased.notify_one())
+    }
+
+    /// Waits until history was erased.
+    pub(super) async fn erased(&self) {
+        self.inner.erased.notified().await;
     }
 
     /// Tells a session's whole state. Wakes nobody: one that is not live is read from the store.

@@ -1,7 +1,12 @@
 //! Takes a session's history away: for a reset, which keeps the envelope, or a deletion, which leaves a tombstone.
+//!
+//! A long history cannot be deleted in one statement: it would take longer than a statement may. So [`erase`] only raises
+//! the envelope's `erased_seq`, below which nobody reads, and [`sweep`] deletes the rows later, page by page. Whoever finds
+//! a session in [`unswept`] may go on with it, also two at once: a page deleted twice is deleted.
 
 use sqlx::{Connection, PgConnection};
 use time::OffsetDateTime;
+use uuid::Uuid;
 
 use crate::domain::{append::AuditWrite, ids::SessionKey};
 
@@ -14,8 +19,8 @@ pub enum Leave {
     Tombstone,
 }
 
-/// Removes events and turns if the fence `(epoch, head)` holds, in one transaction with its audit row. Returns how many
-/// events were removed, or `None` when the writer is stale and nothing was done.
+/// Hides all events and turns for good if the fence `(epoch, head)` holds, in one transaction with its audit row. Their rows
+/// are left to [`sweep`]. Returns how many events were erased, or `None` when the writer is stale and nothing was done.
 ///
 /// # Errors
 /// The database's.
@@ -29,15 +34,24 @@ pub async fn erase(
 ) -> Result<Option<u64>, sqlx::Error> {
     let mut transaction = connection.begin().await?;
     let (tenant, id) = (key.tenant.as_str(), key.session_id);
-    let fenced = sqlx::query!(
-        "UPDATE session_envelopes
+    // Numbers have no gaps, so the difference is how many events there were.
+    let events = sqlx::query_scalar!(
+        r#"UPDATE session_envelopes AS e
          SET updated_at = $5,
+             erased_seq = e.last_seq,
              analysis = '{}',
-             title = CASE WHEN $6 THEN NULL ELSE title END,
-             title_folded = CASE WHEN $6 THEN NULL ELSE title_folded END,
-             metadata = CASE WHEN $6 THEN '{}' ELSE metadata END,
-             deleted_at = CASE WHEN $6 THEN $5 ELSE deleted_at END
-         WHERE tenant = $1 AND session_id = $2 AND epoch = $3 AND last_seq = $4 AND deleted_at IS NULL",
+             title = CASE WHEN $6 THEN NULL ELSE e.title END,
+             title_folded = CASE WHEN $6 THEN NULL ELSE e.title_folded END,
+             metadata = CASE WHEN $6 THEN '{}' ELSE e.metadata END,
+             deleted_at = CASE WHEN $6 THEN $5 ELSE e.deleted_at END
+         FROM (
+             SELECT tenant, session_id, erased_seq
+             FROM session_envelopes
+             WHERE tenant = $1 AND session_id = $2 AND epoch = $3 AND last_seq = $4 AND deleted_at IS NULL
+             FOR UPDATE
+         ) AS before
+         WHERE e.tenant = before.tenant AND e.session_id = before.session_id
+         RETURNING e.last_seq - before.erased_seq AS "events!""#,
         tenant,
         id,
         epoch,
@@ -45,18 +59,12 @@ pub async fn erase(
         at,
         leave == Leave::Tombstone,
     )
-    .execute(&mut *transaction)
+    .fetch_optional(&mut *transaction)
     .await?;
-    if fenced.rows_affected() == 0 {
+    let Some(events) = events else {
         transaction.rollback().await?;
         return Ok(None);
-    }
-    let events = sqlx::query!("DELETE FROM session_events WHERE tenant = $1 AND session_id = $2", tenant, id)
-        .execute(&mut *transaction)
-        .await?;
-    sqlx::query!("DELETE FROM turns WHERE tenant = $1 AND session_id = $2", tenant, id)
-        .execute(&mut *transaction)
-        .await?;
+    };
     sqlx::query!(
         "INSERT INTO audit_event (ts, tenant, session_id, request_id, subject, action, resource, target_id, details, ip)
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10::text::inet)",
@@ -74,5 +82,66 @@ pub async fn erase(
     .execute(&mut *transaction)
     .await?;
     transaction.commit().await?;
-    Ok(Some(events.rows_affected()))
+    Ok(Some(u64::try_from(events).unwrap_or_default()))
+}
+
+/// A session with rows that nobody may read.
+#[derive(Clone, Debug)]
+pub struct Unswept {
+    /// Its tenant.
+    pub tenant: String,
+    /// Its id.
+    pub session_id: Uuid,
+    /// Rows up to this number are gone …
+    pub swept: i64,
+    /// … and those up to this one are to go.
+    pub erased: i64,
+}
+
+/// Finds up to `limit` sessions with rows to delete.
+///
+/// # Errors
+/// The database's.
+pub async fn unswept(connection: &mut PgConnection, limit: i64) -> Result<Vec<Unswept>, sqlx::Error> {
+    sqlx::query_as!(
+        Unswept,
+        "SELECT tenant, session_id, swept_seq AS swept, erased_seq AS erased
+         FROM session_envelopes
+         WHERE swept_seq < erased_seq
+         ORDER BY tenant, session_id
+         LIMIT $1",
+        limit,
+    )
+    .fetch_all(connection)
+    .await
+}
+
+/// Deletes the rows of the next `page` numbers of a session, then notes that they are gone. A crash in between costs one
+/// page a second time. The envelope is not locked meanwhile: messages are accepted beside it.
+///
+/// # Errors
+/// The database's.
+pub async fn sweep(connection: &mut PgConnection, session: &Unswept, page: i64) -> Result<(), sqlx::Error> {
+    let upto = session.erased.min(session.swept.saturating_add(page));
+    sqlx::query!(
+        "WITH swept AS (
+             DELETE FROM turns WHERE tenant = $1 AND session_id = $2 AND turn_seq > $3 AND turn_seq <= $4
+         )
+         DELETE FROM session_events WHERE tenant = $1 AND session_id = $2 AND seq > $3 AND seq <= $4",
+        session.tenant,
+        session.session_id,
+        session.swept,
+        upto,
+    )
+    .execute(&mut *connection)
+    .await?;
+    sqlx::query!(
+        "UPDATE session_envelopes SET swept_seq = GREATEST(swept_seq, $3) WHERE tenant = $1 AND session_id = $2",
+        session.tenant,
+        session.session_id,
+        upto,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
 }

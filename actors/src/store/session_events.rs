@@ -1,4 +1,7 @@
 //! Table `session_events`: the history, one immutable row an event.
+//!
+//! Erased events may still have rows (see [`erase`](super::erase)): every read leaves out what is not above the envelope's
+//! `erased_seq`.
 
 use sqlx::PgConnection;
 use uuid::Uuid;
@@ -21,6 +24,7 @@ pub async fn between(
         "SELECT seq, event_id, turn_seq, occurred_at, payload
          FROM session_events
          WHERE tenant = $1 AND session_id = $2 AND seq > $3 AND seq <= $4
+           AND seq > (SELECT erased_seq FROM session_envelopes WHERE tenant = $1 AND session_id = $2)
          ORDER BY seq
          LIMIT $5",
         key.tenant.as_str(),
@@ -47,6 +51,7 @@ pub async fn recent(
         "SELECT seq, event_id, turn_seq, occurred_at, payload
          FROM session_events
          WHERE tenant = $1 AND session_id = $2
+           AND seq > (SELECT erased_seq FROM session_envelopes WHERE tenant = $1 AND session_id = $2)
          ORDER BY seq DESC
          LIMIT $3",
         key.tenant.as_str(),
@@ -76,6 +81,7 @@ pub async fn said_before(
          FROM session_events
          WHERE tenant = $1 AND session_id = $2 AND turn_seq < $3
            AND type IN ('user', 'assistant', 'assistant.final', 'assistant.stopped')
+           AND seq > (SELECT erased_seq FROM session_envelopes WHERE tenant = $1 AND session_id = $2)
          ORDER BY turn_seq DESC, seq DESC
          LIMIT $4",
         key.tenant.as_str(),
@@ -100,7 +106,8 @@ pub async fn by_id(
         StoredEvent,
         "SELECT seq, event_id, turn_seq, occurred_at, payload
          FROM session_events
-         WHERE tenant = $1 AND session_id = $2 AND event_id = $3",
+         WHERE tenant = $1 AND session_id = $2 AND event_id = $3
+           AND seq > (SELECT erased_seq FROM session_envelopes WHERE tenant = $1 AND session_id = $2)",
         key.tenant.as_str(),
         key.session_id,
         event_id,
@@ -120,7 +127,8 @@ pub struct KeyUse {
     pub body_hash: Vec<u8>,
 }
 
-/// Finds the event that a message with this idempotency key made.
+/// Finds the event that a message with this idempotency key made. One that was erased and still has its row makes room:
+/// the key may be used anew.
 ///
 /// # Errors
 /// The database's.
@@ -129,15 +137,28 @@ pub async fn by_idempotency_key(
     key: &SessionKey,
     idempotency_key: &str,
 ) -> Result<Option<KeyUse>, sqlx::Error> {
-    sqlx::query_as!(
-        KeyUse,
-        r#"SELECT event_id, seq, body_hash AS "body_hash!"
-         FROM session_events
-         WHERE tenant = $1 AND session_id = $2 AND idempotency_key = $3"#,
+    let found = sqlx::query!(
+        r#"SELECT e.event_id, e.seq, e.body_hash AS "body_hash!", e.seq <= s.erased_seq AS "erased!"
+         FROM session_events AS e
+         JOIN session_envelopes AS s ON s.tenant = e.tenant AND s.session_id = e.session_id
+         WHERE e.tenant = $1 AND e.session_id = $2 AND e.idempotency_key = $3"#,
         key.tenant.as_str(),
         key.session_id,
         idempotency_key,
     )
-    .fetch_optional(connection)
-    .await
+    .fetch_optional(&mut *connection)
+    .await?;
+    let Some(row) = found else { return Ok(None) };
+    if !row.erased {
+        return Ok(Some(KeyUse { event_id: row.event_id, seq: row.seq, body_hash: row.body_hash }));
+    }
+    sqlx::query!(
+        "DELETE FROM session_events WHERE tenant = $1 AND session_id = $2 AND seq = $3",
+        key.tenant.as_str(),
+        key.session_id,
+        row.seq,
+    )
+    .execute(connection)
+    .await?;
+    Ok(None)
 }

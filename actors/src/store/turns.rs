@@ -1,4 +1,4 @@
-//! Table `turns`: which messages still wait for their terminal event.
+//! Table `turns`: which messages still wait for their terminal event. As with events, erased turns may still have rows.
 
 use sqlx::PgConnection;
 use time::OffsetDateTime;
@@ -18,6 +18,7 @@ pub async fn open(connection: &mut PgConnection, key: &SessionKey) -> Result<Vec
         "SELECT turn_seq, event_id, attempt, started_at
          FROM turns
          WHERE tenant = $1 AND session_id = $2 AND state IN ('queued', 'running')
+           AND turn_seq > (SELECT erased_seq FROM session_envelopes WHERE tenant = $1 AND session_id = $2)
          ORDER BY turn_seq",
         key.tenant.as_str(),
         key.session_id,
@@ -32,7 +33,10 @@ pub async fn open(connection: &mut PgConnection, key: &SessionKey) -> Result<Vec
 /// The database's.
 pub async fn last(connection: &mut PgConnection, key: &SessionKey) -> Result<i64, sqlx::Error> {
     let last = sqlx::query_scalar!(
-        "SELECT max(turn_seq) FROM turns WHERE tenant = $1 AND session_id = $2",
+        "SELECT max(turn_seq)
+         FROM turns
+         WHERE tenant = $1 AND session_id = $2
+           AND turn_seq > (SELECT erased_seq FROM session_envelopes WHERE tenant = $1 AND session_id = $2)",
         key.tenant.as_str(),
         key.session_id,
     )
@@ -60,6 +64,7 @@ pub async fn orphaned_sessions(
          FROM turns AS t
          JOIN session_envelopes AS e ON e.tenant = t.tenant AND e.session_id = t.session_id
          WHERE t.state IN ('queued', 'running')
+           AND t.turn_seq > e.erased_seq
            AND (e.owner IS NULL OR e.owner = $1 OR e.lease_until IS NULL OR e.lease_until <= $2)
            AND (t.tenant, t.session_id) NOT IN (SELECT * FROM unnest($4::text[], $5::uuid[]))
          GROUP BY t.tenant, t.session_id
