@@ -38,6 +38,7 @@ pub struct Frame {
     pub id: Option<Cursor>,
     /// What it says.
     pub body: FrameBody,
+    size_bytes: usize,
     encoded: [OnceLock<Bytes>; StreamMode::COUNT],
 }
 
@@ -62,11 +63,53 @@ pub enum FrameBody {
     },
 }
 
+/// About how many bytes a frame takes beside what it says.
+const FRAME_BYTES: usize = 256;
+
+impl FrameBody {
+    fn size_bytes(&self) -> usize {
+        match self {
+            Self::Event(event) => size_bytes(event),
+            Self::SoFar { event, text } => size_bytes(event) + text.len(),
+            Self::Delta { event, delta } => size_bytes(event) + delta.len(),
+        }
+    }
+}
+
+/// About how many bytes a value takes.
+fn size_bytes(value: &Value) -> usize {
+    size_of::<Value>()
+        + match value {
+            Value::Null | Value::Bool(_) | Value::Number(_) => 0,
+            Value::String(text) => text.len(),
+            Value::Array(items) => items.iter().map(size_bytes).sum(),
+            Value::Object(fields) => fields.iter().map(|(name, value)| name.len() + size_bytes(value)).sum(),
+        }
+}
+
 impl Frame {
     /// A frame with a position.
     #[must_use]
     pub fn new(id: Option<Cursor>, body: FrameBody) -> Self {
-        Self { id, body, encoded: Default::default() }
+        let size_bytes = FRAME_BYTES + body.size_bytes();
+        Self { id, body, size_bytes, encoded: Default::default() }
+    }
+
+    /// About how many bytes of memory it takes before it is encoded.
+    #[must_use]
+    pub const fn size_bytes(&self) -> usize {
+        self.size_bytes
+    }
+
+    /// Whether a reader who gets this frame right after `earlier` does not need `earlier`: both say the same text so far.
+    #[must_use]
+    pub fn replaces(&self, earlier: &Self) -> bool {
+        let (FrameBody::SoFar { event, .. }, FrameBody::SoFar { event: before, .. }) = (&self.body, &earlier.body)
+        else {
+            return false;
+        };
+        let of = |event: &Value| ["turn", "attempt"].map(|name| event["metadata"][name].as_i64());
+        event["type"] == before["type"] && of(event) == of(before)
     }
 
     /// A stored event.

@@ -6,7 +6,7 @@
 //! | `activation` | claims the session and reads where it stands |
 //! | `steps` | changes of history, one at a time; `doubt` finds out what became of one |
 //! | `answering` | starts and ends attempts; `running` is one, `driver` its stream of recall, context and model |
-//! | `live` | the frames of the unfinished answer; `frames`, `readers`, `subscription` carry them |
+//! | `live` | the frames of the unfinished answer; `frames`, `readers`, `backlog`, `subscription` carry them |
 //! | `keeper` | finds turns without an owner, renews leases, lets idle conversations go |
 //! | `queries` | bounded reads that wake no actor |
 //!
@@ -17,6 +17,7 @@
 
 mod activation;
 mod answering;
+mod backlog;
 mod deps;
 mod directory;
 mod doubt;

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use tokio::sync::mpsc;
+use super::{
+    backlog::{Receiver, Sender, Sent, backlog},
+    frames::{Frame, StreamMode},
+};
 
-use super::frames::{Frame, StreamMode};
-
-/// Fan-out of frames. A reader that is behind by its whole buffer is dropped: it never slows anyone.
+/// Fan-out of frames. A reader that is behind by its whole backlog is dropped: it never slows anyone.
 #[derive(Default)]
 pub struct Readers {
     readers: Vec<Reader>,
@@ -14,7 +15,7 @@ pub struct Readers {
 
 struct Reader {
     mode: StreamMode,
-    frames: mpsc::Sender<Arc<Frame>>,
+    frames: Sender,
 }
 
 /// Which readers a frame is for.
@@ -40,9 +41,9 @@ impl Audience {
 
 impl Readers {
     /// Adds a reader that may be `buffer` frames behind.
-    pub fn add(&mut self, mode: StreamMode, buffer: usize) -> mpsc::Receiver<Arc<Frame>> {
-        self.readers.retain(|reader| !reader.frames.is_closed());
-        let (frames, receiver) = mpsc::channel(buffer.max(1));
+    pub fn add(&mut self, mode: StreamMode, buffer: usize) -> Receiver {
+        self.readers.retain(|reader| !reader.frames.is_gone());
+        let (frames, receiver) = backlog(buffer);
         self.readers.push(Reader { mode, frames });
         receiver
     }
@@ -52,16 +53,11 @@ impl Readers {
         let mut dropped = 0;
         self.readers.retain(|reader| {
             if !audience.has(reader.mode) {
-                return !reader.frames.is_closed();
+                return !reader.frames.is_gone();
             }
-            match reader.frames.try_send(Arc::clone(frame)) {
-                Ok(()) => true,
-                Err(mpsc::error::TrySendError::Full(_)) => {
-                    dropped += 1;
-                    false
-                }
-                Err(mpsc::error::TrySendError::Closed(_)) => false,
-            }
+            let sent = reader.frames.send(frame);
+            dropped += u64::from(sent == Sent::Full);
+            sent == Sent::Waits
         });
         dropped
     }
@@ -69,13 +65,13 @@ impl Readers {
     /// Whether anybody of `audience` reads.
     #[must_use]
     pub fn has(&self, audience: Audience) -> bool {
-        self.readers.iter().any(|reader| audience.has(reader.mode) && !reader.frames.is_closed())
+        self.readers.iter().any(|reader| audience.has(reader.mode) && !reader.frames.is_gone())
     }
 
     /// How many read.
     #[must_use]
     pub fn count(&self) -> usize {
-        self.readers.iter().filter(|reader| !reader.frames.is_closed()).count()
+        self.readers.iter().filter(|reader| !reader.frames.is_gone()).count()
     }
 
     /// Ends every stream.
@@ -101,10 +97,10 @@ mod tests {
         let stuck = readers.add(StreamMode::Full, 1);
         let mut awake = readers.add(StreamMode::Full, 1);
         assert_eq!(readers.send(Audience::All, &frame()), 0);
-        assert!(awake.try_recv().is_ok());
+        assert!(awake.try_recv().is_some());
         assert_eq!(readers.send(Audience::All, &frame()), 1);
         assert_eq!(readers.count(), 1);
-        assert!(awake.try_recv().is_ok());
+        assert!(awake.try_recv().is_some());
         drop(stuck);
     }
 
@@ -114,12 +110,12 @@ mod tests {
         let mut whole = readers.add(StreamMode::Html, 4);
         let mut pieces = readers.add(StreamMode::Delta, 4);
         readers.send(Audience::WholeTexts, &frame());
-        assert!(whole.try_recv().is_ok() && pieces.try_recv().is_err());
+        assert!(whole.try_recv().is_some() && pieces.try_recv().is_none());
         readers.send(Audience::Pieces, &frame());
-        assert!(whole.try_recv().is_err() && pieces.try_recv().is_ok());
+        assert!(whole.try_recv().is_none() && pieces.try_recv().is_some());
         drop(whole);
         assert!(!readers.has(Audience::WholeTexts) && readers.has(Audience::All));
         readers.close();
-        assert!(pieces.try_recv().is_err() && readers.count() == 0);
+        assert!(pieces.try_recv().is_none() && readers.count() == 0);
     }
 }

@@ -11,9 +11,8 @@ use std::{
 
 use futures_util::{Stream, stream::BoxStream};
 use prometheus::IntGauge;
-use tokio::sync::mpsc;
 
-use super::frames::Frame;
+use super::{backlog::Receiver, frames::Frame};
 use crate::{
     domain::ids::SessionKey,
     store::{Store, session_events},
@@ -40,7 +39,7 @@ pub(super) struct Snapshot {
     /// The unfinished answer so far.
     pub unfinished: Vec<Arc<Frame>>,
     /// Everything after the snapshot.
-    pub live: mpsc::Receiver<Arc<Frame>>,
+    pub live: Receiver,
 }
 
 impl Subscription {
