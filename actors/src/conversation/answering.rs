@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::{
     Conversation, Phase,
     driver::{self, Failure, Progress, Task},
-    live::Both,
+    frames::Frame,
     readers::Audience,
     running::{ABANDONED, End, Running, friendly},
     steps::{Step, Tried},
@@ -66,14 +66,15 @@ impl Conversation {
         };
         let progress = driver::attempt(Arc::clone(&self.deps), task).map(move |progress| Happened(run, progress));
         running.task = Some(ctx.add_stream(Box::pin(progress)));
-        let both = running.started(head);
+        let frame = running.started(head);
         self.state.running = Some(Box::new(running));
-        self.send_both(&both);
+        self.send(Audience::All, &frame);
     }
 
-    fn send_both(&mut self, both: &Both) {
-        self.send(Audience::WholeTexts, &both.full);
-        self.send(Audience::Pieces, &both.pieces);
+    fn send_all(&mut self, frames: &[(Audience, Arc<Frame>)]) {
+        for (audience, frame) in frames {
+            self.send(*audience, frame);
+        }
     }
 
     /// Ends the first open turn as stopped, running or about to run, and tells which one it was.
@@ -169,15 +170,13 @@ impl Conversation {
                 running.state = "thinking";
                 self.state.last.last_context = Some(context.clone());
                 running.context = Some(context);
-                let both = running.thinking(head);
-                self.send_both(&both);
+                let frame = running.thinking(head);
+                self.send(Audience::All, &frame);
             }
             Progress::Piece(Piece::Thinking(text)) => {
                 running.reasoning.push_str(&text);
                 let thought = running.thought(head, false);
-                if let Some(both) = thought {
-                    self.send_both(&both);
-                }
+                self.send_all(&thought);
             }
             Progress::Piece(Piece::Text(text)) => self.said(text, ctx),
             Progress::Piece(Piece::Usage(usage)) => running.usage = Some(usage),
@@ -211,9 +210,7 @@ impl Conversation {
         // Pieces are many: what only their readers see is made only for them.
         let event = if anybody { running.piece_event() } else { Value::Null };
         let piece = running.live.push(head, event, text);
-        if let Some(both) = thought {
-            self.send_both(&both);
-        }
+        self.send_all(&thought);
         if anybody {
             self.send(Audience::Pieces, &piece);
         }

@@ -13,8 +13,8 @@ use super::{
     deps::Deps,
     driver::Failure,
     frames::{Frame, StreamMode},
-    live::Both,
     messages::{ContextView, RecallView, TimingView, TurnView},
+    readers::Audience,
 };
 use crate::{
     domain::{
@@ -102,14 +102,14 @@ impl Running {
         draft.object("assistant", type_name)
     }
 
-    pub(super) fn started(&mut self, head: i64) -> Both {
+    pub(super) fn started(&mut self, head: i64) -> Arc<Frame> {
         let mut metadata = self.ingress.answered("gateway", "started", None, self.turn.attempt);
         metadata.insert("turn".into(), self.turn.turn_seq.into());
         let event = self.event("assistant.started", "", metadata);
         self.live.started(head, event)
     }
 
-    pub(super) fn thinking(&mut self, head: i64) -> Both {
+    pub(super) fn thinking(&mut self, head: i64) -> Arc<Frame> {
         let mut metadata = self.ingress.answered("worker", "thinking", Some(&self.analysis), self.turn.attempt);
         metadata.insert("turn".into(), self.turn.turn_seq.into());
         self.describe_recall(&mut metadata);
@@ -118,17 +118,19 @@ impl Running {
     }
 
     /// The reasoning so far, at the same bounded rate as whole texts; the rest of it when `last`.
-    pub(super) fn thought(&mut self, head: i64, last: bool) -> Option<Both> {
+    pub(super) fn thought(&mut self, head: i64, last: bool) -> Vec<(Audience, Arc<Frame>)> {
         let length = self.reasoning.len();
         let is_due = match self.thought {
             Some((_, sent)) if sent == length => false,
             Some((at, _)) => last || at.elapsed() >= cadence::interval(length),
             None => length > 0,
         };
-        is_due.then(|| {
-            self.thought = Some((Instant::now(), length));
-            self.thinking(head)
-        })
+        if !is_due {
+            return vec![];
+        }
+        self.thought = Some((Instant::now(), length));
+        let text = self.live.has_unshown_text().then(|| (Audience::WholeTexts, self.show(head)));
+        text.into_iter().chain([(Audience::All, self.thinking(head))]).collect()
     }
 
     /// The parts of a whole-text frame that do not change with the text.
