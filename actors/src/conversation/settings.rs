@@ -60,7 +60,7 @@ impl SessionSettings {
 pub struct TurnSettings {
     /// Attempts at a turn whose owner died, in all.
     pub max_attempts: i32,
-    /// How long after its message a turn may be tried again, milliseconds.
+    /// How long after its first attempt began a turn may be tried again, milliseconds.
     pub resume_within_ms: u64,
     /// Turns running at a time in this process.
     pub max_running: usize,

@@ -269,7 +269,12 @@ impl Session {
         let open = matches!(turn.state, TurnState::Queued | TurnState::Running);
         let known = self.open.iter().position(|known| known.turn_seq == turn.turn_seq);
         match (known, open) {
-            (Some(place), true) => self.open[place].attempt = turn.attempt,
+            (Some(place), true) => {
+                let known = &mut self.open[place];
+                // A turn that only waited begins with its first attempt.
+                known.started_at = if known.attempt == 0 { at } else { known.started_at };
+                known.attempt = turn.attempt;
+            }
             (Some(place), false) => drop(self.open.remove(place)),
             (None, true) => {
                 self.last_turn = self.last_turn.max(turn.turn_seq);
@@ -319,6 +324,8 @@ pub fn audit(
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::domain::{ids::Tenant, turn::OnBusy};
 
@@ -375,6 +382,22 @@ mod tests {
         assert_eq!(ended.events[0].payload["metadata"]["sequence"], 3);
         assert_eq!((session.head, session.last_turn, session.open.len()), (3, 2, 1));
         assert_eq!(session.open[0].turn_seq, 2);
+    }
+
+    #[test]
+    fn a_turn_that_waited_is_as_old_as_its_first_attempt() {
+        let mut session = session();
+        say(&mut session, "one");
+        say(&mut session, "two");
+        end(&mut session, 1, EventType::Final);
+        let turn = session.open[0].clone();
+        assert_eq!((turn.attempt, turn.started_at), (0, OffsetDateTime::UNIX_EPOCH));
+        let later = |minutes| Stamp { at: OffsetDateTime::UNIX_EPOCH + Duration::from_mins(minutes), ..stamp() };
+        for (attempt, minutes) in [(1, 30), (2, 31)] {
+            let append = session.attempt(&turn, attempt, &later(minutes));
+            session.committed(&append);
+            assert_eq!(session.open[0].started_at, later(30).at);
+        }
     }
 
     #[test]

@@ -43,7 +43,7 @@ pub struct OpenTurn {
     pub event_id: Uuid,
     /// How many attempts have begun; 0 while it has only waited.
     pub attempt: i32,
-    /// When its message was accepted.
+    /// When its first attempt began; while it has only waited, when its message was accepted.
     pub started_at: OffsetDateTime,
 }
 
@@ -100,7 +100,7 @@ pub const fn admit(open: usize, policy: OnBusy, max_waiting: usize) -> Result<Ad
 pub struct ResumeLimits {
     /// Attempts in all.
     pub max_attempts: i32,
-    /// Time since the message was accepted.
+    /// Time since the first attempt began.
     pub within: Duration,
 }
 

@@ -23,8 +23,9 @@ use crate::{
     },
     store::{
         Connections, Store,
+        append::append_batch,
         session_envelopes::{self, Claim},
-        session_events,
+        session_events, turns,
     },
 };
 
@@ -274,4 +275,23 @@ async fn side_effects_are_stored_with_the_event_or_not_at_all(pool: PgPool) {
         }
     };
     LocalSet::new().run_until(work).await;
+}
+
+#[sqlx::test(migrations = "../migrations")]
+async fn a_turn_that_waited_begins_with_its_first_attempt_in_the_store_too(pool: PgPool) {
+    let mut connection = pool.acquire().await.unwrap();
+    let key = SessionKey::new(Tenant::new("t").unwrap(), Uuid::from_u128(1));
+    let start = OffsetDateTime::UNIX_EPOCH;
+    let mut step = append(&key, View { epoch: 1, head: 0, fresh: true }, Uuid::from_u128(2), false);
+    (step.at, step.turns[0].attempt, step.turns[0].state) = (start, 0, TurnState::Queued);
+    let mut begun = vec![];
+    for (attempt, minutes) in [(0, 0), (1, 30), (2, 31)] {
+        step.at = start + Duration::from_mins(minutes);
+        step.turns[0].attempt = attempt;
+        assert_eq!(append_batch(&mut connection, &[step.clone()]).await.unwrap(), [true]);
+        begun.push(turns::open(&mut connection, &key).await.unwrap()[0].started_at - start);
+        (step.create, step.head, step.events) = (None, 1, vec![]);
+        step.turns[0].state = TurnState::Running;
+    }
+    assert_eq!(begun, [0, 30, 30].map(time::Duration::minutes));
 }

@@ -98,6 +98,8 @@ turn AS (
         state = excluded.state,
         usage = excluded.usage,
         error_code = excluded.error_code,
+        -- A turn that only waited begins with its first attempt.
+        started_at = CASE WHEN turns.attempt = 0 AND excluded.attempt > 0 THEN excluded.started_at ELSE turns.started_at END,
         updated_at = excluded.updated_at
 ),
 audited AS (
