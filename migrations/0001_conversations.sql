@@ -92,7 +92,7 @@ CREATE TABLE message_outbox (
 );
 
 -- The inbound record and the memory record of one message share a key, so the topic is part of it.
-CREATE UNIQUE INDEX message_outbox_dedupe ON message_outbox (topic, dedupe_key)
+CREATE UNIQUE INDEX message_outbox_dedupe ON message_outbox (tenant, topic, dedupe_key)
     WHERE dedupe_key IS NOT NULL AND status <> 'sent';
 CREATE INDEX message_outbox_due ON message_outbox (next_attempt_at, id) WHERE status IN ('pending', 'sending');
 

@@ -278,6 +278,15 @@ async fn side_effects_are_stored_with_the_event_or_not_at_all(pool: PgPool) {
 }
 
 #[sqlx::test(migrations = "../migrations")]
+async fn two_tenants_may_have_an_event_of_the_same_id(pool: PgPool) {
+    let mut connection = pool.acquire().await.unwrap();
+    let view = View { epoch: 1, head: 0, fresh: true };
+    let of = |tenant| SessionKey::new(Tenant::new(tenant).unwrap(), Uuid::from_u128(1));
+    let batch = ["a", "b"].map(|tenant| append(&of(tenant), view, Uuid::from_u128(2), false));
+    assert_eq!(append_batch(&mut connection, &batch).await.unwrap(), [true, true]);
+}
+
+#[sqlx::test(migrations = "../migrations")]
 async fn a_turn_that_waited_begins_with_its_first_attempt_in_the_store_too(pool: PgPool) {
     let mut connection = pool.acquire().await.unwrap();
     let key = SessionKey::new(Tenant::new("t").unwrap(), Uuid::from_u128(1));
