@@ -92,6 +92,8 @@ fn bodies() -> Vec<Bad> {
         message(&json!({"message": 5}), 422, "invalid-body"),
         message(&json!({"message": ["x"]}), 422, "invalid-body"),
         message(&json!({"message": "a\0b"}), 422, "invalid-body"),
+        message(&json!({"message": ""}), 422, "invalid-body"),
+        message(&json!({"message": " \n\t\u{200b}"}), 422, "invalid-body"),
         message(&json!({"message": long}), 422, "message-too-long"),
         message(&json!({"message": "x", "attachments": "x"}), 422, "invalid-body"),
         message(&json!({"message": "x", "attachments": [5]}), 422, "invalid-body"),
@@ -111,6 +113,7 @@ fn bodies() -> Vec<Bad> {
         message(&json!({"message": "x", "metadata": {"a": "\0"}}), 422, "invalid-body"),
         message(&json!({"message": "x", "metadata": {"a\0": "x"}}), 422, "invalid-body"),
         message(&json!({"message": "x", "persona_id": 5}), 422, "invalid-body"),
+        message(&json!({"message": "x", "persona_id": "p".repeat(129)}), 422, "invalid-body"),
         message(&json!({"message": "x", "session_id": 5}), 422, "invalid-body"),
         message(&json!({"message": "x", "expected_head": "x"}), 422, "invalid-body"),
         message(&json!({"message": "x", "expected_head": 1.5}), 422, "invalid-body"),
@@ -126,6 +129,7 @@ fn headers() -> Vec<Bad> {
         message(&body, 422, "invalid-header").header("idempotency-key", &"k".repeat(256)),
         message(&body, 422, "invalid-header").header("idempotency-key", "schlüssel"),
         message(&body, 422, "invalid-header").header("x-tenant-id", &"t".repeat(201)),
+        message(&body, 422, "invalid-header").header("x-persona-id", &"p".repeat(129)),
         message(&body, 403, "origin-not-allowed").header("origin", "https://evil.example"),
         message(&body, 403, "host-not-allowed").header("host", "evil.example"),
     ]
@@ -148,6 +152,7 @@ fn conflicts(at: &Places) -> Vec<Bad> {
         post("/v1/session/action", &json!({"action": "dance"}), 400, "unknown-action"),
         post("/v1/session/action", &json!({}), 422, "invalid-body"),
         post("/v1/session/action", &json!({"action": 5}), 422, "invalid-body"),
+        post("/v1/session/action", &json!({"action": "nudge", "persona_id": "p".repeat(129)}), 422, "invalid-body"),
         post("/v1/session/action", &json!({"action": "nudge", "session_id": at.deleted}), 410, "session-deleted"),
     ]
 }
@@ -201,6 +206,9 @@ fn changes(at: &Places) -> Vec<Bad> {
         patch(&used(""), &json!({}), 422, "invalid-body"),
         patch(&used(""), &json!({"title": 5}), 422, "invalid-body"),
         patch(&used(""), &json!({"title": "a\0"}), 422, "invalid-body"),
+        patch(&used(""), &json!({"title": " \n "}), 422, "invalid-body"),
+        patch(&used(""), &json!({"title": "\u{202e}\u{200b}\u{2066}"}), 422, "invalid-body"),
+        patch(&used(""), &json!({"title": "x".repeat(81)}), 422, "invalid-body"),
         Bad::new(Method::PATCH, &used(""), 400, "bad-json").bytes(b"{"),
         Bad::new(Method::PATCH, &used(""), 415, "unsupported-media-type").bare("title=x"),
         patch(&format!("/v1/sessions/{}", at.deleted), &json!({"title": "x"}), 410, "session-deleted"),
@@ -380,6 +388,6 @@ async fn unknown_fields_are_ignored() {
     let stack = Stack::start().await;
     let session = new_session();
     stack.post(&Post::new("hi").to(&session).with("no_such_field", json!({"a": [1]}))).await;
-    stack.post(&Post::new("").to(&session)).await;
+    stack.post(&Post::new("hi").to(&session)).await;
     assert_eq!(stack.ended_turns(&session, 2).await.len(), 2);
 }

@@ -2,6 +2,9 @@
 
 use super::{event::Metadata, idempotency::Idempotency, turn::OnBusy};
 
+/// Longest name of a persona, in characters.
+pub const MAX_PERSONA_CHARS: usize = 128;
+
 /// A message as a person or program sent it. The door has checked its shape and sizes.
 #[derive(Clone, Debug, Default)]
 pub struct MessageDraft {

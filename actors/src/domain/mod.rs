@@ -15,6 +15,7 @@ pub mod ids;
 pub mod memory;
 pub mod message;
 pub mod session;
+pub mod text;
 pub mod title;
 pub mod tokens;
 pub mod transcript;

@@ -1,13 +1,15 @@
 //! What a session is called in lists.
 
+use super::text::one_line;
+
 /// Longest title, in characters.
 pub const MAX_CHARS: usize = 80;
 
-/// The title a first message gives its session: its words on one line, cut to [`MAX_CHARS`] characters with an ellipsis
+/// The title a first message gives its session: its words on [one line](one_line), cut to [`MAX_CHARS`] characters with an ellipsis
 /// inside that length. `None` when nothing is left.
 #[must_use]
 pub fn from_message(message: &str) -> Option<String> {
-    let line = message.split_whitespace().collect::<Vec<_>>().join(" ");
+    let line = one_line(message);
     if line.is_empty() {
         return None;
     }
@@ -18,12 +20,12 @@ pub fn from_message(message: &str) -> Option<String> {
     Some(format!("{}…", kept.trim_end()))
 }
 
-/// Whether `title` may be set by a person: one line of 1 to [`MAX_CHARS`] characters after trimming.
+/// The title that a person sets: their words on [one line](one_line). `None` when nothing is left or more than
+/// [`MAX_CHARS`] characters are.
 #[must_use]
 pub fn accept(title: &str) -> Option<String> {
-    let title = title.trim();
-    let fits = !title.is_empty() && title.chars().count() <= MAX_CHARS && !title.chars().any(char::is_control);
-    fits.then(|| title.to_owned())
+    let line = one_line(title);
+    (1..=MAX_CHARS).contains(&line.chars().count()).then_some(line)
 }
 
 #[cfg(test)]
@@ -40,9 +42,9 @@ mod tests {
     }
 
     #[test]
-    fn a_person_may_set_a_plain_line() {
-        assert_eq!(accept(" Trains "), Some("Trains".to_owned()));
-        for bad in ["", "  ", "a\nb", &"x".repeat(81)] {
+    fn a_person_sets_a_plain_line() {
+        assert_eq!(accept(" Trains\nand \u{202E}boats "), Some("Trains and boats".to_owned()));
+        for bad in ["", "  ", "\u{200B}", "\u{202E}\u{200D}", &"x".repeat(81)] {
             assert_eq!(accept(bad), None, "{bad:?} was taken");
         }
     }

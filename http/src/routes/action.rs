@@ -8,7 +8,7 @@ use somaagent_actors::conversation::MessageDraft;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::message::{AcceptedReply, Addressed};
+use super::message::{AcceptedReply, Addressed, persona};
 use crate::{
     door::Door,
     extract::{By, Hints, IdempotencyKey, JsonBody},
@@ -129,7 +129,7 @@ pub(crate) async fn post_action(
     to.metadata.insert("action".into(), fields.action.into());
     let draft = MessageDraft {
         message,
-        persona_id: fields.persona_id.or(to.persona_id),
+        persona_id: persona(fields.persona_id, to.persona_id)?,
         attachments: Vec::new(),
         metadata: to.metadata,
         expected_head: None,

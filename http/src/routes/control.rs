@@ -54,7 +54,7 @@ pub(crate) async fn post_stop(door: Data<Door>, by: By, session: SessionId) -> R
 /// A new title.
 #[derive(Debug, Deserialize, ToSchema)]
 pub(crate) struct RenameRequest {
-    /// One line of 1 to 80 characters.
+    /// 1 to 80 characters that can be seen; it becomes one line.
     title: String,
 }
 
@@ -78,7 +78,7 @@ pub(crate) async fn patch_session(
     body: JsonBody<RenameRequest>,
 ) -> Result<Json<SessionReply>, Problem> {
     let title = title::accept(&body.fields.title)
-        .ok_or_else(|| wrong(vec!["title".into()], "must be one line of 1 to 80 characters"))?;
+        .ok_or_else(|| wrong(vec!["title".into()], "must be 1 to 80 characters that can be seen"))?;
     let caller = by.caller();
     door.conversations.rename(&caller, session.0, title).await?;
     Ok(Json(find(&door, &caller.session(session.0)).await?.into()))

@@ -12,6 +12,8 @@ use somaagent_actors::{
         event::Metadata,
         idempotency::{Idempotency, body_hash, derived_session_id},
         ids::Tenant,
+        message::MAX_PERSONA_CHARS,
+        text,
         turn::OnBusy,
     },
 };
@@ -20,7 +22,7 @@ use uuid::Uuid;
 
 use crate::{
     door::Door,
-    extract::{By, Hints, IdempotencyKey, JsonBody, TENANT_RULE, wrong},
+    extract::{By, Hints, IdempotencyKey, JsonBody, TENANT_RULE, bad_header, wrong},
     problem::{Code, Problem},
     settings::DoorSettings,
 };
@@ -28,11 +30,12 @@ use crate::{
 /// A message from a person.
 #[derive(Debug, Deserialize, ToSchema)]
 pub(crate) struct MessageRequest {
-    /// The text, at most 256 KiB of UTF-8; may be empty.
+    /// The text, at most 256 KiB of UTF-8, with something to see in it.
     message: String,
     /// The session; absent, `null` or no UUID begins a new one.
     session_id: Option<String>,
     /// The persona that answers; the header `X-Persona-Id` is the fall-back.
+    #[schema(max_length = 128)]
     persona_id: Option<String>,
     /// References to attachments: a UUID, `/v1/attachments/<uuid>` or `att://<uuid>`.
     #[serde(default)]
@@ -143,6 +146,10 @@ pub(crate) async fn post_message(
     if fields.message.len() > settings.message_limit_bytes {
         return Err(too_long(settings.message_limit_bytes));
     }
+    // An attachment says something without words.
+    if fields.attachments.is_empty() && text::is_blank(&fields.message) {
+        return Err(wrong(vec!["message".into()], "must not be blank"));
+    }
     check_attachments(&fields.attachments)?;
     let expected_head = fields.expected_head;
     if expected_head.is_some_and(|head| head < 0) {
@@ -151,7 +158,7 @@ pub(crate) async fn post_message(
     let addressed = Addressed::new(by, hints, key, fields.session_id, fields.metadata, &whole)?;
     let draft = MessageDraft {
         message: fields.message,
-        persona_id: fields.persona_id.or(addressed.persona_id),
+        persona_id: persona(fields.persona_id, addressed.persona_id)?,
         attachments: fields.attachments,
         metadata: addressed.metadata,
         expected_head,
@@ -192,6 +199,16 @@ fn too_long(limit: usize) -> Problem {
     Problem::new(Code::MessageTooLong).at(&["body".into(), "message".into()], &msg)
 }
 
+/// The persona that the body names, else the header's.
+pub(super) fn persona(body: Option<String>, header: Option<String>) -> Result<Option<String>, Problem> {
+    let fits = |name: &String| name.chars().count() <= MAX_PERSONA_CHARS;
+    match (body, header) {
+        (Some(name), _) if !fits(&name) => Err(wrong(vec!["persona_id".into()], PERSONA_RULE)),
+        (None, Some(name)) if !fits(&name) => Err(bad_header("X-Persona-Id", PERSONA_RULE)),
+        (body, header) => Ok(body.or(header)),
+    }
+}
+
 /// Refuses references to attachments. Nothing can be uploaded yet, so a well-formed one names nothing either.
 fn check_attachments(references: &[String]) -> Result<(), Problem> {
     let Some(reference) = references.first() else { return Ok(()) };
@@ -202,6 +219,9 @@ fn check_attachments(references: &[String]) -> Result<(), Problem> {
     }
     Err(Problem::new(Code::AttachmentNotFound).at(&["body".into(), "attachments".into(), 0.into()], "does not exist"))
 }
+
+/// What a persona may be called.
+const PERSONA_RULE: &str = "must be at most 128 characters";
 
 /// Names in `metadata` that only this system writes.
 const RESERVED: [&str; 4] = ["sequence", "turn", "attempt", "completed"];
