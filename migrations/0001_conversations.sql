@@ -77,14 +77,15 @@ CREATE TABLE message_outbox (
     session_id      uuid,
     seq             bigint,
     topic           text        NOT NULL,
-    partition_key   text,
+    partition_key   text        NOT NULL,
     payload         jsonb       NOT NULL,
     headers         jsonb       NOT NULL DEFAULT '{}',
     dedupe_key      text,
     status          text        NOT NULL DEFAULT 'pending' CHECK (status IN ('pending', 'sending', 'sent', 'failed')),
     retry_count     integer     NOT NULL DEFAULT 0,
+    -- When the row may be sent; while a claim has it, when that claim is taken for dead.
     next_attempt_at timestamptz NOT NULL,
-    lease_until     timestamptz,
+    claim           uuid,
     last_error      text,
     last_error_at   timestamptz,
     created_at      timestamptz NOT NULL,
@@ -94,12 +95,14 @@ CREATE TABLE message_outbox (
 -- The inbound record and the memory record of one message share a key, so the topic is part of it.
 CREATE UNIQUE INDEX message_outbox_dedupe ON message_outbox (tenant, topic, dedupe_key)
     WHERE dedupe_key IS NOT NULL AND status <> 'sent';
-CREATE INDEX message_outbox_due ON message_outbox (next_attempt_at, id) WHERE status IN ('pending', 'sending');
+-- A claim walks the keys that have unsent rows; what was sent is in no index that it reads.
+CREATE INDEX message_outbox_keys ON message_outbox (topic, partition_key, id) WHERE status IN ('pending', 'sending');
+CREATE INDEX message_outbox_sent ON message_outbox (updated_at) WHERE status = 'sent';
 
 CREATE TABLE memory_write_outbox (
     id              bigint      GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     tenant          text        NOT NULL,
-    session_id      uuid,
+    session_id      uuid        NOT NULL,
     seq             bigint,
     persona_id      text,
     payload         jsonb       NOT NULL,
@@ -107,8 +110,9 @@ CREATE TABLE memory_write_outbox (
     dedupe_key      text,
     status          text        NOT NULL DEFAULT 'pending' CHECK (status IN ('pending', 'sending', 'sent', 'failed')),
     retry_count     integer     NOT NULL DEFAULT 0,
+    -- When the row may be sent; while a claim has it, when that claim is taken for dead.
     next_attempt_at timestamptz NOT NULL,
-    lease_until     timestamptz,
+    claim           uuid,
     last_error      text,
     last_error_at   timestamptz,
     created_at      timestamptz NOT NULL,
@@ -117,7 +121,9 @@ CREATE TABLE memory_write_outbox (
 
 CREATE UNIQUE INDEX memory_write_outbox_dedupe ON memory_write_outbox (tenant, dedupe_key)
     WHERE dedupe_key IS NOT NULL AND status <> 'sent';
-CREATE INDEX memory_write_outbox_due ON memory_write_outbox (next_attempt_at, id) WHERE status IN ('pending', 'sending');
+CREATE INDEX memory_write_outbox_keys ON memory_write_outbox (tenant, session_id, id)
+    WHERE status IN ('pending', 'sending');
+CREATE INDEX memory_write_outbox_sent ON memory_write_outbox (updated_at) WHERE status = 'sent';
 
 CREATE TABLE audit_event (
     id             bigint      GENERATED ALWAYS AS IDENTITY PRIMARY KEY,

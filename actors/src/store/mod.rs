@@ -6,9 +6,13 @@
 
 pub mod append;
 pub mod brain_memories;
+pub mod dead_letters;
 pub mod erase;
+pub mod event_log;
 mod lane;
+pub mod message_outbox;
 pub mod migrate;
+pub mod outbox;
 pub mod session_envelopes;
 pub mod session_events;
 pub mod turns;

@@ -1,0 +1,144 @@
+//! Tables `event_log` and `event_log_partitions`: the log inside the database.
+//!
+//! Offsets of a partition come from its counter, which stays locked until the commit: whoever sees an offset sees all
+//! before it.
+
+use serde_json::Value;
+use sqlx::PgConnection;
+use time::OffsetDateTime;
+
+/// A record to be appended.
+#[derive(Clone, Debug)]
+pub struct NewRecord {
+    /// Where to; the topic and its partition must exist.
+    pub topic: String,
+    /// In which partition.
+    pub partition: i32,
+    /// What orders it.
+    pub key: String,
+    /// A JSON object of texts.
+    pub headers: Value,
+    /// What it says.
+    pub payload: Vec<u8>,
+}
+
+/// A record as it was read.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StoredRecord {
+    /// Its number in its partition, from 0 without gaps.
+    pub offset: i64,
+    /// What orders it.
+    pub key: Option<String>,
+    /// A JSON object of texts.
+    pub headers: Value,
+    /// What it says.
+    pub payload: Vec<u8>,
+    /// When it was appended.
+    pub created_at: OffsetDateTime,
+}
+
+/// Makes sure that `topic` has `partitions` partitions; more are left as they are.
+///
+/// # Errors
+/// The database's.
+pub async fn ensure_topic(connection: &mut PgConnection, topic: &str, partitions: i32) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        "INSERT INTO event_log_partitions (topic, partition)
+         SELECT $1, n FROM generate_series(0, $2 - 1) AS n
+         ON CONFLICT DO NOTHING",
+        topic,
+        partitions,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Appends `records` in their order, all or none, and returns their offsets.
+///
+/// # Errors
+/// The database's; `RowNotFound` if a topic or a partition does not exist, and then nothing was appended.
+pub async fn append(
+    connection: &mut PgConnection,
+    records: &[NewRecord],
+    at: OffsetDateTime,
+) -> Result<Vec<i64>, sqlx::Error> {
+    let topics: Vec<&str> = records.iter().map(|record| record.topic.as_str()).collect();
+    let partitions: Vec<i32> = records.iter().map(|record| record.partition).collect();
+    let keys: Vec<&str> = records.iter().map(|record| record.key.as_str()).collect();
+    let headers: Vec<Value> = records.iter().map(|record| record.headers.clone()).collect();
+    let payloads: Vec<&[u8]> = records.iter().map(|record| record.payload.as_slice()).collect();
+    let rows = sqlx::query!(
+        r#"WITH record AS (
+             SELECT r.*, row_number() OVER (PARTITION BY r.topic, r.partition ORDER BY r.n) - 1 AS place
+             FROM unnest($1::text[], $2::integer[], $3::text[], $4::jsonb[], $5::bytea[]) WITH ORDINALITY
+                 AS r(topic, partition, key, headers, payload, n)
+         ),
+         needed AS (SELECT topic, partition, count(*) AS records FROM record GROUP BY topic, partition),
+         -- In one order for everybody, so that nobody waits in a circle.
+         locked AS (
+             SELECT p.topic, p.partition, needed.records
+             FROM event_log_partitions AS p
+             JOIN needed ON needed.topic = p.topic AND needed.partition = p.partition
+             ORDER BY p.topic, p.partition
+             FOR UPDATE OF p
+         ),
+         advanced AS (
+             UPDATE event_log_partitions AS p
+             SET next_offset = p.next_offset + locked.records
+             FROM locked
+             WHERE p.topic = locked.topic AND p.partition = locked.partition
+             RETURNING p.topic, p.partition, p.next_offset - locked.records AS first
+         ),
+         placed AS (
+             SELECT record.*, advanced.first + record.place AS "offset"
+             FROM record
+             JOIN advanced ON advanced.topic = record.topic AND advanced.partition = record.partition
+         ),
+         written AS (
+             INSERT INTO event_log (topic, partition, "offset", key, headers, payload, created_at)
+             SELECT topic, partition, "offset", key, headers, payload, $6 FROM placed
+         )
+         SELECT "offset" AS "offset!" FROM placed ORDER BY n"#,
+        &topics as _,
+        &partitions,
+        &keys as _,
+        &headers,
+        &payloads as _,
+        at,
+    )
+    .fetch_all(connection)
+    .await?;
+    if rows.len() == records.len() {
+        Ok(rows.into_iter().map(|row| row.offset).collect())
+    } else {
+        Err(sqlx::Error::RowNotFound)
+    }
+}
+
+/// Reads up to `limit` records of a partition from `offset` on.
+///
+/// # Errors
+/// The database's.
+pub async fn read(
+    connection: &mut PgConnection,
+    topic: &str,
+    partition: i32,
+    offset: i64,
+    limit: i64,
+) -> Result<Vec<StoredRecord>, sqlx::Error> {
+    sqlx::query_as!(
+        StoredRecord,
+        r#"SELECT "offset", key, headers, payload, created_at
+         FROM event_log
+         WHERE topic = $1 AND partition = $2 AND "offset" >= $3
+         ORDER BY "offset"
+         LIMIT $4"#,
+        topic,
+        partition,
+        offset,
+        limit,
+    )
+    .fetch_all(connection)
+    .await
+}
