@@ -21,6 +21,7 @@ pub use sections::{
 use somaagent_actors::{
     conversation::{SessionSettings, TurnSettings},
     llm::ModelSettings,
+    outbox::OutboxSettings,
     somabrain::BrainSettings,
 };
 use somaagent_http::{DoorSettings, settings::HeaderSettings};
@@ -51,6 +52,8 @@ pub struct Config {
     pub model: ModelSettings,
     /// The memory service; without a base URL the one inside the process takes its place.
     pub brain: BrainSettings,
+    /// The way from the outbox into the log.
+    pub outbox: OutboxSettings,
     /// The offline responder.
     pub responder: ResponderSettings,
     /// Deadlines of the start.
@@ -116,6 +119,7 @@ impl Config {
         let headers = sections.take("headers", faults);
         let model = sections.take("model", faults);
         let brain = sections.take("brain", faults);
+        let outbox = sections.take("outbox", faults);
         let responder = sections.take("responder", faults);
         let boot = sections.take("boot", faults);
         let shutdown = sections.take("shutdown", faults);
@@ -132,6 +136,7 @@ impl Config {
             headers: headers?,
             model: model?,
             brain: brain?,
+            outbox: outbox?,
             responder: responder?,
             boot: boot?,
             shutdown: shutdown?,
@@ -149,6 +154,7 @@ impl Config {
         rooms::check_turns(&self.turns, faults);
         rooms::check_model(&self.model, faults);
         rooms::check_brain(&self.brain, faults);
+        rooms::check_outbox(&self.outbox, faults);
         rooms::check_responder(self.responder, faults);
         self.boot.check(faults);
         self.shutdown.check(faults);
@@ -260,6 +266,7 @@ mod tests {
         assert_eq!(format!("{:?}", config.turns), format!("{:?}", TurnSettings::default()));
         assert_eq!(format!("{:?}", config.model), format!("{:?}", ModelSettings::default()));
         assert_eq!(format!("{:?}", config.brain), format!("{:?}", BrainSettings::default()));
+        assert_eq!(format!("{:?}", config.outbox), format!("{:?}", OutboxSettings::default()));
         assert_eq!(format!("{:?}", config.responder), format!("{:?}", ResponderSettings::default()));
     }
 

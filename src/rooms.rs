@@ -1,5 +1,7 @@
 //! How the rooms are built on the base: the stand-ins, the actors, the front door.
 
+mod durability;
+
 use std::{
     net::{SocketAddr, TcpListener},
     sync::Arc,
@@ -104,6 +106,7 @@ impl Rooms for Built {
         let seat = supervisor.seat::<SessionKeeper>(Restart::Permanent);
         seat.start(move || SessionKeeper::new(kept, crashes)).await.context("session keeper")?;
         drain(shutdown, &conversations, supervisor);
+        durability::carry_on(base, store.clone(), health.clone()).await?;
         self.sessions = Some(Sessions { conversations, reads: Reads::new(store), brain: health });
         Ok(())
     }

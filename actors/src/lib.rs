@@ -6,6 +6,8 @@
 //! | [`journal`] | the one writer of session history: group commit with a fence |
 //! | [`llm`] | the client of a model: one request, one stream of pieces |
 //! | [`somabrain`] | the client of the memory service: breaker, retry, deadline |
+//! | [`outbox`] | carries committed records on, out of the outbox into the log |
+//! | [`bus`] | the log: records by topic, in order by key |
 //! | `base_url` | addresses of outside services as people write them, for every client |
 //! | [`retry`] | waits between attempts, for every client |
 //! | [`store`] | SQL, one file a table; the only place that knows PostgreSQL |
@@ -16,10 +18,12 @@
 //! environment, never listens on a socket, and knows no HTTP route.
 
 mod base_url;
+pub mod bus;
 pub mod conversation;
 pub mod domain;
 pub mod journal;
 pub mod llm;
+pub mod outbox;
 pub mod retry;
 pub mod somabrain;
 pub mod store;

@@ -10,7 +10,7 @@ use somaagent_supervision::Reply;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::health::HealthReport;
+pub use super::health::{HealthReader, HealthReport, HealthState};
 use super::wire::Endpoint;
 use crate::domain::{ids::Tenant, memory::MemorySpace};
 

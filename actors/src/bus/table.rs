@@ -1,0 +1,108 @@
+//! The log inside the database.
+
+use futures_util::future::BoxFuture;
+use time::OffsetDateTime;
+
+use super::{Log, LogError, Position, Record, partition_of};
+use crate::store::{
+    Store, StoreError,
+    event_log::{self, NewRecord},
+};
+
+/// Partitions of a topic. Part of where a key's records are: it never changes.
+pub const PARTITIONS: i32 = 3;
+
+/// Longest record in bytes, as large as a broker's usual limit.
+pub const MAX_RECORD_BYTES: usize = 1 << 20;
+
+/// See the module.
+#[derive(Clone, Debug)]
+pub struct TableLog {
+    store: Store,
+    clock: fn() -> OffsetDateTime,
+}
+
+impl TableLog {
+    /// The log of `store`'s database.
+    #[must_use]
+    pub const fn new(store: Store, clock: fn() -> OffsetDateTime) -> Self {
+        Self { store, clock }
+    }
+
+    /// Makes the topics that do not exist.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn ensure_topics(&self, topics: &[&str]) -> Result<(), StoreError> {
+        let topics: Vec<String> = topics.iter().map(|topic| (*topic).to_owned()).collect();
+        self.store
+            .run(move |connection| {
+                Box::pin(async move {
+                    for topic in &topics {
+                        event_log::ensure_topic(connection, topic, PARTITIONS).await?;
+                    }
+                    Ok(())
+                })
+            })
+            .await
+    }
+
+    /// Appends all or none.
+    async fn write(&self, records: Vec<Record>) -> Result<Vec<Position>, StoreError> {
+        let record = |Record { topic, key, headers, payload }| {
+            let partition = partition_of(&key, PARTITIONS);
+            NewRecord { topic, partition, key, headers, payload }
+        };
+        let records: Vec<NewRecord> = records.into_iter().map(record).collect();
+        let partitions: Vec<i32> = records.iter().map(|record| record.partition).collect();
+        let at = (self.clock)();
+        let offsets = self
+            .store
+            .run(move |connection| Box::pin(async move { event_log::append(connection, &records, at).await }))
+            .await?;
+        let place = |(partition, offset)| Position { partition, offset };
+        Ok(partitions.into_iter().zip(offsets).map(place).collect())
+    }
+
+    /// One by one after all together held bad data, so that only the bad one is refused.
+    async fn place(&self, records: Vec<Record>) -> Vec<Result<Position, LogError>> {
+        let count = records.len();
+        match self.write(records.clone()).await {
+            Ok(positions) => positions.into_iter().map(Ok).collect(),
+            Err(error) if error.is_bad_data() && count > 1 => {
+                let mut results = Vec::with_capacity(count);
+                for record in records {
+                    let one = self.write(vec![record]).await.map_err(|error| log_error(&error));
+                    results.push(one.and_then(|places| {
+                        places.first().copied().ok_or_else(|| LogError::Unavailable("no offset was told".into()))
+                    }));
+                }
+                results
+            }
+            Err(error) => vec![Err(log_error(&error)); count],
+        }
+    }
+}
+
+fn log_error(error: &StoreError) -> LogError {
+    let reason = error.to_string();
+    if error.is_bad_data() { LogError::Refused(reason) } else { LogError::Unavailable(reason) }
+}
+
+impl Log for TableLog {
+    fn append(&self, records: Vec<Record>) -> BoxFuture<'_, Vec<Result<Position, LogError>>> {
+        Box::pin(async move {
+            let (large, taken): (Vec<_>, Vec<_>) =
+                records.into_iter().enumerate().partition(|(_, record)| record.payload.len() > MAX_RECORD_BYTES);
+            let (numbers, taken): (Vec<_>, Vec<_>) = taken.into_iter().unzip();
+            let placed = if taken.is_empty() { vec![] } else { self.place(taken).await };
+            let mut results: Vec<_> = numbers.into_iter().zip(placed).collect();
+            results.extend(large.into_iter().map(|(place, record)| {
+                let reason = format!("{} bytes are more than {MAX_RECORD_BYTES}", record.payload.len());
+                (place, Err(LogError::Refused(reason)))
+            }));
+            results.sort_by_key(|(place, _)| *place);
+            results.into_iter().map(|(_, result)| result).collect()
+        })
+    }
+}

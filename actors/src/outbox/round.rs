@@ -1,0 +1,148 @@
+//! One round of the relay: claim rows, append them to the log, write down what became of each.
+
+use std::collections::{HashMap, HashSet};
+
+use sqlx::Connection;
+use time::{Duration, OffsetDateTime};
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use super::{relay::RelayDeps, settings::OutboxSettings};
+use crate::{
+    bus::{LogError, Position, Record},
+    store::{
+        StoreError,
+        dead_letters::{self, NewDeadLetter},
+        message_outbox::{self, ClaimedMessage, Place},
+        outbox::{ClaimTerms, GivenBack, Settled},
+    },
+};
+
+/// Keys that one claim looks at: many may be waiting or leased.
+const KEYS: i64 = 1_000;
+
+/// What a round did.
+#[derive(Debug)]
+pub struct Done {
+    /// Where the next one begins.
+    pub place: Place,
+    /// Rows it took.
+    pub claimed: usize,
+}
+
+/// Does a round that takes up to `rows` rows.
+///
+/// # Errors
+/// The store's. Rows that were claimed come back when their lease is over.
+pub async fn round(deps: &RelayDeps, from: Place, rows: u32) -> Result<Done, StoreError> {
+    let now = (deps.clock)();
+    let rows = i64::from(rows);
+    let lease = Duration::try_from(deps.settings.lease()).unwrap_or(Duration::MINUTE);
+    let terms = ClaimTerms {
+        claim: Uuid::new_v4(),
+        now,
+        lease_until: now + lease,
+        keys: KEYS.max(rows),
+        rows_a_key: rows,
+        rows,
+    };
+    let claim = deps
+        .store
+        .run(move |connection| Box::pin(async move { message_outbox::claim(connection, &from, terms).await }));
+    let (claimed, place) = claim.await?;
+    deps.metrics.claimed(claimed.len());
+    let count = claimed.len();
+    if count > 0 {
+        let begun = Instant::now();
+        let results = deps.log.append(claimed.iter().map(record).collect()).await;
+        deps.metrics.seconds.observe(begun.elapsed().as_secs_f64());
+        let (settled, letters) = judge(claimed, results, &deps.settings, (deps.clock)());
+        settle(deps, terms.claim, settled, letters).await?;
+    }
+    Ok(Done { place, claimed: count })
+}
+
+fn record(row: &ClaimedMessage) -> Record {
+    let (topic, key) = (row.topic.clone(), row.key.clone());
+    Record { topic, key, headers: row.headers.clone(), payload: row.payload.clone().into_bytes() }
+}
+
+/// Decides what becomes of each row. A key whose record was not taken keeps its later rows back, unless they are in the
+/// log already.
+fn judge(
+    rows: Vec<ClaimedMessage>,
+    results: Vec<Result<Position, LogError>>,
+    settings: &OutboxSettings,
+    now: OffsetDateTime,
+) -> (Settled, HashMap<i64, NewDeadLetter>) {
+    let (mut settled, mut letters) = (Settled::default(), HashMap::new());
+    let mut held_back = HashSet::new();
+    for (row, result) in rows.into_iter().zip(results) {
+        let key = (row.topic.clone(), row.key.clone());
+        let tries = u32::try_from(row.retry_count).unwrap_or_default() + 1;
+        match result {
+            Ok(_) => settled.sent.push(row.id),
+            Err(_) if held_back.contains(&key) => {
+                settled.given_back.push(GivenBack { id: row.id, next_attempt_at: now, error: None });
+            }
+            Err(LogError::Refused(reason)) if tries > settings.max_retries => {
+                settled.failed.push((row.id, reason.clone()));
+                letters.insert(row.id, dead_letter(row, reason, tries));
+            }
+            Err(error) => {
+                let wait = Duration::try_from(settings.backoff(tries)).unwrap_or(Duration::MINUTE);
+                let (id, error) = (row.id, Some(error.to_string()));
+                settled.given_back.push(GivenBack { id, next_attempt_at: now + wait, error });
+                held_back.insert(key);
+            }
+        }
+    }
+    (settled, letters)
+}
+
+fn dead_letter(row: ClaimedMessage, error: String, tries: u32) -> NewDeadLetter {
+    NewDeadLetter {
+        tenant: row.tenant,
+        source_topic: row.topic,
+        key: Some(row.key),
+        headers: row.headers,
+        event: row.payload,
+        error,
+        attempts: i32::try_from(tries).unwrap_or(i32::MAX),
+    }
+}
+
+/// In one transaction: the rows as they are now, and the dead letters among them. Rows whose lease ran out meanwhile are
+/// somebody else's, and so is what becomes of them.
+async fn settle(
+    deps: &RelayDeps,
+    claim: Uuid,
+    settled: Settled,
+    mut letters: HashMap<i64, NewDeadLetter>,
+) -> Result<(), StoreError> {
+    let at = (deps.clock)();
+    let retried = settled.given_back.iter().filter(|row| row.error.is_some()).count();
+    let (sent, failed) = (settled.sent.len(), settled.failed.len());
+    let all = sent + settled.given_back.len() + failed;
+    let work = deps.store.run(move |connection| {
+        Box::pin(async move {
+            let mut transaction = connection.begin().await?;
+            let held = message_outbox::settle(&mut transaction, claim, &settled, at).await?;
+            let letters: Vec<_> = held.iter().filter_map(|id| letters.remove(id)).collect();
+            if !letters.is_empty() {
+                dead_letters::insert(&mut transaction, &letters, at).await?;
+            }
+            transaction.commit().await?;
+            Ok(held.len())
+        })
+    });
+    let held = work.await?;
+    if held < all {
+        tracing::warn!(rows = all - held, "a round of the outbox outlived its lease: records will be in the log twice");
+    }
+    deps.metrics.settled(sent, retried, failed);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,147 @@
+#![allow(clippy::unwrap_used, reason = "a failed expectation ends the test")]
+
+use std::sync::{Arc, Mutex};
+
+use futures_util::future::BoxFuture;
+use serde_json::json;
+use sqlx::PgPool;
+use tokio::runtime::Handle;
+
+use super::*;
+use crate::{
+    bus::{Log, table::TableLog},
+    outbox::metrics::OutboxMetrics,
+    somabrain::messages::HealthReader,
+    store::{Connections, Store, event_log},
+};
+
+const TOPIC: &str = "memory.wal";
+
+type Rule = Box<dyn Fn(&Record) -> Result<(), LogError> + Send + Sync>;
+
+/// A log that does to each record what it is told to.
+struct Scripted {
+    rule: Rule,
+    taken: Mutex<Vec<String>>,
+}
+
+impl Log for Scripted {
+    fn append(&self, records: Vec<Record>) -> BoxFuture<'_, Vec<Result<Position, LogError>>> {
+        let place = |record: &Record| {
+            (self.rule)(record)?;
+            self.taken.lock().unwrap().push(String::from_utf8(record.payload.clone()).unwrap());
+            Ok(Position { partition: 0, offset: 0 })
+        };
+        let results = records.iter().map(place).collect();
+        Box::pin(async move { results })
+    }
+}
+
+fn clock() -> OffsetDateTime {
+    OffsetDateTime::UNIX_EPOCH
+}
+
+fn deps(pool: &PgPool, log: Arc<dyn Log>, settings: OutboxSettings) -> RelayDeps {
+    let store = Store::new(Connections::of_pool(pool.clone()), std::time::Duration::from_secs(5), Handle::current());
+    let metrics = OutboxMetrics::register(&prometheus::Registry::new()).unwrap();
+    RelayDeps { store, log, health: HealthReader::never(), settings: Arc::new(settings), metrics, clock }
+}
+
+async fn put(pool: &PgPool, key: &str, n: i32) {
+    let sql =
+        "INSERT INTO message_outbox (tenant, topic, partition_key, payload, next_attempt_at, created_at, updated_at)
+               VALUES ('t', $1, $2, $3, $4, $4, $4)";
+    let row = sqlx::query(sql).bind(TOPIC).bind(key).bind(json!({"n": n})).bind(clock());
+    row.execute(pool).await.unwrap();
+}
+
+async fn states(pool: &PgPool) -> Vec<(String, String, i32)> {
+    let sql = "SELECT partition_key, status, retry_count FROM message_outbox ORDER BY id";
+    sqlx::query_as(sql).fetch_all(pool).await.unwrap()
+}
+
+#[sqlx::test(migrations = "../migrations")]
+async fn records_reach_the_log_in_the_order_of_their_keys(pool: PgPool) {
+    let log = TableLog::new(deps_store(&pool), clock);
+    log.ensure_topics(&[TOPIC]).await.unwrap();
+    for n in 1..=4 {
+        put(&pool, "a", n).await;
+        put(&pool, "b", n).await;
+    }
+    let deps = deps(&pool, Arc::new(log), OutboxSettings::default());
+    let done = round(&deps, Place::default(), 100).await.unwrap();
+    assert_eq!((done.claimed, done.place), (8, Place::default()));
+    let mut connection = pool.acquire().await.unwrap();
+    let mut seen: HashMap<String, Vec<i64>> = HashMap::new();
+    for partition in 0..crate::bus::table::PARTITIONS {
+        let records = event_log::read(&mut connection, TOPIC, partition, 0, 100).await.unwrap();
+        assert!(records.iter().map(|record| record.offset).eq(0..i64::try_from(records.len()).unwrap()));
+        for record in records {
+            let event: serde_json::Value = serde_json::from_slice(&record.payload).unwrap();
+            seen.entry(record.key.unwrap()).or_default().push(event["n"].as_i64().unwrap());
+        }
+    }
+    assert_eq!((&seen["a"], &seen["b"]), (&vec![1, 2, 3, 4], &vec![1, 2, 3, 4]));
+    assert!(states(&pool).await.iter().all(|(_, state, _)| state == "sent"));
+    assert_eq!(round(&deps, Place::default(), 100).await.unwrap().claimed, 0);
+}
+
+#[sqlx::test(migrations = "../migrations")]
+async fn a_log_that_is_away_is_tried_for_ever_and_nothing_overtakes(pool: PgPool) {
+    let rule: Rule = Box::new(|record: &Record| match record.key.as_str() {
+        "away" => Err(LogError::Unavailable("no broker".into())),
+        _ => Ok(()),
+    });
+    let log = Arc::new(Scripted { rule, taken: Mutex::default() });
+    let settings = OutboxSettings { max_retries: 0, backoff_base_seconds: 0.0, ..OutboxSettings::default() };
+    let deps = deps(&pool, log.clone(), settings);
+    put(&pool, "away", 1).await;
+    put(&pool, "away", 2).await;
+    put(&pool, "b", 3).await;
+    for _ in 0..5 {
+        round(&deps, Place::default(), 100).await.unwrap();
+    }
+    let expected = [("away", "pending", 5), ("away", "pending", 0), ("b", "sent", 0)];
+    assert_eq!(states(&pool).await, expected.map(|(key, state, tries)| (key.into(), state.into(), tries)));
+    assert_eq!(*log.taken.lock().unwrap(), [r#"{"n": 3}"#]);
+}
+
+#[sqlx::test(migrations = "../migrations")]
+async fn a_record_the_log_refuses_becomes_one_dead_letter_and_its_key_goes_on(pool: PgPool) {
+    let rule: Rule = Box::new(|record: &Record| match record.payload.as_slice() {
+        br#"{"n": 1}"# => Err(LogError::Refused("too odd".into())),
+        _ => Ok(()),
+    });
+    let log = Arc::new(Scripted { rule, taken: Mutex::default() });
+    let settings = OutboxSettings { max_retries: 1, backoff_base_seconds: 0.0, ..OutboxSettings::default() };
+    let deps = deps(&pool, log.clone(), settings);
+    put(&pool, "a", 1).await;
+    put(&pool, "a", 2).await;
+    for _ in 0..4 {
+        round(&deps, Place::default(), 1).await.unwrap();
+    }
+    let states = states(&pool).await;
+    assert_eq!(states.iter().map(|(_, state, _)| state.as_str()).collect::<Vec<_>>(), ["failed", "sent"]);
+    let letter: (String, String, serde_json::Value, String, i32) =
+        sqlx::query_as("SELECT tenant, topic, event, error, attempts FROM dlq_messages")
+            .fetch_one(&pool)
+            .await
+            .unwrap();
+    assert_eq!(letter, ("t".into(), "memory.wal.dlq".into(), json!({"n": 1}), "too odd".into(), 2));
+}
+
+#[sqlx::test(migrations = "../migrations")]
+async fn too_large_a_record_is_refused_alone(pool: PgPool) {
+    let log = TableLog::new(deps_store(&pool), clock);
+    log.ensure_topics(&[TOPIC]).await.unwrap();
+    let record = |payload: Vec<u8>| Record { topic: TOPIC.into(), key: "a".into(), headers: json!({}), payload };
+    let large = vec![b' '; crate::bus::table::MAX_RECORD_BYTES + 1];
+    let results = log.append(vec![record(b"1".into()), record(large), record(b"2".into())]).await;
+    let offsets: Vec<_> = results.iter().map(|result| result.as_ref().ok().map(|place| place.offset)).collect();
+    assert_eq!(offsets, [Some(0), None, Some(1)]);
+    assert!(matches!(results[1], Err(LogError::Refused(_))));
+}
+
+fn deps_store(pool: &PgPool) -> Store {
+    Store::new(Connections::of_pool(pool.clone()), std::time::Duration::from_secs(5), Handle::current())
+}
