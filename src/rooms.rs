@@ -100,13 +100,13 @@ impl Rooms for Built {
         let spec = SupervisorSpec::new("sessions", Strategy::OneForOne).arbiters(arbiters());
         let supervisor = base.root.supervisor(spec).await?;
         let journal = write(base, &supervisor, store.clone()).await?;
-        let deps = deps(base, store.clone(), journal, recall, model, &brain)?;
+        let deps = deps(base, store.clone(), journal.clone(), recall, model, &brain)?;
         let (conversations, crashes) = Conversations::new(deps, supervisor.clone());
         let (kept, crashes) = (conversations.clone(), Arc::new(Mutex::new(crashes)));
         let seat = supervisor.seat::<SessionKeeper>(Restart::Permanent);
         seat.start(move || SessionKeeper::new(kept, crashes)).await.context("session keeper")?;
         drain(shutdown, &conversations, supervisor);
-        durability::carry_on(base, store.clone(), health.clone()).await?;
+        durability::carry_on(base, store.clone(), health.clone(), journal).await?;
         self.sessions = Some(Sessions { conversations, reads: Reads::new(store), brain: health });
         Ok(())
     }

@@ -6,17 +6,23 @@ use anyhow::Context;
 use somaagent_actors::{
     bus::table::TableLog,
     domain::session::{INBOUND, OUTBOUND},
+    journal::messages::Commit,
     outbox::{OutboxMetrics, OutboxRelay, RelayDeps},
     somabrain::HealthReader,
     store::Store,
 };
-use somaagent_supervision::{Restart, Strategy, SupervisorSpec};
+use somaagent_supervision::{Port, Restart, Strategy, SupervisorSpec};
 
 use super::now;
 use crate::boot::Base;
 
 /// Starts the subtree `durability`.
-pub(super) async fn carry_on(base: &Base, store: Store, health: HealthReader) -> anyhow::Result<()> {
+pub(super) async fn carry_on(
+    base: &Base,
+    store: Store,
+    health: HealthReader,
+    journal: Port<Commit>,
+) -> anyhow::Result<()> {
     let log = TableLog::new(store.clone(), now);
     log.ensure_topics(&[INBOUND, OUTBOUND]).await.context("topics of the log")?;
     let spec = SupervisorSpec::new("durability", Strategy::RestForOne).arbiters(1);
@@ -25,6 +31,7 @@ pub(super) async fn carry_on(base: &Base, store: Store, health: HealthReader) ->
         store,
         log: Arc::new(log),
         health,
+        crowded: Arc::new(move || journal.depth() > 0),
         settings: Arc::new(base.config.outbox.clone()),
         metrics: OutboxMetrics::register(&base.registry)?,
         clock: now,

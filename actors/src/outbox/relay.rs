@@ -11,6 +11,7 @@ use std::{sync::Arc, time::Duration};
 use actix::{Actor, ActorFutureExt, AsyncContext, Context, ContextFutureSpawner, Supervised, WrapFuture};
 use somaagent_supervision::Child;
 use time::OffsetDateTime;
+use tokio::time::Instant;
 
 use super::{
     metrics::OutboxMetrics,
@@ -27,6 +28,8 @@ use crate::{
     },
 };
 
+/// Rest between two rounds while people wait for the database, in times of what the last round took.
+const HOLD_BACK: u32 = 4;
 /// Time between two removals of old sent rows.
 const PURGE_EVERY: Duration = Duration::from_mins(1);
 /// Rows of one removal: short enough to be in nobody's way.
@@ -41,6 +44,8 @@ pub struct RelayDeps {
     pub log: Arc<dyn Log>,
     /// How the memory service is.
     pub health: HealthReader,
+    /// Whether people wait for the database: then the relay holds back.
+    pub crowded: Arc<dyn Fn() -> bool + Send + Sync>,
     /// How to work.
     pub settings: Arc<OutboxSettings>,
     /// What is counted.
@@ -77,13 +82,14 @@ impl OutboxRelay {
         self.state.working = true;
         let (deps, place, rows) = (self.deps.clone(), self.state.place.clone(), self.pace().rows);
         deps.metrics.batch_size.set(rows.into());
+        let begun = Instant::now();
         async move { round(&deps, place, rows).await }
             .into_actor(self)
-            .map(|done, this, ctx| this.end_round(done, ctx))
+            .map(move |done, this, ctx| this.end_round(done, begun.elapsed(), ctx))
             .spawn(ctx);
     }
 
-    fn end_round(&mut self, done: Result<Done, StoreError>, ctx: &mut Context<Self>) {
+    fn end_round(&mut self, done: Result<Done, StoreError>, took: Duration, ctx: &mut Context<Self>) {
         self.state.working = false;
         let rest = match done {
             // More may wait behind what was taken, or behind the keys that were looked at.
@@ -91,6 +97,7 @@ impl OutboxRelay {
                 let rest = match (claimed, self.pace().rest) {
                     (0, rest) if place == Place::default() => rest,
                     (0, rest) => rest / 8,
+                    (_, rest) if (self.deps.crowded)() => (took * HOLD_BACK).min(rest),
                     _ => Duration::ZERO,
                 };
                 self.state.place = place;

@@ -44,7 +44,15 @@ fn clock() -> OffsetDateTime {
 fn deps(pool: &PgPool, log: Arc<dyn Log>, settings: OutboxSettings) -> RelayDeps {
     let store = Store::new(Connections::of_pool(pool.clone()), std::time::Duration::from_secs(5), Handle::current());
     let metrics = OutboxMetrics::register(&prometheus::Registry::new()).unwrap();
-    RelayDeps { store, log, health: HealthReader::never(), settings: Arc::new(settings), metrics, clock }
+    RelayDeps {
+        store,
+        log,
+        health: HealthReader::never(),
+        crowded: Arc::new(|| false),
+        settings: Arc::new(settings),
+        metrics,
+        clock,
+    }
 }
 
 async fn put(pool: &PgPool, key: &str, n: i32) {
