@@ -103,7 +103,8 @@ pub fn kinds(frames: &[Frame]) -> Vec<&str> {
 /// The text that the frames of the last attempt spell out in delta mode.
 pub fn spelled(frames: &[Frame]) -> String {
     let start = frames.iter().rposition(|frame| frame.kind() == "assistant.started").unwrap_or(0);
-    frames[start..].iter().filter_map(|frame| frame.data["delta"].as_str()).collect()
+    let text = frames[start..].iter().filter(|frame| frame.kind() == "assistant.stream");
+    text.filter_map(|frame| frame.data["delta"].as_str()).collect()
 }
 
 /// Checks, for one reader of a turn in delta mode that came and went, that nothing is missing and nothing came twice.

@@ -11,6 +11,7 @@ use super::{
     Conversation, Phase,
     driver::{self, Failure, Progress, Task},
     frames::Frame,
+    live::Said,
     readers::Audience,
     running::{ABANDONED, End, Running, friendly},
     steps::{Step, Tried},
@@ -174,7 +175,7 @@ impl Conversation {
                 self.send(Audience::All, &frame);
             }
             Progress::Piece(Piece::Thinking(text)) => {
-                running.reasoning.push_str(&text);
+                running.live.think(&text);
                 let thought = running.thought(head, false);
                 self.send_all(&thought);
             }
@@ -208,7 +209,7 @@ impl Conversation {
             self.deps.metrics.first_delta_seconds.observe(first.as_secs_f64());
         }
         // Pieces are many: what only their readers see is made only for them.
-        let event = if anybody { running.piece_event() } else { Value::Null };
+        let event = if anybody { running.piece_event(Said::Text) } else { Value::Null };
         let piece = running.live.push(head, event, text);
         self.send_all(&thought);
         if anybody {

@@ -18,12 +18,31 @@ pub struct LiveAnswer {
     /// The last number given.
     n: u32,
     text: String,
+    reasoning: String,
+    /// What was announced, to all readers.
+    announced: Vec<Arc<Frame>>,
     /// The latest of each kind that readers of whole texts got, in the order of their numbers.
     kept: Vec<(Kind, Arc<Frame>)>,
-    /// For each piece: its number and the length of the text after it.
-    marks: Vec<(u32, usize)>,
+    marks: Vec<Mark>,
     /// Length of the text in the last whole frame.
     shown: usize,
+}
+
+/// What pieces are pieces of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Said {
+    /// The answer.
+    Text,
+    /// What the model thinks before it.
+    Reasoning,
+}
+
+/// A piece: its number, and the length of what it belongs to after it.
+#[derive(Debug)]
+struct Mark {
+    n: u32,
+    of: Said,
+    length: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,7 +56,16 @@ impl LiveAnswer {
     /// An attempt that has said nothing.
     #[must_use]
     pub const fn new(attempt: i32) -> Self {
-        Self { attempt, n: 0, text: String::new(), kept: Vec::new(), marks: Vec::new(), shown: 0 }
+        Self {
+            attempt,
+            n: 0,
+            text: String::new(),
+            reasoning: String::new(),
+            announced: Vec::new(),
+            kept: Vec::new(),
+            marks: Vec::new(),
+            shown: 0,
+        }
     }
 
     /// The text so far.
@@ -46,13 +74,18 @@ impl LiveAnswer {
         &self.text
     }
 
+    /// The reasoning so far.
+    #[must_use]
+    pub fn reasoning(&self) -> &str {
+        &self.reasoning
+    }
+
     /// Announces the attempt, to all readers.
     pub fn started(&mut self, head: i64, event: Value) -> Arc<Frame> {
         self.announce(Kind::Started, head, event)
     }
 
-    /// Announces that the model is thinking, or what it thinks, to all readers. Text must have been [shown](Self::show) before:
-    /// whoever has seen this number has seen all text before it.
+    /// Announces that the model is thinking, to all readers.
     pub fn thinking(&mut self, head: i64, event: Value) -> Arc<Frame> {
         self.announce(Kind::Thinking, head, event)
     }
@@ -61,14 +94,47 @@ impl LiveAnswer {
         self.n += 1;
         let frame = self.frame(head, FrameBody::Event(event));
         self.keep(kind, &frame);
+        self.announced.push(Arc::clone(&frame));
         frame
+    }
+
+    /// Notes what the model thinks.
+    pub fn think(&mut self, piece: &str) {
+        self.reasoning.push_str(piece);
+    }
+
+    /// The reasoning so far for readers of whole texts, and what is new of it for readers of pieces. Text must have been
+    /// [shown](Self::show) before: whoever has seen this number has seen all text before it.
+    pub fn thought(&mut self, head: i64, whole: Value, piece: Value) -> (Arc<Frame>, Arc<Frame>) {
+        let delta = self.reasoning[self.told(Said::Reasoning, self.n)..].to_owned();
+        self.mark(Said::Reasoning);
+        let text = Arc::from(self.reasoning.as_str());
+        let whole = self.frame(head, FrameBody::SoFar { event: whole, text });
+        self.keep(Kind::Thinking, &whole);
+        (whole, self.frame(head, FrameBody::Delta { event: piece, delta }))
+    }
+
+    fn mark(&mut self, of: Said) {
+        self.n += 1;
+        self.marks.push(Mark { n: self.n, of, length: self.said(of).len() });
+    }
+
+    fn said(&self, of: Said) -> &str {
+        match of {
+            Said::Text => &self.text,
+            Said::Reasoning => &self.reasoning,
+        }
+    }
+
+    /// How much of it was told in pieces up to number `n`.
+    fn told(&self, of: Said, n: u32) -> usize {
+        self.marks.iter().rev().find(|mark| mark.of == of && mark.n <= n).map_or(0, |mark| mark.length)
     }
 
     /// Adds a piece of text. The frame is for readers of pieces.
     pub fn push(&mut self, head: i64, event: Value, piece: String) -> Arc<Frame> {
-        self.n += 1;
         self.text.push_str(&piece);
-        self.marks.push((self.n, self.text.len()));
+        self.mark(Said::Text);
         self.frame(head, FrameBody::Delta { event, delta: piece })
     }
 
@@ -103,20 +169,24 @@ impl LiveAnswer {
         self.kept.iter().filter(|(_, frame)| number(frame) > n).map(|(_, frame)| Arc::clone(frame)).collect()
     }
 
-    /// What a reader of pieces lacks: the announcements, and one frame with all the text after its last piece.
+    /// What a reader of pieces lacks: the announcements, and all that was said after its last piece in as few frames as the
+    /// order of text and reasoning allows. `event` makes their events.
     #[must_use]
-    pub fn missed_pieces(&self, seen: Option<LivePosition>, head: i64, event: Value) -> Vec<Arc<Frame>> {
+    pub fn missed_pieces(
+        &self,
+        seen: Option<LivePosition>,
+        head: i64,
+        event: impl Fn(Said) -> Value,
+    ) -> Vec<Arc<Frame>> {
         let n = self.seen(seen);
-        let announced = self.kept.iter().filter(|(kind, frame)| *kind != Kind::SoFar && number(frame) > n);
-        let mut frames: Vec<_> = announced.map(|(_, frame)| Arc::clone(frame)).collect();
-        let from = self.marks.iter().take_while(|(mark, _)| *mark <= n).last().map_or(0, |(_, length)| *length);
-        if let (Some((last, _)), true) = (self.marks.last(), from < self.text.len()) {
-            let delta = self.text[from..].to_owned();
-            let id = Cursor::live(head, self.attempt, *last);
-            let frame = Arc::new(Frame::new(Some(id), FrameBody::Delta { event, delta }));
-            // Thinking may go on after text began: what has the higher number comes later.
-            let place = frames.iter().position(|frame| number(frame) > *last).unwrap_or(frames.len());
-            frames.insert(place, frame);
+        let announced = self.announced.iter().filter(|frame| number(frame) > n);
+        let mut frames: Vec<_> = announced.map(Arc::clone).collect();
+        let missed = &self.marks[self.marks.partition_point(|mark| mark.n <= n)..];
+        for run in missed.chunk_by(|one, next| one.of == next.of) {
+            let (Some(first), Some(last)) = (run.first(), run.last()) else { continue };
+            let delta = self.said(last.of)[self.told(last.of, first.n - 1)..last.length].to_owned();
+            let id = Cursor::live(head, self.attempt, last.n);
+            frames.push(Arc::new(Frame::new(Some(id), FrameBody::Delta { event: event(last.of), delta })));
         }
         frames
     }
@@ -143,8 +213,19 @@ mod tests {
         frame.id.and_then(|id| id.live).unwrap_or(LivePosition { attempt: 0, n: 0 })
     }
 
-    fn delta(frame: &Frame) -> &str {
-        if let FrameBody::Delta { delta, .. } = &frame.body { delta } else { "" }
+    fn kind(of: Said) -> Value {
+        json!(of == Said::Text)
+    }
+
+    fn delta(frame: &Frame, of: Said) -> &str {
+        match &frame.body {
+            FrameBody::Delta { event, delta } if *event == kind(of) => delta,
+            _ => "",
+        }
+    }
+
+    fn spelled<'a>(frames: impl IntoIterator<Item = &'a Arc<Frame>>, of: Said) -> String {
+        frames.into_iter().map(|frame| delta(frame, of)).collect()
     }
 
     proptest! {
@@ -158,21 +239,23 @@ mod tests {
             for (thinks, piece) in &pieces {
                 if *thinks {
                     live.show(1, json!({}));
-                    frames.push(live.thinking(1, json!({})));
+                    live.think(piece);
+                    frames.push(live.thought(1, kind(Said::Reasoning), kind(Said::Reasoning)).1);
                 }
-                frames.push(live.push(1, json!({}), piece.clone()));
+                frames.push(live.push(1, kind(Said::Text), piece.clone()));
             }
             let numbers: Vec<_> = frames.iter().map(|frame| at(frame).n).collect();
             prop_assert_eq!(numbers, (1..).take(frames.len()).collect::<Vec<_>>());
             let cut = cut.min(frames.len());
             let seen = frames[..cut].last().map(|frame| at(frame));
-            let rest = live.missed_pieces(seen, 1, json!({}));
-            let text: String = frames[..cut].iter().chain(&rest).map(|frame| delta(frame)).collect();
-            prop_assert_eq!(text, live.text());
+            let rest = live.missed_pieces(seen, 1, kind);
             prop_assert!(rest.iter().map(|frame| at(frame).n).is_sorted());
             let other_attempt = Some(LivePosition { attempt: 1, n: 99 });
-            let anew: String = live.missed_pieces(other_attempt, 1, json!({})).iter().map(|frame| delta(frame).to_owned()).collect();
-            prop_assert_eq!(anew, live.text());
+            let anew = live.missed_pieces(other_attempt, 1, kind);
+            for (of, all) in [(Said::Text, live.text()), (Said::Reasoning, live.reasoning())] {
+                prop_assert_eq!(spelled(frames[..cut].iter().chain(&rest), of), all);
+                prop_assert_eq!(spelled(&anew, of), all);
+            }
         }
 
         #[test]
@@ -191,11 +274,12 @@ mod tests {
                         if live.has_unshown_text() {
                             whole.push((live.show(1, json!({})), live.text().len()));
                         }
-                        let thought = live.thinking(1, json!({}));
-                        whole.push((Arc::clone(&thought), live.shown));
-                        pieces.push((thought, live.text().len()));
+                        live.think("hm ");
+                        let thought = live.thought(1, kind(Said::Reasoning), kind(Said::Reasoning));
+                        whole.push((thought.0, live.shown));
+                        pieces.push((thought.1, live.text().len()));
                     }
-                    1 => pieces.push((live.push(1, json!({}), format!("{count} ")), live.text().len())),
+                    1 => pieces.push((live.push(1, kind(Said::Text), format!("{count} ")), live.text().len())),
                     _ if live.has_unshown_text() => whole.push((live.show(1, json!({})), live.text().len())),
                     _ => {}
                 }
@@ -206,13 +290,15 @@ mod tests {
             let sent = if pieces_first { &pieces } else { &whole };
             let (last, known) = &sent[cut.min(sent.len() - 1)];
             let known = live.text()[..*known].to_owned();
-            let rest = live.missed_pieces(Some(at(last)), 1, json!({}));
-            let rest: String = rest.iter().map(|frame| delta(frame)).collect();
+            let rest = spelled(&live.missed_pieces(Some(at(last)), 1, kind), Said::Text);
             if pieces_first {
                 // The whole text comes again at the latest with the end; until then nothing that was seen goes away.
                 let shown = live.missed_full(Some(at(last)));
-                let so_far = shown.iter().filter_map(|frame| if let FrameBody::SoFar { text, .. } = &frame.body { Some(&**text) } else { None });
-                prop_assert!(so_far.into_iter().all(|text| text.len() > known.len()));
+                let longer = |frame: &Arc<Frame>| match &frame.body {
+                    FrameBody::SoFar { event, text } => *event == kind(Said::Reasoning) || text.len() > known.len(),
+                    _ => true,
+                };
+                prop_assert!(shown.iter().all(longer));
             }
             prop_assert_eq!(known + &rest, live.text());
         }

@@ -13,6 +13,7 @@ use super::{
     deps::Deps,
     driver::Failure,
     frames::{Frame, StreamMode},
+    live::Said,
     messages::{ContextView, RecallView, TimingView, TurnView},
     readers::Audience,
 };
@@ -44,7 +45,6 @@ pub struct Running {
     pub(super) ingress: Ingress,
     pub(super) analysis: Analysis,
     pub(super) live: LiveAnswer,
-    pub(super) reasoning: String,
     /// When the reasoning was last sent, and how much of it.
     pub(super) thought: Option<(Instant, usize)>,
     pub(super) stream_index: u32,
@@ -79,7 +79,6 @@ impl Running {
             ingress: Ingress { metadata },
             analysis: analysis::analyse(message["message"].as_str().unwrap_or_default()),
             live: LiveAnswer::new(turn.attempt),
-            reasoning: String::new(),
             thought: None,
             stream_index: 0,
             state: "waiting",
@@ -109,17 +108,21 @@ impl Running {
         self.live.started(head, event)
     }
 
-    pub(super) fn thinking(&mut self, head: i64) -> Arc<Frame> {
+    fn thinking_event(&self) -> Value {
         let mut metadata = self.ingress.answered("worker", "thinking", Some(&self.analysis), self.turn.attempt);
         metadata.insert("turn".into(), self.turn.turn_seq.into());
         self.describe_recall(&mut metadata);
-        let event = self.event("assistant.thinking", &self.reasoning, metadata);
+        self.event("assistant.thinking", "", metadata)
+    }
+
+    pub(super) fn thinking(&mut self, head: i64) -> Arc<Frame> {
+        let event = self.thinking_event();
         self.live.thinking(head, event)
     }
 
     /// The reasoning so far, at the same bounded rate as whole texts; the rest of it when `last`.
     pub(super) fn thought(&mut self, head: i64, last: bool) -> Vec<(Audience, Arc<Frame>)> {
-        let length = self.reasoning.len();
+        let length = self.live.reasoning().len();
         let is_due = match self.thought {
             Some((_, sent)) if sent == length => false,
             Some((at, _)) => last || at.elapsed() >= cadence::interval(length),
@@ -130,7 +133,9 @@ impl Running {
         }
         self.thought = Some((Instant::now(), length));
         let text = self.live.has_unshown_text().then(|| (Audience::WholeTexts, self.show(head)));
-        text.into_iter().chain([(Audience::All, self.thinking(head))]).collect()
+        let (whole, piece) = (self.thinking_event(), self.piece_event(Said::Reasoning));
+        let (whole, piece) = self.live.thought(head, whole, piece);
+        text.into_iter().chain([(Audience::WholeTexts, whole), (Audience::Pieces, piece)]).collect()
     }
 
     /// The parts of a whole-text frame that do not change with the text.
@@ -142,21 +147,24 @@ impl Running {
     }
 
     /// A piece carries only what a reader of pieces needs: there are many of them.
-    pub(super) fn piece_event(&self) -> Value {
+    pub(super) fn piece_event(&self, of: Said) -> Value {
+        let (source, status, type_name, index) = match of {
+            Said::Text => ("slm", "streaming", "assistant.stream", Some(self.stream_index)),
+            Said::Reasoning => ("worker", "thinking", "assistant.thinking", None),
+        };
+        let (turn, attempt) = (self.turn.turn_seq, self.turn.attempt);
+        let mut metadata = json!({"source": source, "status": status, "turn": turn, "attempt": attempt});
+        if let Some(index) = index {
+            metadata["stream_index"] = index.into();
+        }
         json!({
             "event_id": Uuid::new_v4(),
             "session_id": self.key.session_id,
             "persona_id": self.persona_id,
             "role": "assistant",
-            "metadata": {
-                "source": "slm",
-                "status": "streaming",
-                "turn": self.turn.turn_seq,
-                "attempt": self.turn.attempt,
-                "stream_index": self.stream_index,
-            },
+            "metadata": metadata,
             "version": crate::domain::event::VERSION,
-            "type": "assistant.stream",
+            "type": type_name,
         })
     }
 
@@ -169,7 +177,7 @@ impl Running {
         alone: bool,
     ) -> Vec<Arc<Frame>> {
         if mode == StreamMode::Delta {
-            return self.live.missed_pieces(seen, head, self.piece_event());
+            return self.live.missed_pieces(seen, head, |of| self.piece_event(of));
         }
         // Others will be shown the rest at the next tick; alone, nothing was shown for want of readers.
         if alone && self.live.has_unshown_text() {

@@ -16,7 +16,7 @@ pub struct Cursor {
 pub struct LivePosition {
     /// Which attempt of the turn streamed the frame, from 1.
     pub attempt: i32,
-    /// The frame's number inside the attempt, from 1.
+    /// How much of the attempt had happened with it, from 1: the same number means the same in every mode.
     pub n: u32,
 }
 

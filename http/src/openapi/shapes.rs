@@ -67,7 +67,7 @@ pub(crate) struct StreamedEvent {
     role: String,
     /// The text; of `assistant.stream` the text so far. Absent in `mode=delta` while streaming.
     message: Option<String>,
-    /// In `mode=delta` the new piece of text.
+    /// In `mode=delta` the new piece of text; of `assistant.thinking` the new piece of reasoning.
     delta: Option<String>,
     /// In `mode=html` the text as sanitised HTML.
     html: Option<String>,

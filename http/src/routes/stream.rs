@@ -22,7 +22,7 @@ use crate::{
     tag = "messages",
     params(
         ("session_id" = uuid::Uuid, Path, description = "The session"),
-        ("after" = Option<String>, Query, description = "A position: the `id:` of the last block seen"),
+        ("after" = Option<String>, Query, description = "A position: the `id:` of the last block seen, in whatever mode"),
         ("mode" = Option<String>, Query, description = "`default`: text so far; `delta`: new text only; `html`: text so far, rendered as well"),
         ("Last-Event-ID" = Option<String>, Header, description = "As `after`, and wins over it"),
     ),
