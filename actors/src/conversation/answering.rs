@@ -10,8 +10,7 @@ use uuid::Uuid;
 use super::{
     Conversation, Phase,
     driver::{self, Failure, Progress, Task},
-    frames::Frame,
-    live::Said,
+    live::{Both, Said},
     readers::Audience,
     running::{ABANDONED, End, Running, friendly},
     steps::{Step, Tried},
@@ -67,15 +66,14 @@ impl Conversation {
         };
         let progress = driver::attempt(Arc::clone(&self.deps), task).map(move |progress| Happened(run, progress));
         running.task = Some(ctx.add_stream(Box::pin(progress)));
-        let frame = running.started(head);
+        let both = running.started(head);
         self.state.running = Some(Box::new(running));
-        self.send(Audience::All, &frame);
+        self.send_both(&both);
     }
 
-    fn send_all(&mut self, frames: &[(Audience, Arc<Frame>)]) {
-        for (audience, frame) in frames {
-            self.send(*audience, frame);
-        }
+    fn send_both(&mut self, both: &Both) {
+        self.send(Audience::WholeTexts, &both.whole);
+        self.send(Audience::Pieces, &both.piece);
     }
 
     /// Ends the first open turn as stopped, running or about to run, and tells which one it was.
@@ -171,13 +169,14 @@ impl Conversation {
                 running.state = "thinking";
                 self.state.last.last_context = Some(context.clone());
                 running.context = Some(context);
-                let frame = running.thinking(head);
-                self.send(Audience::All, &frame);
+                let both = running.thinking(head);
+                self.send_both(&both);
             }
             Progress::Piece(Piece::Thinking(text)) => {
                 running.live.think(&text);
-                let thought = running.thought(head, false);
-                self.send_all(&thought);
+                if let Some(both) = running.thought(head, false) {
+                    self.send_both(&both);
+                }
             }
             Progress::Piece(Piece::Text(text)) => self.said(text, ctx),
             Progress::Piece(Piece::Usage(usage)) => running.usage = Some(usage),
@@ -211,7 +210,9 @@ impl Conversation {
         // Pieces are many: what only their readers see is made only for them.
         let event = if anybody { running.piece_event(Said::Text) } else { Value::Null };
         let piece = running.live.push(head, event, text);
-        self.send_all(&thought);
+        if let Some(both) = thought {
+            self.send_both(&both);
+        }
         if anybody {
             self.send(Audience::Pieces, &piece);
         }

@@ -43,7 +43,7 @@ pub struct Frame {
 }
 
 /// What a frame says.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum FrameBody {
     /// A whole event.
     Event(Value),

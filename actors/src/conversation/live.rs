@@ -1,8 +1,8 @@
 //! The frames of an attempt while it streams: numbered, shared, and enough of them kept for a reader who comes late.
 //!
-//! Readers of whole texts and readers of pieces see different frames, but one numbering: a number stands for what had
-//! happened by then. An announcement and a piece have the next one; a whole text has the number of the last piece in it. So a
-//! reader who names the last number it saw gets exactly what it lacks, also when it comes back to read the other way.
+//! Readers of whole texts and readers of pieces see different frames, so each way of reading has its own numbers, which
+//! rise by one: from 1 for whole texts, from above [`PIECES_AFTER`] for pieces. A reader who names the last number it saw
+//! gets exactly what it lacks; one that comes back to read the other way gets the attempt from its start.
 
 use std::sync::Arc;
 
@@ -11,15 +11,20 @@ use serde_json::Value;
 use super::frames::{Frame, FrameBody};
 use crate::domain::cursor::{Cursor, LivePosition};
 
+/// Numbers up to here are those of whole texts: far more than an attempt can show at their rate.
+const PIECES_AFTER: u32 = 1_000_000;
+
 /// The running attempt as readers see it.
 #[derive(Debug)]
 pub struct LiveAnswer {
     attempt: i32,
-    /// The last number given.
-    n: u32,
+    /// The last number given to a frame for readers of whole texts.
+    whole: u32,
+    /// The last number given to a frame for readers of pieces.
+    pieces: u32,
     text: String,
     reasoning: String,
-    /// What was announced, to all readers.
+    /// What was announced to readers of pieces.
     announced: Vec<Arc<Frame>>,
     /// The latest of each kind that readers of whole texts got, in the order of their numbers.
     kept: Vec<(Kind, Arc<Frame>)>,
@@ -45,6 +50,15 @@ struct Mark {
     length: usize,
 }
 
+/// The same news for both kinds of readers.
+#[derive(Clone, Debug)]
+pub struct Both {
+    /// For readers of whole texts.
+    pub whole: Arc<Frame>,
+    /// For readers of pieces.
+    pub piece: Arc<Frame>,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Started,
@@ -58,7 +72,8 @@ impl LiveAnswer {
     pub const fn new(attempt: i32) -> Self {
         Self {
             attempt,
-            n: 0,
+            whole: 0,
+            pieces: PIECES_AFTER,
             text: String::new(),
             reasoning: String::new(),
             announced: Vec::new(),
@@ -80,22 +95,22 @@ impl LiveAnswer {
         &self.reasoning
     }
 
-    /// Announces the attempt, to all readers.
-    pub fn started(&mut self, head: i64, event: Value) -> Arc<Frame> {
+    /// Announces the attempt.
+    pub fn started(&mut self, head: i64, event: Value) -> Both {
         self.announce(Kind::Started, head, event)
     }
 
-    /// Announces that the model is thinking, to all readers.
-    pub fn thinking(&mut self, head: i64, event: Value) -> Arc<Frame> {
+    /// Announces that the model is thinking.
+    pub fn thinking(&mut self, head: i64, event: Value) -> Both {
         self.announce(Kind::Thinking, head, event)
     }
 
-    fn announce(&mut self, kind: Kind, head: i64, event: Value) -> Arc<Frame> {
-        self.n += 1;
-        let frame = self.frame(head, FrameBody::Event(event));
-        self.keep(kind, &frame);
-        self.announced.push(Arc::clone(&frame));
-        frame
+    fn announce(&mut self, kind: Kind, head: i64, event: Value) -> Both {
+        let whole = self.show_as(kind, head, FrameBody::Event(event.clone()));
+        self.pieces += 1;
+        let piece = self.frame(head, self.pieces, FrameBody::Event(event));
+        self.announced.push(Arc::clone(&piece));
+        Both { whole, piece }
     }
 
     /// Notes what the model thinks.
@@ -103,20 +118,19 @@ impl LiveAnswer {
         self.reasoning.push_str(piece);
     }
 
-    /// The reasoning so far for readers of whole texts, and what is new of it for readers of pieces. Text must have been
-    /// [shown](Self::show) before: whoever has seen this number has seen all text before it.
-    pub fn thought(&mut self, head: i64, whole: Value, piece: Value) -> (Arc<Frame>, Arc<Frame>) {
-        let delta = self.reasoning[self.told(Said::Reasoning, self.n)..].to_owned();
+    /// The reasoning so far for readers of whole texts, and what is new of it for readers of pieces.
+    pub fn thought(&mut self, head: i64, whole: Value, piece: Value) -> Both {
+        let delta = self.reasoning[self.told(Said::Reasoning, self.pieces)..].to_owned();
         self.mark(Said::Reasoning);
         let text = Arc::from(self.reasoning.as_str());
-        let whole = self.frame(head, FrameBody::SoFar { event: whole, text });
-        self.keep(Kind::Thinking, &whole);
-        (whole, self.frame(head, FrameBody::Delta { event: piece, delta }))
+        let whole = self.show_as(Kind::Thinking, head, FrameBody::SoFar { event: whole, text });
+        let piece = self.frame(head, self.pieces, FrameBody::Delta { event: piece, delta });
+        Both { whole, piece }
     }
 
     fn mark(&mut self, of: Said) {
-        self.n += 1;
-        self.marks.push(Mark { n: self.n, of, length: self.said(of).len() });
+        self.pieces += 1;
+        self.marks.push(Mark { n: self.pieces, of, length: self.said(of).len() });
     }
 
     fn said(&self, of: Said) -> &str {
@@ -135,7 +149,7 @@ impl LiveAnswer {
     pub fn push(&mut self, head: i64, event: Value, piece: String) -> Arc<Frame> {
         self.text.push_str(&piece);
         self.mark(Said::Text);
-        self.frame(head, FrameBody::Delta { event, delta: piece })
+        self.frame(head, self.pieces, FrameBody::Delta { event, delta: piece })
     }
 
     /// Whether there is text that no whole frame has shown.
@@ -144,29 +158,30 @@ impl LiveAnswer {
         self.shown < self.text.len()
     }
 
-    /// The text so far, of which a part is new, as a frame for readers of whole texts. The last number is that of a piece.
+    /// The text so far as a frame for readers of whole texts.
     pub fn show(&mut self, head: i64, event: Value) -> Arc<Frame> {
         self.shown = self.text.len();
         let text = Arc::from(self.text.as_str());
-        let frame = self.frame(head, FrameBody::SoFar { event, text });
-        self.keep(Kind::SoFar, &frame);
+        self.show_as(Kind::SoFar, head, FrameBody::SoFar { event, text })
+    }
+
+    fn show_as(&mut self, kind: Kind, head: i64, body: FrameBody) -> Arc<Frame> {
+        self.whole += 1;
+        let frame = self.frame(head, self.whole, body);
+        self.kept.retain(|(kept, _)| *kept != kind);
+        self.kept.push((kind, Arc::clone(&frame)));
         frame
     }
 
-    fn frame(&self, head: i64, body: FrameBody) -> Arc<Frame> {
-        Arc::new(Frame::new(Some(Cursor::live(head, self.attempt, self.n)), body))
+    fn frame(&self, head: i64, n: u32, body: FrameBody) -> Arc<Frame> {
+        Arc::new(Frame::new(Some(Cursor::live(head, self.attempt, n)), body))
     }
 
-    fn keep(&mut self, kind: Kind, frame: &Arc<Frame>) {
-        self.kept.retain(|(kept, _)| *kept != kind);
-        self.kept.push((kind, Arc::clone(frame)));
-    }
-
-    /// What a reader of whole texts lacks who has seen `seen` of this turn.
+    /// What a reader of whole texts lacks who has seen `seen` of this turn and every stored event up to `head`.
     #[must_use]
-    pub fn missed_full(&self, seen: Option<LivePosition>) -> Vec<Arc<Frame>> {
-        let n = self.seen(seen);
-        self.kept.iter().filter(|(_, frame)| number(frame) > n).map(|(_, frame)| Arc::clone(frame)).collect()
+    pub fn missed_full(&self, seen: Option<LivePosition>, head: i64) -> Vec<Arc<Frame>> {
+        let n = self.seen(seen).filter(|n| *n <= PIECES_AFTER).unwrap_or(0);
+        self.kept.iter().filter(|(_, frame)| number(frame) > n).map(|(_, frame)| at_head(frame, head)).collect()
     }
 
     /// What a reader of pieces lacks: the announcements, and all that was said after its last piece in as few frames as the
@@ -178,22 +193,29 @@ impl LiveAnswer {
         head: i64,
         event: impl Fn(Said) -> Value,
     ) -> Vec<Arc<Frame>> {
-        let n = self.seen(seen);
+        let n = self.seen(seen).filter(|n| *n > PIECES_AFTER).unwrap_or(PIECES_AFTER);
         let announced = self.announced.iter().filter(|frame| number(frame) > n);
-        let mut frames: Vec<_> = announced.map(Arc::clone).collect();
+        let mut frames: Vec<_> = announced.map(|frame| at_head(frame, head)).collect();
         let missed = &self.marks[self.marks.partition_point(|mark| mark.n <= n)..];
         for run in missed.chunk_by(|one, next| one.of == next.of) {
             let (Some(first), Some(last)) = (run.first(), run.last()) else { continue };
             let delta = self.said(last.of)[self.told(last.of, first.n - 1)..last.length].to_owned();
-            let id = Cursor::live(head, self.attempt, last.n);
-            frames.push(Arc::new(Frame::new(Some(id), FrameBody::Delta { event: event(last.of), delta })));
+            frames.push(self.frame(head, last.n, FrameBody::Delta { event: event(last.of), delta }));
         }
         frames
     }
 
     /// The number a reader has seen of this attempt; of another attempt it has seen nothing that counts.
-    fn seen(&self, seen: Option<LivePosition>) -> u32 {
-        seen.filter(|at| at.attempt == self.attempt).map_or(0, |at| at.n)
+    fn seen(&self, seen: Option<LivePosition>) -> Option<u32> {
+        seen.filter(|at| at.attempt == self.attempt).map(|at| at.n)
+    }
+}
+
+/// A kept frame for a reader who has seen the stored events up to `head`: its id must not send them again.
+fn at_head(frame: &Arc<Frame>, head: i64) -> Arc<Frame> {
+    match frame.id {
+        Some(id) if id.seq != head => Arc::new(Frame::new(Some(Cursor { seq: head, ..id }), frame.body.clone())),
+        _ => Arc::clone(frame),
     }
 }
 
@@ -235,16 +257,15 @@ mod tests {
             cut in 0_usize..40,
         ) {
             let mut live = LiveAnswer::new(2);
-            let mut frames = vec![live.started(1, json!({})), live.thinking(1, json!({}))];
+            let mut frames = vec![live.started(1, json!({})).piece, live.thinking(1, json!({})).piece];
             for (thinks, piece) in &pieces {
                 if *thinks {
-                    live.show(1, json!({}));
                     live.think(piece);
-                    frames.push(live.thought(1, kind(Said::Reasoning), kind(Said::Reasoning)).1);
+                    frames.push(live.thought(1, kind(Said::Reasoning), kind(Said::Reasoning)).piece);
                 }
                 frames.push(live.push(1, kind(Said::Text), piece.clone()));
             }
-            let numbers: Vec<_> = frames.iter().map(|frame| at(frame).n).collect();
+            let numbers: Vec<_> = frames.iter().map(|frame| at(frame).n - PIECES_AFTER).collect();
             prop_assert_eq!(numbers, (1..).take(frames.len()).collect::<Vec<_>>());
             let cut = cut.min(frames.len());
             let seen = frames[..cut].last().map(|frame| at(frame));
@@ -257,65 +278,42 @@ mod tests {
                 prop_assert_eq!(spelled(&anew, of), all);
             }
         }
+    }
 
-        #[test]
-        fn whoever_comes_back_to_read_the_other_way_loses_no_text(
-            news in proptest::collection::vec(0..3_u8, 1..40),
-            cut in 0_usize..60,
-            pieces_first in any::<bool>(),
-        ) {
-            let mut live = LiveAnswer::new(1);
-            let first = live.started(1, json!({}));
-            // What each kind of reader was sent, with the length of the text that it knew then.
-            let (mut whole, mut pieces) = (vec![(Arc::clone(&first), 0)], vec![(first, 0)]);
-            for (count, what) in news.iter().enumerate() {
-                match what {
-                    0 => {
-                        if live.has_unshown_text() {
-                            whole.push((live.show(1, json!({})), live.text().len()));
-                        }
-                        live.think("hm ");
-                        let thought = live.thought(1, kind(Said::Reasoning), kind(Said::Reasoning));
-                        whole.push((thought.0, live.shown));
-                        pieces.push((thought.1, live.text().len()));
-                    }
-                    1 => pieces.push((live.push(1, kind(Said::Text), format!("{count} ")), live.text().len())),
-                    _ if live.has_unshown_text() => whole.push((live.show(1, json!({})), live.text().len())),
-                    _ => {}
-                }
-            }
-            for sent in [&whole, &pieces] {
-                prop_assert!(sent.windows(2).all(|pair| at(&pair[0].0) < at(&pair[1].0)), "numbers rise");
-            }
-            let sent = if pieces_first { &pieces } else { &whole };
-            let (last, known) = &sent[cut.min(sent.len() - 1)];
-            let known = live.text()[..*known].to_owned();
-            let rest = spelled(&live.missed_pieces(Some(at(last)), 1, kind), Said::Text);
-            if pieces_first {
-                // The whole text comes again at the latest with the end; until then nothing that was seen goes away.
-                let shown = live.missed_full(Some(at(last)));
-                let longer = |frame: &Arc<Frame>| match &frame.body {
-                    FrameBody::SoFar { event, text } => *event == kind(Said::Reasoning) || text.len() > known.len(),
-                    _ => true,
-                };
-                prop_assert!(shown.iter().all(longer));
-            }
-            prop_assert_eq!(known + &rest, live.text());
-        }
+    #[test]
+    fn whoever_comes_back_to_read_the_other_way_gets_the_attempt_from_its_start() {
+        let mut live = LiveAnswer::new(1);
+        let started = live.started(1, json!("started"));
+        let piece = live.push(1, kind(Said::Text), "a".into());
+        let whole = live.show(1, json!({}));
+        live.push(1, kind(Said::Text), "b".into());
+        live.show(1, json!({}));
+        let pieces = live.missed_pieces(Some(at(&whole)), 1, kind);
+        assert_eq!((at(&pieces[0]), spelled(&pieces, Said::Text)), (at(&started.piece), "ab".into()));
+        let wholes = live.missed_full(Some(at(&piece)), 1);
+        assert_eq!(wholes.iter().map(|frame| at(frame).n).collect::<Vec<_>>(), [1, 3]);
+    }
+
+    #[test]
+    fn a_kept_frame_does_not_send_back_to_events_that_were_seen() {
+        let mut live = LiveAnswer::new(1);
+        live.started(1, json!({}));
+        let late = [live.missed_full(None, 2), live.missed_pieces(None, 2, kind)].concat();
+        assert!(late.iter().all(|frame| frame.id.is_some_and(|id| id.seq == 2)) && late.len() == 2);
     }
 
     #[test]
     fn a_reader_of_whole_texts_gets_the_last_one_and_only_once() {
         let mut live = LiveAnswer::new(1);
-        let started = live.started(1, json!({}));
+        let started = live.started(1, json!({})).whole;
         live.push(1, json!({}), "a".into());
         live.show(1, json!({}));
-        let piece = live.push(1, json!({}), "b".into());
+        live.push(1, json!({}), "b".into());
         let last = live.show(1, json!({}));
-        assert_eq!(live.missed_full(Some(at(&started))).iter().map(|frame| at(frame).n).collect::<Vec<_>>(), [3]);
-        assert_eq!(at(&last).n, at(&piece).n, "a whole text stands where its last piece does");
-        assert!(live.missed_full(Some(at(&last))).is_empty());
-        assert_eq!(live.missed_full(None).len(), 2);
+        let numbers = |seen| live.missed_full(seen, 1).iter().map(|frame| at(frame).n).collect::<Vec<_>>();
+        assert_eq!(numbers(Some(at(&started))), [3]);
+        assert!(numbers(Some(at(&last))).is_empty());
+        assert_eq!(numbers(None), [1, 3]);
         assert!(!live.has_unshown_text());
     }
 }

@@ -13,9 +13,8 @@ use super::{
     deps::Deps,
     driver::Failure,
     frames::{Frame, StreamMode},
-    live::Said,
+    live::{Both, Said},
     messages::{ContextView, RecallView, TimingView, TurnView},
-    readers::Audience,
 };
 use crate::{
     domain::{
@@ -101,7 +100,7 @@ impl Running {
         draft.object("assistant", type_name)
     }
 
-    pub(super) fn started(&mut self, head: i64) -> Arc<Frame> {
+    pub(super) fn started(&mut self, head: i64) -> Both {
         let mut metadata = self.ingress.answered("gateway", "started", None, self.turn.attempt);
         metadata.insert("turn".into(), self.turn.turn_seq.into());
         let event = self.event("assistant.started", "", metadata);
@@ -115,13 +114,13 @@ impl Running {
         self.event("assistant.thinking", "", metadata)
     }
 
-    pub(super) fn thinking(&mut self, head: i64) -> Arc<Frame> {
+    pub(super) fn thinking(&mut self, head: i64) -> Both {
         let event = self.thinking_event();
         self.live.thinking(head, event)
     }
 
     /// The reasoning so far, at the same bounded rate as whole texts; the rest of it when `last`.
-    pub(super) fn thought(&mut self, head: i64, last: bool) -> Vec<(Audience, Arc<Frame>)> {
+    pub(super) fn thought(&mut self, head: i64, last: bool) -> Option<Both> {
         let length = self.live.reasoning().len();
         let is_due = match self.thought {
             Some((_, sent)) if sent == length => false,
@@ -129,13 +128,11 @@ impl Running {
             None => length > 0,
         };
         if !is_due {
-            return vec![];
+            return None;
         }
         self.thought = Some((Instant::now(), length));
-        let text = self.live.has_unshown_text().then(|| (Audience::WholeTexts, self.show(head)));
         let (whole, piece) = (self.thinking_event(), self.piece_event(Said::Reasoning));
-        let (whole, piece) = self.live.thought(head, whole, piece);
-        text.into_iter().chain([(Audience::WholeTexts, whole), (Audience::Pieces, piece)]).collect()
+        Some(self.live.thought(head, whole, piece))
     }
 
     /// The parts of a whole-text frame that do not change with the text.
@@ -183,7 +180,7 @@ impl Running {
         if alone && self.live.has_unshown_text() {
             self.show(head);
         }
-        self.live.missed_full(seen)
+        self.live.missed_full(seen, head)
     }
 
     pub(super) fn show(&mut self, head: i64) -> Arc<Frame> {

@@ -157,7 +157,7 @@ async fn a_message_is_answered_as_a_stream_that_is_stored_as_it_was_streamed(poo
             ["user", "assistant.started", "assistant.thinking", "assistant.stream", "assistant.final"]
         );
         let ids: Vec<_> = frames.iter().map(|frame| frame.id.unwrap().to_string()).collect();
-        assert_eq!(ids[..4], ["1", "1.1.1", "1.1.2", "1.1.3"]);
+        assert_eq!(ids[..4], ["1", "1.1.1000001", "1.1.1000002", "1.1.1000003"]);
         let streamed: String = frames
             .iter()
             .filter_map(

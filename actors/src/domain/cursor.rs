@@ -16,7 +16,7 @@ pub struct Cursor {
 pub struct LivePosition {
     /// Which attempt of the turn streamed the frame, from 1.
     pub attempt: i32,
-    /// How much of the attempt had happened with it, from 1: the same number means the same in every mode.
+    /// Its number among the frames of the attempt; pieces and whole texts have numbers of their own.
     pub n: u32,
 }
 
