@@ -82,6 +82,7 @@ pub(super) fn check_brain(brain: &BrainSettings, faults: &mut Faults) {
         faults.add("brain.base_url", error.to_string());
     }
     faults.range("brain.max_in_flight", brain.max_in_flight, 1..=10_000);
+    faults.range("brain.max_writes_in_flight", brain.max_writes_in_flight, 1..=10_000);
     faults.range("brain.health_interval_ms", brain.health_interval_ms, 100..=DAY_MS);
 }
 

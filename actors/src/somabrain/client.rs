@@ -1,44 +1,46 @@
 //! Asks SomaBrain, and leaves it alone while it does not answer.
 //!
-//! State: the breaker, the recalls under way and those waiting for a place, the probe under way. A restart begins with
-//! a closed breaker, and whoever waited for an answer gets `Down`.
-//! Asks: [`Recall`] → what was found; [`CheckHealth`] → how the server is. Both answer through their own reply.
+//! State: the breaker, the calls under way and those waiting for a place, the retry budgets, the probe under way. A
+//! restart begins with a closed breaker, and whoever waited for an answer gets `Down`.
+//! Asks: those of [`messages`](super::messages), each answered through its own reply.
 //! Supervision: child of `somabrain`, Permanent. Crashes on broken invariants only; whatever the server does is a
 //! [`BrainError`], retried inside the ask's deadline where that may help.
 
-use std::{cell::RefCell, collections::VecDeque, rc::Rc, sync::Arc, time::Duration};
+use std::{cell::RefCell, rc::Rc, sync::Arc, time::Duration};
 
 use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, Supervised, WrapFuture};
 use serde_json::Value;
 use somaagent_supervision::{Admitted, Child, InFlight, Reply};
 use tokio::time::Instant;
-use tracing::{debug, info, warn};
+use tracing::{info, warn};
 use uuid::Uuid;
 
 use super::{
     breaker::{Breaker, BreakerRules, BreakerState},
+    caller::Caller,
     connection::{Connection, Request},
-    exchange::{Answer, Lost, Outcome, Terms, exchange},
+    endpoint::Endpoint,
+    exchange::Lost,
     health::{HealthBoard, HealthReader, HealthReport, HealthState},
-    messages::{BrainError, CheckHealth, Recall, Recalled},
+    lane::{Ask, Kind, Lane, Waiting},
+    messages::CheckHealth,
     metrics::BrainMetrics,
     settings::{BrainSettings, SettingsError},
-    wire::{Endpoint, OldRecallBody, RecallAnswer, RecallBody, shortened},
+    wire::shortened,
 };
 use crate::retry::RetryPolicy;
-
-/// Memories a recall may ask for.
-const TOP_K: std::ops::RangeInclusive<u32> = 1..=50;
 
 /// What the client keeps over its restarts: the way to the server, its settings, and where it publishes.
 #[derive(Debug, Clone)]
 pub struct BrainDeps {
-    connection: Connection,
-    metrics: BrainMetrics,
+    pub(super) connection: Connection,
+    pub(super) metrics: BrainMetrics,
     health: HealthBoard,
     breaker: BreakerRules,
-    recall_retry: RetryPolicy,
+    pub(super) recall_retry: RetryPolicy,
+    pub(super) retry: RetryPolicy,
     max_in_flight: usize,
+    max_writes_in_flight: usize,
     health_interval: Duration,
     health_timeout: Duration,
 }
@@ -55,7 +57,9 @@ impl BrainDeps {
             health: HealthBoard::new(),
             breaker: settings.breaker_rules(),
             recall_retry: settings.recall_retry(),
-            max_in_flight: settings.max_in_flight.max(1),
+            retry: settings.retry(),
+            max_in_flight: settings.max_in_flight,
+            max_writes_in_flight: settings.max_writes_in_flight,
             health_interval: Duration::from_millis(settings.health_interval_ms.max(100)),
             health_timeout: Duration::from_millis(settings.health_timeout_ms.max(1)),
         })
@@ -79,26 +83,27 @@ struct State {
     breaker: Rc<RefCell<Breaker>>,
     /// The breaker's state that was logged last.
     logged: BreakerState,
-    running: usize,
-    /// Bounded by the port: each entry holds its place there.
-    waiting: VecDeque<Waiting>,
+    recalls: Lane,
+    writes: Lane,
     /// Askers of the probe under way; `None` when there is no probe.
     probe: Option<Vec<(Reply<HealthReport>, InFlight)>>,
 }
 
-struct Waiting {
-    recall: Recall,
-    in_flight: InFlight,
-}
-
 impl State {
-    fn new(rules: BreakerRules) -> Self {
+    fn new(deps: &BrainDeps) -> Self {
         Self {
-            breaker: Rc::new(RefCell::new(Breaker::new(rules))),
+            breaker: Rc::new(RefCell::new(Breaker::new(deps.breaker))),
             logged: BreakerState::Closed,
-            running: 0,
-            waiting: VecDeque::new(),
+            recalls: Lane::new(deps.max_in_flight),
+            writes: Lane::new(deps.max_writes_in_flight),
             probe: None,
+        }
+    }
+
+    const fn lane(&mut self, kind: Kind) -> &mut Lane {
+        match kind {
+            Kind::Recall => &mut self.recalls,
+            Kind::Write => &mut self.writes,
         }
     }
 }
@@ -107,7 +112,7 @@ impl BrainClient {
     /// A client with a closed breaker. Call it where the actor is going to run.
     #[must_use]
     pub fn new(deps: BrainDeps) -> Self {
-        let state = State::new(deps.breaker);
+        let state = State::new(&deps);
         Self { deps, state }
     }
 }
@@ -123,7 +128,7 @@ impl Actor for BrainClient {
 
 impl Supervised for BrainClient {
     fn restarting(&mut self, _: &mut Context<Self>) {
-        self.state = State::new(self.deps.breaker);
+        self.state = State::new(&self.deps);
     }
 }
 
@@ -135,13 +140,13 @@ impl Child for BrainClient {
     }
 }
 
-impl Handler<Admitted<Recall>> for BrainClient {
+impl<M: Ask> Handler<Admitted<M>> for BrainClient {
     type Result = ();
 
-    fn handle(&mut self, msg: Admitted<Recall>, ctx: &mut Context<Self>) {
-        let (recall, in_flight) = msg.open();
-        self.state.waiting.push_back(Waiting { recall, in_flight });
-        self.serve_waiting(ctx);
+    fn handle(&mut self, msg: Admitted<M>, ctx: &mut Context<Self>) {
+        let (ask, in_flight) = msg.open();
+        self.state.lane(M::KIND).push(Box::new(Waiting { ask, in_flight }));
+        self.serve_waiting(M::KIND, ctx);
     }
 }
 
@@ -158,19 +163,18 @@ impl Handler<Admitted<CheckHealth>> for BrainClient {
 }
 
 impl BrainClient {
-    /// Starts waiting recalls while there are places. Few run at a time, so each may be a future of this actor.
-    fn serve_waiting(&mut self, ctx: &mut Context<Self>) {
-        while self.state.running < self.deps.max_in_flight {
-            let Some(Waiting { recall, in_flight }) = self.state.waiting.pop_front() else { return };
-            if recall.reply.is_abandoned() {
-                continue;
-            }
-            self.state.running += 1;
-            let call = run_recall(self.deps.clone(), Rc::clone(&self.state.breaker), recall, in_flight);
-            ctx.spawn(call.into_actor(self).map(|(), this, ctx| {
-                this.state.running -= 1;
+    /// Starts waiting calls of a kind while there are places. Few run at a time, so each may be a future of this actor.
+    fn serve_waiting(&mut self, kind: Kind, ctx: &mut Context<Self>) {
+        while let Some(job) = self.state.lane(kind).next() {
+            let caller = Caller {
+                deps: self.deps.clone(),
+                breaker: Rc::clone(&self.state.breaker),
+                budget: Rc::clone(&self.state.lane(kind).budget),
+            };
+            ctx.spawn(job.run(caller).into_actor(self).map(move |(), this, ctx| {
+                this.state.lane(kind).free();
                 this.log_breaker();
-                this.serve_waiting(ctx);
+                this.serve_waiting(kind, ctx);
             }));
         }
     }
@@ -216,82 +220,6 @@ impl BrainClient {
             BreakerState::HalfOpen => {}
         }
     }
-}
-
-async fn run_recall(deps: BrainDeps, breaker: Rc<RefCell<Breaker>>, recall: Recall, in_flight: InFlight) {
-    let found = find(&deps, &breaker, &recall, in_flight.admitted_at()).await;
-    drop(in_flight);
-    recall.reply.send(found);
-}
-
-/// Asks `/memory/recall`, and `/recall` where the server is too old to know it.
-async fn find(
-    deps: &BrainDeps,
-    breaker: &RefCell<Breaker>,
-    recall: &Recall,
-    since: Instant,
-) -> Result<Recalled, BrainError> {
-    let universe = recall.space.universe.as_deref();
-    let (query, top_k) = (recall.query.as_str(), recall.top_k.clamp(*TOP_K.start(), *TOP_K.end()));
-    let (tenant, namespace) = (recall.tenant.as_str(), recall.space.namespace.as_str());
-    let session_id = recall.session_id.to_string();
-    let body = RecallBody { tenant, namespace, query, top_k, universe, session_id };
-    let answer = call_recall(deps, breaker, recall, Endpoint::Recall, serde_json::to_vec(&body)).await?;
-    if answer.status != 404 {
-        return read(&answer, Endpoint::Recall, since);
-    }
-    let body = OldRecallBody { query, top_k, universe };
-    let answer = call_recall(deps, breaker, recall, Endpoint::OldRecall, serde_json::to_vec(&body)).await?;
-    read(&answer, Endpoint::OldRecall, since)
-}
-
-async fn call_recall(
-    deps: &BrainDeps,
-    breaker: &RefCell<Breaker>,
-    recall: &Recall,
-    endpoint: Endpoint,
-    body: serde_json::Result<Vec<u8>>,
-) -> Result<Answer, BrainError> {
-    let deadline = recall.deadline;
-    let begun = Instant::now();
-    if begun >= deadline {
-        return Err(BrainError::TimedOut { endpoint });
-    }
-    let body = body.map_err(|error| BrainError::Broken { endpoint, reason: error.to_string() })?;
-    let request_id = recall.correlation_id.to_string();
-    let headers = deps.connection.headers(Some(&recall.tenant), &request_id, recall.traceparent.as_deref());
-    let request = Request { endpoint, headers, body: Some(body) };
-    let terms = Terms { endpoint, accepts_404: endpoint == Endpoint::Recall, retry: deps.recall_retry, deadline };
-    let outcome = exchange(terms, breaker, async || deps.connection.attempt(&request, deadline).await).await;
-    note(deps, endpoint, &outcome, begun.elapsed(), &request_id);
-    outcome.result
-}
-
-/// Counts and traces a call that reached the network.
-fn note(deps: &BrainDeps, endpoint: Endpoint, outcome: &Outcome, took: Duration, request_id: &str) {
-    if outcome.sent {
-        deps.metrics.called(endpoint, outcome.status, took);
-    }
-    debug!(
-        method = endpoint.method(),
-        path = endpoint.path(),
-        status = outcome.status,
-        took_ms = took.as_secs_f64() * 1e3,
-        correlation_id = request_id,
-        "SomaBrain was asked",
-    );
-}
-
-fn read(answer: &Answer, endpoint: Endpoint, since: Instant) -> Result<Recalled, BrainError> {
-    let broken = |reason: String| BrainError::Broken { endpoint, reason };
-    if answer.status != 200 {
-        return Err(broken(format!("status {} is no answer to a recall", answer.status)));
-    }
-    let body =
-        serde_json::from_slice(&answer.body).map_err(|error| broken(format!("the answer is no JSON: {error}")))?;
-    let RecallAnswer { memories, skipped, degraded, rest } =
-        RecallAnswer::read(body).map_err(|reason| broken(reason.to_owned()))?;
-    Ok(Recalled { memories, skipped, degraded, took: since.elapsed(), rest })
 }
 
 /// One attempt past the breaker: it must see the server's return, and its failures say nothing about recalls.

@@ -12,15 +12,17 @@ use time::OffsetDateTime;
 use tokio::time::Instant;
 
 use super::{
+    endpoint::Endpoint,
     exchange::{Answer, Lost},
     settings::{BrainSettings, SettingsError},
-    wire::Endpoint,
 };
 use crate::{domain::ids::Tenant, retry};
 
 /// Longest answer that is read.
 const MAX_BODY_BYTES: usize = 8 * 1024 * 1024;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// The longest `Retry-After` that is believed.
+pub(super) const MAX_RETRY_AFTER: Duration = Duration::from_mins(2);
 
 /// What is sent besides the settings' own headers. Built once a call, sent as often as there are attempts.
 #[derive(Debug)]
@@ -168,7 +170,7 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let text = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
     // A server that sends no `Date` has no clock (RFC 9110 §6.6.1); a date it names is then as good as never.
     let now = text(DATE).and_then(retry::http_date).unwrap_or(OffsetDateTime::UNIX_EPOCH);
-    retry::retry_after(text(RETRY_AFTER)?, now)
+    retry::retry_after(text(RETRY_AFTER)?, now).map(|asked| asked.min(MAX_RETRY_AFTER))
 }
 
 /// What became of the connection, in words: the innermost cause, which names what the system said. Never the URL.
@@ -275,5 +277,7 @@ mod tests {
         assert_eq!(retry_after(&headers), Some(Duration::from_secs(30)));
         headers.insert(RETRY_AFTER, HeaderValue::from_static("7"));
         assert_eq!(retry_after(&headers), Some(Duration::from_secs(7)));
+        headers.insert(RETRY_AFTER, HeaderValue::from_static("86400"));
+        assert_eq!(retry_after(&headers), Some(MAX_RETRY_AFTER), "a day is no wait between two attempts");
     }
 }

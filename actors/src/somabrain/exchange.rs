@@ -9,8 +9,10 @@ use tokio::time::Instant;
 
 use super::{
     breaker::{Breaker, Verdict},
+    budget::RetryBudget,
+    endpoint::Endpoint,
     messages::BrainError,
-    wire::{Endpoint, detail},
+    wire::detail,
 };
 use crate::retry::{Retries, RetryPolicy};
 
@@ -102,8 +104,10 @@ fn judge(terms: &Terms, attempt: Result<Answer, Lost>) -> Judgement {
 pub(super) async fn exchange(
     terms: Terms,
     breaker: &RefCell<Breaker>,
+    budget: &RefCell<RetryBudget>,
     attempt: impl AsyncFn() -> Result<Answer, Lost>,
 ) -> Outcome {
+    budget.borrow_mut().deposit();
     let mut retries = Retries::new(terms.retry);
     let mut status = None;
     let mut failed = None;
@@ -132,6 +136,7 @@ pub(super) async fn exchange(
                 // A failed trial closes the door again at once: no retry could get through it.
                 let wait = if ticket.is_trial() { None } else { retries.next_wait(asked) };
                 let wait = wait.filter(|wait| *wait < terms.deadline.saturating_duration_since(now));
+                let wait = wait.filter(|_| budget.borrow_mut().withdraw(now));
                 let verdict = match (fault, wait) {
                     (Fault::Always, _) | (Fault::IfLast, None) => Verdict::Failed,
                     _ => Verdict::Neutral,
@@ -181,15 +186,24 @@ mod tests {
         Terms { endpoint: Endpoint::Recall, accepts_404: true, retry, deadline: Instant::now() + within }
     }
 
-    /// Plays the script; returns the outcome and how many attempts were made.
+    /// Plays the script with a full budget; returns the outcome and how many attempts were made.
     async fn play(
         terms: Terms,
         breaker: &RefCell<Breaker>,
         script: impl IntoIterator<Item = Result<Answer, Lost>>,
     ) -> (Outcome, u32) {
+        play_within(terms, breaker, &RefCell::new(RetryBudget::new(Instant::now())), script).await
+    }
+
+    async fn play_within(
+        terms: Terms,
+        breaker: &RefCell<Breaker>,
+        budget: &RefCell<RetryBudget>,
+        script: impl IntoIterator<Item = Result<Answer, Lost>>,
+    ) -> (Outcome, u32) {
         let script = RefCell::new(script.into_iter().collect::<VecDeque<_>>());
         let attempts = Cell::new(0);
-        let outcome = exchange(terms, breaker, async || {
+        let outcome = exchange(terms, breaker, budget, async || {
             attempts.set(attempts.get() + 1);
             script.borrow_mut().pop_front().unwrap()
         })
@@ -281,5 +295,14 @@ mod tests {
         let (outcome, attempts) = play(terms(2, Duration::from_secs(5)), &breaker(), [asks_for_patience(503, 7)]).await;
         let Err(BrainError::Unavailable { retry_after, .. }) = outcome.result else { panic!("it should have failed") };
         assert_eq!((attempts, retry_after, begun.elapsed()), (1, Some(Duration::from_secs(7)), Duration::ZERO));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_spent_budget_ends_the_retries_of_every_call() {
+        let budget = RefCell::new(RetryBudget::new(Instant::now()));
+        while budget.borrow_mut().withdraw(Instant::now()) {}
+        let (outcome, attempts) = play_within(terms(2, MINUTE), &breaker(), &budget, [answer(429)]).await;
+        assert!(matches!(outcome.result, Err(BrainError::Unavailable { .. })));
+        assert_eq!(attempts, 1);
     }
 }

@@ -1,6 +1,7 @@
 //! What may be asked of SomaBrain, and what comes back.
 //!
-//! Every ask carries its own reply, because many are under way at a time. All of them are reads and safe to repeat.
+//! Every ask carries its own reply, because many are under way at a time. All of them are safe to repeat: reads change
+//! nothing, and of a memory written twice under one key the server keeps the newest value.
 
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 pub use super::health::{HealthReader, HealthReport, HealthState};
-use super::wire::Endpoint;
+use super::endpoint::Endpoint;
 use crate::domain::{ids::Tenant, memory::MemorySpace};
 
 /// Asks for the memories nearest to a text. May be sent by conversations.
@@ -36,6 +37,94 @@ pub struct Recall {
     pub deadline: Instant,
     /// Where the answer goes.
     pub reply: Reply<Result<Recalled, BrainError>>,
+}
+
+/// On whose behalf an ask is made, and for how long its answer is of use.
+#[derive(Debug, Clone)]
+pub struct Asker {
+    /// Whose memories; sent as the tenant's header and, where the call has one, in the body.
+    pub tenant: Tenant,
+    /// Sent as `X-Request-ID`, so that the server's log can be joined with ours.
+    pub correlation_id: Uuid,
+    /// Sent as the header of this name (W3C Trace Context) if there is one.
+    pub traceparent: Option<String>,
+    /// Covers everything: waiting for a free place, all attempts, and the waits between them.
+    pub deadline: Instant,
+}
+
+/// A memory to be written.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MemoryWrite {
+    /// What the server knows the memory by: written again under the same key, the newest value is kept. Not empty.
+    pub key: String,
+    /// The memory, a JSON object. Its `universe` is filled in where it has none.
+    pub value: Value,
+    /// Optional members of the server's request beside these, as they are: `ttl_seconds`, `importance`, `novelty`,
+    /// `tags`, `policy_tags`, `trace_id`. A member that this client sets itself is not taken from here.
+    pub extra: Map<String, Value>,
+}
+
+impl MemoryWrite {
+    /// A memory without optional members.
+    #[must_use]
+    pub fn new(key: impl Into<String>, value: Value) -> Self {
+        Self { key: key.into(), value, extra: Map::new() }
+    }
+}
+
+/// Asks to write one memory. May be sent by whoever keeps what is to be written until the answer is good.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Remember {
+    /// Whose memory, and until when.
+    pub asker: Asker,
+    /// Which universe and which namespace.
+    pub space: MemorySpace,
+    /// The memory.
+    pub memory: MemoryWrite,
+    /// Where the answer goes. Anything but `Ok` may still have been written.
+    pub reply: Reply<Result<Remembered, BrainError>>,
+}
+
+/// Asks to write several memories of one tenant and space at once. The current server takes all or none of them; on one
+/// without batches they are written one by one in order, and an error may leave the first of them written.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct RememberBatch {
+    /// Whose memories, and until when.
+    pub asker: Asker,
+    /// Which universe and which namespace.
+    pub space: MemorySpace,
+    /// The memories, in the order of writing. Nothing is sent for none.
+    pub memories: Vec<MemoryWrite>,
+    /// Where the answer goes: as many results as memories, in their order.
+    pub reply: Reply<Result<Vec<Remembered>, BrainError>>,
+}
+
+/// What the server says of a written memory.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Remembered {
+    /// The place the server gave it; three numbers as a rule.
+    pub coordinate: Option<Vec<f64>>,
+    /// The trace id that was sent, if one was.
+    pub trace_id: Option<String>,
+    /// The server's name for the request.
+    pub request_id: Option<String>,
+    /// Whether the server says that it knew the memory. The servers of today never do.
+    pub deduplicated: bool,
+    /// What did not go as it should, in the server's words.
+    pub warnings: Vec<String>,
+    /// Members of the answer that have no field here, unchanged.
+    pub rest: Map<String, Value>,
+}
+
+impl Remembered {
+    /// The coordinate as text, `x,y,z`: the form of the replica and of the admin API.
+    #[must_use]
+    pub fn coordinate_text(&self) -> Option<String> {
+        let coordinate = self.coordinate.as_ref().filter(|numbers| !numbers.is_empty())?;
+        Some(coordinate.iter().map(f64::to_string).collect::<Vec<_>>().join(","))
+    }
 }
 
 /// Asks how the server is, now. Probes run at a time are one: later askers get the answer of the probe under way.
@@ -113,4 +202,23 @@ pub enum BrainError {
         /// What is wrong with the answer.
         reason: String,
     },
+}
+
+impl BrainError {
+    /// The fixed lower-case word for metrics.
+    #[must_use]
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Unavailable { .. } => "unavailable",
+            Self::TimedOut { .. } => "timed_out",
+            Self::Refused { .. } => "refused",
+            Self::Broken { .. } => "broken",
+        }
+    }
+
+    /// Whether the same ask may go better later.
+    #[must_use]
+    pub const fn is_passing(&self) -> bool {
+        matches!(self, Self::Unavailable { .. } | Self::TimedOut { .. })
+    }
 }

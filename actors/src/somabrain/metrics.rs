@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use prometheus::{GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, Opts, Registry};
 
-use super::{health::HealthState, wire::Endpoint};
+use super::{endpoint::Endpoint, health::HealthState};
 
 /// Upper bounds in seconds, as dashboards expect them.
 const BUCKETS: [f64; 14] = [0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0];
@@ -17,6 +17,8 @@ const LABELS: [&str; 3] = ["method", "path", "status"];
 pub struct BrainMetrics {
     requests: IntCounterVec,
     seconds: HistogramVec,
+    writes: IntCounterVec,
+    write_seconds: HistogramVec,
     health: GaugeVec,
 }
 
@@ -35,6 +37,15 @@ impl BrainMetrics {
                 .buckets(BUCKETS.to_vec()),
             &LABELS,
         )?;
+        let writes = IntCounterVec::new(
+            Opts::new("somabrain_memory_write_total", "Memories given to SomaBrain, by what came of the write"),
+            &["result"],
+        )?;
+        let write_seconds = HistogramVec::new(
+            HistogramOpts::new("somabrain_memory_write_seconds", "Whole writes to SomaBrain, a batch being one")
+                .buckets(BUCKETS.to_vec()),
+            &["result"],
+        )?;
         let health = GaugeVec::new(
             Opts::new("somabrain_health_state", "1 for the state SomaBrain is in, 0 for the others"),
             &["state"],
@@ -50,8 +61,10 @@ impl BrainMetrics {
         }
         registry.register(Box::new(requests.clone()))?;
         registry.register(Box::new(seconds.clone()))?;
+        registry.register(Box::new(writes.clone()))?;
+        registry.register(Box::new(write_seconds.clone()))?;
         registry.register(Box::new(health.clone()))?;
-        Ok(Self { requests, seconds, health })
+        Ok(Self { requests, seconds, writes, write_seconds, health })
     }
 
     /// Counts one call; `status` is the code of its last answer, or `None` when the last attempt got none.
@@ -60,6 +73,12 @@ impl BrainMetrics {
         let labels = [endpoint.method(), endpoint.path(), &status];
         self.requests.with_label_values(&labels).inc();
         self.seconds.with_label_values(&labels).observe(took.as_secs_f64());
+    }
+
+    /// Counts a write of so many memories.
+    pub(super) fn wrote(&self, result: &str, memories: usize, took: Duration) {
+        self.writes.with_label_values(&[result]).inc_by(memories as u64);
+        self.write_seconds.with_label_values(&[result]).observe(took.as_secs_f64());
     }
 
     /// Shows the state of the server.

@@ -4,29 +4,42 @@
 //! | --- | --- |
 //! | [`messages`] | what may be asked, and what comes back |
 //! | [`client`] | the actor `brain-client` |
+//! | `lane` | places for calls of one kind, and who waits for them |
+//! | `recalling`, `writing` | what is sent for an ask, and how its answer is read |
+//! | [`placement`] | which tenant, namespace and universe a memory belongs to |
+//! | `caller` | one call on behalf of an ask: request, attempts, metrics |
 //! | `exchange`, `connection` | one call with its attempts; one attempt over HTTP |
-//! | [`breaker`] | when to leave the server alone |
+//! | [`breaker`], `budget` | when to leave the server alone; how many retries all calls may make |
 //! | [`health`] | how the server is, for readers that do not ask |
-//! | [`wire`] | paths and the shapes of requests and answers |
+//! | [`endpoint`], `wire` | methods and paths; the shapes of a recall |
 //! | [`settings`], [`metrics`] | the section `brain` of the configuration; Prometheus |
 //!
 //! The tenant comes with every ask and is never guessed here. Universe and namespace are different things and no code
 //! puts one where the other belongs. The key is in a header and nowhere else: not in errors, logs or metrics.
 
 pub mod breaker;
+mod budget;
+mod caller;
 pub mod client;
 mod connection;
+pub mod endpoint;
 mod exchange;
 pub mod health;
+mod lane;
 pub mod messages;
 pub mod metrics;
+pub mod placement;
+mod recalling;
 pub mod settings;
 #[cfg(test)]
 mod testing;
-pub mod wire;
+mod wire;
+mod writing;
 
 pub use client::{BrainClient, BrainDeps};
 pub use health::{HealthReader, HealthReport, HealthState};
-pub use messages::{BrainError, CheckHealth, Memory, Recall, Recalled};
+pub use messages::{
+    Asker, BrainError, CheckHealth, Memory, MemoryWrite, Recall, Recalled, Remember, RememberBatch, Remembered,
+};
 pub use metrics::BrainMetrics;
 pub use settings::{BrainSettings, SettingsError};

@@ -5,7 +5,10 @@ use std::time::Duration;
 use secrecy::SecretString;
 use serde::Deserialize;
 
-use super::{breaker::BreakerRules, connection::Headers};
+use super::{
+    breaker::BreakerRules,
+    connection::{Headers, MAX_RETRY_AFTER},
+};
 use crate::{base_url, domain::memory::MemorySpace, retry::RetryPolicy};
 
 /// Settings of the SomaBrain client: the section `brain` of the configuration.
@@ -36,8 +39,10 @@ pub struct BrainSettings {
     pub retry_base_ms: u64,
     /// Extra attempts of a recall, if `max_retries` allows as many. Somebody waits for its answer, hence fewer.
     pub recall_max_retries: u32,
-    /// Calls under way at a time; what comes on top waits inside its deadline.
+    /// Recalls under way at a time; what comes on top waits inside its deadline.
     pub max_in_flight: usize,
+    /// Writes under way at a time, besides the recalls, so that a flood of writes holds up no recall.
+    pub max_writes_in_flight: usize,
     /// Failures in a row that open the breaker.
     pub breaker_failures: u32,
     /// How long the open breaker refuses calls, in milliseconds.
@@ -62,6 +67,7 @@ impl Default for BrainSettings {
             retry_base_ms: 150,
             recall_max_retries: 1,
             max_in_flight: 32,
+            max_writes_in_flight: 16,
             breaker_failures: 3,
             breaker_cooldown_ms: 15_000,
             health_interval_ms: 5_000,
@@ -73,8 +79,6 @@ impl Default for BrainSettings {
 impl BrainSettings {
     /// Upper bound of every wait between attempts that the server did not ask for.
     const MAX_WAIT_MS: u64 = 10_000;
-    /// The longest `Retry-After` that is honoured; one above it ends the retries.
-    const MAX_RETRY_AFTER_MS: u64 = 120_000;
 
     /// Where memories live: universe and namespace, which are never mixed.
     #[must_use]
@@ -93,11 +97,16 @@ impl BrainSettings {
 
     /// When and how often a recall is tried again.
     pub(super) fn recall_retry(&self) -> RetryPolicy {
+        RetryPolicy { max_retries: self.recall_max_retries.min(self.max_retries), ..self.retry() }
+    }
+
+    /// When and how often any other call is tried again.
+    pub(super) fn retry(&self) -> RetryPolicy {
         RetryPolicy {
-            max_retries: self.recall_max_retries.min(self.max_retries),
+            max_retries: self.max_retries,
             first_wait_ms: self.retry_base_ms,
             max_wait_ms: Self::MAX_WAIT_MS,
-            max_retry_after_ms: Self::MAX_RETRY_AFTER_MS,
+            max_retry_after_ms: u64::try_from(MAX_RETRY_AFTER.as_millis()).unwrap_or(u64::MAX),
         }
     }
 

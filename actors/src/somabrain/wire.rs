@@ -1,6 +1,4 @@
-//! The shapes on the wire: paths, the recall's request, and the forms its answer has in the versions of the server.
-
-use std::fmt;
+//! The shapes of a recall on the wire, in all versions of the server, and what a failed call's body says.
 
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -9,47 +7,6 @@ use super::messages::Memory;
 
 /// Score of a memory the server gave none.
 const DEFAULT_SCORE: f64 = 0.5;
-
-/// A call of the server: method and path.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Endpoint {
-    /// `POST /memory/recall`.
-    Recall,
-    /// `POST /recall`, the only recall of the oldest servers.
-    OldRecall,
-    /// `GET /health`.
-    Health,
-}
-
-impl Endpoint {
-    /// All of them.
-    pub(super) const ALL: [Self; 3] = [Self::Recall, Self::OldRecall, Self::Health];
-
-    /// The method in upper case.
-    #[must_use]
-    pub const fn method(self) -> &'static str {
-        match self {
-            Self::Recall | Self::OldRecall => "POST",
-            Self::Health => "GET",
-        }
-    }
-
-    /// The path as a template: no id is ever in it, so that it can be a label of a metric.
-    #[must_use]
-    pub const fn path(self) -> &'static str {
-        match self {
-            Self::Recall => "/memory/recall",
-            Self::OldRecall => "/recall",
-            Self::Health => "/health",
-        }
-    }
-}
-
-impl fmt::Display for Endpoint {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.method(), self.path())
-    }
-}
 
 /// Body of `POST /memory/recall`.
 #[derive(Debug, Serialize)]

@@ -8,7 +8,10 @@ use prometheus::{Encoder, Registry, TextEncoder};
 use serde_json::json;
 use somaagent_supervision::{AskError, Port, Restart, Strategy, SupervisorSpec, Tree};
 
-use super::super::testing::{Play, Server};
+use super::super::{
+    messages::{Asker, BrainError, MemoryWrite, Recall, Recalled, Remember, RememberBatch, Remembered},
+    testing::{Play, Server},
+};
 use super::*;
 use crate::domain::{ids::Tenant, memory::MemorySpace};
 
@@ -33,6 +36,8 @@ struct Stage {
     tree: Tree,
     registry: Registry,
     recall: Port<Recall>,
+    remember: Port<Remember>,
+    batch: Port<RememberBatch>,
     check: Port<CheckHealth>,
     panic: Port<Panic>,
     health: HealthReader,
@@ -52,15 +57,22 @@ impl Stage {
         let health = deps.health();
         let seat = supervisor.seat::<BrainClient>(Restart::Permanent);
         let (recall, check, panic) = (seat.port("recall", 64), seat.port("health", 8), seat.port("panic", 1));
+        let (remember, batch) = (seat.port("remember", 64), seat.port("remember-batch", 8));
         seat.start(move || BrainClient::new(deps)).await.unwrap();
-        Self { tree, registry, recall, check, panic, health }
+        Self { tree, registry, recall, remember, batch, check, panic, health }
+    }
+
+    async fn remember(&self, key: &str, within: Duration) -> Result<Remembered, BrainError> {
+        let memory = MemoryWrite::new(key, json!({"content": "tea"}));
+        let make = |reply| Remember { asker: asker(within), space: space(), memory, reply };
+        self.remember.call(make, SOON).await.unwrap()
     }
 
     async fn ask(&self, query: &str, within: Duration) -> Result<Result<Recalled, BrainError>, AskError> {
         let make = |reply| Recall {
             query: query.into(),
             tenant: Tenant::new("acme").unwrap(),
-            space: MemorySpace { universe: Some("somabrain_ns:acme".into()), namespace: "wm".into() },
+            space: space(),
             top_k: 80,
             session_id: Uuid::nil(),
             correlation_id: Uuid::max(),
@@ -91,6 +103,15 @@ impl Stage {
         let metrics = self.metrics();
         assert!(metrics.lines().any(|seen| seen == line), "{line} is missing in\n{metrics}");
     }
+}
+
+fn asker(within: Duration) -> Asker {
+    let tenant = Tenant::new("acme").unwrap();
+    Asker { tenant, correlation_id: Uuid::max(), traceparent: None, deadline: Instant::now() + within }
+}
+
+fn space() -> MemorySpace {
+    MemorySpace { universe: Some("somabrain_ns:acme".into()), namespace: "wm".into() }
 }
 
 fn stage(test: impl Future<Output = ()>) {
@@ -328,5 +349,49 @@ fn a_crash_loses_what_is_under_way_and_the_breaker_and_serves_the_queue() {
         assert!(matches!((&lost, crash), (Err(AskError::Down), Err(AskError::Down))), "{lost:?}");
         assert_eq!(queued.unwrap().unwrap().memories[0].text, "tea");
         assert_eq!(stage.recall.depth(), 0, "every place came back");
+    });
+}
+
+#[test]
+fn writes_that_hang_hold_up_no_recall_and_wait_for_each_other() {
+    stage(async {
+        let server =
+            server(|request| if request.contains("/remember") { Play::Hang } else { Play::json(200, TEA) }).await;
+        let stage = Stage::start(BrainSettings { max_writes_in_flight: 1, ..settings(&server.url) }).await;
+        let begun = Instant::now();
+        let within = Duration::from_millis(200);
+        let (one, two, recalled) = tokio::join!(stage.remember("k1", within), stage.remember("k2", within), async {
+            stage.recall("tea").await.unwrap();
+            begun.elapsed()
+        });
+        assert!(matches!((one, two), (Err(BrainError::TimedOut { .. }), Err(BrainError::TimedOut { .. }))));
+        assert!(recalled < within, "it waited {recalled:?}");
+        assert!(!asked(&server).iter().any(|request| request.contains("k2")), "it took a place that was not free");
+    });
+}
+
+#[test]
+fn writes_are_counted_by_memory_and_by_what_came_of_them() {
+    stage(async {
+        let server = server(|request| match request {
+            request if request.contains("refused") => Play::json(422, "{}"),
+            request if request.contains("/batch") => {
+                Play::json(200, r#"{"ok": true, "results": [{"key": "a"}, {"key": "b"}]}"#)
+            }
+            _ => Play::json(200, r#"{"ok": true}"#),
+        })
+        .await;
+        let stage = Stage::start(settings(&server.url)).await;
+        stage.remember("k1", SOON).await.unwrap();
+        stage.remember("refused", SOON).await.unwrap_err();
+        for keys in [&["a", "b"][..], &[]] {
+            let memories = keys.iter().map(|key| MemoryWrite::new(*key, json!({}))).collect();
+            let make = |reply| RememberBatch { asker: asker(SOON), space: space(), memories, reply };
+            assert_eq!(stage.batch.call(make, SOON).await.unwrap().unwrap().len(), keys.len());
+        }
+        stage.assert_metric(r#"somabrain_memory_write_total{result="ok"} 3"#);
+        stage.assert_metric(r#"somabrain_memory_write_total{result="refused"} 1"#);
+        stage.assert_metric(r#"somabrain_memory_write_seconds_count{result="ok"} 2"#);
+        stage.assert_metric(r#"somabrain_requests_total{method="POST",path="/memory/remember",status="422"} 1"#);
     });
 }
