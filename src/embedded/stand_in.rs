@@ -4,6 +4,7 @@
 //! Supervision: child of `embedded`, Permanent. It stops itself when its server has ended, and so has it started again.
 
 use std::{
+    any::Any,
     io,
     net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener},
     sync::{Arc, OnceLock},
@@ -13,7 +14,7 @@ use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Supervis
 use actix_web::{
     App, Error, HttpResponse, HttpServer,
     body::{BoxBody, MessageBody},
-    dev::{Server, ServiceRequest, ServiceResponse},
+    dev::{Extensions, Server, ServiceRequest, ServiceResponse},
     http::header::{HOST, ORIGIN},
     middleware::{Next, from_fn},
     rt::net::TcpStream,
@@ -32,6 +33,9 @@ pub trait StandIn: Clone + Unpin + Send + 'static {
 
     /// Its paths and what they work with.
     fn routes(&self, app: &mut ServiceConfig);
+
+    /// Looks at a new connection.
+    fn connected(_connection: &dyn Any, _extensions: &mut Extensions) {}
 }
 
 /// Starts a stand-in on `address`, which must be of this machine; port 0 takes a free one. Answers where it listens, and
@@ -51,7 +55,8 @@ pub fn start_at<S: StandIn>(stand_in: &S, address: SocketAddr) -> io::Result<(So
     };
     let server = HttpServer::new(app)
         // Words of an answer are far smaller than a packet; each must leave at once.
-        .on_connect(|socket, _| {
+        .on_connect(|socket, extensions| {
+            S::connected(socket, extensions);
             if let Some(socket) = socket.downcast_ref::<TcpStream>() {
                 // Without it words come in bursts, which harms nothing.
                 let _ = socket.set_nodelay(true);
@@ -121,6 +126,7 @@ impl<S: StandIn> Actor for StandInKeeper<S> {
         match start_at(&self.stand_in, known) {
             Ok((address, server)) => {
                 self.address.0.get_or_init(|| address);
+                tracing::info!(stand_in = S::NAME, url = %format_args!("http://{address}"), "a stand-in listens");
                 ctx.spawn(server.into_actor(self).map(|ended, _, ctx| {
                     let error = ended.as_ref().err().map(|error| error as &(dyn std::error::Error + 'static));
                     tracing::error!(stand_in = S::NAME, error, "a stand-in ended");

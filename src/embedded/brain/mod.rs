@@ -9,6 +9,7 @@
 //! | `memory` | remember, recall, delete |
 //! | `context` | evaluate, feedback, adaptation |
 //! | `documents` | personas and the constitution: JSON documents by name |
+//! | `fault` | the switch that makes it ill on purpose |
 //! | `body` | reading requests, and the refusals the real server gives |
 //! | `shelf` | the database and the clock |
 //!
@@ -17,13 +18,18 @@
 mod body;
 mod context;
 mod documents;
+mod fault;
 mod memory;
 mod shelf;
 #[cfg(test)]
 mod tests;
 
+use std::any::Any;
+
 use actix_web::{
     HttpResponse,
+    dev::Extensions,
+    middleware::from_fn,
     web::{self, Data, ServiceConfig},
 };
 use serde_json::json;
@@ -48,14 +54,20 @@ impl StandIn for MemoryStandIn {
     const NAME: &'static str = "memory-stand-in";
 
     fn routes(&self, app: &mut ServiceConfig) {
+        let ill = web::scope("").wrap(from_fn(fault::apply));
         app.app_data(Data::new(Shelf::new(self.store.clone(), self.clock)))
-            .configure(|app| routes(app, self.deletes))
-            .default_service(web::to(not_found));
+            .app_data(Data::new(fault::Switch::default()))
+            .service(ill.configure(|app| routes(app, self.deletes)).default_service(web::to(not_found)));
+    }
+
+    fn connected(connection: &dyn Any, extensions: &mut Extensions) {
+        fault::keep_socket(connection, extensions);
     }
 }
 
 fn routes(app: &mut ServiceConfig, deletes: bool) {
     app.route("/health", web::get().to(health))
+        .service(web::resource(fault::PATH).route(web::get().to(fault::get)).route(web::put().to(fault::put)))
         .route("/memory/remember", web::post().to(memory::remember))
         .route("/memory/remember/batch", web::post().to(memory::remember_batch))
         .route("/memory/recall", web::post().to(memory::recall))
@@ -79,8 +91,9 @@ fn routes(app: &mut ServiceConfig, deletes: bool) {
     }
 }
 
-async fn health() -> HttpResponse {
-    HttpResponse::Ok().json(json!({"ok": true, "status": "healthy"}))
+async fn health(switch: Data<fault::Switch>) -> HttpResponse {
+    let (ok, status) = if switch.get() == fault::Fault::Degraded { (false, "degraded") } else { (true, "healthy") };
+    HttpResponse::Ok().json(json!({"ok": ok, "status": status}))
 }
 
 async fn not_found() -> Result<HttpResponse, body::Trouble> {

@@ -11,7 +11,9 @@ use std::time::Duration;
 use reqwest::{Client, RequestBuilder, Response};
 use serde_json::{Value, json};
 use somaagent_actors::domain::{ids::Tenant, memory::MemorySpace};
-use somaagent_actors::somabrain::{BrainClient, BrainDeps, BrainMetrics, BrainSettings, HealthState, Recall};
+use somaagent_actors::somabrain::{
+    Asker, BrainClient, BrainDeps, BrainMetrics, BrainSettings, HealthState, MemoryWrite, Recall, RememberBatch,
+};
 use somaagent_actors::store::Connections;
 use somaagent_supervision::{Restart, Strategy, SupervisorSpec, Tree};
 use sqlx::PgPool;
@@ -110,9 +112,8 @@ async fn what_was_remembered_is_recalled_by_its_words(pool: PgPool) {
 
 /// The product's own client understands the stand-in, and each memory keeps to its place on the way.
 #[sqlx::test]
-async fn the_client_of_the_product_recalls_from_it(pool: PgPool) {
+async fn the_client_of_the_product_writes_to_it_and_recalls_from_it(pool: PgPool) {
     let brain = Brain::start(pool);
-    brain.remember("k1", "I drink black tea").await;
     let settings = BrainSettings { base_url: brain.base_url.clone(), ..BrainSettings::default() };
     let registry = prometheus::Registry::new();
     let deps = BrainDeps::new(&settings, BrainMetrics::new(&registry).unwrap()).unwrap();
@@ -121,10 +122,21 @@ async fn the_client_of_the_product_recalls_from_it(pool: PgPool) {
         let tree = Tree::new(&registry).unwrap();
         let root = tree.root(SupervisorSpec::new("somabrain", Strategy::OneForOne));
         let seat = root.seat::<BrainClient>(Restart::Permanent);
-        let port = seat.port::<Recall>("recall", 4);
+        let (port, batch) = (seat.port::<Recall>("recall", 4), seat.port::<RememberBatch>("remember-batch", 1));
         seat.start(move || BrainClient::new(deps)).await.unwrap();
         assert_eq!(health.changed().await.state, HealthState::Normal);
         let within = Duration::from_secs(5);
+        let asker = Asker {
+            tenant: Tenant::new("acme").unwrap(),
+            correlation_id: Uuid::nil(),
+            traceparent: None,
+            deadline: Instant::now() + within,
+        };
+        let memory = |key: &str, text: &str| MemoryWrite::new(key, json!({"content": text}));
+        let memories = vec![memory("k1", "I drink black tea"), memory("k2", "The cat sleeps")];
+        let make = |reply| RememberBatch { asker, space: settings.space(), memories, reply };
+        let written = batch.call(make, within).await.unwrap().unwrap();
+        assert_eq!(written[1].coordinate.as_ref().unwrap().len(), 3);
         let recall = async |tenant: &str, universe: Option<&str>| {
             let make = |reply| Recall {
                 query: "tea?".into(),
@@ -314,6 +326,35 @@ async fn a_constitution_is_kept_and_not_evaluated(pool: PgPool) {
     let (_, version) = answer(brain.get("/constitution/version")).await;
     assert_eq!((&saved["status"], &version["constitution_version"]), (&json!("saved"), &saved["checksum"]));
     assert_eq!(brain.told("/constitution/validate", json!({"input": "x"})).await["allowed"], true);
+}
+
+#[sqlx::test]
+async fn the_fault_switch_makes_it_ill_and_well_again(pool: PgPool) {
+    let brain = Brain::start(pool);
+    let switch = async |body: &str| {
+        answer(brain.client.put(format!("{}/stand-in/fault", brain.base_url)).body(body.to_owned())).await
+    };
+    let health = || brain.get("/health").send();
+    assert_eq!(answer(brain.get("/stand-in/fault")).await, (200, json!({"mode": "none"})));
+    assert_eq!(answer(brain.get("/health")).await.0, 200);
+
+    assert_eq!(switch(r#"{"mode": "off"}"#).await.0, 200);
+    for _ in 0..2 {
+        assert!(health().await.is_err(), "it closes without an answer");
+    }
+    assert_eq!(switch(r#"{"mode": "503", "retry_after_seconds": 7}"#).await.0, 200);
+    let refused = brain.post("/memory/remember").body("{}").send().await.unwrap();
+    assert_eq!((refused.status().as_u16(), &refused.headers()["retry-after"]), (503, &"7".parse().unwrap()));
+    assert_eq!(switch(r#"{"mode": "slow", "delay_ms": 80}"#).await.0, 200);
+    let begun = Instant::now();
+    assert_eq!(answer(brain.get("/health")).await.0, 200);
+    assert!(begun.elapsed() >= Duration::from_millis(80));
+    assert_eq!(switch(r#"{"mode": "degraded"}"#).await.0, 200);
+    assert_eq!(answer(brain.get("/health")).await.1["status"], "degraded");
+
+    assert_eq!(switch(r#"{"mode": "ill"}"#).await.0, 422);
+    assert_eq!(switch(r#"{"mode": "none"}"#).await, (200, json!({"mode": "none"})));
+    assert_eq!(answer(brain.get("/health")).await, (200, json!({"ok": true, "status": "healthy"})));
 }
 
 #[sqlx::test]
