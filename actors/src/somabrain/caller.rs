@@ -2,6 +2,7 @@
 
 use std::{cell::RefCell, rc::Rc};
 
+use reqwest::header::{HeaderValue, IF_MATCH};
 use tokio::time::Instant;
 use tracing::debug;
 
@@ -27,9 +28,13 @@ pub(super) struct Caller {
 /// What is called, and how its answer is taken.
 pub(super) struct Call {
     pub endpoint: Endpoint,
+    /// Path and query, where they are not the endpoint's own.
+    pub target: Option<String>,
+    /// The version of the document that the caller knows.
+    pub if_match: Option<String>,
     pub body: Option<Vec<u8>>,
-    /// A 404 is an answer, not a refusal.
-    pub accepts_404: bool,
+    /// Statuses above 399 that are an answer, not a refusal.
+    pub accepts: &'static [u16],
     pub retry: RetryPolicy,
 }
 
@@ -38,12 +43,17 @@ impl Call {
     pub fn of(endpoint: Endpoint, body: &impl serde::Serialize, retry: RetryPolicy) -> Result<Self, BrainError> {
         let body = serde_json::to_vec(body)
             .map_err(|error| BrainError::Broken { endpoint, reason: format!("unusable request: {error}") })?;
-        Ok(Self { endpoint, body: Some(body), accepts_404: false, retry })
+        Ok(Self { body: Some(body), ..Self::bare(endpoint, retry) })
+    }
+
+    /// A call without a body.
+    pub const fn bare(endpoint: Endpoint, retry: RetryPolicy) -> Self {
+        Self { endpoint, target: None, if_match: None, body: None, accepts: &[], retry }
     }
 
     /// Takes a 404 as an answer: the server does not know the path.
     pub const fn or_404(mut self) -> Self {
-        self.accepts_404 = true;
+        self.accepts = &[404];
         self
     }
 }
@@ -51,7 +61,7 @@ impl Call {
 impl Caller {
     /// Calls the server inside the asker's deadline.
     pub async fn call(&self, asker: &Asker, call: Call) -> Result<Answer, BrainError> {
-        let Call { endpoint, body, accepts_404, retry } = call;
+        let Call { endpoint, target, if_match, body, accepts, retry } = call;
         let deadline = asker.deadline;
         let begun = Instant::now();
         if begun >= deadline {
@@ -59,9 +69,14 @@ impl Caller {
         }
         let connection = &self.deps.connection;
         let request_id = asker.correlation_id.to_string();
-        let headers = connection.headers(Some(&asker.tenant), &request_id, asker.traceparent.as_deref());
-        let request = Request { endpoint, headers, body };
-        let terms = Terms { endpoint, accepts_404, retry, deadline };
+        let mut headers = connection.headers(Some(&asker.tenant), &request_id, asker.traceparent.as_deref());
+        if let Some(version) = if_match {
+            let version = HeaderValue::try_from(version)
+                .map_err(|_| BrainError::Broken { endpoint, reason: "the version is no ETag".into() })?;
+            headers.insert(IF_MATCH, version);
+        }
+        let request = Request { endpoint, target, headers, body };
+        let terms = Terms { endpoint, accepts, retry, deadline };
         let attempt = async || connection.attempt(&request, deadline).await;
         let outcome = exchange(terms, &self.breaker, &self.budget, attempt).await;
         if outcome.sent {

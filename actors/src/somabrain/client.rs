@@ -2,7 +2,7 @@
 //!
 //! State: the breaker, the calls under way and those waiting for a place, the retry budgets, the probe under way. A
 //! restart begins with a closed breaker, and whoever waited for an answer gets `Down`.
-//! Asks: those of [`messages`](super::messages), each answered through its own reply.
+//! Asks: those of [`messages`](super::messages) and [`Consult`](super::Consult), each answered through its own reply.
 //! Supervision: child of `somabrain`, Permanent. Crashes on broken invariants only; whatever the server does is a
 //! [`BrainError`], retried inside the ask's deadline where that may help.
 
@@ -85,6 +85,7 @@ struct State {
     logged: BreakerState,
     recalls: Lane,
     writes: Lane,
+    questions: Lane,
     /// Askers of the probe under way; `None` when there is no probe.
     probe: Option<Vec<(Reply<HealthReport>, InFlight)>>,
 }
@@ -96,6 +97,7 @@ impl State {
             logged: BreakerState::Closed,
             recalls: Lane::new(deps.max_in_flight),
             writes: Lane::new(deps.max_writes_in_flight),
+            questions: Lane::new(deps.max_in_flight),
             probe: None,
         }
     }
@@ -104,6 +106,7 @@ impl State {
         match kind {
             Kind::Recall => &mut self.recalls,
             Kind::Write => &mut self.writes,
+            Kind::Question => &mut self.questions,
         }
     }
 }
@@ -227,7 +230,8 @@ async fn run_probe(deps: BrainDeps) -> HealthReport {
     let endpoint = Endpoint::Health;
     let begun = Instant::now();
     let request_id = Uuid::new_v4().to_string();
-    let request = Request { endpoint, headers: deps.connection.headers(None, &request_id, None), body: None };
+    let headers = deps.connection.headers(None, &request_id, None);
+    let request = Request { endpoint, target: None, headers, body: None };
     let attempt = deps.connection.attempt(&request, begun + deps.health_timeout).await;
     let took = begun.elapsed();
     deps.metrics.called(endpoint, attempt.as_ref().ok().map(|answer| answer.status), took);

@@ -3,8 +3,8 @@
 use std::{fmt, time::Duration};
 
 use reqwest::{
-    Client,
-    header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, DATE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER},
+    Client, Method,
+    header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, DATE, ETAG, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER},
     redirect::Policy,
 };
 use secrecy::{ExposeSecret, SecretString};
@@ -28,6 +28,8 @@ pub(super) const MAX_RETRY_AFTER: Duration = Duration::from_mins(2);
 #[derive(Debug)]
 pub(super) struct Request {
     pub endpoint: Endpoint,
+    /// Path and query, where they are not the endpoint's own.
+    pub target: Option<String>,
     pub headers: HeaderMap,
     pub body: Option<Vec<u8>>,
 }
@@ -102,12 +104,15 @@ impl Connection {
     }
 
     async fn send(&self, request: &Request) -> Result<Answer, Lost> {
-        let url = format!("{}{}", self.base, request.endpoint.path());
-        let mut builder = match request.endpoint.method() {
-            "GET" => self.http.get(url),
-            _ => self.http.post(url),
+        let target = request.target.as_deref().unwrap_or(request.endpoint.path());
+        let url = format!("{}{target}", self.base);
+        let method = match request.endpoint.method() {
+            "GET" => Method::GET,
+            "PUT" => Method::PUT,
+            "DELETE" => Method::DELETE,
+            _ => Method::POST,
         };
-        builder = builder.headers(request.headers.clone());
+        let mut builder = self.http.request(method, url).headers(request.headers.clone());
         if let Some((name, value)) = &self.auth {
             builder = builder.header(name, value);
         }
@@ -117,6 +122,7 @@ impl Connection {
         let mut response = builder.send().await.map_err(|error| transport(&error))?;
         let status = response.status().as_u16();
         let retry_after = retry_after(response.headers());
+        let etag = response.headers().get(ETAG).and_then(|etag| etag.to_str().ok()).map(str::to_owned);
         let mut body = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(|error| transport(&error))? {
             if body.len() + chunk.len() > MAX_BODY_BYTES {
@@ -128,7 +134,7 @@ impl Connection {
         if status >= 400 && self.secret.is_some() {
             body = self.scrubbed(&String::from_utf8_lossy(&body)).into_bytes();
         }
-        Ok(Answer { status, retry_after, body })
+        Ok(Answer { status, retry_after, etag, body })
     }
 
     /// The text with the secret blotted out.
@@ -200,7 +206,7 @@ mod tests {
         let connection = Connection::new(settings).unwrap();
         let tenant = Tenant::new("acme").unwrap();
         let headers = connection.headers(Some(&tenant), "r-1", Some("00-0af7651916cd43dd8448eb211c80319c-01-01"));
-        let request = Request { endpoint: Endpoint::Recall, headers, body: Some(b"{}".to_vec()) };
+        let request = Request { endpoint: Endpoint::Recall, target: None, headers, body: Some(b"{}".to_vec()) };
         connection.attempt(&request, Instant::now() + within).await
     }
 

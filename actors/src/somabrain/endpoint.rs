@@ -15,6 +15,30 @@ pub enum Endpoint {
     OldRemember,
     /// `POST /memory/remember/batch`.
     RememberBatch,
+    /// `POST /recall/delete`, which servers of today do not have.
+    DeleteByKey,
+    /// `POST /delete`, which servers of today do not have.
+    DeleteAt,
+    /// `GET /memory/metrics`.
+    MemoryMetrics,
+    /// `POST /context/evaluate`.
+    Evaluate,
+    /// `POST /context/feedback`.
+    Feedback,
+    /// `GET /context/adaptation/state`.
+    Adaptation,
+    /// `PUT /persona/{id}`.
+    PutPersona,
+    /// `GET /persona/{id}`.
+    GetPersona,
+    /// `DELETE /persona/{id}`.
+    DeletePersona,
+    /// `GET /constitution/version`.
+    ConstitutionVersion,
+    /// `POST /constitution/validate`.
+    ValidateConstitution,
+    /// `POST /constitution/load`.
+    LoadConstitution,
     /// `GET /health`.
     Health,
 }
@@ -33,22 +57,35 @@ impl Endpoint {
     /// The method in upper case.
     #[must_use]
     pub const fn method(self) -> &'static str {
-        match self {
-            Self::Recall | Self::OldRecall | Self::Remember | Self::OldRemember | Self::RememberBatch => "POST",
-            Self::Health => "GET",
-        }
+        self.line().0
     }
 
     /// The path as a template: no id is ever in it, so that it can be a label of a metric.
     #[must_use]
     pub const fn path(self) -> &'static str {
+        self.line().1
+    }
+
+    const fn line(self) -> (&'static str, &'static str) {
         match self {
-            Self::Recall => "/memory/recall",
-            Self::OldRecall => "/recall",
-            Self::Remember => "/memory/remember",
-            Self::OldRemember => "/remember",
-            Self::RememberBatch => "/memory/remember/batch",
-            Self::Health => "/health",
+            Self::Recall => ("POST", "/memory/recall"),
+            Self::OldRecall => ("POST", "/recall"),
+            Self::Remember => ("POST", "/memory/remember"),
+            Self::OldRemember => ("POST", "/remember"),
+            Self::RememberBatch => ("POST", "/memory/remember/batch"),
+            Self::DeleteByKey => ("POST", "/recall/delete"),
+            Self::DeleteAt => ("POST", "/delete"),
+            Self::MemoryMetrics => ("GET", "/memory/metrics"),
+            Self::Evaluate => ("POST", "/context/evaluate"),
+            Self::Feedback => ("POST", "/context/feedback"),
+            Self::Adaptation => ("GET", "/context/adaptation/state"),
+            Self::PutPersona => ("PUT", "/persona/{id}"),
+            Self::GetPersona => ("GET", "/persona/{id}"),
+            Self::DeletePersona => ("DELETE", "/persona/{id}"),
+            Self::ConstitutionVersion => ("GET", "/constitution/version"),
+            Self::ValidateConstitution => ("POST", "/constitution/validate"),
+            Self::LoadConstitution => ("POST", "/constitution/load"),
+            Self::Health => ("GET", "/health"),
         }
     }
 }

@@ -21,6 +21,8 @@ use crate::retry::{Retries, RetryPolicy};
 pub(super) struct Answer {
     pub status: u16,
     pub retry_after: Option<Duration>,
+    /// The version of the document that is the answer.
+    pub etag: Option<String>,
     pub body: Vec<u8>,
 }
 
@@ -37,8 +39,8 @@ pub(super) enum Lost {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Terms {
     pub endpoint: Endpoint,
-    /// A 404 is an answer, not a refusal.
-    pub accepts_404: bool,
+    /// Statuses above 399 that are an answer, not a refusal.
+    pub accepts: &'static [u16],
     pub retry: RetryPolicy,
     pub deadline: Instant,
 }
@@ -89,7 +91,7 @@ fn judge(terms: &Terms, attempt: Result<Answer, Lost>) -> Judgement {
     };
     match answer.status {
         ..400 => Judgement::Done(answer),
-        404 if terms.accepts_404 => Judgement::Done(answer),
+        status if terms.accepts.contains(&status) => Judgement::Done(answer),
         status @ (429 | 500..) => {
             let reason = format!("{status} {}", detail(&answer.body));
             let error = BrainError::Unavailable { endpoint, reason, retry_after: answer.retry_after };
@@ -166,7 +168,7 @@ mod tests {
 
     #[expect(clippy::unnecessary_wraps, reason = "one of the results in a script")]
     fn answer(status: u16) -> Result<Answer, Lost> {
-        Ok(Answer { status, retry_after: None, body: br#"{"detail": "said so"}"#.to_vec() })
+        Ok(Answer { status, retry_after: None, etag: None, body: br#"{"detail": "said so"}"#.to_vec() })
     }
 
     fn asks_for_patience(status: u16, seconds: u64) -> Result<Answer, Lost> {
@@ -183,7 +185,7 @@ mod tests {
 
     fn terms(max_retries: u32, within: Duration) -> Terms {
         let retry = RetryPolicy { max_retries, first_wait_ms: 150, max_wait_ms: 10_000, max_retry_after_ms: 120_000 };
-        Terms { endpoint: Endpoint::Recall, accepts_404: true, retry, deadline: Instant::now() + within }
+        Terms { endpoint: Endpoint::Recall, accepts: &[404], retry, deadline: Instant::now() + within }
     }
 
     /// Plays the script with a full budget; returns the outcome and how many attempts were made.
@@ -235,7 +237,7 @@ mod tests {
     async fn a_404_is_an_answer_only_where_it_is_accepted() {
         let (outcome, _) = play(terms(2, MINUTE), &breaker(), [answer(404)]).await;
         assert_eq!(outcome.result.unwrap().status, 404);
-        let strict = Terms { accepts_404: false, ..terms(2, MINUTE) };
+        let strict = Terms { accepts: &[], ..terms(2, MINUTE) };
         let (outcome, _) = play(strict, &breaker(), [answer(404)]).await;
         assert!(matches!(outcome.result, Err(BrainError::Refused { status: 404, .. })));
     }

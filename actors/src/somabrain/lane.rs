@@ -19,6 +19,8 @@ pub(super) enum Kind {
     Recall,
     /// Writes of memories.
     Write,
+    /// Everything else.
+    Question,
 }
 
 /// An ask that ends in one answer through its own reply.

@@ -6,6 +6,8 @@
 //! | [`client`] | the actor `brain-client` |
 //! | `lane` | places for calls of one kind, and who waits for them |
 //! | `recalling`, `writing` | what is sent for an ask, and how its answer is read |
+//! | `consulting` | one path for all other calls: [`Consult`] and its [`Question`]s |
+//! | [`context`], [`documents`], [`deletion`] | those questions, and their answers |
 //! | [`placement`] | which tenant, namespace and universe a memory belongs to |
 //! | `caller` | one call on behalf of an ask: request, attempts, metrics |
 //! | `exchange`, `connection` | one call with its attempts; one attempt over HTTP |
@@ -22,6 +24,10 @@ mod budget;
 mod caller;
 pub mod client;
 mod connection;
+mod consulting;
+pub mod context;
+pub mod deletion;
+pub mod documents;
 pub mod endpoint;
 mod exchange;
 pub mod health;
@@ -37,6 +43,7 @@ mod wire;
 mod writing;
 
 pub use client::{BrainClient, BrainDeps};
+pub use consulting::{Consult, Question};
 pub use health::{HealthReader, HealthReport, HealthState};
 pub use messages::{
     Asker, BrainError, CheckHealth, Memory, MemoryWrite, Recall, Recalled, Remember, RememberBatch, Remembered,

@@ -1,13 +1,43 @@
 //! A server on a loopback socket that answers as a test says. One connection a request.
 #![allow(clippy::unwrap_used, reason = "a failed expectation ends the test")]
 
-use std::sync::{Arc, Mutex};
+use std::{
+    cell::RefCell,
+    rc::Rc,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
     task::JoinSet,
+    time::Instant,
 };
+use uuid::Uuid;
+
+use super::{
+    breaker::Breaker, budget::RetryBudget, caller::Caller, client::BrainDeps, messages::Asker, metrics::BrainMetrics,
+    settings::BrainSettings,
+};
+use crate::domain::ids::Tenant;
+
+/// The way to a server, without the actor around it.
+pub(super) fn caller(server: &Server) -> Caller {
+    let settings = BrainSettings { base_url: server.url.clone(), retry_base_ms: 1, ..BrainSettings::default() };
+    let metrics = BrainMetrics::new(&prometheus::Registry::new()).unwrap();
+    Caller {
+        deps: BrainDeps::new(&settings, metrics).unwrap(),
+        breaker: Rc::new(RefCell::new(Breaker::new(settings.breaker_rules()))),
+        budget: Rc::new(RefCell::new(RetryBudget::new(Instant::now()))),
+    }
+}
+
+/// Somebody of `acme` who waits `within`.
+pub(super) fn asker(within: Duration) -> Asker {
+    let tenant = Tenant::new("acme").unwrap();
+    Asker { tenant, correlation_id: Uuid::max(), traceparent: None, deadline: Instant::now() + within }
+}
 
 /// What the server does with a request.
 pub(super) enum Play {

@@ -9,8 +9,8 @@ use serde_json::json;
 use somaagent_supervision::{AskError, Port, Restart, Strategy, SupervisorSpec, Tree};
 
 use super::super::{
-    messages::{Asker, BrainError, MemoryWrite, Recall, Recalled, Remember, RememberBatch, Remembered},
-    testing::{Play, Server},
+    messages::{BrainError, MemoryWrite, Recall, Recalled, Remember, RememberBatch, Remembered},
+    testing::{Play, Server, asker},
 };
 use super::*;
 use crate::domain::{ids::Tenant, memory::MemorySpace};
@@ -103,11 +103,6 @@ impl Stage {
         let metrics = self.metrics();
         assert!(metrics.lines().any(|seen| seen == line), "{line} is missing in\n{metrics}");
     }
-}
-
-fn asker(within: Duration) -> Asker {
-    let tenant = Tenant::new("acme").unwrap();
-    Asker { tenant, correlation_id: Uuid::max(), traceparent: None, deadline: Instant::now() + within }
 }
 
 fn space() -> MemorySpace {

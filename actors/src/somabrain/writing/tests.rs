@@ -2,43 +2,16 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a failed expectation ends the test")]
 
 use std::{
-    cell::RefCell,
-    rc::Rc,
     sync::atomic::{AtomicU32, Ordering},
     time::Duration,
 };
 
 use uuid::Uuid;
 
-use super::super::{
-    breaker::Breaker,
-    budget::RetryBudget,
-    client::BrainDeps,
-    metrics::BrainMetrics,
-    settings::BrainSettings,
-    testing::{Play, Server},
-};
+use super::super::testing::{Play, Server, asker, caller};
 use super::*;
-use crate::domain::ids::Tenant;
 
-fn caller(server: &Server) -> Caller {
-    let settings = BrainSettings { base_url: server.url.clone(), retry_base_ms: 1, ..BrainSettings::default() };
-    let metrics = BrainMetrics::new(&prometheus::Registry::new()).unwrap();
-    Caller {
-        deps: BrainDeps::new(&settings, metrics).unwrap(),
-        breaker: Rc::new(RefCell::new(Breaker::new(settings.breaker_rules()))),
-        budget: Rc::new(RefCell::new(RetryBudget::new(Instant::now()))),
-    }
-}
-
-fn asker() -> Asker {
-    Asker {
-        tenant: Tenant::new("acme").unwrap(),
-        correlation_id: Uuid::max(),
-        traceparent: None,
-        deadline: Instant::now() + Duration::from_secs(10),
-    }
-}
+const SOON: Duration = Duration::from_secs(10);
 
 fn space() -> MemorySpace {
     MemorySpace { universe: Some("somabrain_ns:acme".into()), namespace: "wm".into() }
@@ -49,7 +22,7 @@ fn tea() -> MemoryWrite {
 }
 
 async fn write(server: &Server, space: &MemorySpace, memory: &MemoryWrite) -> Result<Remembered, BrainError> {
-    one(&caller(server), &asker(), space, memory).await
+    one(&caller(server), &asker(SOON), space, memory).await
 }
 
 /// The paths and bodies of all requests.
@@ -168,7 +141,7 @@ async fn a_batch_brings_a_result_for_each_memory() {
     })
     .await;
     let memories = [tea(), MemoryWrite::new("k2", json!({"content": "milk"}))];
-    let written = many(&caller(&server), &asker(), &space(), &memories).await.unwrap();
+    let written = many(&caller(&server), &asker(SOON), &space(), &memories).await.unwrap();
     assert_eq!(written[0].request_id.as_deref(), Some("r:0"));
     assert_eq!((written.len(), written[1].coordinate_text()), (2, None));
     let value = |content: &str| json!({"content": content, "universe": "somabrain_ns:acme"});
@@ -179,7 +152,7 @@ async fn a_batch_brings_a_result_for_each_memory() {
     });
     assert_eq!(sent(&server), [("/memory/remember/batch".to_owned(), expected)]);
     for wrong in [&memories[..1], &[memories[1].clone(), memories[0].clone()]] {
-        let written = many(&caller(&server), &asker(), &space(), wrong).await;
+        let written = many(&caller(&server), &asker(SOON), &space(), wrong).await;
         assert!(matches!(written, Err(BrainError::Broken { .. })), "{written:?}");
     }
 }
@@ -191,7 +164,7 @@ async fn a_server_without_batches_gets_the_memories_one_by_one_in_order() {
     })
     .await;
     let memories = ["a", "b", "c"].map(|key| MemoryWrite::new(key, json!({})));
-    assert_eq!(many(&caller(&server), &asker(), &space(), &memories).await.unwrap().len(), 3);
+    assert_eq!(many(&caller(&server), &asker(SOON), &space(), &memories).await.unwrap().len(), 3);
     let keys: Vec<_> = sent(&server)[1..].iter().map(|(_, body)| body["key"].clone()).collect();
     assert_eq!(keys, ["a", "b", "c"]);
 }
