@@ -24,7 +24,11 @@ const NAMES: &[(&str, &[&str])] = &[
     ("brain.retry_base_ms", &["SOMA_RETRY_BASE_MS"]),
     ("brain.tenant_header", &["SOMA_TENANT_HEADER"]),
     ("brain.timeout_seconds", &["SOMA_TIMEOUT_SECONDS"]),
+    ("brain.tls_ca", &["SOMA_TLS_CA"]),
+    ("brain.tls_cert", &["SOMA_TLS_CERT"]),
+    ("brain.tls_key", &["SOMA_TLS_KEY"]),
     ("brain.universe", &["SOMA_NAMESPACE"]),
+    ("brain.verify_ssl", &["SOMA_VERIFY_SSL"]),
     ("data.dir", &["SA01_DATA_DIR"]),
     ("database.dsn", &["SA01_DB_DSN", "POSTGRES_DSN"]),
     ("database.pool_size", &["PG_POOL_MAX_SIZE"]),
@@ -61,6 +65,9 @@ const NAMES: &[(&str, &[&str])] = &[
 /// Settings that are secrets: also read from the file that `<NAME>_FILE` names, refused in configuration files, and
 /// masked wherever the configuration is shown.
 pub(super) const SECRETS: &[&str] = &["brain.api_key", "database.dsn", "model.api_key"];
+
+/// Secrets whose file is read again while the program runs: the room gets its name too, as `<key>_file`.
+const ROTATED: &[&str] = &["brain.api_key"];
 
 /// Settings whose value may refer to other variables as `${NAME}`.
 const EXPANDED: &[&str] = &["database.dsn"];
@@ -130,6 +137,12 @@ impl Environment {
                 settings.insert(key.to_owned(), found);
             }
         }
+        for key in ROTATED {
+            let names = names_of(key);
+            if let Some(file) = self.file_of(&names.iter().map(String::as_str).collect::<Vec<_>>()) {
+                settings.insert(format!("{key}_file"), file);
+            }
+        }
         for (variable, text) in &self.variables {
             let Some(key) = key_of(variable) else { continue };
             settings.entry(key).or_insert_with(|| Found { variable: variable.clone(), text: text.clone() });
@@ -157,8 +170,7 @@ impl Environment {
         if !SECRETS.contains(&key) {
             return plain;
         }
-        let files: Vec<String> = names.iter().map(|name| format!("{name}_FILE")).collect();
-        let file = self.first(&files.iter().map(String::as_str).collect::<Vec<_>>());
+        let file = self.file_of(&names);
         match (plain, file) {
             (Some(plain), Some(file)) => {
                 faults.add(key, format!("{} and {} are both set; keep one", plain.variable, file.variable));
@@ -173,6 +185,12 @@ impl Environment {
                 }
             },
         }
+    }
+
+    /// The file that one of a secret's names gives with `_FILE` behind it.
+    fn file_of(&self, names: &[&str]) -> Option<Found> {
+        let files: Vec<String> = names.iter().map(|name| format!("{name}_FILE")).collect();
+        self.first(&files.iter().map(String::as_str).collect::<Vec<_>>())
     }
 
     /// Replaces every `${NAME}` by that variable's value.
@@ -261,6 +279,8 @@ fn kind_of(sample: Option<&Value>) -> &'static str {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failed expectation ends the test")]
+
     use super::*;
 
     #[test]
@@ -274,6 +294,18 @@ mod tests {
         let settings = Environment::of([("SA01_SERVER__PORT", "3"), ("GATEWAY_PORT", "2")]).settings(&mut faults);
         assert_eq!(settings["server.port"].text, "3");
         assert!(faults.is_empty());
+    }
+
+    #[test]
+    fn the_file_of_a_rotated_secret_is_handed_on_with_its_content() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(&file, "sk-one\n").unwrap();
+        let path = file.path().to_str().unwrap();
+        let mut faults = Faults::default();
+        let settings = Environment::of([("SOMA_API_KEY_FILE", path)]).settings(&mut faults);
+        assert_eq!((&*settings["brain.api_key"].text, &*settings["brain.api_key_file"].text), ("sk-one", path));
+        let settings = Environment::of([("SA01_DB_DSN_FILE", path)]).settings(&mut faults);
+        assert!(faults.is_empty() && !settings.contains_key("database.dsn_file"));
     }
 
     #[test]

@@ -227,6 +227,7 @@ impl BrainClient {
 
 /// One attempt past the breaker: it must see the server's return, and its failures say nothing about recalls.
 async fn run_probe(deps: BrainDeps) -> HealthReport {
+    deps.connection.refresh().await;
     let endpoint = Endpoint::Health;
     let begun = Instant::now();
     let request_id = Uuid::new_v4().to_string();

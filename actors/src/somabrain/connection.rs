@@ -4,17 +4,18 @@ use std::{fmt, time::Duration};
 
 use reqwest::{
     Client, Method,
-    header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, DATE, ETAG, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER},
+    header::{ACCEPT, CONTENT_TYPE, DATE, ETAG, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER},
     redirect::Policy,
 };
-use secrecy::{ExposeSecret, SecretString};
 use time::OffsetDateTime;
 use tokio::time::Instant;
 
 use super::{
+    credentials::Credentials,
     endpoint::Endpoint,
     exchange::{Answer, Lost},
     settings::{BrainSettings, SettingsError},
+    tls,
 };
 use crate::{domain::ids::Tenant, retry};
 
@@ -39,8 +40,7 @@ pub(super) struct Request {
 pub(super) struct Connection {
     http: Client,
     base: String,
-    auth: Option<(HeaderName, HeaderValue)>,
-    secret: Option<SecretString>,
+    credentials: Credentials,
     tenant_header: HeaderName,
     attempt_timeout: Duration,
 }
@@ -53,10 +53,13 @@ impl fmt::Debug for Connection {
 
 impl Connection {
     pub fn new(settings: &BrainSettings) -> Result<Self, SettingsError> {
-        let Headers { tenant: tenant_header, auth } = Headers::of(settings)?;
+        let base = settings.base()?;
+        let credentials = Credentials::of(settings)?;
+        let tenant_header =
+            settings.tenant_header.trim().parse().map_err(|_| SettingsError::HeaderName("tenant_header"))?;
         // No redirect: the secret would follow it to wherever the answer says. No proxy: it would be found in the
         // environment, which only the outermost room reads.
-        let http = Client::builder()
+        let http = tls::apply(Client::builder(), settings)?
             .redirect(Policy::none())
             .no_proxy()
             .connect_timeout(CONNECT_TIMEOUT)
@@ -64,14 +67,7 @@ impl Connection {
             .tcp_nodelay(true)
             .build()
             .map_err(SettingsError::Client)?;
-        Ok(Self {
-            http,
-            base: settings.base()?,
-            auth,
-            secret: settings.api_key.clone().filter(|key| !key.expose_secret().is_empty()),
-            tenant_header,
-            attempt_timeout: settings.attempt_timeout(),
-        })
+        Ok(Self { http, base, credentials, tenant_header, attempt_timeout: settings.attempt_timeout() })
     }
 
     /// The headers of a call. A `traceparent` that no header can carry is left out.
@@ -95,11 +91,14 @@ impl Connection {
     /// Sends the request once and reads the whole answer, by `deadline` and within the attempt's own limit.
     pub async fn attempt(&self, request: &Request, deadline: Instant) -> Result<Answer, Lost> {
         let limit = deadline.min(Instant::now() + self.attempt_timeout);
-        tokio::time::timeout_at(limit, self.send(request)).await.unwrap_or(Err(Lost::TimedOut)).map_err(|lost| {
-            match lost {
-                Lost::Transport(reason) => Lost::Transport(self.scrubbed(&reason)),
-                Lost::TimedOut => Lost::TimedOut,
-            }
+        let sending = async {
+            let answer = self.send(request).await?;
+            // Refused because the secret has changed? Then the new one is tried at once.
+            if answer.status == 401 && self.credentials.refresh().await { self.send(request).await } else { Ok(answer) }
+        };
+        tokio::time::timeout_at(limit, sending).await.unwrap_or(Err(Lost::TimedOut)).map_err(|lost| match lost {
+            Lost::Transport(reason) => Lost::Transport(self.scrubbed(&reason)),
+            Lost::TimedOut => Lost::TimedOut,
         })
     }
 
@@ -113,7 +112,7 @@ impl Connection {
             _ => Method::POST,
         };
         let mut builder = self.http.request(method, url).headers(request.headers.clone());
-        if let Some((name, value)) = &self.auth {
+        if let Some((name, value)) = self.credentials.header() {
             builder = builder.header(name, value);
         }
         if let Some(body) = &request.body {
@@ -131,7 +130,7 @@ impl Connection {
             body.extend_from_slice(&chunk);
         }
         // Some servers repeat the key they refuse.
-        if status >= 400 && self.secret.is_some() {
+        if status >= 400 {
             body = self.scrubbed(&String::from_utf8_lossy(&body)).into_bytes();
         }
         Ok(Answer { status, retry_after, etag, body })
@@ -139,35 +138,12 @@ impl Connection {
 
     /// The text with the secret blotted out.
     pub fn scrubbed(&self, text: &str) -> String {
-        match &self.secret {
-            Some(secret) => text.replace(secret.expose_secret(), "[redacted]"),
-            None => text.to_owned(),
-        }
+        self.credentials.scrubbed(text)
     }
-}
 
-/// The headers that settings name.
-pub(super) struct Headers {
-    tenant: HeaderName,
-    /// The secret: a bearer token under the standard name, the bare key under any other.
-    auth: Option<(HeaderName, HeaderValue)>,
-}
-
-impl Headers {
-    pub fn of(settings: &BrainSettings) -> Result<Self, SettingsError> {
-        let header = |name: &str, key| name.trim().parse::<HeaderName>().map_err(|_| SettingsError::HeaderName(key));
-        let tenant = header(&settings.tenant_header, "tenant_header")?;
-        let name = header(&settings.auth_header, "auth_header")?;
-        let auth = match settings.api_key.as_ref().map(ExposeSecret::expose_secret) {
-            None | Some("") => None,
-            Some(key) => {
-                let text = if name == AUTHORIZATION { format!("Bearer {key}") } else { key.to_owned() };
-                let mut value = HeaderValue::from_str(&text).map_err(|_| SettingsError::ApiKey)?;
-                value.set_sensitive(true);
-                Some((name, value))
-            }
-        };
-        Ok(Self { tenant, auth })
+    /// Takes a new secret if there is one.
+    pub async fn refresh(&self) {
+        self.credentials.refresh().await;
     }
 }
 
@@ -249,6 +225,28 @@ mod tests {
         let unusable = BrainSettings { api_key: Some("sk-canary\n".into()), ..settings(&server) };
         let error = Connection::new(&unusable).unwrap_err();
         assert!(!format!("{error} {error:?}").contains("canary"));
+    }
+
+    #[tokio::test]
+    async fn a_key_that_was_exchanged_is_tried_at_once_when_the_old_one_is_refused() {
+        let server = Server::start(|request| {
+            Play::json(if request.contains("Bearer sk-new") { 200 } else { 401 }, r#"{"detail": "no sk-old"}"#)
+        })
+        .await;
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("key");
+        std::fs::write(&file, "sk-old").unwrap();
+        let settings = BrainSettings { api_key_file: Some(file.clone()), ..settings(&server) };
+        let connection = Connection::new(&settings).unwrap();
+        let headers = connection.headers(None, "r", None);
+        let request = Request { endpoint: Endpoint::Recall, target: None, headers, body: None };
+        let attempt = async || connection.attempt(&request, Instant::now() + SOON).await.unwrap();
+        let refused = attempt().await;
+        assert_eq!((refused.status, refused.body), (401, br#"{"detail": "no [redacted]"}"#.to_vec()));
+        assert_eq!(server.seen().len(), 1, "no second try with the same key");
+        std::fs::write(&file, "sk-new\n").unwrap();
+        assert_eq!(attempt().await.status, 200);
+        assert_eq!(server.seen().len(), 3);
     }
 
     #[tokio::test]

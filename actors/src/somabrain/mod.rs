@@ -11,6 +11,7 @@
 //! | [`placement`] | which tenant, namespace and universe a memory belongs to |
 //! | `caller` | one call on behalf of an ask: request, attempts, metrics |
 //! | `exchange`, `connection` | one call with its attempts; one attempt over HTTP |
+//! | `credentials`, `tls` | the secret of every call and its exchange; how each side proves who it is |
 //! | [`breaker`], `budget` | when to leave the server alone; how many retries all calls may make |
 //! | [`health`] | how the server is, for readers that do not ask |
 //! | [`endpoint`], `wire` | methods and paths; the shapes of a recall |
@@ -26,6 +27,7 @@ pub mod client;
 mod connection;
 mod consulting;
 pub mod context;
+mod credentials;
 pub mod deletion;
 pub mod documents;
 pub mod endpoint;
@@ -39,6 +41,7 @@ mod recalling;
 pub mod settings;
 #[cfg(test)]
 mod testing;
+mod tls;
 mod wire;
 mod writing;
 

@@ -1,13 +1,13 @@
 //! How to reach SomaBrain and how patient to be with it.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use secrecy::SecretString;
 use serde::Deserialize;
 
 use super::{
     breaker::BreakerRules,
-    connection::{Headers, MAX_RETRY_AFTER},
+    connection::{Connection, MAX_RETRY_AFTER},
 };
 use crate::{base_url, domain::memory::MemorySpace, retry::RetryPolicy};
 
@@ -23,10 +23,21 @@ pub struct BrainSettings {
     pub base_url: String,
     /// Secret sent with every call (`SOMA_API_KEY`): as a bearer token in `Authorization`, bare in any other header.
     pub api_key: Option<SecretString>,
+    /// File with the secret (`SOMA_API_KEY_FILE`), which decides over `api_key` and is read again while the program
+    /// runs, so that a new secret needs no restart.
+    pub api_key_file: Option<PathBuf>,
     /// Header that carries the secret (`SOMA_AUTH_HEADER`).
     pub auth_header: String,
     /// Header that carries the tenant (`SOMA_TENANT_HEADER`).
     pub tenant_header: String,
+    /// Whether the server must prove who it is (`SOMA_VERIFY_SSL`). Without it anybody in between can read the secret.
+    pub verify_ssl: bool,
+    /// File with the authorities that may vouch for the server, in PEM; they replace the system's (`SOMA_TLS_CA`).
+    pub tls_ca: Option<PathBuf>,
+    /// File with this client's certificate in PEM, for servers that ask for one (`SOMA_TLS_CERT`).
+    pub tls_cert: Option<PathBuf>,
+    /// File with the key of that certificate in PEM (`SOMA_TLS_KEY`).
+    pub tls_key: Option<PathBuf>,
     /// The universe: which knowledge base as a whole (`SOMA_NAMESPACE`, whose name misleads). None: the server's own.
     pub universe: Option<String>,
     /// The namespace: the sub-space of a memory within its universe (`SOMA_MEMORY_NAMESPACE`).
@@ -58,8 +69,13 @@ impl Default for BrainSettings {
         Self {
             base_url: String::new(),
             api_key: None,
+            api_key_file: None,
             auth_header: "Authorization".into(),
             tenant_header: "X-Tenant-ID".into(),
+            verify_ssl: true,
+            tls_ca: None,
+            tls_cert: None,
+            tls_key: None,
             universe: None,
             memory_namespace: "wm".into(),
             timeout_seconds: 30.0,
@@ -110,13 +126,12 @@ impl BrainSettings {
         }
     }
 
-    /// Checks what can be checked without a connection.
+    /// Checks what can be checked without a connection, files included.
     ///
     /// # Errors
     /// The first fault, naming its key.
     pub fn validate(&self) -> Result<(), SettingsError> {
-        self.base()?;
-        Headers::of(self).map(drop)
+        Connection::new(self).map(drop)
     }
 
     /// The address that paths are put behind: without trailing slash, query and fragment.
@@ -142,6 +157,15 @@ pub enum SettingsError {
     /// The key has characters that no HTTP header can carry.
     #[error("brain.api_key has characters that a header cannot carry")]
     ApiKey,
+    /// The file with the key cannot be read.
+    #[error("brain.api_key_file names a file that cannot be read: {0}")]
+    ApiKeyFile(#[source] std::io::Error),
+    /// A setting of TLS is unusable.
+    #[error("brain.{0} {1}")]
+    Tls(&'static str, &'static str),
+    /// A file of the TLS settings cannot be read.
+    #[error("brain.{0} names a file that cannot be read: {1}")]
+    TlsFile(&'static str, #[source] std::io::Error),
     /// The HTTP client could not be built (certificates of the system unreadable, for example).
     #[error("HTTP client of SomaBrain cannot be built")]
     Client(#[source] reqwest::Error),
