@@ -105,7 +105,8 @@ async fn answered<Q: Question>(caller: &Caller, question: &Q, asker: &Asker) -> 
         None => Call::bare(endpoint, retry),
     };
     let answer = caller.call(asker, Call { target, if_match, accepts: Q::ACCEPTS, ..call }).await?;
-    let broken = |reason: String| BrainError::Broken { endpoint, reason };
+    // What cannot be read is quoted in the reason, and a server may say anything.
+    let broken = |reason: String| BrainError::Broken { endpoint, reason: caller.deps.connection.scrubbed(&reason) };
     let body = match serde_json::from_slice(&answer.body) {
         Ok(body) => body,
         Err(_) if answer.status >= 400 => Value::Null,

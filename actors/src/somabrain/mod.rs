@@ -23,6 +23,8 @@
 pub mod breaker;
 mod budget;
 mod caller;
+#[cfg(test)]
+mod canary;
 pub mod client;
 mod connection;
 mod consulting;
