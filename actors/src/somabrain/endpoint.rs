@@ -45,14 +45,8 @@ pub enum Endpoint {
 
 impl Endpoint {
     /// All of them.
-    pub(super) const ALL: [Self; 6] = [
-        Self::Recall,
-        Self::OldRecall,
-        Self::Remember,
-        Self::OldRemember,
-        Self::RememberBatch,
-        Self::Health,
-    ];
+    pub(super) const ALL: [Self; 6] =
+        [Self::Recall, Self::OldRecall, Self::Remember, Self::OldRemember, Self::RememberBatch, Self::Health];
 
     /// The method in upper case.
     #[must_use]

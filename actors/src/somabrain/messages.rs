@@ -11,8 +11,8 @@ use somaagent_supervision::Reply;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-pub use super::health::{HealthReader, HealthReport, HealthState};
 use super::endpoint::Endpoint;
+pub use super::health::{HealthReader, HealthReport, HealthState};
 use crate::domain::{ids::Tenant, memory::MemorySpace};
 
 /// Asks for the memories nearest to a text. May be sent by conversations.

@@ -40,28 +40,4 @@ fn read(key: &'static str, file: &Path) -> Result<Vec<u8>, SettingsError> {
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, reason = "a failed expectation ends the test")]
-
-    use super::*;
-
-    #[test]
-    fn a_fault_names_the_setting_that_has_it() {
-        let folder = tempfile::tempdir().unwrap();
-        let no_pem = folder.path().join("no.pem");
-        std::fs::write(&no_pem, "canary").unwrap();
-        let (file, absent) = (Some(no_pem), Some(folder.path().join("absent")));
-        let none = BrainSettings::default();
-        let cases = [
-            (BrainSettings { tls_ca: file.clone(), ..none.clone() }, "brain.tls_ca holds no certificates"),
-            (BrainSettings { tls_ca: absent, ..none.clone() }, "brain.tls_ca names a file that cannot be read"),
-            (BrainSettings { tls_cert: file.clone(), ..none.clone() }, "brain.tls_key is missing"),
-            (BrainSettings { tls_key: file.clone(), ..none.clone() }, "brain.tls_cert is missing"),
-            (BrainSettings { tls_cert: file.clone(), tls_key: file, ..none }, "brain.tls_cert and brain.tls_key are"),
-        ];
-        for (settings, fault) in cases {
-            let error = apply(reqwest::Client::builder(), &settings).unwrap_err().to_string();
-            assert!(error.starts_with(fault) && !error.contains("canary"), "{error}");
-        }
-    }
-}
+mod tests;
