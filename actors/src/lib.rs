@@ -13,7 +13,7 @@
 //! | [`store`] | SQL, one file a table; the only place that knows PostgreSQL |
 //! | [`domain`] | the rules as values and functions, without I/O |
 //!
-//! Families use `store`, `store` uses `domain`, `domain` uses nothing of the project. A family talks to another only
+//! Families use `store` and `bus`, `bus` uses `store`, `store` uses `domain`, `domain` uses nothing of the project. A family talks to another only
 //! through its `messages`; the model client has no actor and is called as it is. This crate never reads the
 //! environment, never listens on a socket, and knows no HTTP route.
 

@@ -1,5 +1,5 @@
 //! Proves from the sources that the rooms use each other in one direction only: `src → http → actors → supervision`, and
-//! inside actors `families → store, bus → domain → nothing`. A finding names file and line.
+//! inside actors `families → store, bus → domain → nothing`, and `bus → store`. A finding names file and line.
 //!
 //! The sources are read as tokens, so comments and texts are no arrows and grouped imports are. What only tests compile
 //! (`#[cfg(test)]`) may use anything. Each rule has a test that plants what it forbids and expects it to be found.
