@@ -126,7 +126,7 @@ impl<S: StandIn> Actor for StandInKeeper<S> {
         match start_at(&self.stand_in, known) {
             Ok((address, server)) => {
                 self.address.0.get_or_init(|| address);
-                tracing::info!(stand_in = S::NAME, url = %format_args!("http://{address}"), "a stand-in listens");
+                tracing::info!(stand_in = S::NAME, %address, "a stand-in listens");
                 ctx.spawn(server.into_actor(self).map(|ended, _, ctx| {
                     let error = ended.as_ref().err().map(|error| error as &(dyn std::error::Error + 'static));
                     tracing::error!(stand_in = S::NAME, error, "a stand-in ended");
