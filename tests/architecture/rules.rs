@@ -109,9 +109,8 @@ pub(crate) fn room_arrows(file: &Source) -> Vec<Finding> {
 pub(crate) fn may_use(of: &str, other: &str, item: Option<&str>) -> bool {
     match (of, other) {
         ("domain", _) => false,
-        (_, "domain") => true,
-        // One form of the log is tables.
-        ("bus", "store") => true,
+        // One form of the log is tables, hence the store.
+        (_, "domain") | ("bus", "store") => true,
         ("store" | "bus" | "retry" | "base_url", _) => false,
         (_, "store" | "bus") => true,
         (_, other) if CALLED.contains(&other) => true,

@@ -10,6 +10,7 @@ pub mod dead_letters;
 pub mod erase;
 pub mod event_log;
 mod lane;
+pub mod memory_write_outbox;
 pub mod message_outbox;
 pub mod migrate;
 pub mod outbox;

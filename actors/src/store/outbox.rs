@@ -23,6 +23,20 @@ pub struct ClaimTerms {
     pub rows: i64,
 }
 
+impl ClaimTerms {
+    /// Where the next walk begins after one that took `claimed` rows, the last of them of the key `last`, and saw keys up
+    /// to `walked`, which was the last of all if it `ended` there.
+    pub(super) fn next_place<P: Default>(&self, claimed: usize, last: Option<P>, ended: bool, walked: P) -> P {
+        let full = i64::try_from(claimed).unwrap_or(i64::MAX) >= self.rows;
+        match last {
+            // The walk saw keys for which there was no room.
+            Some(last) if full => last,
+            _ if ended => P::default(),
+            _ => walked,
+        }
+    }
+}
+
 /// A row that goes back into its queue.
 #[derive(Clone, Debug)]
 pub struct GivenBack {
@@ -82,3 +96,64 @@ impl Columns {
         self.errors.push(error);
     }
 }
+
+/// Writes down what became of rows of a table, as far as the claim still holds them, and returns those that it held.
+macro_rules! settle {
+    ($table:tt, $connection:expr, $claim:expr, $settled:expr, $at:expr) => {{
+        let columns = $settled.columns();
+        sqlx::query_scalar!(
+            "UPDATE "
+                + $table
+                + " AS o
+             SET status = s.state,
+                 claim = NULL,
+                 next_attempt_at = COALESCE(s.next_attempt_at, o.next_attempt_at),
+                 retry_count = o.retry_count + CASE WHEN s.error IS NULL THEN 0 ELSE 1 END,
+                 last_error = COALESCE(s.error, o.last_error),
+                 last_error_at = CASE WHEN s.error IS NULL THEN o.last_error_at ELSE $6 END,
+                 updated_at = $6
+             FROM unnest($1::bigint[], $2::text[], $3::timestamptz[], $4::text[])
+                 AS s(id, state, next_attempt_at, error)
+             WHERE o.id = s.id AND o.id = ANY (ARRAY (
+                 -- The first of a key first, as a claim does: nobody waits in a circle.
+                 SELECT id FROM "
+                + $table
+                + " WHERE id = ANY ($1) AND claim = $5 ORDER BY id FOR UPDATE
+             ))
+             RETURNING o.id",
+            &columns.ids,
+            &columns.states as _,
+            &columns.next as _,
+            &columns.errors as _,
+            $claim,
+            $at,
+        )
+        .fetch_all($connection)
+        .await
+    }};
+}
+
+/// Removes up to a limit of rows of a table that were sent before a time, and returns how many.
+macro_rules! purge {
+    ($table:tt, $connection:expr, $before:expr, $limit:expr) => {
+        sqlx::query!(
+            "DELETE FROM "
+                + $table
+                + " WHERE id = ANY (ARRAY (
+                 SELECT id FROM "
+                + $table
+                + " WHERE status = 'sent' AND updated_at < $1
+                 ORDER BY updated_at
+                 LIMIT $2
+                 FOR UPDATE SKIP LOCKED
+             ))",
+            $before,
+            $limit,
+        )
+        .execute($connection)
+        .await
+        .map(|done| done.rows_affected())
+    };
+}
+
+pub(super) use {purge, settle};

@@ -48,7 +48,8 @@ batch AS (
 claimed AS (
     UPDATE message_outbox
     SET status = 'sending', claim = $7, next_attempt_at = $8, updated_at = $4
-    WHERE id = ANY (ARRAY (SELECT id FROM batch))
+    -- Looked at again: a claimer that was taken for dead may just have settled some of them.
+    WHERE id = ANY (ARRAY (SELECT id FROM batch)) AND status IN ('pending', 'sending')
     RETURNING id, tenant, session_id, topic, partition_key, payload::text AS payload, headers, retry_count, created_at
 )
 SELECT

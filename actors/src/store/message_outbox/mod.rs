@@ -4,7 +4,7 @@ use serde_json::Value;
 use sqlx::PgConnection;
 use time::OffsetDateTime;
 
-use super::outbox::{ClaimTerms, Settled};
+use super::outbox::{ClaimTerms, Settled, purge, settle};
 
 /// A row that was claimed.
 #[derive(Clone, Debug)]
@@ -78,13 +78,8 @@ pub async fn claim(
             })
         })
         .collect();
-    let full = i64::try_from(claimed.len()).unwrap_or(i64::MAX) >= terms.rows;
-    let next = match claimed.last() {
-        // The walk saw keys for which there was no room.
-        Some(last) if full => Place { topic: last.topic.clone(), key: last.key.clone() },
-        _ if ended => Place::default(),
-        _ => walked,
-    };
+    let last = claimed.last().map(|row| Place { topic: row.topic.clone(), key: row.key.clone() });
+    let next = terms.next_place(claimed.len(), last, ended, walked);
     Ok((claimed, next))
 }
 
@@ -98,28 +93,7 @@ pub async fn settle(
     settled: &Settled,
     at: OffsetDateTime,
 ) -> Result<Vec<i64>, sqlx::Error> {
-    let columns = settled.columns();
-    sqlx::query_scalar!(
-        "UPDATE message_outbox AS o
-         SET status = s.state,
-             claim = NULL,
-             next_attempt_at = COALESCE(s.next_attempt_at, o.next_attempt_at),
-             retry_count = o.retry_count + CASE WHEN s.error IS NULL THEN 0 ELSE 1 END,
-             last_error = COALESCE(s.error, o.last_error),
-             last_error_at = CASE WHEN s.error IS NULL THEN o.last_error_at ELSE $6 END,
-             updated_at = $6
-         FROM unnest($1::bigint[], $2::text[], $3::timestamptz[], $4::text[]) AS s(id, state, next_attempt_at, error)
-         WHERE o.id = s.id AND o.id = ANY ($1) AND o.claim = $5
-         RETURNING o.id",
-        &columns.ids,
-        &columns.states as _,
-        &columns.next as _,
-        &columns.errors as _,
-        claim,
-        at,
-    )
-    .fetch_all(connection)
-    .await
+    settle!("message_outbox", connection, claim, settled, at)
 }
 
 /// Removes up to `limit` rows that were sent before `before`. Returns how many.
@@ -127,21 +101,61 @@ pub async fn settle(
 /// # Errors
 /// The database's.
 pub async fn purge(connection: &mut PgConnection, before: OffsetDateTime, limit: i64) -> Result<u64, sqlx::Error> {
-    let done = sqlx::query!(
-        "DELETE FROM message_outbox
-         WHERE id = ANY (ARRAY (
-             SELECT id FROM message_outbox
-             WHERE status = 'sent' AND updated_at < $1
-             ORDER BY updated_at
-             LIMIT $2
-             FOR UPDATE SKIP LOCKED
-         ))",
-        before,
-        limit,
+    purge!("message_outbox", connection, before, limit)
+}
+
+/// A record to be put into the outbox.
+#[derive(Clone, Debug)]
+pub struct NewMessage {
+    /// Whose it is.
+    pub tenant: String,
+    /// The session it tells of.
+    pub session_id: uuid::Uuid,
+    /// The event it comes from, by its number in the session.
+    pub seq: Option<i64>,
+    /// Where it goes.
+    pub topic: &'static str,
+    /// The record.
+    pub payload: Value,
+    /// What makes it the same record when it is put here twice.
+    pub dedupe_key: Option<String>,
+}
+
+/// Puts records into the outbox, keyed by their session. One that waits there already is not put twice.
+///
+/// # Errors
+/// The database's.
+pub async fn insert(
+    connection: &mut PgConnection,
+    messages: &[NewMessage],
+    at: OffsetDateTime,
+) -> Result<(), sqlx::Error> {
+    let tenants: Vec<&str> = messages.iter().map(|message| message.tenant.as_str()).collect();
+    let sessions: Vec<uuid::Uuid> = messages.iter().map(|message| message.session_id).collect();
+    let seqs: Vec<Option<i64>> = messages.iter().map(|message| message.seq).collect();
+    let topics: Vec<&str> = messages.iter().map(|message| message.topic).collect();
+    let payloads: Vec<Value> = messages.iter().map(|message| message.payload.clone()).collect();
+    let keys: Vec<Option<&str>> = messages.iter().map(|message| message.dedupe_key.as_deref()).collect();
+    sqlx::query!(
+        "INSERT INTO message_outbox (
+             tenant, session_id, seq, topic, partition_key, payload, dedupe_key, next_attempt_at, created_at, updated_at
+         )
+         SELECT tenant, session_id, seq, topic, session_id::text, payload, dedupe_key, $7, $7, $7
+         FROM unnest($1::text[], $2::uuid[], $3::bigint[], $4::text[], $5::jsonb[], $6::text[]) WITH ORDINALITY
+             AS m(tenant, session_id, seq, topic, payload, dedupe_key, place)
+         ORDER BY place
+         ON CONFLICT DO NOTHING",
+        &tenants as _,
+        &sessions,
+        &seqs as _,
+        &topics as _,
+        &payloads,
+        &keys as _,
+        at,
     )
     .execute(connection)
     .await?;
-    Ok(done.rows_affected())
+    Ok(())
 }
 
 #[cfg(test)]

@@ -1,0 +1,112 @@
+//! Table `memory_write_outbox`: memories that wait to be remembered.
+
+use serde_json::Value;
+use sqlx::PgConnection;
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::outbox::{ClaimTerms, Settled, purge, settle};
+
+/// A row that was claimed.
+#[derive(Clone, Debug)]
+pub struct ClaimedMemory {
+    /// The row.
+    pub id: i64,
+    /// Whose it is.
+    pub tenant: String,
+    /// The session it comes from; memories of one keep their order.
+    pub session_id: Uuid,
+    /// The event it comes from, by its number in the session.
+    pub seq: Option<i64>,
+    /// The persona it was said to or by.
+    pub persona_id: Option<String>,
+    /// The memory record.
+    pub payload: Value,
+    /// How often it was tried before.
+    pub retry_count: i32,
+}
+
+/// Where a walk over the sessions goes on: after this one.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Place {
+    tenant: String,
+    session_id: Uuid,
+}
+
+/// Leases sessions and takes their first rows in order, session by session. The walk begins after `from`; the place
+/// returned is where the next one begins, the start again after the last session.
+///
+/// # Errors
+/// The database's.
+pub async fn claim(
+    connection: &mut PgConnection,
+    from: &Place,
+    terms: ClaimTerms,
+) -> Result<(Vec<ClaimedMemory>, Place), sqlx::Error> {
+    let rows = sqlx::query_file!(
+        "src/store/memory_write_outbox/claim.sql",
+        from.tenant,
+        from.session_id,
+        terms.keys,
+        terms.now,
+        terms.rows_a_key,
+        terms.rows,
+        terms.claim,
+        terms.lease_until,
+    )
+    .fetch_all(connection)
+    .await?;
+    let Some(last) = rows.last() else { return Ok((vec![], Place::default())) };
+    let walked = Place { tenant: last.last_tenant.clone(), session_id: last.last_session };
+    let ended = last.keys_seen < terms.keys;
+    let claimed: Vec<_> = rows
+        .into_iter()
+        .filter_map(|row| {
+            Some(ClaimedMemory {
+                id: row.id?,
+                tenant: row.tenant?,
+                session_id: row.session_id?,
+                seq: row.seq,
+                persona_id: row.persona_id,
+                payload: row.payload?,
+                retry_count: row.retry_count?,
+            })
+        })
+        .collect();
+    let last = claimed.last().map(|row| Place { tenant: row.tenant.clone(), session_id: row.session_id });
+    let place = terms.next_place(claimed.len(), last, ended, walked);
+    Ok((claimed, place))
+}
+
+/// Writes down what became of rows, as far as `claim` still holds them. Returns those that it held.
+///
+/// # Errors
+/// The database's.
+pub async fn settle(
+    connection: &mut PgConnection,
+    claim: Uuid,
+    settled: &Settled,
+    at: OffsetDateTime,
+) -> Result<Vec<i64>, sqlx::Error> {
+    settle!("memory_write_outbox", connection, claim, settled, at)
+}
+
+/// Removes up to `limit` rows that were sent before `before`. Returns how many.
+///
+/// # Errors
+/// The database's.
+pub async fn purge(connection: &mut PgConnection, before: OffsetDateTime, limit: i64) -> Result<u64, sqlx::Error> {
+    purge!("memory_write_outbox", connection, before, limit)
+}
+
+/// How many memories are not remembered yet.
+///
+/// # Errors
+/// The database's.
+pub async fn pending(connection: &mut PgConnection) -> Result<i64, sqlx::Error> {
+    sqlx::query_scalar!(
+        r#"SELECT count(*) AS "count!" FROM memory_write_outbox WHERE status IN ('pending', 'sending')"#
+    )
+    .fetch_one(connection)
+    .await
+}
