@@ -21,7 +21,7 @@ pub use sections::{
 use somaagent_actors::{
     conversation::{SessionSettings, TurnSettings},
     llm::ModelSettings,
-    outbox::OutboxSettings,
+    outbox::QueueSettings,
     somabrain::BrainSettings,
 };
 use somaagent_http::{DoorSettings, settings::HeaderSettings};
@@ -53,7 +53,9 @@ pub struct Config {
     /// The memory service; without a base URL the one inside the process takes its place.
     pub brain: BrainSettings,
     /// The way from the outbox into the log.
-    pub outbox: OutboxSettings,
+    pub outbox: QueueSettings,
+    /// The way of memories to the memory service.
+    pub memory_sync: QueueSettings,
     /// The offline responder.
     pub responder: ResponderSettings,
     /// Deadlines of the start.
@@ -120,6 +122,7 @@ impl Config {
         let model = sections.take("model", faults);
         let brain = sections.take("brain", faults);
         let outbox = sections.take("outbox", faults);
+        let memory_sync = sections.take("memory_sync", faults);
         let responder = sections.take("responder", faults);
         let boot = sections.take("boot", faults);
         let shutdown = sections.take("shutdown", faults);
@@ -137,6 +140,7 @@ impl Config {
             model: model?,
             brain: brain?,
             outbox: outbox?,
+            memory_sync: memory_sync?,
             responder: responder?,
             boot: boot?,
             shutdown: shutdown?,
@@ -154,7 +158,8 @@ impl Config {
         rooms::check_turns(&self.turns, faults);
         rooms::check_model(&self.model, faults);
         rooms::check_brain(&self.brain, faults);
-        rooms::check_outbox(&self.outbox, faults);
+        rooms::check_queue("outbox", &self.outbox, faults);
+        rooms::check_queue("memory_sync", &self.memory_sync, faults);
         rooms::check_responder(self.responder, faults);
         self.boot.check(faults);
         self.shutdown.check(faults);
@@ -266,7 +271,8 @@ mod tests {
         assert_eq!(format!("{:?}", config.turns), format!("{:?}", TurnSettings::default()));
         assert_eq!(format!("{:?}", config.model), format!("{:?}", ModelSettings::default()));
         assert_eq!(format!("{:?}", config.brain), format!("{:?}", BrainSettings::default()));
-        assert_eq!(format!("{:?}", config.outbox), format!("{:?}", OutboxSettings::default()));
+        assert_eq!(format!("{:?}", config.outbox), format!("{:?}", QueueSettings::OUTBOX));
+        assert_eq!(format!("{:?}", config.memory_sync), format!("{:?}", QueueSettings::MEMORY_SYNC));
         assert_eq!(format!("{:?}", config.responder), format!("{:?}", ResponderSettings::default()));
     }
 

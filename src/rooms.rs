@@ -14,7 +14,9 @@ use somaagent_actors::{
     domain::memory::MemorySpace,
     journal::{self, Journal, JournalMetrics, messages::Commit},
     llm::{LlmMetrics, ModelClient, ModelSettings},
-    somabrain::{BrainClient, BrainDeps, BrainMetrics, BrainSettings, HealthReader, HealthState, Recall},
+    somabrain::{
+        BrainClient, BrainDeps, BrainMetrics, BrainSettings, HealthReader, HealthState, Recall, Remember, RememberBatch,
+    },
     store::{Connections, Store, migrate},
 };
 use somaagent_http::{
@@ -45,6 +47,8 @@ use crate::{
 const JOURNAL_CAPACITY: usize = 8_192;
 /// Recalls that may be waiting.
 const RECALL_CAPACITY: usize = 1_024;
+/// Writes of memories that may be waiting; what is to be written waits in the database.
+const WRITES_CAPACITY: usize = 10_000;
 /// How much longer this side waits for a statement than the server works on it: its refusal is a sure answer.
 const STATEMENT_GRACE: Duration = Duration::from_millis(500);
 
@@ -56,6 +60,16 @@ pub struct Built {
     model: Option<ModelSettings>,
     brain: Option<BrainSettings>,
     sessions: Option<Sessions>,
+}
+
+/// The ways to the memory service.
+struct Brain {
+    recall: Port<Recall>,
+    remember: Port<Remember>,
+    remember_batch: Port<RememberBatch>,
+    health: HealthReader,
+    /// Where memories of this deployment live.
+    space: MemorySpace,
 }
 
 /// The actors that the door talks to.
@@ -95,18 +109,19 @@ impl Rooms for Built {
     }
 
     async fn actors(&mut self, base: &Base, shutdown: &mut Shutdown) -> anyhow::Result<()> {
-        let (store, model, brain) = self.grounds()?;
-        let (recall, health) = remember(base, &brain).await?;
+        let (store, model, settings) = self.grounds()?;
+        let brain = remember(base, &settings).await?;
+        let health = brain.health.clone();
         let spec = SupervisorSpec::new("sessions", Strategy::OneForOne).arbiters(arbiters());
         let supervisor = base.root.supervisor(spec).await?;
         let journal = write(base, &supervisor, store.clone()).await?;
-        let deps = deps(base, store.clone(), journal.clone(), recall, model, &brain)?;
+        let deps = deps(base, store.clone(), journal.clone(), brain.recall.clone(), model, &settings)?;
         let (conversations, crashes) = Conversations::new(deps, supervisor.clone());
         let (kept, crashes) = (conversations.clone(), Arc::new(Mutex::new(crashes)));
         let seat = supervisor.seat::<SessionKeeper>(Restart::Permanent);
         seat.start(move || SessionKeeper::new(kept, crashes)).await.context("session keeper")?;
         drain(shutdown, &conversations, supervisor);
-        durability::carry_on(base, store.clone(), health.clone(), journal).await?;
+        durability::carry_on(base, store.clone(), brain, journal).await?;
         self.sessions = Some(Sessions { conversations, reads: Reads::new(store), brain: health });
         Ok(())
     }
@@ -157,16 +172,22 @@ async fn stand_in<S: StandIn>(embedded: &SupervisorRef, stand_in: S) -> anyhow::
 }
 
 /// The client of the memory service, in a subtree of its own.
-async fn remember(base: &Base, brain: &BrainSettings) -> anyhow::Result<(Port<Recall>, HealthReader)> {
+async fn remember(base: &Base, brain: &BrainSettings) -> anyhow::Result<Brain> {
     let metrics = BrainMetrics::new(&base.registry)?;
     let deps = BrainDeps::new(brain, metrics).context("memory service")?;
     let health = deps.health();
     let spec = SupervisorSpec::new("somabrain", Strategy::OneForOne).arbiters(1);
     let supervisor = base.root.supervisor(spec).await?;
     let seat = supervisor.seat::<BrainClient>(Restart::Permanent);
-    let recall = seat.port::<Recall>("recall", RECALL_CAPACITY);
+    let asks = Brain {
+        recall: seat.port("recall", RECALL_CAPACITY),
+        remember: seat.port("remember", WRITES_CAPACITY),
+        remember_batch: seat.port("remember-batch", WRITES_CAPACITY),
+        health,
+        space: brain.space(),
+    };
     seat.start(move || BrainClient::new(deps)).await.context("memory client")?;
-    Ok((recall, health))
+    Ok(asks)
 }
 
 async fn write(base: &Base, supervisor: &SupervisorRef, store: Store) -> anyhow::Result<Port<Commit>> {

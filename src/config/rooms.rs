@@ -5,7 +5,7 @@ use somaagent_actors::{
     conversation::{SessionSettings, TurnSettings},
     domain::ids::Tenant,
     llm::{self, ModelSettings},
-    outbox::OutboxSettings,
+    outbox::QueueSettings,
     somabrain::BrainSettings,
 };
 use somaagent_http::DoorSettings;
@@ -86,14 +86,15 @@ pub(super) fn check_brain(brain: &BrainSettings, faults: &mut Faults) {
     faults.range("brain.health_interval_ms", brain.health_interval_ms, 100..=DAY_MS);
 }
 
-pub(super) fn check_outbox(outbox: &OutboxSettings, faults: &mut Faults) {
-    faults.range("outbox.batch_size", outbox.batch_size, 1..=10_000);
-    faults.range("outbox.interval_seconds", outbox.interval_seconds, 0.01..=3_600.0);
-    faults.range("outbox.max_retries", outbox.max_retries, 0..=1_000);
-    faults.range("outbox.backoff_base_seconds", outbox.backoff_base_seconds, 0.01..=3_600.0);
-    faults.range("outbox.backoff_max_seconds", outbox.backoff_max_seconds, 0.01..=86_400.0);
-    faults.range("outbox.lease_ms", outbox.lease_ms, 1000..=DAY_MS);
-    faults.range("outbox.retention_ms", outbox.retention_ms, 0..=30 * DAY_MS);
+pub(super) fn check_queue(section: &str, queue: &QueueSettings, faults: &mut Faults) {
+    let key = |name: &str| format!("{section}.{name}");
+    faults.range(&key("batch_size"), queue.batch_size, 1..=10_000);
+    faults.range(&key("interval_seconds"), queue.interval_seconds, 0.01..=3_600.0);
+    faults.range(&key("max_retries"), queue.max_retries, 0..=1_000);
+    faults.range(&key("backoff_base_seconds"), queue.backoff_base_seconds, 0.01..=3_600.0);
+    faults.range(&key("backoff_max_seconds"), queue.backoff_max_seconds, 0.01..=86_400.0);
+    faults.range(&key("lease_ms"), queue.lease_ms, 1000..=DAY_MS);
+    faults.range(&key("retention_ms"), queue.retention_ms, 0..=30 * DAY_MS);
 }
 
 pub(super) fn check_responder(responder: ResponderSettings, faults: &mut Faults) {

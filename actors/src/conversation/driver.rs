@@ -2,7 +2,7 @@
 //!
 //! Dropping the stream ends everything at once: the wait for a slot, the recall, the provider's connection.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use async_stream::stream;
 use futures_util::{Stream, StreamExt};
@@ -73,7 +73,10 @@ pub fn attempt(deps: Arc<Deps>, task: Task) -> impl Stream<Item = Progress> + Se
         // The slot is held until the stream is dropped.
         let Ok(_slot) = Arc::clone(&deps.slots).acquire_owned().await else { return };
         yield Progress::Running;
-        let (recalled, history) = tokio::join!(recall(&deps, &task), history(&deps, &task));
+        let (mut recalled, history) = tokio::join!(recall(&deps, &task), history(&deps, &task));
+        if let Ok(said) = &history {
+            forget_what_is_said_anyway(&mut recalled, &task, said);
+        }
         let memories: Vec<String> = recalled.items.iter().map(|item| item.text.clone()).collect();
         yield Progress::Recalled(recalled);
         let asked = history.map_err(Failure::from).and_then(|history| request(&deps, &task, &memories, &history));
@@ -111,6 +114,13 @@ async fn history(deps: &Deps, task: &Task) -> Result<Vec<ChatMessage>, StoreErro
         ChatMessage::new(role, event.payload["message"].as_str().unwrap_or_default())
     });
     Ok(spoken.filter(|message| !message.content.is_empty()).collect())
+}
+
+/// A session's own words come back as memories too: what the context has as history is not told twice.
+fn forget_what_is_said_anyway(recalled: &mut RecallView, task: &Task, said: &[ChatMessage]) {
+    let known: HashSet<&str> =
+        said.iter().map(|message| message.content.as_str()).chain(task.message["message"].as_str()).collect();
+    recalled.items.retain(|item| !known.contains(item.text.as_str()));
 }
 
 fn request(

@@ -20,3 +20,4 @@ pub mod title;
 pub mod tokens;
 pub mod transcript;
 pub mod turn;
+pub mod wal;

@@ -1,6 +1,8 @@
-//! What the relay counts.
+//! What the relay and the memory sync count.
 
-use prometheus::{Gauge, Histogram, HistogramOpts, IntCounterVec, Opts, Registry};
+use std::time::Duration;
+
+use prometheus::{Gauge, Histogram, HistogramOpts, IntCounterVec, IntGauge, Opts, Registry};
 
 /// Metrics of the outbox, by the original's names.
 #[derive(Clone, Debug)]
@@ -60,5 +62,52 @@ impl OutboxMetrics {
             self.published.with_label_values(&[published]).inc_by(rows);
             self.events.with_label_values(&[action, result]).inc_by(rows);
         }
+    }
+}
+
+/// Metrics of the way of memories, by the original's names.
+#[derive(Clone, Debug)]
+pub struct MemorySyncMetrics {
+    jobs: IntCounterVec,
+    seconds: Histogram,
+    backlog: IntGauge,
+    pending: IntGauge,
+}
+
+impl MemorySyncMetrics {
+    /// Makes the metrics and registers them.
+    ///
+    /// # Errors
+    /// When the registry has metrics of these names.
+    pub fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let metrics = Self {
+            jobs: IntCounterVec::new(Opts::new("memory_sync_jobs_total", "Memories tried, by result."), &["result"])?,
+            seconds: Histogram::with_opts(HistogramOpts::new(
+                "memory_sync_seconds",
+                "Seconds that a write of one session's memories took.",
+            ))?,
+            backlog: IntGauge::new("memory_sync_backlog", "Memories that are not remembered yet.")?,
+            pending: IntGauge::new("memory_write_outbox_pending", "Memories that are not remembered yet.")?,
+        };
+        for result in ["ok", "retry", "failed"] {
+            metrics.jobs.with_label_values(&[result]).reset();
+        }
+        registry.register(Box::new(metrics.jobs.clone()))?;
+        registry.register(Box::new(metrics.seconds.clone()))?;
+        registry.register(Box::new(metrics.backlog.clone()))?;
+        registry.register(Box::new(metrics.pending.clone()))?;
+        Ok(metrics)
+    }
+
+    pub(super) fn settled(&self, ok: usize, retried: usize, failed: usize, took: Duration) {
+        for (result, rows) in [("ok", ok), ("retry", retried), ("failed", failed)] {
+            self.jobs.with_label_values(&[result]).inc_by(u64::try_from(rows).unwrap_or(u64::MAX));
+        }
+        self.seconds.observe(took.as_secs_f64());
+    }
+
+    pub(super) fn pending(&self, rows: i64) {
+        self.backlog.set(rows);
+        self.pending.set(rows);
     }
 }

@@ -1,21 +1,27 @@
-//! Carries committed records on: out of the outbox, into the log.
+//! Carries on what was committed: memories to the memory service, records to the log.
 //!
 //! | file | holds |
 //! | --- | --- |
 //! | [`relay`] | the actor `outbox-relay` |
 //! | `round` | one round of it: claim, append, settle |
+//! | [`memory_sync`] | the actor `memory-sync` |
+//! | `write` | its work on one session: claim, write, settle |
 //! | `pace` | how much and how often, by the health of the memory service |
-//! | [`settings`], [`metrics`] | the section `outbox` of the configuration; Prometheus |
+//! | [`settings`], [`metrics`] | the sections `outbox` and `memory_sync` of the configuration; Prometheus |
 //!
-//! A record leaves the outbox at least once, in the order of its key. What the log refuses for good becomes a dead letter
-//! in the same transaction that gives the row up.
+//! Both are done at least once and in the order of a session: the memory service and the readers of the log know a repetition
+//! by its key. A memory that was taken puts its record for the log into the outbox in the transaction that marks it sent.
+//! What is refused for good becomes a dead letter in the transaction that gives the row up.
 
+pub mod memory_sync;
 pub mod metrics;
 mod pace;
 pub mod relay;
 mod round;
 pub mod settings;
+mod write;
 
-pub use metrics::OutboxMetrics;
+pub use memory_sync::{MemorySync, MemorySyncDeps};
+pub use metrics::{MemorySyncMetrics, OutboxMetrics};
 pub use relay::{OutboxRelay, RelayDeps};
-pub use settings::OutboxSettings;
+pub use settings::QueueSettings;

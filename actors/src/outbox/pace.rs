@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::settings::OutboxSettings;
+use super::settings::QueueSettings;
 use crate::somabrain::messages::HealthState;
 
 /// What the next round may do.
@@ -17,7 +17,7 @@ pub struct Pace {
 
 impl Pace {
     /// The pace while the memory service is `state`; one that was never asked is taken for well.
-    pub fn of(settings: &OutboxSettings, state: Option<HealthState>) -> Self {
+    pub fn of(settings: &QueueSettings, state: Option<HealthState>) -> Self {
         let (rows, rest) = (settings.batch_size.max(1), settings.interval());
         match state {
             None | Some(HealthState::Normal) => Self { rows, rest },
@@ -33,7 +33,7 @@ mod tests {
 
     #[test]
     fn the_worse_the_memory_service_is_the_slower_is_the_outbox() {
-        let settings = OutboxSettings::default();
+        let settings = QueueSettings::OUTBOX;
         let pace = |state| Pace::of(&settings, state);
         let of = |rows, ms| Pace { rows, rest: Duration::from_millis(ms) };
         assert_eq!(pace(None), of(100, 500));

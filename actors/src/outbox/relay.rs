@@ -17,7 +17,7 @@ use super::{
     metrics::OutboxMetrics,
     pace::Pace,
     round::{Done, round},
-    settings::OutboxSettings,
+    settings::QueueSettings,
 };
 use crate::{
     bus::Log,
@@ -47,7 +47,7 @@ pub struct RelayDeps {
     /// Whether people wait for the database: then the relay holds back.
     pub crowded: Arc<dyn Fn() -> bool + Send + Sync>,
     /// How to work.
-    pub settings: Arc<OutboxSettings>,
+    pub settings: Arc<QueueSettings>,
     /// What is counted.
     pub metrics: OutboxMetrics,
     /// What time it is.

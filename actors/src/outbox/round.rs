@@ -7,7 +7,7 @@ use time::{Duration, OffsetDateTime};
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::{relay::RelayDeps, settings::OutboxSettings};
+use super::{relay::RelayDeps, settings::QueueSettings};
 use crate::{
     bus::{LogError, Position, Record},
     store::{
@@ -72,7 +72,7 @@ fn record(row: &ClaimedMessage) -> Record {
 fn judge(
     rows: Vec<ClaimedMessage>,
     results: Vec<Result<Position, LogError>>,
-    settings: &OutboxSettings,
+    settings: &QueueSettings,
     now: OffsetDateTime,
 ) -> (Settled, HashMap<i64, NewDeadLetter>) {
     let (mut settled, mut letters) = (Settled::default(), HashMap::new());

@@ -1,23 +1,23 @@
-//! How the outbox is emptied.
+//! How the queues are emptied.
 
 use std::time::Duration;
 
 use serde::Deserialize;
 
-/// Settings of the relay: the section `outbox` of the configuration. The names of the environment are the original's.
+/// Settings of a queue: the sections `outbox` and `memory_sync` of the configuration. The names of the environment are the
+/// original's (`OUTBOX_SYNC_…`, `MEMORY_SYNC_…`).
 #[derive(Clone, Debug, Deserialize)]
-#[serde(default)]
-pub struct OutboxSettings {
-    /// Rows of one round while all is well (`OUTBOX_SYNC_BATCH_SIZE`).
+pub struct QueueSettings {
+    /// Rows taken at a time while all is well.
     pub batch_size: u32,
-    /// Seconds between two looks at an empty outbox (`OUTBOX_SYNC_INTERVAL_SECONDS`).
+    /// Seconds between two looks at an empty queue.
     pub interval_seconds: f64,
-    /// Refusals of a row before it becomes a dead letter (`OUTBOX_SYNC_MAX_RETRIES`). A log that is not available does not
-    /// count: it is tried for ever.
+    /// Refusals of a row before it becomes a dead letter. A service that is not available does not count: it is tried for
+    /// ever.
     pub max_retries: u32,
-    /// First wait of a row that was not taken, in seconds (`OUTBOX_SYNC_BACKOFF_BASE_SECONDS`).
+    /// First wait of a row that was not taken, in seconds; it doubles with each try.
     pub backoff_base_seconds: f64,
-    /// Longest wait of a row that was not taken, in seconds (`OUTBOX_SYNC_BACKOFF_MAX_SECONDS`).
+    /// Longest wait of a row that was not taken, in seconds.
     pub backoff_max_seconds: f64,
     /// After this many milliseconds the rows of a claim that nobody settled are free again.
     pub lease_ms: u64,
@@ -25,22 +25,21 @@ pub struct OutboxSettings {
     pub retention_ms: u64,
 }
 
-impl Default for OutboxSettings {
-    fn default() -> Self {
-        Self {
-            batch_size: 100,
-            interval_seconds: 0.5,
-            max_retries: 8,
-            backoff_base_seconds: 1.0,
-            backoff_max_seconds: 60.0,
-            lease_ms: 60_000,
-            retention_ms: 86_400_000,
-        }
-    }
-}
+impl QueueSettings {
+    /// The defaults of the outbox.
+    pub const OUTBOX: Self = Self {
+        batch_size: 100,
+        interval_seconds: 0.5,
+        max_retries: 8,
+        backoff_base_seconds: 1.0,
+        backoff_max_seconds: 60.0,
+        lease_ms: 60_000,
+        retention_ms: 86_400_000,
+    };
+    /// The defaults of the memories.
+    pub const MEMORY_SYNC: Self = Self { interval_seconds: 1.0, max_retries: 6, ..Self::OUTBOX };
 
-impl OutboxSettings {
-    /// Wait between two looks at an empty outbox.
+    /// Wait between two looks at an empty queue.
     #[must_use]
     pub fn interval(&self) -> Duration {
         seconds(self.interval_seconds)
@@ -55,7 +54,7 @@ impl OutboxSettings {
     /// The wait before a row is tried again that was tried `tries` times, at least one.
     #[must_use]
     pub fn backoff(&self, tries: u32) -> Duration {
-        let doubled = seconds(self.backoff_base_seconds).saturating_mul(1 << tries.clamp(1, 16));
+        let doubled = seconds(self.backoff_base_seconds).saturating_mul(1 << tries.clamp(1, 16).saturating_sub(1));
         doubled.min(seconds(self.backoff_max_seconds))
     }
 }
@@ -71,8 +70,8 @@ mod tests {
 
     #[test]
     fn waits_double_up_to_their_maximum_and_never_end() {
-        let settings = OutboxSettings::default();
+        let settings = QueueSettings::OUTBOX;
         let waits: Vec<u64> = [1, 2, 3, 4, 5, 6, 7, 1_000].map(|tries| settings.backoff(tries).as_secs()).into();
-        assert_eq!(waits, [2, 4, 8, 16, 32, 60, 60, 60]);
+        assert_eq!(waits, [1, 2, 4, 8, 16, 32, 60, 60]);
     }
 }

@@ -13,6 +13,7 @@ use uuid::Uuid;
 
 use super::endpoint::Endpoint;
 pub use super::health::{HealthReader, HealthReport, HealthState};
+pub use super::placement::{Arguments, placed};
 use crate::domain::{ids::Tenant, memory::MemorySpace};
 
 /// Asks for the memories nearest to a text. May be sent by conversations.

@@ -41,7 +41,7 @@ fn clock() -> OffsetDateTime {
     OffsetDateTime::UNIX_EPOCH
 }
 
-fn deps(pool: &PgPool, log: Arc<dyn Log>, settings: OutboxSettings) -> RelayDeps {
+fn deps(pool: &PgPool, log: Arc<dyn Log>, settings: QueueSettings) -> RelayDeps {
     let store = Store::new(Connections::of_pool(pool.clone()), std::time::Duration::from_secs(5), Handle::current());
     let metrics = OutboxMetrics::register(&prometheus::Registry::new()).unwrap();
     RelayDeps {
@@ -76,7 +76,7 @@ async fn records_reach_the_log_in_the_order_of_their_keys(pool: PgPool) {
         put(&pool, "a", n).await;
         put(&pool, "b", n).await;
     }
-    let deps = deps(&pool, Arc::new(log), OutboxSettings::default());
+    let deps = deps(&pool, Arc::new(log), QueueSettings::OUTBOX);
     let done = round(&deps, Place::default(), 100).await.unwrap();
     assert_eq!((done.claimed, done.place), (8, Place::default()));
     let mut connection = pool.acquire().await.unwrap();
@@ -101,7 +101,7 @@ async fn a_log_that_is_away_is_tried_for_ever_and_nothing_overtakes(pool: PgPool
         _ => Ok(()),
     });
     let log = Arc::new(Scripted { rule, taken: Mutex::default() });
-    let settings = OutboxSettings { max_retries: 0, backoff_base_seconds: 0.0, ..OutboxSettings::default() };
+    let settings = QueueSettings { max_retries: 0, backoff_base_seconds: 0.0, ..QueueSettings::OUTBOX };
     let deps = deps(&pool, log.clone(), settings);
     put(&pool, "away", 1).await;
     put(&pool, "away", 2).await;
@@ -121,7 +121,7 @@ async fn a_record_the_log_refuses_becomes_one_dead_letter_and_its_key_goes_on(po
         _ => Ok(()),
     });
     let log = Arc::new(Scripted { rule, taken: Mutex::default() });
-    let settings = OutboxSettings { max_retries: 1, backoff_base_seconds: 0.0, ..OutboxSettings::default() };
+    let settings = QueueSettings { max_retries: 1, backoff_base_seconds: 0.0, ..QueueSettings::OUTBOX };
     let deps = deps(&pool, log.clone(), settings);
     put(&pool, "a", 1).await;
     put(&pool, "a", 2).await;

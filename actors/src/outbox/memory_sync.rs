@@ -1,0 +1,187 @@
+//! Moves waiting memories to the memory service, in their order per session.
+//!
+//! State: where its walk over the sessions is, and how many sessions are under way. Everything else is read again from the
+//! database after a restart; memories that were under way come back when their lease is over, and the service knows them by
+//! their key.
+//! Asks: none. It works by its own clock.
+//! Supervision: child of `durability`, Permanent. Crashes on broken invariants only; a service or a database that does not
+//! answer is waited for.
+
+use std::{sync::Arc, time::Duration};
+
+use actix::{Actor, ActorFutureExt, AsyncContext, Context, ContextFutureSpawner, SpawnHandle, Supervised, WrapFuture};
+use somaagent_supervision::{Child, Port};
+use time::OffsetDateTime;
+
+use super::{
+    metrics::MemorySyncMetrics,
+    settings::QueueSettings,
+    write::{Claimed, claim, write},
+};
+use crate::{
+    domain::memory::MemorySpace,
+    somabrain::messages::{Remember, RememberBatch},
+    store::{
+        Store, StoreError,
+        memory_write_outbox::{self, Place},
+    },
+};
+
+/// Time between two looks at the length of the queue, and between two removals of old rows.
+const HOUSEKEEPING_EVERY: Duration = Duration::from_secs(10);
+/// Rows of one removal: short enough to be in nobody's way.
+const PURGE_ROWS: i64 = 1_000;
+
+/// What the memory sync needs; survives a restart.
+#[derive(Clone)]
+pub struct MemorySyncDeps {
+    /// Where the queue is.
+    pub store: Store,
+    /// Who remembers one memory.
+    pub remember: Port<Remember>,
+    /// Who remembers several.
+    pub remember_batch: Port<RememberBatch>,
+    /// Where memories go that do not say it themselves.
+    pub space: MemorySpace,
+    /// How to work.
+    pub settings: Arc<QueueSettings>,
+    /// What is counted.
+    pub metrics: MemorySyncMetrics,
+    /// What time it is.
+    pub clock: fn() -> OffsetDateTime,
+}
+
+/// See the module.
+pub struct MemorySync {
+    deps: MemorySyncDeps,
+    state: State,
+}
+
+#[derive(Default)]
+struct State {
+    place: Place,
+    claiming: bool,
+    /// Memories under way.
+    under_way: u32,
+    keeping_house: bool,
+    /// The next look that is due by the clock.
+    timer: Option<SpawnHandle>,
+}
+
+impl MemorySync {
+    /// A memory sync that begins with the first session.
+    #[must_use]
+    pub fn new(deps: MemorySyncDeps) -> Self {
+        Self { deps, state: State::default() }
+    }
+
+    /// Claims as much as there is room for.
+    fn look(&mut self, ctx: &mut Context<Self>) {
+        let room = self.deps.settings.batch_size.saturating_sub(self.state.under_way);
+        if room == 0 || std::mem::replace(&mut self.state.claiming, true) {
+            return;
+        }
+        let (deps, from) = (self.deps.clone(), self.state.place.clone());
+        async move { claim(&deps, from, room).await }
+            .into_actor(self)
+            .map(|claimed, this, ctx| this.begin(claimed, ctx))
+            .spawn(ctx);
+    }
+
+    fn look_after(&mut self, rest: Duration, ctx: &mut Context<Self>) {
+        if let Some(timer) = self.state.timer.replace(ctx.run_later(rest, Self::look)) {
+            ctx.cancel_future(timer);
+        }
+    }
+
+    fn begin(&mut self, claimed: Result<Claimed, StoreError>, ctx: &mut Context<Self>) {
+        self.state.claiming = false;
+        let claimed = match claimed {
+            Ok(claimed) => claimed,
+            Err(error) => {
+                tracing::warn!(error = &error as &dyn std::error::Error, "waiting memories could not be read");
+                self.look_after(self.deps.settings.interval().max(Duration::from_secs(1)), ctx);
+                return;
+            }
+        };
+        self.state.place = claimed.place;
+        let rest = match (claimed.sessions.is_empty(), self.deps.settings.interval()) {
+            (true, rest) if self.state.place == Place::default() => rest,
+            (true, rest) => rest / 8,
+            _ => Duration::ZERO,
+        };
+        for session in claimed.sessions {
+            let count = u32::try_from(session.len()).unwrap_or(u32::MAX);
+            self.state.under_way = self.state.under_way.saturating_add(count);
+            let (deps, claim) = (self.deps.clone(), claimed.claim);
+            async move { write(&deps, claim, session).await }
+                .into_actor(self)
+                .map(move |written, this, ctx| {
+                    this.state.under_way = this.state.under_way.saturating_sub(count);
+                    if let Err(error) = written {
+                        let error: &(dyn std::error::Error + 'static) = &error;
+                        tracing::warn!(error, "what became of memories could not be stored: they are written again");
+                    }
+                    this.look(ctx);
+                })
+                .spawn(ctx);
+        }
+        self.look_after(rest, ctx);
+    }
+
+    fn keep_house(&mut self, ctx: &mut Context<Self>) {
+        if std::mem::replace(&mut self.state.keeping_house, true) {
+            return;
+        }
+        let deps = self.deps.clone();
+        async move { keep_house(&deps).await }
+            .into_actor(self)
+            .map(|done, this, _| {
+                this.state.keeping_house = false;
+                if let Err(error) = done {
+                    tracing::warn!(
+                        error = &error as &dyn std::error::Error,
+                        "the queue of memories was not looked after"
+                    );
+                }
+            })
+            .spawn(ctx);
+    }
+}
+
+/// Counts what waits, and removes a page of old rows.
+async fn keep_house(deps: &MemorySyncDeps) -> Result<(), StoreError> {
+    let before = (deps.clock)() - Duration::from_millis(deps.settings.retention_ms);
+    let work = deps.store.run(move |connection| {
+        Box::pin(async move {
+            memory_write_outbox::purge(connection, before, PURGE_ROWS).await?;
+            memory_write_outbox::pending(connection).await
+        })
+    });
+    deps.metrics.pending(work.await?);
+    Ok(())
+}
+
+impl Actor for MemorySync {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Context<Self>) {
+        self.look(ctx);
+        self.keep_house(ctx);
+        ctx.run_interval(HOUSEKEEPING_EVERY, Self::keep_house);
+    }
+}
+
+impl Supervised for MemorySync {
+    fn restarting(&mut self, _: &mut Context<Self>) {
+        self.state = State::default();
+    }
+}
+
+impl Child for MemorySync {
+    const NAME: &'static str = "memory-sync";
+
+    fn state_name(&self) -> &'static str {
+        if self.state.under_way > 0 { "writing" } else { "resting" }
+    }
+}

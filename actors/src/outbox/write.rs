@@ -1,0 +1,271 @@
+//! The memory sync's work on sessions: claim waiting memories, write those of a session, settle them.
+
+use std::collections::HashMap;
+
+use serde_json::{Value, json};
+use somaagent_supervision::AskError;
+use sqlx::Connection;
+use time::{Duration, OffsetDateTime};
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use super::memory_sync::MemorySyncDeps;
+use crate::{
+    domain::{
+        ids::Tenant,
+        memory::MemorySpace,
+        wal::{self, MEMORY_WAL},
+    },
+    somabrain::messages::{Arguments, Asker, BrainError, MemoryWrite, Remember, RememberBatch, Remembered, placed},
+    store::{
+        StoreError,
+        dead_letters::{self, NewDeadLetter},
+        memory_write_outbox::{self, ClaimedMemory, Place},
+        message_outbox::{self, NewMessage},
+        outbox::{ClaimTerms, GivenBack, Settled},
+    },
+};
+
+/// Sessions that one claim looks at: many may be waiting or leased.
+const KEYS: i64 = 1_000;
+/// Memories of a session in one call.
+const ROWS_A_SESSION: i64 = 50;
+/// Part of the lease that a call may take: what comes after it must fit too.
+const CALLS_A_LEASE: u32 = 3;
+
+/// What a claim took.
+pub struct Claimed {
+    /// Its name.
+    pub claim: Uuid,
+    /// The memories of each session, in order.
+    pub sessions: Vec<Vec<ClaimedMemory>>,
+    /// Where the next one begins.
+    pub place: Place,
+}
+
+/// Claims up to `rows` memories.
+///
+/// # Errors
+/// The store's.
+pub async fn claim(deps: &MemorySyncDeps, from: Place, rows: u32) -> Result<Claimed, StoreError> {
+    let now = (deps.clock)();
+    let rows = i64::from(rows);
+    let terms = ClaimTerms {
+        claim: Uuid::new_v4(),
+        now,
+        lease_until: now + deps.settings.lease(),
+        keys: KEYS.max(rows),
+        rows_a_key: ROWS_A_SESSION,
+        rows,
+    };
+    let work = deps
+        .store
+        .run(move |connection| Box::pin(async move { memory_write_outbox::claim(connection, &from, terms).await }));
+    let (claimed, place) = work.await?;
+    let sessions = claimed
+        .chunk_by(|one, next| (&one.tenant, one.session_id) == (&next.tenant, next.session_id))
+        .map(<[ClaimedMemory]>::to_vec)
+        .collect();
+    Ok(Claimed { claim: terms.claim, sessions, place })
+}
+
+/// Why a memory was not written.
+enum NotWritten {
+    /// The service cannot now; the memory may be there all the same.
+    Later { reason: String, after: Option<std::time::Duration> },
+    /// The service will never take it so.
+    Refused(String),
+}
+
+impl From<BrainError> for NotWritten {
+    fn from(error: BrainError) -> Self {
+        let reason = error.to_string();
+        match error {
+            BrainError::Refused { status: 400 | 413 | 422, .. } => Self::Refused(reason),
+            BrainError::Unavailable { retry_after, .. } => Self::Later { reason, after: retry_after },
+            // Other refusals are no fault of the memory: a key or an address has to be mended.
+            BrainError::Refused { .. } | BrainError::TimedOut { .. } | BrainError::Broken { .. } => {
+                Self::Later { reason, after: None }
+            }
+        }
+    }
+}
+
+impl From<AskError> for NotWritten {
+    fn from(error: AskError) -> Self {
+        Self::Later { reason: format!("the client of the memory service: {error}"), after: None }
+    }
+}
+
+/// Writes the memories of one session, as far as they go, and settles them.
+///
+/// # Errors
+/// The store's; the memories come back when their lease is over.
+pub async fn write(deps: &MemorySyncDeps, claim: Uuid, rows: Vec<ClaimedMemory>) -> Result<(), StoreError> {
+    let begun = Instant::now();
+    let outcome = send(deps, &rows).await;
+    let judged = judge(deps, rows, outcome, (deps.clock)());
+    let counts = (judged.settled.sent.len(), judged.retried, judged.settled.failed.len());
+    settle(deps, claim, judged).await?;
+    deps.metrics.settled(counts.0, counts.1, counts.2, begun.elapsed());
+    Ok(())
+}
+
+/// What the service took, in order, and why it did not take the next one.
+struct Sent {
+    taken: Vec<Remembered>,
+    stopped: Option<NotWritten>,
+}
+
+/// Sends all at once, and one by one where the service refuses that: then only the refused one is at fault.
+async fn send(deps: &MemorySyncDeps, rows: &[ClaimedMemory]) -> Sent {
+    let Some(tenant) = rows.first().and_then(|row| Tenant::new(&row.tenant)) else {
+        return Sent { taken: vec![], stopped: Some(NotWritten::Refused("its tenant is no name of a tenant".into())) };
+    };
+    let arguments = Arguments { tenant: Some(&tenant), ..Arguments::default() };
+    let space = |row: &ClaimedMemory| placed(&row.payload, arguments, &tenant, &deps.space).1;
+    let spaces: Vec<MemorySpace> = rows.iter().map(space).collect();
+    if rows.len() > 1 && spaces.windows(2).all(|pair| pair[0] == pair[1]) {
+        match batch(deps, &tenant, &spaces[0], rows).await {
+            Ok(taken) if taken.len() == rows.len() => return Sent { taken, stopped: None },
+            Ok(_) | Err(NotWritten::Refused(_)) => {}
+            Err(later) => return Sent { taken: vec![], stopped: Some(later) },
+        }
+    }
+    let mut taken = Vec::with_capacity(rows.len());
+    for (row, space) in rows.iter().zip(&spaces) {
+        match one(deps, &tenant, space, row).await {
+            Ok(remembered) => taken.push(remembered),
+            Err(stopped) => return Sent { taken, stopped: Some(stopped) },
+        }
+    }
+    Sent { taken, stopped: None }
+}
+
+fn memory(row: &ClaimedMemory) -> MemoryWrite {
+    let key = row.payload["id"].as_str().map_or_else(|| row.id.to_string(), ToOwned::to_owned);
+    MemoryWrite::new(key, row.payload.clone())
+}
+
+fn asker(deps: &MemorySyncDeps, tenant: &Tenant) -> (Asker, std::time::Duration) {
+    let within = deps.settings.lease() / CALLS_A_LEASE;
+    let deadline = Instant::now() + within;
+    (Asker { tenant: tenant.clone(), correlation_id: Uuid::new_v4(), traceparent: None, deadline }, within)
+}
+
+async fn batch(
+    deps: &MemorySyncDeps,
+    tenant: &Tenant,
+    space: &MemorySpace,
+    rows: &[ClaimedMemory],
+) -> Result<Vec<Remembered>, NotWritten> {
+    let (asker, within) = asker(deps, tenant);
+    let (space, memories) = (space.clone(), rows.iter().map(memory).collect());
+    let ask = deps.remember_batch.call(|reply| RememberBatch { asker, space, memories, reply }, within);
+    Ok(ask.await??)
+}
+
+async fn one(
+    deps: &MemorySyncDeps,
+    tenant: &Tenant,
+    space: &MemorySpace,
+    row: &ClaimedMemory,
+) -> Result<Remembered, NotWritten> {
+    let (asker, within) = asker(deps, tenant);
+    let (space, memory) = (space.clone(), memory(row));
+    let ask = deps.remember.call(|reply| Remember { asker, space, memory, reply }, within);
+    Ok(ask.await??)
+}
+
+/// What becomes of the rows of one session.
+struct Judged {
+    settled: Settled,
+    retried: usize,
+    /// Records for the log, by the row they come from.
+    records: HashMap<i64, NewMessage>,
+    letters: HashMap<i64, NewDeadLetter>,
+}
+
+fn judge(deps: &MemorySyncDeps, rows: Vec<ClaimedMemory>, sent: Sent, now: OffsetDateTime) -> Judged {
+    let mut judged =
+        Judged { settled: Settled::default(), retried: 0, records: HashMap::new(), letters: HashMap::new() };
+    let (mut taken, mut stopped) = (sent.taken.into_iter(), sent.stopped);
+    for row in rows {
+        if let Some(remembered) = taken.next() {
+            judged.settled.sent.push(row.id);
+            judged.records.insert(row.id, record(&row, &remembered, now));
+            continue;
+        }
+        let tries = u32::try_from(row.retry_count).unwrap_or_default() + 1;
+        let (wait, error) = match stopped.take() {
+            Some(NotWritten::Refused(reason)) if tries > deps.settings.max_retries => {
+                judged.settled.failed.push((row.id, reason.clone()));
+                judged.letters.insert(row.id, dead_letter(&row, reason, tries, now));
+                continue;
+            }
+            Some(NotWritten::Refused(reason)) => (deps.settings.backoff(tries), Some(reason)),
+            Some(NotWritten::Later { reason, after }) => {
+                (deps.settings.backoff(tries).max(after.unwrap_or_default()), Some(reason))
+            }
+            // Not tried: it waits for those before it.
+            None => (std::time::Duration::ZERO, None),
+        };
+        judged.retried += usize::from(error.is_some());
+        let next_attempt_at = now + Duration::try_from(wait).unwrap_or(Duration::MINUTE);
+        judged.settled.given_back.push(GivenBack { id: row.id, next_attempt_at, error });
+    }
+    judged
+}
+
+fn record(row: &ClaimedMemory, remembered: &Remembered, now: OffsetDateTime) -> NewMessage {
+    let result = json!({
+        "coord": remembered.coordinate_text(),
+        "trace_id": remembered.trace_id,
+        "request_id": remembered.request_id,
+    });
+    NewMessage {
+        tenant: row.tenant.clone(),
+        session_id: row.session_id,
+        seq: row.seq,
+        topic: MEMORY_WAL,
+        payload: wal::record(&row.tenant, &row.session_id.to_string(), &row.payload, &result, now),
+        dedupe_key: row.payload["id"].as_str().map(ToOwned::to_owned),
+    }
+}
+
+fn dead_letter(row: &ClaimedMemory, error: String, tries: u32, now: OffsetDateTime) -> NewDeadLetter {
+    let session = row.session_id.to_string();
+    NewDeadLetter {
+        tenant: row.tenant.clone(),
+        source_topic: MEMORY_WAL.to_owned(),
+        event: wal::record(&row.tenant, &session, &row.payload, &Value::Null, now).to_string(),
+        key: Some(session),
+        headers: json!({}),
+        error,
+        attempts: i32::try_from(tries).unwrap_or(i32::MAX),
+    }
+}
+
+/// In one transaction: the rows as they are now, the records for the log, the dead letters. Rows whose lease ran out
+/// meanwhile are somebody else's, and so is what becomes of them.
+async fn settle(deps: &MemorySyncDeps, claim: Uuid, judged: Judged) -> Result<(), StoreError> {
+    let at = (deps.clock)();
+    let Judged { settled, mut records, mut letters, .. } = judged;
+    let work = deps.store.run(move |connection| {
+        Box::pin(async move {
+            let mut transaction = connection.begin().await?;
+            let mut held = memory_write_outbox::settle(&mut transaction, claim, &settled, at).await?;
+            held.sort_unstable();
+            let records: Vec<_> = held.iter().filter_map(|id| records.remove(id)).collect();
+            let letters: Vec<_> = held.iter().filter_map(|id| letters.remove(id)).collect();
+            if !records.is_empty() {
+                message_outbox::insert(&mut transaction, &records, at).await?;
+            }
+            if !letters.is_empty() {
+                dead_letters::insert(&mut transaction, &letters, at).await?;
+            }
+            transaction.commit().await
+        })
+    });
+    work.await
+}

@@ -1,0 +1,105 @@
+//! What was said is remembered: by the memory service, once, in order, whatever becomes of it meanwhile.
+
+use somaagent_test_services::brain::Mood;
+use somaagent_test_services::client::Post;
+use somaagent_test_services::wait::eventually;
+
+use crate::stack::{Setup, Stack, new_session};
+
+fn quick() -> Setup {
+    Setup::default()
+        .set("MEMORY_SYNC_INTERVAL_SECONDS", "0.05")
+        .set("MEMORY_SYNC_BACKOFF_BASE_SECONDS", "0.05")
+        .set("MEMORY_SYNC_BACKOFF_MAX_SECONDS", "0.2")
+        .set("SA01_MEMORY_SYNC__LEASE_MS", 1_000)
+        .set("SA01_BRAIN__BREAKER_COOLDOWN_MS", 50)
+}
+
+/// Says a few things in a session and returns the keys that their memories must have, in order.
+async fn said(stack: &Stack, session: &str, things: usize) -> Vec<String> {
+    for n in 0..things {
+        stack.post(&Post::new(&format!("thing {n}")).to(session)).await;
+    }
+    stack.ended_turns(session, things).await;
+    let history = stack.client.history(session).await.unwrap();
+    history.iter().map(|event| event["payload"]["event_id"].as_str().unwrap().to_owned()).collect()
+}
+
+/// Waits until the brain has these keys, and tells which it received in which order.
+async fn remembered(stack: &Stack, keys: &[String]) -> Vec<String> {
+    eventually("every memory to be written", async || {
+        let known = stack.brain.keys();
+        keys.iter().all(|key| known.contains(key)).then_some(())
+    })
+    .await;
+    stack.brain.received().into_iter().filter(|key| keys.contains(key)).collect()
+}
+
+/// Waits until nothing waits to be sent, and returns the ids of the memories in the log.
+async fn logged(stack: &Stack) -> Vec<String> {
+    let pool = stack.database.pool().await.unwrap();
+    eventually("the queues to be empty", async || {
+        let sql = "SELECT (SELECT count(*) FROM memory_write_outbox WHERE status <> 'sent')
+                        + (SELECT count(*) FROM message_outbox WHERE status <> 'sent')";
+        (sqlx::query_scalar::<_, i64>(sql).fetch_one(&pool).await.unwrap() == 0).then_some(())
+    })
+    .await;
+    let sql = "SELECT convert_from(payload, 'UTF8')::jsonb -> 'payload' ->> 'id' FROM event_log
+               WHERE topic = 'memory.wal' ORDER BY partition, \"offset\"";
+    sqlx::query_scalar(sql).fetch_all(&pool).await.unwrap()
+}
+
+#[tokio::test]
+async fn what_was_said_is_remembered_in_order_and_told_to_the_log() {
+    let stack = quick().start().await;
+    let session = new_session();
+    let keys = said(&stack, &session, 3).await;
+    assert_eq!(remembered(&stack, &keys).await, keys);
+    assert_eq!(logged(&stack).await, keys);
+}
+
+#[tokio::test]
+async fn an_outage_of_the_memory_service_delays_memories_and_loses_none() {
+    let stack = quick().start().await;
+    stack.brain.down().await;
+    let session = new_session();
+    let keys = said(&stack, &session, 3).await;
+    stack.brain.up().await.unwrap();
+    stack.brain.next_moods([Mood::DroppingAfter, Mood::Dropping]);
+    let mut received = remembered(&stack, &keys).await;
+    // The one that was applied without an answer came twice; the service knows it by its key.
+    received.dedup();
+    assert_eq!(received.last(), keys.last());
+    assert_eq!(logged(&stack).await, keys, "each memory is in the log once, in order");
+}
+
+#[tokio::test]
+async fn memories_that_wait_survive_a_kill() {
+    let mut stack = quick().start().await;
+    stack.brain.down().await;
+    let session = new_session();
+    let keys = said(&stack, &session, 2).await;
+    stack.app.kill().await.unwrap();
+    stack.brain.up().await.unwrap();
+    // Rows that the dead process had claimed come back when their lease is over.
+    stack.app.restart().await.unwrap();
+    remembered(&stack, &keys).await;
+    assert_eq!(logged(&stack).await, keys);
+}
+
+#[tokio::test]
+async fn what_one_session_said_is_recalled_in_another_and_never_told_twice() {
+    let stack = quick().start().await;
+    let first = new_session();
+    stack.post(&Post::new("our parrot is green").to(&first)).await;
+    stack.ended_turns(&first, 1).await;
+    eventually("both memories to be written", async || (stack.brain.keys().len() == 2).then_some(())).await;
+    for (number, session) in [(1, &first), (2, &new_session())] {
+        stack.post(&Post::new("tell about the parrot").to(session)).await;
+        stack.ended_turns(session, if number == 1 { 2 } else { 1 }).await;
+        let context = stack.model.exchange(number).await.context();
+        let told = context.matches("our parrot is green").count();
+        // Its own session has the message and the answer that repeats it as history, and nothing of it as memory.
+        assert!(if number == 1 { told == 2 } else { told >= 1 }, "told {told} times: {context}");
+    }
+}
