@@ -24,11 +24,12 @@ pub(super) async fn carry_on(base: &Base, store: Store, brain: Brain, journal: P
     log.ensure_topics(&[INBOUND, OUTBOUND, MEMORY_WAL]).await.context("topics of the log")?;
     let spec = SupervisorSpec::new("durability", Strategy::RestForOne).arbiters(1);
     let supervisor = base.root.supervisor(spec).await?;
+    let crowded: Arc<dyn Fn() -> bool + Send + Sync> = Arc::new(move || journal.depth() > 0);
     let deps = RelayDeps {
         store: store.clone(),
         log: Arc::new(log),
         health: brain.health,
-        crowded: Arc::new(move || journal.depth() > 0),
+        crowded: Arc::clone(&crowded),
         settings: Arc::new(base.config.outbox.clone()),
         metrics: OutboxMetrics::register(&base.registry)?,
         clock: now,
@@ -40,6 +41,7 @@ pub(super) async fn carry_on(base: &Base, store: Store, brain: Brain, journal: P
         remember: brain.remember,
         remember_batch: brain.remember_batch,
         space: brain.space,
+        crowded,
         settings: Arc::new(base.config.memory_sync.clone()),
         metrics: MemorySyncMetrics::register(&base.registry)?,
         clock: now,

@@ -12,9 +12,11 @@ use std::{sync::Arc, time::Duration};
 use actix::{Actor, ActorFutureExt, AsyncContext, Context, ContextFutureSpawner, SpawnHandle, Supervised, WrapFuture};
 use somaagent_supervision::{Child, Port};
 use time::OffsetDateTime;
+use tokio::time::Instant;
 
 use super::{
     metrics::MemorySyncMetrics,
+    pace::held_back,
     settings::QueueSettings,
     write::{Claimed, claim, write},
 };
@@ -43,6 +45,8 @@ pub struct MemorySyncDeps {
     pub remember_batch: Port<RememberBatch>,
     /// Where memories go that do not say it themselves.
     pub space: MemorySpace,
+    /// Whether people wait for the database: then memories hold back.
+    pub crowded: Arc<dyn Fn() -> bool + Send + Sync>,
     /// How to work.
     pub settings: Arc<QueueSettings>,
     /// What is counted.
@@ -64,6 +68,8 @@ struct State {
     /// Memories under way.
     under_way: u32,
     keeping_house: bool,
+    /// When the last claim began.
+    claimed_at: Option<Instant>,
     /// The next look that is due by the clock.
     timer: Option<SpawnHandle>,
 }
@@ -78,9 +84,11 @@ impl MemorySync {
     /// Claims as much as there is room for.
     fn look(&mut self, ctx: &mut Context<Self>) {
         let room = self.deps.settings.batch_size.saturating_sub(self.state.under_way);
-        if room == 0 || std::mem::replace(&mut self.state.claiming, true) {
+        let holds_back = self.state.under_way > 0 && (self.deps.crowded)();
+        if room == 0 || holds_back || std::mem::replace(&mut self.state.claiming, true) {
             return;
         }
+        self.state.claimed_at = Some(Instant::now());
         let (deps, from) = (self.deps.clone(), self.state.place.clone());
         async move { claim(&deps, from, room).await }
             .into_actor(self)
@@ -122,11 +130,20 @@ impl MemorySync {
                         let error: &(dyn std::error::Error + 'static) = &error;
                         tracing::warn!(error, "what became of memories could not be stored: they are written again");
                     }
-                    this.look(ctx);
+                    this.look_again(ctx);
                 })
                 .spawn(ctx);
         }
         self.look_after(rest, ctx);
+    }
+
+    /// A session is done: there is room for the next one, at once or after a rest.
+    fn look_again(&mut self, ctx: &mut Context<Self>) {
+        let took = self.state.claimed_at.map(|at| at.elapsed()).filter(|_| (self.deps.crowded)());
+        match took {
+            Some(took) => self.look_after(held_back(took, self.deps.settings.interval()), ctx),
+            None => self.look(ctx),
+        }
     }
 
     fn keep_house(&mut self, ctx: &mut Context<Self>) {

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use super::{
     metrics::OutboxMetrics,
-    pace::Pace,
+    pace::{Pace, held_back},
     round::{Done, round},
     settings::QueueSettings,
 };
@@ -28,8 +28,6 @@ use crate::{
     },
 };
 
-/// Rest between two rounds while people wait for the database, in times of what the last round took.
-const HOLD_BACK: u32 = 4;
 /// Time between two removals of old sent rows.
 const PURGE_EVERY: Duration = Duration::from_mins(1);
 /// Rows of one removal: short enough to be in nobody's way.
@@ -97,7 +95,7 @@ impl OutboxRelay {
                 let rest = match (claimed, self.pace().rest) {
                     (0, rest) if place == Place::default() => rest,
                     (0, rest) => rest / 8,
-                    (_, rest) if (self.deps.crowded)() => (took * HOLD_BACK).min(rest),
+                    (_, rest) if (self.deps.crowded)() => held_back(took, rest),
                     _ => Duration::ZERO,
                 };
                 self.state.place = place;
