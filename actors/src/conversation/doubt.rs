@@ -37,8 +37,10 @@ pub enum Settled {
     NotNow,
     /// It had no effect: the database rejects its content.
     BadData,
-    /// The session is somebody else's now, or gone.
+    /// It had no effect and never will: the session is somebody else's now, or gone.
     Lost,
+    /// It is durable, and the session is somebody else's now.
+    HandedOver,
     /// It could not be found out in time.
     Unresolved,
 }
@@ -86,7 +88,11 @@ async fn find_out(deps: &Deps, key: &SessionKey, probe: Option<Uuid>, fresh: boo
     match found {
         Ok((Claim::Taken(owned), true)) => Settled::Committed { epoch: owned.epoch, head: owned.head },
         Ok((Claim::Taken(owned), false)) => Settled::Void { epoch: owned.epoch, head: owned.head },
-        Ok(_) => Settled::Lost,
+        // The other owner's epoch rules out a late commit as well as ours would.
+        Ok((_, true)) => Settled::HandedOver,
+        Ok((_, false)) if probe.is_some() => Settled::Lost,
+        // Nothing tells whether a step without an event was committed before the session changed hands.
+        Ok((_, false)) => Settled::Unresolved,
         Err(error) => {
             tracing::error!(error = &error as &dyn std::error::Error, "the outcome of a step could not be found out");
             Settled::Unresolved

@@ -134,7 +134,7 @@ impl Conversation {
             .map(move |settled, this, ctx| {
                 this.learn(&append, settled);
                 then(this, append, settled, ctx);
-                if settled == Settled::Lost {
+                if matches!(settled, Settled::Lost | Settled::HandedOver) {
                     this.refuse(Refusing::Elsewhere(Duration::ZERO), ctx);
                 }
                 this.step_done(ctx);
@@ -191,6 +191,8 @@ impl Conversation {
                     this.accepted(admission, &append, ctx);
                     Ok(Accepted { session_id, event_id, seq })
                 }
+                // The new owner answers it.
+                Settled::HandedOver => Ok(Accepted { session_id, event_id, seq }),
                 Settled::Lost => Err(ConversationError::Elsewhere { retry_after: Duration::ZERO }),
                 Settled::Unresolved => Err(ConversationError::Unknown { event_id: Some(event_id) }),
                 Settled::Void { .. } | Settled::NotNow | Settled::BadData => {
@@ -266,7 +268,7 @@ impl Conversation {
         self.commit(append, ctx, move |this, _, settled, ctx| match settled {
             Settled::Committed { .. } => this.state.raised = Some(turn_seq),
             // Void is tried again by the next step: the turn is still first in line. Lost ends the conversation.
-            Settled::Void { .. } | Settled::Lost => {}
+            Settled::Void { .. } | Settled::Lost | Settled::HandedOver => {}
             Settled::NotNow | Settled::BadData | Settled::Unresolved => {
                 this.state.held = true;
                 ctx.run_later(RETRY, |this, ctx| {
@@ -305,7 +307,7 @@ impl Conversation {
                 }
                 Self::end_later(ending, Tried { rejected: rejected + 1, ..tried }, ctx);
             }
-            Settled::Lost => {}
+            Settled::Lost | Settled::HandedOver => {}
         });
     }
 
@@ -328,7 +330,7 @@ impl Conversation {
                         let tried = Tried { in_doubt: false, ..tried };
                         this.state.steps.push_front(Step::End(ending, tried));
                     }
-                    Settled::Lost => this.refuse(Refusing::Elsewhere(Duration::ZERO), ctx),
+                    Settled::Lost | Settled::HandedOver => this.refuse(Refusing::Elsewhere(Duration::ZERO), ctx),
                     Settled::NotNow | Settled::BadData | Settled::Unresolved => Self::end_later(ending, tried, ctx),
                 }
                 this.step_done(ctx);
@@ -391,7 +393,9 @@ impl Conversation {
                     this.state.steps.push_front(Step::Order(Box::new(Control { caller, order }), in_flight));
                     return;
                 }
-                Settled::Lost => Err(ConversationError::Elsewhere { retry_after: Duration::ZERO }),
+                Settled::Lost | Settled::HandedOver => {
+                    Err(ConversationError::Elsewhere { retry_after: Duration::ZERO })
+                }
                 Settled::Unresolved => {
                     this.refuse(Refusing::Unavailable, ctx);
                     Err(ConversationError::Unknown { event_id: None })
