@@ -10,6 +10,7 @@ use uuid::Uuid;
 use super::{
     Conversation, Phase,
     driver::{self, Failure, Progress, Task},
+    frames::Frame,
     live::{Both, Said},
     readers::Audience,
     running::{ABANDONED, End, Running, friendly},
@@ -76,6 +77,14 @@ impl Conversation {
         self.send(Audience::Pieces, &both.piece);
     }
 
+    fn send_thought(&mut self, whole: Option<Arc<Frame>>, piece: Option<Arc<Frame>>) {
+        for (audience, frame) in [(Audience::WholeTexts, whole), (Audience::Pieces, piece)] {
+            if let Some(frame) = frame {
+                self.send(audience, &frame);
+            }
+        }
+    }
+
     /// Ends the first open turn as stopped, running or about to run, and tells which one it was.
     pub(super) fn stop_first(&mut self, ctx: &mut Context<Self>) -> Option<i64> {
         if self.state.running.is_some() {
@@ -138,6 +147,8 @@ impl Conversation {
         let Some(task) = running.task.take() else { return };
         ctx.cancel_future(task);
         running.state = "closing";
+        let head = self.state.session.head;
+        let thought = (running.thought(head, true), running.thought_piece(head, true));
         let ending = running.ending(end, &self.deps);
         let metrics = &self.deps.metrics;
         metrics.turn_seconds.observe(running.began.elapsed().as_secs_f64());
@@ -146,6 +157,7 @@ impl Conversation {
         last.last_usage.clone_from(&ending.usage);
         self.state.ending.push(ending.turn_seq);
         self.state.steps.push_front(Step::End(Box::new(ending), Tried::default()));
+        self.send_thought(thought.0, thought.1);
         self.advance(ctx);
     }
 
@@ -174,9 +186,8 @@ impl Conversation {
             }
             Progress::Piece(Piece::Thinking(text)) => {
                 running.live.think(&text);
-                if let Some(both) = running.thought(head, false) {
-                    self.send_both(&both);
-                }
+                let (whole, piece) = (running.thought(head, false), running.thought_piece(head, false));
+                self.send_thought(whole, piece);
             }
             Progress::Piece(Piece::Text(text)) => self.said(text, ctx),
             Progress::Piece(Piece::Usage(usage)) => running.usage = Some(usage),
@@ -200,7 +211,9 @@ impl Conversation {
         let anybody = self.state.readers.has(Audience::Pieces);
         let Some(running) = self.state.running.as_mut() else { return };
         running.state = "streaming";
-        let thought = running.thought(head, true);
+        // Text that begins ends the reasoning, as a rule.
+        let begins = running.first_delta.is_none();
+        let thought = (running.thought(head, begins), running.thought_piece(head, true));
         running.stream_index += 1;
         if running.first_delta.is_none() {
             let first = running.began.elapsed();
@@ -210,9 +223,7 @@ impl Conversation {
         // Pieces are many: what only their readers see is made only for them.
         let event = if anybody { running.piece_event(Said::Text) } else { Value::Null };
         let piece = running.live.push(head, event, text);
-        if let Some(both) = thought {
-            self.send_both(&both);
-        }
+        self.send_thought(thought.0, thought.1);
         if anybody {
             self.send(Audience::Pieces, &piece);
         }

@@ -118,14 +118,17 @@ impl LiveAnswer {
         self.reasoning.push_str(piece);
     }
 
-    /// The reasoning so far for readers of whole texts, and what is new of it for readers of pieces.
-    pub fn thought(&mut self, head: i64, whole: Value, piece: Value) -> Both {
+    /// The reasoning so far, for readers of whole texts.
+    pub fn show_thought(&mut self, head: i64, event: Value) -> Arc<Frame> {
+        let text = Arc::from(self.reasoning.as_str());
+        self.show_as(Kind::Thinking, head, FrameBody::SoFar { event, text })
+    }
+
+    /// What is new of the reasoning, for readers of pieces.
+    pub fn push_thought(&mut self, head: i64, event: Value) -> Arc<Frame> {
         let delta = self.reasoning[self.told(Said::Reasoning, self.pieces)..].to_owned();
         self.mark(Said::Reasoning);
-        let text = Arc::from(self.reasoning.as_str());
-        let whole = self.show_as(Kind::Thinking, head, FrameBody::SoFar { event: whole, text });
-        let piece = self.frame(head, self.pieces, FrameBody::Delta { event: piece, delta });
-        Both { whole, piece }
+        self.frame(head, self.pieces, FrameBody::Delta { event, delta })
     }
 
     fn mark(&mut self, of: Said) {
@@ -261,7 +264,7 @@ mod tests {
             for (thinks, piece) in &pieces {
                 if *thinks {
                     live.think(piece);
-                    frames.push(live.thought(1, kind(Said::Reasoning), kind(Said::Reasoning)).piece);
+                    frames.push(live.push_thought(1, kind(Said::Reasoning)));
                 }
                 frames.push(live.push(1, kind(Said::Text), piece.clone()));
             }

@@ -44,8 +44,10 @@ pub struct Running {
     pub(super) ingress: Ingress,
     pub(super) analysis: Analysis,
     pub(super) live: LiveAnswer,
-    /// When the reasoning was last sent, and how much of it.
+    /// When the reasoning was last shown to readers of whole texts, and how much of it.
     pub(super) thought: Option<(Instant, usize)>,
+    /// The same for readers of pieces.
+    pub(super) thought_piece: Option<(Instant, usize)>,
     pub(super) stream_index: u32,
     pub(super) state: &'static str,
     pub(super) began: Instant,
@@ -57,6 +59,15 @@ pub struct Running {
     pub(super) shown_at: Option<Instant>,
     pub(super) ticking: bool,
     pub(super) task: Option<SpawnHandle>,
+}
+
+/// Whether reasoning of `length` bytes is to be sent of which `sent` tells when and how much was.
+fn is_due(sent: Option<(Instant, usize)>, length: usize, now: bool) -> bool {
+    match sent {
+        Some((_, sent)) if sent == length => false,
+        Some((at, _)) => now || at.elapsed() >= cadence::interval(length),
+        None => length > 0,
+    }
 }
 
 /// How an attempt ends its turn.
@@ -79,6 +90,7 @@ impl Running {
             analysis: analysis::analyse(message["message"].as_str().unwrap_or_default()),
             live: LiveAnswer::new(turn.attempt),
             thought: None,
+            thought_piece: None,
             stream_index: 0,
             state: "waiting",
             began: Instant::now(),
@@ -119,20 +131,27 @@ impl Running {
         self.live.thinking(head, event)
     }
 
-    /// The reasoning so far, at the same bounded rate as whole texts; the rest of it when `last`.
-    pub(super) fn thought(&mut self, head: i64, last: bool) -> Option<Both> {
+    /// The reasoning for readers of pieces, at the same bounded rate as whole texts; at once when text follows, so that both
+    /// keep their order.
+    pub(super) fn thought_piece(&mut self, head: i64, text_follows: bool) -> Option<Arc<Frame>> {
         let length = self.live.reasoning().len();
-        let is_due = match self.thought {
-            Some((_, sent)) if sent == length => false,
-            Some((at, _)) => last || at.elapsed() >= cadence::interval(length),
-            None => length > 0,
-        };
-        if !is_due {
+        if !is_due(self.thought_piece, length, text_follows) {
+            return None;
+        }
+        self.thought_piece = Some((Instant::now(), length));
+        let event = self.piece_event(Said::Reasoning);
+        Some(self.live.push_thought(head, event))
+    }
+
+    /// The reasoning so far for readers of whole texts, at their bounded rate; at once when it is the last of it.
+    pub(super) fn thought(&mut self, head: i64, last: bool) -> Option<Arc<Frame>> {
+        let length = self.live.reasoning().len();
+        if !is_due(self.thought, length, last) {
             return None;
         }
         self.thought = Some((Instant::now(), length));
-        let (whole, piece) = (self.thinking_event(), self.piece_event(Said::Reasoning));
-        Some(self.live.thought(head, whole, piece))
+        let event = self.thinking_event();
+        Some(self.live.show_thought(head, event))
     }
 
     /// The parts of a whole-text frame that do not change with the text.

@@ -18,7 +18,7 @@ use uuid::Uuid;
 
 use super::{
     ConversationError, ConversationMetrics, Conversations, Deps, Frame, FrameBody, MessageDraft, PlantedPanic,
-    SessionKeeper, SessionSettings, StreamMode, Subscription, TurnSettings, queries::Reads,
+    SessionKeeper, SessionSettings, StreamMode, Subscription, TurnSettings, doubt, queries::Reads,
 };
 use crate::{
     domain::{
@@ -218,6 +218,50 @@ async fn a_stop_keeps_what_was_said_and_closes_the_providers_connection(pool: Pg
         assert_eq!((&last["type"], &last["message"]), (&Value::from("assistant.stopped"), &Value::from("Half ")));
         assert!(last["metadata"]["usage"]["output_tokens"].as_u64().unwrap() > 0);
         assert_eq!(world.conversations.stop(&world.caller, session).await.unwrap().turn, None);
+    })
+    .await;
+}
+
+#[sqlx::test(migrations = "../migrations")]
+async fn what_was_stored_before_another_owner_came_counts_as_stored(pool: PgPool) {
+    local(async {
+        let world = World::start(&pool, None).await;
+        world.model.always(Script::words("yes"));
+        let session = Uuid::new_v4();
+        let mut stream = world.listen(session, None, StreamMode::Delta).await;
+        world.say(session, "Is it kept?").await;
+        let said = event(&turn(&mut stream).await[0])["event_id"].as_str().unwrap().parse().unwrap();
+        let other =
+            "UPDATE session_envelopes SET owner = 'other', epoch = epoch + 1, lease_until = now() + interval '1 h'";
+        sqlx::query(other).execute(&pool).await.unwrap();
+        let (deps, key) = (world.conversations.deps(), world.caller.session(session));
+        assert_eq!(doubt::is_stored(deps, &key, said).await, doubt::Settled::HandedOver);
+        assert_eq!(doubt::is_stored(deps, &key, Uuid::new_v4()).await, doubt::Settled::Lost);
+    })
+    .await;
+}
+
+#[sqlx::test(migrations = "../migrations")]
+async fn reasoning_between_texts_keeps_to_the_rate_of_whole_texts(pool: PgPool) {
+    local(async {
+        let world = World::start(&pool, None).await;
+        let mut script = Script::new();
+        for n in 0..60 {
+            script = script.reasoning(&format!("because {n} ")).text(&format!("word {n} "));
+        }
+        world.model.next(script);
+        let session = Uuid::new_v4();
+        let mut wholes = world.listen(session, None, StreamMode::Full).await;
+        let mut pieces = world.listen(session, None, StreamMode::Delta).await;
+        world.say(session, "go").await;
+        let (wholes, pieces) = (turn(&mut wholes).await, turn(&mut pieces).await);
+        let thoughts = |frames: &[Arc<Frame>]| {
+            frames.iter().filter(|frame| event(frame)["type"] == "assistant.thinking").cloned().collect::<Vec<_>>()
+        };
+        assert!(thoughts(&pieces).len() > 50, "every piece has its place");
+        assert!(thoughts(&wholes).len() < 30, "{} whole texts of reasoning", thoughts(&wholes).len());
+        let last = thoughts(&wholes).pop().unwrap();
+        assert!(matches!(&last.body, FrameBody::SoFar { text, .. } if text.ends_with("because 59 ")));
     })
     .await;
 }
