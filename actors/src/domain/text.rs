@@ -1,11 +1,5 @@
 //! What a person can see of a text.
 
-/// Whether there is nothing to see: no character, or only white and invisible ones.
-#[must_use]
-pub fn is_blank(text: &str) -> bool {
-    text.chars().all(|char| char.is_whitespace() || is_invisible(char) || joins(char))
-}
-
 /// The words of a text on one line. Control characters and those that are invisible or turn the direction of writing around
 /// are left out, so that the line looks like what it says, beside others too. What joins letters or emoji stays with them.
 #[must_use]
@@ -59,10 +53,8 @@ mod tests {
             "\u{3164}\u{2800}",
             "\u{7}\u{85}",
         ] {
-            assert!(is_blank(blank), "{blank:?}");
             assert_eq!(one_line(blank), "", "{blank:?}");
         }
-        assert!(!is_blank("\u{200B}x") && !is_blank("0"));
     }
 
     #[test]

@@ -13,7 +13,6 @@ use somaagent_actors::{
         idempotency::{Idempotency, body_hash, derived_session_id},
         ids::Tenant,
         message::MAX_PERSONA_CHARS,
-        text,
         turn::OnBusy,
     },
 };
@@ -30,7 +29,7 @@ use crate::{
 /// A message from a person.
 #[derive(Debug, Deserialize, ToSchema)]
 pub(crate) struct MessageRequest {
-    /// The text, at most 256 KiB of UTF-8, with something to see in it.
+    /// The text, at most 256 KiB of UTF-8; may be empty.
     message: String,
     /// The session; absent, `null` or no UUID begins a new one.
     session_id: Option<String>,
@@ -41,7 +40,7 @@ pub(crate) struct MessageRequest {
     #[serde(default)]
     attachments: Vec<String>,
     /// Details that travel with the message and its answer. `tenant` names the tenant unless the header `X-Tenant-Id`
-    /// does; `idempotency_key` stands for the header `Idempotency-Key`.
+    /// does; `idempotency_key` stands for the header `Idempotency-Key`. At most 16 KiB of names and values.
     metadata: Option<BTreeMap<String, String>>,
     /// The last `seq` the client has seen; if the session has more, the message is refused with what is missing.
     #[schema(minimum = 0)]
@@ -146,10 +145,6 @@ pub(crate) async fn post_message(
     if fields.message.len() > settings.message_limit_bytes {
         return Err(too_long(settings.message_limit_bytes));
     }
-    // An attachment says something without words.
-    if fields.attachments.is_empty() && text::is_blank(&fields.message) {
-        return Err(wrong(vec!["message".into()], "must not be blank"));
-    }
     check_attachments(&fields.attachments)?;
     let expected_head = fields.expected_head;
     if expected_head.is_some_and(|head| head < 0) {
@@ -223,6 +218,9 @@ fn check_attachments(references: &[String]) -> Result<(), Problem> {
 /// What a persona may be called.
 const PERSONA_RULE: &str = "must be at most 128 characters";
 
+/// Names and values together. They travel with every frame of the answer.
+const MAX_METADATA_BYTES: usize = 16 * 1024;
+
 /// Names in `metadata` that only this system writes.
 const RESERVED: [&str; 4] = ["sequence", "turn", "attempt", "completed"];
 
@@ -245,6 +243,9 @@ impl Addressed {
         whole: &Value,
     ) -> Result<Self, Problem> {
         let given = metadata.unwrap_or_default();
+        if given.iter().map(|(name, text)| name.len() + text.len()).sum::<usize>() > MAX_METADATA_BYTES {
+            return Err(wrong(vec!["metadata".into()], "must be at most 16 KiB of names and values"));
+        }
         let key = key.0.map_or_else(|| key_in(&given), |key| Ok(Some(key)))?;
         let caller = by.or_tenant(tenant_in(&given)?);
         let session_id = session_id.and_then(|text| Uuid::try_parse(&text).ok());

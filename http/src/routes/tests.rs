@@ -43,7 +43,6 @@ async fn a_wrong_body_is_refused_with_its_exact_code() {
         ("{\"message\":7}", 422, "invalid-body"),
         ("{\"message\":[\"hi\"]}", 422, "invalid-body"),
         ("{\"message\":\"a\",\"message\":\"b\"}", 422, "invalid-body"),
-        ("{\"message\":\" \\u200b\"}", 422, "invalid-body"),
         ("{\"message\":\"a\\u0000b\"}", 422, "invalid-body"),
         ("{\"message\":\"hi\",\"unknown\":\"\\u0000\"}", 422, "invalid-body"),
         ("{\"message\":\"hi\",\"session_id\":7}", 422, "invalid-body"),
