@@ -12,8 +12,8 @@ use crate::store::{
 /// Partitions of a topic. Part of where a key's records are: it never changes.
 pub const PARTITIONS: i32 = 3;
 
-/// Longest record in bytes, as large as a broker's usual limit.
-pub const MAX_RECORD_BYTES: usize = 1 << 20;
+/// Longest record in bytes: more than any answer and its metadata have, escaped as JSON.
+pub const MAX_RECORD_BYTES: usize = 16 << 20;
 
 /// See the module.
 #[derive(Clone, Debug)]
@@ -73,9 +73,16 @@ impl TableLog {
                 let mut results = Vec::with_capacity(count);
                 for record in records {
                     let one = self.write(vec![record]).await.map_err(|error| log_error(&error));
-                    results.push(one.and_then(|places| {
+                    let placed = one.and_then(|places| {
                         places.first().copied().ok_or_else(|| LogError::Unavailable("no offset was told".into()))
-                    }));
+                    });
+                    // After a record of which nobody knows what became of it, no later one may go before it.
+                    let gone = matches!(placed, Err(LogError::Unavailable(_)));
+                    results.push(placed);
+                    if gone {
+                        results.resize(count, Err(LogError::Unavailable("an earlier record was not taken".into())));
+                        break;
+                    }
                 }
                 results
             }
