@@ -1,6 +1,6 @@
 //! The start, step by step: each step has a name and a deadline, and a failure says which step it was.
 //!
-//! metrics' registry → data folder and its lock → database → migrations → tree → stand-ins → actors → listeners. The
+//! The door's port → data folder and its lock → database → migrations → tree → stand-ins → actors → metrics → door. The
 //! configuration and the log come before, the ready line after. What is started says at once how it is stopped, so that
 //! a start that fails half-way, or is interrupted, is undone by the same [`Shutdown`] as a whole one.
 
@@ -66,6 +66,12 @@ pub trait Rooms {
     /// The tables of the rooms.
     fn migrator(&self) -> &Migrator;
 
+    /// Opens the front door's port, so that a taken one is told before anything is made; nothing is answered yet.
+    ///
+    /// # Errors
+    /// It cannot be opened.
+    fn listen(&mut self, config: &Config) -> anyhow::Result<()>;
+
     /// Starts the stand-ins of outside systems that are not configured; the database is there already.
     fn stand_ins(&mut self, base: &Base, shutdown: &mut Shutdown) -> impl Future<Output = anyhow::Result<()>>;
 
@@ -88,6 +94,7 @@ pub async fn start(
     let within = Duration::from_millis(config.boot.step_ms);
     let patience = Duration::from_millis(config.boot.migrations_ms);
     let registry = Registry::new();
+    step("port", within, async { rooms.listen(&config) }).await?;
     let database = step("database", within, open_database(&config, shutdown)).await?;
     step("migrations", patience, async { Ok(database.migrate(rooms.migrator()).await?) }).await?;
     let base = step("tree", within, plant(config, registry, database, shutdown)).await?;

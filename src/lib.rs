@@ -150,6 +150,11 @@ mod tests {
             &self.migrator
         }
 
+        fn listen(&mut self, _: &Config) -> anyhow::Result<()> {
+            self.seen.borrow_mut().push("port");
+            Ok(())
+        }
+
         async fn stand_ins(&mut self, base: &Base, shutdown: &mut Shutdown) -> anyhow::Result<()> {
             let one: i32 = sqlx::query_scalar("SELECT 1").fetch_one(&base.database.pool()).await?;
             assert_eq!(one, 1);
@@ -191,7 +196,7 @@ mod tests {
         let (end, first) = watch::channel(None);
         let (code, seen) = lived(Some(end), Signals::of(first));
         assert_eq!(code, ExitCode::SUCCESS);
-        assert_eq!(seen, ["stand-ins", "actors", "door", "drained"]);
+        assert_eq!(seen, ["port", "stand-ins", "actors", "door", "drained"]);
     }
 
     #[test]
@@ -199,7 +204,7 @@ mod tests {
         let (_end, first) = watch::channel(None);
         let (code, seen) = lived(None, Signals::of(first));
         assert_eq!(code, ExitCode::FAILURE);
-        assert_eq!(seen, ["stand-ins", "actors", "drained"]);
+        assert_eq!(seen, ["port", "stand-ins", "actors", "drained"]);
     }
 
     #[test]

@@ -34,6 +34,7 @@ use tokio::{
 
 use crate::{
     boot::{Base, Rooms},
+    config::Config,
     embedded::{
         brain::MemoryStandIn,
         responder,
@@ -85,10 +86,14 @@ impl Rooms for Built {
         migrate::migrator()
     }
 
-    async fn stand_ins(&mut self, base: &Base, _: &mut Shutdown) -> anyhow::Result<()> {
-        // Before any actor claims a session: a second process with this address, and so this name, must not get that far.
-        let address = (base.config.server.address()?, base.config.server.port).into();
+    /// A second process with this address, and so this name as an owner of sessions, does not get further than here.
+    fn listen(&mut self, config: &Config) -> anyhow::Result<()> {
+        let address = (config.server.address()?, config.server.port).into();
         self.listener = Some(listen(address, "GATEWAY_PORT")?);
+        Ok(())
+    }
+
+    async fn stand_ins(&mut self, base: &Base, _: &mut Shutdown) -> anyhow::Result<()> {
         let connections = Connections { shared: base.database.pool(), journal: base.database.own_connection() };
         let limit = Duration::from_millis(base.config.database.statement_timeout_ms) + STATEMENT_GRACE;
         let store = Store::new(connections, limit, Handle::current());

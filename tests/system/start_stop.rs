@@ -144,6 +144,7 @@ async fn a_taken_port_is_told_and_named() {
     let ended = with_database().await.set("GATEWAY_PORT", &port).run().await.unwrap();
     assert!(ended.code.is_some_and(told), "{:?}: {}", ended.code, ended.output);
     assert!(ended.output.contains(&port), "the port is not named: {}", ended.output);
+    assert!(ended.output.contains("step `port`"), "another step is blamed: {}", ended.output);
     assert!(!ended.output.contains("panicked"), "{}", ended.output);
     assert_eq!(Client::new(first.url()).unwrap().get("/healthz").await.unwrap().status, 200);
 }
