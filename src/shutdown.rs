@@ -4,8 +4,8 @@
 //! Whoever starts something says here how it is stopped. Within a stage what was started last is stopped first. A part
 //! that takes too long is left behind: the process ends with it.
 //!
-//! The time to drain is for all of it but the database, which has [`DATABASE_WITHIN`] after that: whoever kills processes
-//! that do not end can rely on the sum.
+//! The time to drain is for all of it but the database, which has three seconds after that: whoever kills processes that
+//! do not end can rely on the sum.
 
 use std::future::Future;
 use std::pin::Pin;

@@ -72,7 +72,7 @@ impl ModelError {
         "model-answer-too-long",
     ];
 
-    /// The stable code, one of [`CODES`](Self::CODES): `metadata.error_code` of the terminal event and label of `llm_failures_total`.
+    /// The stable code: `metadata.error_code` of the terminal event, and a label of `llm_failures_total`.
     #[must_use]
     pub const fn code(&self) -> &'static str {
         match self {

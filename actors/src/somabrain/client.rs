@@ -4,7 +4,7 @@
 //! restart begins with a closed breaker, and whoever waited for an answer gets `Down`.
 //! Asks: those of [`messages`](super::messages) and [`Consult`](super::Consult), each answered through its own reply.
 //! Supervision: child of `somabrain`, Permanent. Crashes on broken invariants only; whatever the server does is a
-//! [`BrainError`], retried inside the ask's deadline where that may help.
+//! [`BrainError`](super::BrainError), retried inside the ask's deadline where that may help.
 
 use std::{cell::RefCell, rc::Rc, sync::Arc, time::Duration};
 
