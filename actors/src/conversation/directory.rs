@@ -76,7 +76,8 @@ impl Conversations {
         )
     }
 
-    /// Takes a message. Safe to repeat with the same idempotency key.
+    /// Takes a message, which becomes the event `event_id`, an id never used before. Safe to repeat with the same
+    /// idempotency key; then the id of the first time counts.
     ///
     /// # Errors
     /// Why it was not taken. After [`ConversationError::Unknown`] it may have been.
@@ -84,9 +85,9 @@ impl Conversations {
         &self,
         caller: &Caller,
         session_id: Uuid,
+        event_id: Uuid,
         draft: MessageDraft,
     ) -> Result<Accepted, ConversationError> {
-        let event_id = Uuid::new_v4();
         let ask = |live: Arc<Live>, within, again| {
             let (caller, draft) = (caller.clone(), draft.clone());
             async move { live.posts.call(|reply| Post { caller, draft, event_id, again, reply }, within).await }

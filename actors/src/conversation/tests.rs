@@ -98,7 +98,7 @@ impl World {
 
     async fn say(&self, session: Uuid, text: &str) -> i64 {
         let draft = MessageDraft { message: text.into(), ..MessageDraft::default() };
-        self.conversations.post(&self.caller, session, draft).await.unwrap().seq
+        self.conversations.post(&self.caller, session, Uuid::new_v4(), draft).await.unwrap().seq
     }
 
     async fn listen(&self, session: Uuid, after: Option<Cursor>, mode: StreamMode) -> Subscription {
@@ -277,7 +277,7 @@ async fn messages_wait_in_line_are_refused_or_interrupt_as_they_say(pool: PgPool
         world.say(session, "one").await;
         let post = |on_busy| {
             let draft = MessageDraft { message: "more".into(), on_busy, ..MessageDraft::default() };
-            world.conversations.post(&world.caller, session, draft)
+            world.conversations.post(&world.caller, session, Uuid::new_v4(), draft)
         };
         assert!(matches!(post(OnBusy::Reject).await, Err(ConversationError::SessionBusy)));
         assert_eq!(post(OnBusy::Enqueue).await.unwrap().seq, 2);
@@ -309,7 +309,7 @@ async fn a_key_sent_twice_makes_one_event_and_another_body_is_refused(pool: PgPo
         let post = |hash: u8| {
             let idempotency = Some(Idempotency { key: "k".into(), body_hash: [hash; 32] });
             let draft = MessageDraft { message: "hi".into(), idempotency, ..MessageDraft::default() };
-            world.conversations.post(&world.caller, session, draft)
+            world.conversations.post(&world.caller, session, Uuid::new_v4(), draft)
         };
         let (first, twin) = tokio::join!(post(1), post(1));
         let (first, twin) = (first.unwrap(), twin.unwrap());
@@ -361,7 +361,7 @@ async fn reset_goes_on_with_the_next_number_and_delete_leaves_a_tombstone(pool: 
         assert_eq!(event(&*next(&mut stream).await)["type"], "session.deleted");
         assert!(timeout(SOON, stream.next()).await.unwrap().is_none());
         let draft = MessageDraft { message: "late".into(), ..MessageDraft::default() };
-        let late = world.conversations.post(&world.caller, session, draft).await;
+        let late = world.conversations.post(&world.caller, session, Uuid::new_v4(), draft).await;
         assert!(matches!(late, Err(ConversationError::Deleted)));
         let unknown = world.conversations.rename(&world.caller, Uuid::new_v4(), "x".into()).await;
         assert!(matches!(unknown, Err(ConversationError::NotFound)));

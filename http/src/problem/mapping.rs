@@ -55,6 +55,12 @@ impl From<AskError> for Problem {
 }
 
 impl Problem {
+    /// Names the event that a request was to make, if it was the server's fault that it may not have.
+    #[must_use]
+    pub(crate) fn of_event(self, event_id: Uuid) -> Self {
+        if self.code().status() >= 500 { self.about(Some(event_id)) } else { self }
+    }
+
     /// Names the event whose fate the client may ask for later.
     fn about(self, event_id: Option<Uuid>) -> Self {
         match event_id {
@@ -74,6 +80,16 @@ mod tests {
     use time::OffsetDateTime;
 
     use super::*;
+
+    #[test]
+    fn only_a_failure_of_the_server_names_the_event() {
+        let named = |code: Code| Problem::new(code).of_event(Uuid::nil()).body(None)["event_id"].is_string();
+        for code in [Code::Draining, Code::SessionElsewhere, Code::Overloaded, Code::Unavailable, Code::OutcomeUnknown]
+        {
+            assert!(named(code), "{code:?}");
+        }
+        assert!(!named(Code::SessionPaused) && !named(Code::InvalidBody));
+    }
 
     #[test]
     fn every_refusal_of_a_conversation_has_its_status() {

@@ -8,7 +8,7 @@ use somaagent_actors::conversation::MessageDraft;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::message::{AcceptedReply, Addressed, persona};
+use super::message::{AcceptedReply, Addressed, persona, send};
 use crate::{
     door::Door,
     extract::{By, Hints, IdempotencyKey, JsonBody},
@@ -116,10 +116,10 @@ pub(crate) async fn post_action(
     let JsonBody { fields, whole } = body;
     let effect = effect(&fields.action).ok_or(Code::UnknownAction)?;
     let mut to = Addressed::new(by, hints, key, fields.session_id, fields.metadata, &whole)?;
-    door.accepting()?;
     let message = match effect {
         Effect::Say(sentence) => sentence.to_owned(),
         Effect::Pause(paused) => {
+            door.accepting()?;
             door.conversations.pause(&to.caller, to.session_id, paused).await?;
             let reply = PausedReply { session_id: to.session_id, status: "ok", paused };
             return Ok(Json(ActionReply::Paused(reply)));
@@ -136,8 +136,7 @@ pub(crate) async fn post_action(
         on_busy: somaagent_actors::domain::turn::OnBusy::default(),
         idempotency: to.idempotency,
     };
-    let accepted = door.conversations.post(&to.caller, to.session_id, draft).await?;
-    Ok(Json(ActionReply::Accepted(accepted.into())))
+    Ok(Json(ActionReply::Accepted(send(&door, &to.caller, to.session_id, draft).await?)))
 }
 
 #[cfg(test)]

@@ -160,9 +160,23 @@ pub(crate) async fn post_message(
         on_busy: fields.on_busy,
         idempotency: addressed.idempotency,
     };
-    door.accepting()?;
-    let accepted = door.conversations.post(&addressed.caller, addressed.session_id, draft).await?;
-    Ok(Json(accepted.into()))
+    Ok(Json(send(&door, &addressed.caller, addressed.session_id, draft).await?))
+}
+
+/// Hands a message to its session. A problem of the server names the event that the message was to become.
+pub(super) async fn send(
+    door: &Door,
+    caller: &Caller,
+    session_id: Uuid,
+    draft: MessageDraft,
+) -> Result<AcceptedReply, Problem> {
+    let event_id = Uuid::new_v4();
+    let sent = async {
+        door.accepting()?;
+        let accepted = door.conversations.post(caller, session_id, event_id, draft).await?;
+        Ok::<_, Problem>(accepted.into())
+    };
+    sent.await.map_err(|problem| problem.of_event(event_id))
 }
 
 /// The same under its old name.

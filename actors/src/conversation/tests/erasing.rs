@@ -92,7 +92,7 @@ async fn a_long_history_is_gone_at_once_and_its_rows_follow_also_after_a_crash_b
         let idempotency = Some(Idempotency { key: format!("key-{LONG}"), body_hash: [1; 32] });
         let draft = MessageDraft { message: "new".into(), idempotency, ..MessageDraft::default() };
         let mut stream = world.listen(session, Some(Cursor::after(LONG)), StreamMode::Delta).await;
-        let accepted = world.conversations.post(&world.caller, session, draft.clone()).await.unwrap();
+        let accepted = world.conversations.post(&world.caller, session, Uuid::new_v4(), draft.clone()).await.unwrap();
         assert_eq!(accepted.seq, LONG + 1);
         turn(&mut stream).await;
         let swept = async {
@@ -101,7 +101,7 @@ async fn a_long_history_is_gone_at_once_and_its_rows_follow_also_after_a_crash_b
             }
         };
         timeout(SOON, swept).await.expect("the keeper goes on with the pages");
-        assert_eq!(world.conversations.post(&world.caller, session, draft).await.unwrap(), accepted);
+        assert_eq!(world.conversations.post(&world.caller, session, Uuid::new_v4(), draft).await.unwrap(), accepted);
         let events = world.reads.events(&key, 0, 10).await.unwrap();
         let said: Vec<_> = events.iter().map(|event| event.payload["message"].as_str().unwrap()).collect();
         assert_eq!(said, ["new", "new answer"]);
