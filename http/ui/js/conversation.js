@@ -26,7 +26,7 @@ let stream = null;
 export function openNew() {
   const id = newId();
   start({ ...emptyConversation(id), phase: 'ready' });
-  follow(id, null);
+  follow(id, 0);
 }
 
 /** @param {string} id */
@@ -37,10 +37,13 @@ export async function open(id) {
   const after = Math.max(0, last - PAGE + 50);
   try {
     const events = await eventsFrom(id, after);
-    updateConversation(id, () => ({ ...shown(events), phase: 'ready', fresh: false, earlier: after > 0 }));
+    // It may be the id of a first message that was never sent, so it can be written to.
+    const fresh = events.length === 0 && (await isUnused(id));
+    // A message may have been sent meanwhile.
+    updateConversation(id, ({ turns }) => ({ ...shown(events, turns), phase: 'ready', fresh, earlier: after > 0 }));
     restoreUnsent(id);
     follow(id, events.at(-1)?.id ?? 0);
-    void refreshState(id);
+    if (!fresh) void refreshState(id);
   } catch (error) {
     failToOpen(id, api.problemOf(error));
   }
@@ -62,13 +65,6 @@ function start(conversation) {
 /** @param {string} id @param {Problem} problem */
 function failToOpen(id, problem) {
   if (current().conversation.id !== id) return;
-  if (problem.status === 404) {
-    // An id nobody has used: it may be the first message's that was never sent, so it can be written to.
-    updateConversation(id, () => ({ phase: 'ready', fresh: true }));
-    restoreUnsent(id);
-    follow(id, null);
-    return;
-  }
   updateConversation(id, () => ({ phase: problem.status === 410 ? 'deleted' : 'failed', problem }));
   if (problem.status !== 0 && problem.status < 500) {
     update({ connection: { kind: problem.status === 401 ? 'signed-out' : 'closed' } });
@@ -79,6 +75,17 @@ function failToOpen(id, problem) {
     const { conversation } = current();
     if (conversation.id === id && conversation.phase === 'failed') void open(id);
   }, REOPEN_MS);
+}
+
+/** Whether no session has this id. @param {string} id */
+async function isUnused(id) {
+  try {
+    await api.state(id);
+    return false;
+  } catch (error) {
+    if (api.problemOf(error).status === 404) return true;
+    throw error;
+  }
 }
 
 /** @param {string} id @param {number} after @returns {Promise<StoredEvent[]>} */
@@ -93,9 +100,9 @@ async function eventsFrom(id, after) {
   }
 }
 
-/** @param {StoredEvent[]} events @returns {Pick<Conversation, 'turns' | 'events'>} */
-function shown(events) {
-  return { events, turns: events.reduce(applyStored, /** @type {Conversation['turns']} */ ([])) };
+/** @param {StoredEvent[]} events @param {Conversation['turns']} turns @returns {Pick<Conversation, 'turns' | 'events'>} */
+function shown(events, turns = []) {
+  return { events, turns: events.reduce(applyStored, turns) };
 }
 
 /** Fetches what is older than the first event shown. */
@@ -113,7 +120,7 @@ export async function loadEarlier() {
   });
 }
 
-/** @param {string} id @param {number | null} after */
+/** @param {string} id @param {number} after */
 function follow(id, after) {
   if (current().conversation.id !== id) return;
   let isLost = false;

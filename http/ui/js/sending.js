@@ -47,10 +47,11 @@ async function deliver(id, key, message) {
 
 /** Messages that a closed page left unsent come back as failed ones, to be sent or not. @param {string} id */
 export function restoreUnsent(id) {
-  const stored = new Set(current().conversation.turns.map((turn) => turn.key));
+  const shown = new Map(current().conversation.turns.map((turn) => [turn.key, turn]));
   for (const { key, text: message } of prefs.unsent(id)) {
-    if (stored.has(key)) prefs.dropUnsent(id, key);
-    else {
+    const turn = shown.get(key);
+    if (turn && turn.seq !== null) prefs.dropUnsent(id, key);
+    else if (!turn) {
       const problem = { status: 0, code: 'unreachable', detail: text.problem.unreachable, retryAfter: null };
       updateConversation(id, ({ turns }) => ({ turns: refused(withUnsent(turns, key, message), key, problem) }));
     }

@@ -38,7 +38,7 @@ export class SessionStream {
   #onOffline = () => this.#drop({ kind: 'offline' });
 
   /**
-   * @param {string} id @param {number | null} after  `seq` already known; null for a session without one
+   * @param {string} id @param {number} after  `seq` already known, 0 for none
    * @param {Listener} listener
    */
   constructor(id, after, listener) {
@@ -90,8 +90,7 @@ export class SessionStream {
   }
 
   #address() {
-    const params = new URLSearchParams({ mode: 'html' });
-    if (this.#after !== null) params.set('after', String(this.#after));
+    const params = new URLSearchParams({ mode: 'html', after: String(this.#after) });
     return `/v1/session/${encodeURIComponent(this.#id)}/events?${params}`;
   }
 

@@ -78,3 +78,19 @@ test('an address nobody has used takes a first message', async () => {
   await answer(page).getByText('You said: First here').waitFor();
   assert.ok(page.url().endsWith(id));
 });
+
+test('a message sent before the conversation was loaded is shown and answered', async () => {
+  const page = await openPage(parts.browser);
+  const id = randomUUID();
+  const posted = page.waitForResponse((response) => response.url().endsWith('/v1/session/message'));
+  // What was read before the message arrives after it.
+  await page.route(`**/v1/sessions/${id}/events?**`, async (route) => {
+    const early = await route.fetch();
+    await posted;
+    await route.fulfill({ response: early });
+  });
+  await page.goto(`${parts.server.url}/s/${id}`);
+  await say(page, 'First here');
+  await answer(page).getByText('You said: First here').waitFor();
+  assert.equal(await page.locator('soma-turn').count(), 1);
+});
