@@ -65,7 +65,8 @@ pub async fn recent(
 }
 
 /// Reads what was said in the turns before `turn_seq`, newest first, at most `limit` messages. Turns come in the order in
-/// which they were asked, also where a later message was stored before an earlier one was answered.
+/// which they were asked, also where a later message was stored before an earlier one was answered. Messages are found by
+/// their number, which is their turn's, and answers by their turn, so that it costs the same however long the session is.
 ///
 /// # Errors
 /// The database's.
@@ -77,13 +78,23 @@ pub async fn said_before(
 ) -> Result<Vec<StoredEvent>, sqlx::Error> {
     sqlx::query_as!(
         StoredEvent,
-        "SELECT seq, event_id, turn_seq, occurred_at, payload
-         FROM session_events
-         WHERE tenant = $1 AND session_id = $2 AND turn_seq < $3
-           AND type IN ('user', 'assistant', 'assistant.final', 'assistant.stopped')
-           AND seq > (SELECT erased_seq FROM session_envelopes WHERE tenant = $1 AND session_id = $2)
-         ORDER BY turn_seq DESC, seq DESC
-         LIMIT $4",
+        r#"SELECT seq AS "seq!", event_id AS "event_id!", turn_seq, occurred_at AS "occurred_at!", payload AS "payload!"
+           FROM ((SELECT seq, event_id, turn_seq, occurred_at, payload
+                  FROM session_events
+                  WHERE tenant = $1 AND session_id = $2 AND seq < $3 AND type = 'user'
+                    AND seq > (SELECT erased_seq FROM session_envelopes WHERE tenant = $1 AND session_id = $2)
+                  ORDER BY seq DESC
+                  LIMIT $4)
+                 UNION ALL
+                 (SELECT seq, event_id, turn_seq, occurred_at, payload
+                  FROM session_events
+                  WHERE tenant = $1 AND session_id = $2 AND turn_seq < $3
+                    AND terminal AND type IN ('assistant.final', 'assistant.stopped')
+                    AND seq > (SELECT erased_seq FROM session_envelopes WHERE tenant = $1 AND session_id = $2)
+                  ORDER BY turn_seq DESC
+                  LIMIT $4)) said
+           ORDER BY turn_seq DESC, seq DESC
+           LIMIT $4"#,
         key.tenant.as_str(),
         key.session_id,
         turn_seq,
