@@ -115,7 +115,7 @@ pub(crate) async fn post_action(
 ) -> Result<Json<ActionReply>, Problem> {
     let JsonBody { fields, whole } = body;
     let effect = effect(&fields.action).ok_or(Code::UnknownAction)?;
-    let mut to = Addressed::new(by, hints, key, fields.session_id, fields.metadata, &whole)?;
+    let mut to = Addressed::new(by, hints, key, fields.session_id, fields.metadata, whole)?;
     let message = match effect {
         Effect::Say(sentence) => sentence.to_owned(),
         Effect::Pause(paused) => {

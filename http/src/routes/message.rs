@@ -150,7 +150,7 @@ pub(crate) async fn post_message(
     if expected_head.is_some_and(|head| head < 0) {
         return Err(wrong(vec!["expected_head".into()], "must be 0 or more"));
     }
-    let addressed = Addressed::new(by, hints, key, fields.session_id, fields.metadata, &whole)?;
+    let addressed = Addressed::new(by, hints, key, fields.session_id, fields.metadata, whole)?;
     let draft = MessageDraft {
         message: fields.message,
         persona_id: persona(fields.persona_id, addressed.persona_id)?,
@@ -254,7 +254,7 @@ impl Addressed {
         key: IdempotencyKey,
         session_id: Option<String>,
         metadata: Option<BTreeMap<String, String>>,
-        whole: &Value,
+        mut whole: Value,
     ) -> Result<Self, Problem> {
         let given = metadata.unwrap_or_default();
         if given.iter().map(|(name, text)| name.len() + text.len()).sum::<usize>() > MAX_METADATA_BYTES {
@@ -272,7 +272,11 @@ impl Addressed {
             }
         }
         metadata.insert("tenant".into(), caller.tenant.as_str().into());
-        let idempotency = key.map(|key| Idempotency { key, body_hash: body_hash(whole) });
+        // A first message may be sent again with the session it was given: that is where it goes, not what it says.
+        if let Some(fields) = whole.as_object_mut() {
+            fields.remove("session_id");
+        }
+        let idempotency = key.map(|key| Idempotency { key, body_hash: body_hash(&whole) });
         Ok(Self { caller, session_id, persona_id: hints.persona_id, metadata, idempotency })
     }
 }
@@ -313,7 +317,7 @@ mod tests {
         let key = IdempotencyKey::extract(&request).await.unwrap_or_else(|problem| unreachable!("{problem:?}"));
         let fields: MessageRequest =
             serde_json::from_value(body.clone()).unwrap_or_else(|error| unreachable!("{error}"));
-        Addressed::new(by, hints, key, fields.session_id, fields.metadata, &body)
+        Addressed::new(by, hints, key, fields.session_id, fields.metadata, body)
             .unwrap_or_else(|problem| unreachable!("{problem:?}"))
     }
 
@@ -322,7 +326,10 @@ mod tests {
         let body = json!({"message": "hi"});
         let first = addressed(&[("Idempotency-Key", "k")], body.clone()).await;
         let again = addressed(&[("Idempotency-Key", "k")], body.clone()).await;
-        assert_eq!((first.session_id, first.idempotency), (again.session_id, again.idempotency));
+        assert_eq!((first.session_id, &first.idempotency), (again.session_id, &again.idempotency));
+        let named =
+            addressed(&[("Idempotency-Key", "k")], json!({"message": "hi", "session_id": first.session_id})).await;
+        assert_eq!((named.session_id, named.idempotency), (again.session_id, again.idempotency));
         let inside = addressed(&[], json!({"message": "hi", "metadata": {"idempotency_key": "k"}})).await;
         assert_eq!(inside.session_id, first.session_id);
         let (one, two) = (addressed(&[], body.clone()).await, addressed(&[], body.clone()).await);
