@@ -13,6 +13,20 @@ use crate::{
     sse,
 };
 
+/// What a stream may be refused with.
+const REFUSALS: [Code; 10] = [
+    Code::SessionNotFound,
+    Code::SessionDeleted,
+    Code::InvalidQuery,
+    Code::InvalidHeader,
+    Code::SseDisabled,
+    Code::Overloaded,
+    Code::Unavailable,
+    Code::Timeout,
+    Code::Draining,
+    Code::SessionElsewhere,
+];
+
 /// Streams a session's events. Without a position the stream begins with the current or last turn; with one, after it. A
 /// session nobody has used yet waits for its first message. The stream stays open over turns; read it with `EventSource` or
 /// line by line: each block is `id:` (where to resume) and one `data:` line of JSON.
@@ -34,10 +48,7 @@ use crate::{
     )),
     extensions(
         ("x-action" = json!("conversation.read")),
-        ("x-problems" = json!([
-            "session-not-found", "session-deleted", "invalid-query", "invalid-header", "sse-disabled", "overloaded",
-            "unavailable", "timeout", "draining", "session-elsewhere",
-        ])),
+        ("x-problems" = json!(REFUSALS)),
     ),
 )]
 pub(crate) async fn get_stream(
@@ -80,7 +91,7 @@ pub(crate) async fn get_stream(
     )),
     extensions(
         ("x-action" = json!("conversation.read")),
-        ("x-problems" = json!(["session-not-found", "session-deleted", "invalid-query", "sse-disabled", "unavailable"])),
+        ("x-problems" = json!(REFUSALS)),
     ),
 )]
 pub(crate) async fn get_gateway_stream(
