@@ -106,8 +106,8 @@ export class SomaComposer extends SomaElement {
     event.preventDefault();
     const message = this.#field.value.trim();
     const { phase, paused } = current().conversation;
-    // While the history is on its way its place in it is unknown; the text stays in the field.
-    if (message === '' || paused || phase !== 'ready') return;
+    // Where the history cannot be had the text stays in the field.
+    if (message === '' || paused || (phase !== 'ready' && phase !== 'loading')) return;
     prefs.write(this.#draftName(), null);
     this.#write('');
     this.ask('send', message);

@@ -70,7 +70,7 @@ export class SomaTranscript extends SomaElement {
 
   /** @param {Conversation['phase']} phase @param {number} count */
   #content(phase, count) {
-    if (phase === 'loading') return this.#loading;
+    if (phase === 'loading') return count > 0 ? this.#column : this.#loading;
     return phase === 'ready' && count > 0 ? this.#column : this.#empty;
   }
 
