@@ -24,7 +24,10 @@ use somaagent_actors::{
     outbox::QueueSettings,
     somabrain::BrainSettings,
 };
-use somaagent_http::{DoorSettings, settings::HeaderSettings};
+use somaagent_http::{
+    DoorSettings,
+    settings::{HeaderSettings, WriteThroughSettings},
+};
 
 use crate::embedded::responder::ResponderSettings;
 use read::Sections;
@@ -44,6 +47,8 @@ pub struct Config {
     pub http: DoorSettings,
     /// Headers of its replies.
     pub headers: HeaderSettings,
+    /// Whether replies to messages wait for the memory.
+    pub write_through: WriteThroughSettings,
     /// Conversations in memory.
     pub sessions: SessionSettings,
     /// Turns.
@@ -119,6 +124,7 @@ impl Config {
         let turns = sections.take("turns", faults);
         let http = sections.take("http", faults);
         let headers = sections.take("headers", faults);
+        let write_through = sections.take("write_through", faults);
         let model = sections.take("model", faults);
         let brain = sections.take("brain", faults);
         let outbox = sections.take("outbox", faults);
@@ -137,6 +143,7 @@ impl Config {
             turns: turns?,
             http: http?,
             headers: headers?,
+            write_through: write_through?,
             model: model?,
             brain: brain?,
             outbox: outbox?,
@@ -154,6 +161,7 @@ impl Config {
         self.server.check(faults);
         self.database.check(faults);
         rooms::check_http(&self.http, faults);
+        rooms::check_write_through(&self.write_through, faults);
         rooms::check_sessions(&self.sessions, faults);
         rooms::check_turns(&self.turns, faults);
         rooms::check_model(&self.model, faults);
@@ -267,6 +275,7 @@ mod tests {
         let config = Config::load(&Environment::default()).unwrap();
         assert_eq!(format!("{:?}", config.http), format!("{:?}", DoorSettings::default()));
         assert_eq!(format!("{:?}", config.headers), format!("{:?}", HeaderSettings::default()));
+        assert_eq!(format!("{:?}", config.write_through), format!("{:?}", WriteThroughSettings::default()));
         assert_eq!(format!("{:?}", config.sessions), format!("{:?}", SessionSettings::default()));
         assert_eq!(format!("{:?}", config.turns), format!("{:?}", TurnSettings::default()));
         assert_eq!(format!("{:?}", config.model), format!("{:?}", ModelSettings::default()));

@@ -14,6 +14,7 @@ use somaagent_actors::{
     domain::memory::MemorySpace,
     journal::{self, Journal, JournalMetrics, messages::Commit},
     llm::{LlmMetrics, ModelClient, ModelSettings},
+    outbox::WriteThrough,
     somabrain::{
         BrainClient, BrainDeps, BrainMetrics, BrainSettings, HealthReader, HealthState, Recall, Remember, RememberBatch,
     },
@@ -78,6 +79,7 @@ struct Brain {
 struct Sessions {
     conversations: Conversations,
     reads: Reads,
+    write_through: Port<WriteThrough>,
     brain: HealthReader,
 }
 
@@ -126,20 +128,25 @@ impl Rooms for Built {
         let seat = supervisor.seat::<SessionKeeper>(Restart::Permanent);
         seat.start(move || SessionKeeper::new(kept, crashes)).await.context("session keeper")?;
         drain(shutdown, &conversations, supervisor);
-        durability::carry_on(base, store.clone(), brain, journal).await?;
-        self.sessions = Some(Sessions { conversations, reads: Reads::new(store), brain: health });
+        let write_through = durability::carry_on(base, store.clone(), brain, journal).await?;
+        self.sessions = Some(Sessions { conversations, reads: Reads::new(store), write_through, brain: health });
         Ok(())
     }
 
     async fn door(&mut self, base: &Base, shutdown: &mut Shutdown) -> anyhow::Result<SocketAddr> {
         let sessions = self.sessions.clone().ok_or_else(|| anyhow!("the door opens after the actors"))?;
         let config = &base.config;
-        let settings = DoorSettings { headers: config.headers.clone(), ..config.http.clone() };
+        let settings = DoorSettings {
+            write_through: config.write_through.clone(),
+            headers: config.headers.clone(),
+            ..config.http.clone()
+        };
         let draining = Draining::default();
         let door = Door {
             conversations: sessions.conversations,
             components: components(sessions.reads.clone(), sessions.brain).into(),
             reads: sessions.reads,
+            write_through: sessions.write_through,
             tree: base.tree.clone(),
             facts: Arc::new(facts(base)),
             draining: draining.clone(),

@@ -10,8 +10,11 @@ use std::{
 };
 
 use serde::Serialize;
-use somaagent_actors::conversation::{Conversations, queries::Reads};
-use somaagent_supervision::Tree;
+use somaagent_actors::{
+    conversation::{Conversations, queries::Reads},
+    outbox::WriteThrough,
+};
+use somaagent_supervision::{Port, Tree};
 use utoipa::ToSchema;
 
 use crate::problem::{Code, Problem};
@@ -23,6 +26,8 @@ pub struct Door {
     pub conversations: Conversations,
     /// Bounded reads of stored sessions.
     pub reads: Reads,
+    /// Who writes memories at once.
+    pub write_through: Port<WriteThrough>,
     /// The actors, for `/v1/admin/actors`.
     pub tree: Tree,
     /// The parts that health replies name, in their order.
@@ -136,7 +141,6 @@ impl Component {
 
 /// Facts about this deployment that any client may know.
 #[derive(Clone, Debug, Default)]
-#[expect(clippy::struct_excessive_bools, reason = "independent facts, shown as they are")]
 pub struct Facts {
     /// `DEV`, `STAGING`, `PROD` or a name of one's own.
     pub deployment_mode: String,
@@ -150,10 +154,6 @@ pub struct Facts {
     pub universe_default: Option<String>,
     /// The namespace of new memories.
     pub namespace_default: String,
-    /// Whether accepted messages are written to memory at once.
-    pub write_through: bool,
-    /// Whether that happens after the reply.
-    pub write_through_async: bool,
     /// Whether a policy service is configured.
     pub opa_configured: bool,
     /// Whether uploads are accepted.

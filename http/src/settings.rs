@@ -40,8 +40,28 @@ pub struct DoorSettings {
     pub api_version: String,
     /// Version of the API description.
     pub openapi_version: String,
+    /// Whether replies to messages wait for the memory.
+    pub write_through: WriteThroughSettings,
     /// Headers of every reply.
     pub headers: HeaderSettings,
+}
+
+/// Whether what was said is written to memory at once. It is remembered in any case: else when its turn in the queue comes.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct WriteThroughSettings {
+    /// Whether it is written at once.
+    pub enabled: bool,
+    /// Whether the reply goes out without waiting for that.
+    pub background: bool,
+    /// Milliseconds the reply waits at most.
+    pub timeout_ms: u64,
+}
+
+impl Default for WriteThroughSettings {
+    fn default() -> Self {
+        Self { enabled: false, background: false, timeout_ms: 2_000 }
+    }
 }
 
 impl Default for DoorSettings {
@@ -63,6 +83,7 @@ impl Default for DoorSettings {
             max_connections: 25_000,
             api_version: "v1".to_owned(),
             openapi_version: "1.0.0".to_owned(),
+            write_through: WriteThroughSettings::default(),
             headers: HeaderSettings::default(),
         }
     }

@@ -114,6 +114,7 @@ pub(crate) fn dark(registry: &Registry) -> Door {
         ..ModelSettings::default()
     };
     let ((_journal, journal), (_recall, recall)) = (Probe::new(1), Probe::new(1));
+    let (_sync, write_through) = Probe::new(1);
     let deps = Deps {
         store: store.clone(),
         journal,
@@ -136,6 +137,7 @@ pub(crate) fn dark(registry: &Registry) -> Door {
     Door {
         conversations,
         reads: Reads::new(store),
+        write_through,
         tree,
         components: components(),
         facts: Arc::new(facts),

@@ -65,6 +65,8 @@ const NAMES: &[(&str, &[&str])] = &[
     ("server.metrics_port", &["GATEWAY_METRICS_PORT"]),
     ("server.port", &["GATEWAY_PORT", "PORT"]),
     ("server.version", &["SA01_VERSION"]),
+    ("write_through.background", &["GATEWAY_WRITE_THROUGH_ASYNC"]),
+    ("write_through.enabled", &["GATEWAY_WRITE_THROUGH"]),
 ];
 
 /// Settings that are secrets: also read from the file that `<NAME>_FILE` names, refused in configuration files, and

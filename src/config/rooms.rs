@@ -8,7 +8,7 @@ use somaagent_actors::{
     outbox::QueueSettings,
     somabrain::BrainSettings,
 };
-use somaagent_http::DoorSettings;
+use somaagent_http::{DoorSettings, settings::WriteThroughSettings};
 
 use super::{faults::Faults, sections::DAY_MS};
 use crate::embedded::responder::ResponderSettings;
@@ -37,6 +37,10 @@ pub(super) fn check_http(http: &DoorSettings, faults: &mut Faults) {
     faults.range("http.health_timeout_ms", http.health_timeout_ms, 10..=DAY_MS);
     faults.range("http.workers", http.workers, 0..=1024);
     faults.range("http.max_connections", http.max_connections, 1..=1_000_000);
+}
+
+pub(super) fn check_write_through(write_through: &WriteThroughSettings, faults: &mut Faults) {
+    faults.range("write_through.timeout_ms", write_through.timeout_ms, 10..=30_000);
 }
 
 pub(super) fn check_sessions(sessions: &SessionSettings, faults: &mut Faults) {

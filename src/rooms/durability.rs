@@ -10,7 +10,7 @@ use somaagent_actors::{
         wal::MEMORY_WAL,
     },
     journal::messages::Commit,
-    outbox::{MemorySync, MemorySyncDeps, MemorySyncMetrics, OutboxMetrics, OutboxRelay, RelayDeps},
+    outbox::{MemorySync, MemorySyncDeps, MemorySyncMetrics, OutboxMetrics, OutboxRelay, RelayDeps, WriteThrough},
     store::Store,
 };
 use somaagent_supervision::{Port, Restart, Strategy, SupervisorSpec};
@@ -18,8 +18,16 @@ use somaagent_supervision::{Port, Restart, Strategy, SupervisorSpec};
 use super::{Brain, now};
 use crate::boot::Base;
 
-/// Starts the subtree `durability`.
-pub(super) async fn carry_on(base: &Base, store: Store, brain: Brain, journal: Port<Commit>) -> anyhow::Result<()> {
+/// Memories that requests may be waiting for.
+const WRITE_THROUGH_CAPACITY: usize = 1_024;
+
+/// Starts the subtree `durability` and returns the way to have a memory written at once.
+pub(super) async fn carry_on(
+    base: &Base,
+    store: Store,
+    brain: Brain,
+    journal: Port<Commit>,
+) -> anyhow::Result<Port<WriteThrough>> {
     let log = TableLog::new(store.clone(), now);
     log.ensure_topics(&[INBOUND, OUTBOUND, MEMORY_WAL]).await.context("topics of the log")?;
     let spec = SupervisorSpec::new("durability", Strategy::RestForOne).arbiters(1);
@@ -47,6 +55,7 @@ pub(super) async fn carry_on(base: &Base, store: Store, brain: Brain, journal: P
         clock: now,
     };
     let seat = supervisor.seat::<MemorySync>(Restart::Permanent);
+    let write_through = seat.port("write-through", WRITE_THROUGH_CAPACITY);
     seat.start(move || MemorySync::new(deps)).await.context("memory sync")?;
-    Ok(())
+    Ok(write_through)
 }

@@ -1,7 +1,9 @@
 //! What was said is remembered: by the memory service, once, in order, whatever becomes of it meanwhile.
 
+use serde_json::{Value, json};
 use somaagent_test_services::brain::Mood;
 use somaagent_test_services::client::Post;
+use somaagent_test_services::model::Gate;
 use somaagent_test_services::wait::eventually;
 
 use crate::stack::{Setup, Stack, new_session};
@@ -21,6 +23,11 @@ async fn said(stack: &Stack, session: &str, things: usize) -> Vec<String> {
         stack.post(&Post::new(&format!("thing {n}")).to(session)).await;
     }
     stack.ended_turns(session, things).await;
+    ids(stack, session).await
+}
+
+/// The ids of the session's events, which are the keys of their memories.
+async fn ids(stack: &Stack, session: &str) -> Vec<String> {
     let history = stack.client.history(session).await.unwrap();
     history.iter().map(|event| event["payload"]["event_id"].as_str().unwrap().to_owned()).collect()
 }
@@ -102,4 +109,43 @@ async fn what_one_session_said_is_recalled_in_another_and_never_told_twice() {
         // Its own session has the message and the answer that repeats it as history, and nothing of it as memory.
         assert!(if number == 1 { told == 2 } else { told >= 1 }, "told {told} times: {context}");
     }
+}
+
+/// The `memory` of the reply to a message, and that the message is in the history whatever became of its memory.
+async fn written_through(stack: &Stack, session: &str) -> Value {
+    let reply = stack.post(&Post::new("remember this").to(session)).await.json();
+    let events = stack.get(&format!("/v1/sessions/{session}/events")).await;
+    assert!(events.to_string().contains(reply["event_id"].as_str().unwrap()));
+    reply["memory"].clone()
+}
+
+#[tokio::test]
+async fn a_reply_that_waits_for_the_memory_says_what_became_of_it() {
+    let through = || quick().set("GATEWAY_WRITE_THROUGH", true).set("SA01_WRITE_THROUGH__TIMEOUT_MS", 1_500);
+    let stack = through().start().await;
+    let queued = |reason: &str| json!({"state": "queued", "reason": reason});
+    assert_eq!(written_through(&stack, &new_session()).await, json!({"state": "remembered"}));
+    for (mood, reason) in [
+        (Mood::Failing(422, None), "refused"),
+        (Mood::Failing(503, None), "unavailable"),
+        (Mood::Slow(Gate::closed()), "waiting"),
+    ] {
+        let session = new_session();
+        stack.brain.set_mood(mood);
+        assert_eq!(written_through(&stack, &session).await, queued(reason));
+        stack.brain.set_mood(Mood::Well);
+        stack.ended_turns(&session, 1).await;
+        remembered(&stack, &ids(&stack, &session).await).await;
+    }
+}
+
+#[tokio::test]
+async fn a_memory_written_in_the_background_keeps_no_reply_waiting() {
+    let setup = Setup::default().set("GATEWAY_WRITE_THROUGH", true).set("GATEWAY_WRITE_THROUGH_ASYNC", true);
+    // The queue is looked at once in a minute: only the request itself can be why the memory is written.
+    let stack = setup.set("MEMORY_SYNC_INTERVAL_SECONDS", 60).start().await;
+    let reply = stack.post(&Post::new("remember this")).await.json();
+    assert_eq!(reply.get("memory"), None);
+    let key = reply["event_id"].as_str().unwrap();
+    eventually("the memory", async || stack.brain.keys().iter().any(|known| known == key).then_some(())).await;
 }

@@ -1,31 +1,35 @@
 //! Moves waiting memories to the memory service, in their order per session.
 //!
-//! State: where its walk over the sessions is, and how many sessions are under way. Everything else is read again from the
-//! database after a restart; memories that were under way come back when their lease is over, and the service knows them by
-//! their key.
-//! Asks: none. It works by its own clock.
+//! State: where its walk over the sessions is, how many sessions are under way, and who waits for which memory. Everything
+//! else is read again from the database after a restart; memories that were under way come back when their lease is over, and
+//! the service knows them by their key. Whoever waited gets `Down`.
+//! Asks: [`WriteThrough`], answered through its own reply. Else it works by its own clock.
 //! Supervision: child of `durability`, Permanent. Crashes on broken invariants only; a service or a database that does not
 //! answer is waited for.
 
 use std::{sync::Arc, time::Duration};
 
-use actix::{Actor, ActorFutureExt, AsyncContext, Context, ContextFutureSpawner, SpawnHandle, Supervised, WrapFuture};
-use somaagent_supervision::{Child, Port};
+use actix::{
+    Actor, ActorFutureExt, AsyncContext, Context, ContextFutureSpawner, Handler, SpawnHandle, Supervised, WrapFuture,
+};
+use somaagent_supervision::{Admitted, Child, Port};
 use time::OffsetDateTime;
 use tokio::time::Instant;
+use uuid::Uuid;
 
 use super::{
     metrics::MemorySyncMetrics,
     pace::held_back,
     settings::QueueSettings,
-    write::{Claimed, claim, write},
+    through::{Cause, Outcome, Waiters, WriteThrough},
+    write::{Claimed, Sought, claim, seek, write},
 };
 use crate::{
-    domain::memory::MemorySpace,
+    domain::{ids::Tenant, memory::MemorySpace},
     somabrain::messages::{Remember, RememberBatch},
     store::{
         Store, StoreError,
-        memory_write_outbox::{self, Place},
+        memory_write_outbox::{self, ClaimedMemory, Place},
     },
 };
 
@@ -68,6 +72,7 @@ struct State {
     /// Memories under way.
     under_way: u32,
     keeping_house: bool,
+    waiters: Waiters,
     /// When the last claim began.
     claimed_at: Option<Instant>,
     /// The next look that is due by the clock.
@@ -119,22 +124,37 @@ impl MemorySync {
             _ => Duration::ZERO,
         };
         for session in claimed.sessions {
-            let count = u32::try_from(session.len()).unwrap_or(u32::MAX);
-            self.state.under_way = self.state.under_way.saturating_add(count);
-            let (deps, claim) = (self.deps.clone(), claimed.claim);
-            async move { write(&deps, claim, session).await }
-                .into_actor(self)
-                .map(move |written, this, ctx| {
-                    this.state.under_way = this.state.under_way.saturating_sub(count);
-                    if let Err(error) = written {
+            self.write(claimed.claim, session, ctx);
+        }
+        self.look_after(rest, ctx);
+    }
+
+    fn write(&mut self, claim: Uuid, session: Vec<ClaimedMemory>, ctx: &mut Context<Self>) {
+        let count = u32::try_from(session.len()).unwrap_or(u32::MAX);
+        self.state.under_way = self.state.under_way.saturating_add(count);
+        let deps = self.deps.clone();
+        async move { write(&deps, claim, session).await }
+            .into_actor(self)
+            .map(move |written, this, ctx| {
+                this.state.under_way = this.state.under_way.saturating_sub(count);
+                match written {
+                    Ok(outcomes) => {
+                        for (memory, outcome) in outcomes {
+                            this.tell(&memory, outcome);
+                        }
+                    }
+                    Err(error) => {
                         let error: &(dyn std::error::Error + 'static) = &error;
                         tracing::warn!(error, "what became of memories could not be stored: they are written again");
                     }
-                    this.look_again(ctx);
-                })
-                .spawn(ctx);
-        }
-        self.look_after(rest, ctx);
+                }
+                this.look_again(ctx);
+            })
+            .spawn(ctx);
+    }
+
+    fn tell(&mut self, memory: &(Tenant, Uuid), outcome: Outcome) {
+        self.state.waiters.tell(memory, outcome, &self.deps.metrics);
     }
 
     /// A session is done: there is room for the next one, at once or after a rest.
@@ -147,6 +167,7 @@ impl MemorySync {
     }
 
     fn keep_house(&mut self, ctx: &mut Context<Self>) {
+        self.state.waiters.expire(Instant::now(), &self.deps.metrics);
         if std::mem::replace(&mut self.state.keeping_house, true) {
             return;
         }
@@ -186,6 +207,37 @@ impl Actor for MemorySync {
         self.look(ctx);
         self.keep_house(ctx);
         ctx.run_interval(HOUSEKEEPING_EVERY, Self::keep_house);
+    }
+}
+
+impl Handler<Admitted<WriteThrough>> for MemorySync {
+    type Result = ();
+
+    fn handle(&mut self, msg: Admitted<WriteThrough>, ctx: &mut Context<Self>) {
+        let (ask, in_flight) = msg.open();
+        self.deps.metrics.asked_through(ask.path);
+        let (key, event_id) = (ask.key.clone(), ask.event_id);
+        let memory = (key.tenant.clone(), event_id);
+        // Before the look: what is under way by then may be done before it.
+        self.state.waiters.add(ask, in_flight);
+        let deps = self.deps.clone();
+        async move { seek(&deps, key, event_id).await }
+            .into_actor(self)
+            .map(move |sought, this, ctx| match sought {
+                Ok(Sought { claimed, outcome }) => {
+                    for session in claimed.sessions {
+                        this.write(claimed.claim, session, ctx);
+                    }
+                    if let Some(outcome) = outcome {
+                        this.tell(&memory, outcome);
+                    }
+                }
+                Err(error) => {
+                    tracing::warn!(error = &error as &dyn std::error::Error, "a waiting memory could not be read");
+                    this.tell(&memory, Outcome::Queued(Cause::Waiting));
+                }
+            })
+            .spawn(ctx);
     }
 }
 

@@ -4,6 +4,12 @@ use std::time::Duration;
 
 use prometheus::{Gauge, Histogram, HistogramOpts, IntCounterVec, IntGauge, Opts, Registry};
 
+use super::through::Outcome;
+
+fn counter(name: &str, help: &str, labels: &[&str]) -> Result<IntCounterVec, prometheus::Error> {
+    IntCounterVec::new(Opts::new(name, help), labels)
+}
+
 /// Metrics of the outbox, by the original's names.
 #[derive(Clone, Debug)]
 pub struct OutboxMetrics {
@@ -19,7 +25,6 @@ impl OutboxMetrics {
     /// # Errors
     /// When the registry has metrics of these names.
     pub fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
-        let counter = |name: &str, help: &str, labels: &[&str]| IntCounterVec::new(Opts::new(name, help), labels);
         let metrics = Self {
             batch_size: Gauge::new("outbox_sync_effective_batch_size", "Rows that the next round may take.")?,
             published: counter("outbox_sync_publish_total", "Rows tried, by result.", &["result"])?,
@@ -72,6 +77,9 @@ pub struct MemorySyncMetrics {
     seconds: Histogram,
     backlog: IntGauge,
     pending: IntGauge,
+    through_asked: IntCounterVec,
+    through_results: IntCounterVec,
+    through_records: IntCounterVec,
 }
 
 impl MemorySyncMetrics {
@@ -81,13 +89,28 @@ impl MemorySyncMetrics {
     /// When the registry has metrics of these names.
     pub fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
         let metrics = Self {
-            jobs: IntCounterVec::new(Opts::new("memory_sync_jobs_total", "Memories tried, by result."), &["result"])?,
+            jobs: counter("memory_sync_jobs_total", "Memories tried, by result.", &["result"])?,
             seconds: Histogram::with_opts(HistogramOpts::new(
                 "memory_sync_seconds",
                 "Seconds that a write of one session's memories took.",
             ))?,
             backlog: IntGauge::new("memory_sync_backlog", "Memories that are not remembered yet.")?,
             pending: IntGauge::new("memory_write_outbox_pending", "Memories that are not remembered yet.")?,
+            through_asked: counter(
+                "gateway_write_through_attempts_total",
+                "Memories that a request wanted written at once, by its route.",
+                &["path"],
+            )?,
+            through_results: counter(
+                "gateway_write_through_results_total",
+                "What became of them until the request stopped waiting, by its route.",
+                &["path", "result"],
+            )?,
+            through_records: counter(
+                "gateway_write_through_wal_results_total",
+                "Their records for the log, by route.",
+                &["path", "result"],
+            )?,
         };
         for result in ["ok", "retry", "failed"] {
             metrics.jobs.with_label_values(&[result]).reset();
@@ -96,6 +119,9 @@ impl MemorySyncMetrics {
         registry.register(Box::new(metrics.seconds.clone()))?;
         registry.register(Box::new(metrics.backlog.clone()))?;
         registry.register(Box::new(metrics.pending.clone()))?;
+        registry.register(Box::new(metrics.through_asked.clone()))?;
+        registry.register(Box::new(metrics.through_results.clone()))?;
+        registry.register(Box::new(metrics.through_records.clone()))?;
         Ok(metrics)
     }
 
@@ -104,6 +130,17 @@ impl MemorySyncMetrics {
             self.jobs.with_label_values(&[result]).inc_by(u64::try_from(rows).unwrap_or(u64::MAX));
         }
         self.seconds.observe(took.as_secs_f64());
+    }
+
+    pub(super) fn asked_through(&self, path: &str) {
+        self.through_asked.with_label_values(&[path]).inc();
+    }
+
+    /// A memory that was taken has its record for the log in the same transaction.
+    pub(super) fn written_through(&self, path: &str, outcome: Outcome) {
+        self.through_results.with_label_values(&[path, outcome.label()]).inc();
+        let recorded = if outcome == Outcome::Remembered { "ok" } else { "error" };
+        self.through_records.with_label_values(&[path, recorded]).inc();
     }
 
     pub(super) fn pending(&self, rows: i64) {

@@ -6,6 +6,7 @@
 //! | `round` | one round of it: claim, append, settle |
 //! | [`memory_sync`] | the actor `memory-sync` |
 //! | `write` | its work on one session: claim, write, settle |
+//! | [`through`] | memories that somebody waits for |
 //! | `pace` | how much and how often, by the health of the memory service |
 //! | [`settings`], [`metrics`] | the sections `outbox` and `memory_sync` of the configuration; Prometheus |
 //!
@@ -19,9 +20,11 @@ mod pace;
 pub mod relay;
 mod round;
 pub mod settings;
+pub mod through;
 mod write;
 
 pub use memory_sync::{MemorySync, MemorySyncDeps};
 pub use metrics::{MemorySyncMetrics, OutboxMetrics};
 pub use relay::{OutboxRelay, RelayDeps};
 pub use settings::QueueSettings;
+pub use through::{Cause, Outcome, WriteThrough};

@@ -18,9 +18,6 @@ use crate::{
     },
 };
 
-/// Keys that one claim looks at: many may be waiting or leased.
-const KEYS: i64 = 1_000;
-
 /// What a round did.
 #[derive(Debug)]
 pub struct Done {
@@ -35,17 +32,7 @@ pub struct Done {
 /// # Errors
 /// The store's. Rows that were claimed come back when their lease is over.
 pub async fn round(deps: &RelayDeps, from: Place, rows: u32) -> Result<Done, StoreError> {
-    let now = (deps.clock)();
-    let rows = i64::from(rows);
-    let lease = Duration::try_from(deps.settings.lease()).unwrap_or(Duration::MINUTE);
-    let terms = ClaimTerms {
-        claim: Uuid::new_v4(),
-        now,
-        lease_until: now + lease,
-        keys: KEYS.max(rows),
-        rows_a_key: rows,
-        rows,
-    };
+    let terms = ClaimTerms::begin((deps.clock)(), deps.settings.lease(), rows);
     let claim = deps
         .store
         .run(move |connection| Box::pin(async move { message_outbox::claim(connection, &from, terms).await }));

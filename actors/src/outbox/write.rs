@@ -9,10 +9,13 @@ use time::{Duration, OffsetDateTime};
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::memory_sync::MemorySyncDeps;
+use super::{
+    memory_sync::MemorySyncDeps,
+    through::{Cause, Outcome},
+};
 use crate::{
     domain::{
-        ids::Tenant,
+        ids::{SessionKey, Tenant},
         memory::MemorySpace,
         wal::{self, MEMORY_WAL},
     },
@@ -26,10 +29,8 @@ use crate::{
     },
 };
 
-/// Sessions that one claim looks at: many may be waiting or leased.
-const KEYS: i64 = 1_000;
 /// Memories of a session in one call.
-const ROWS_A_SESSION: i64 = 50;
+const ROWS_A_SESSION: u32 = 50;
 /// Part of the lease that a call may take: what comes after it must fit too.
 const CALLS_A_LEASE: u32 = 3;
 
@@ -48,44 +49,84 @@ pub struct Claimed {
 /// # Errors
 /// The store's.
 pub async fn claim(deps: &MemorySyncDeps, from: Place, rows: u32) -> Result<Claimed, StoreError> {
-    let now = (deps.clock)();
-    let rows = i64::from(rows);
-    let terms = ClaimTerms {
-        claim: Uuid::new_v4(),
-        now,
-        lease_until: now + deps.settings.lease(),
-        keys: KEYS.max(rows),
-        rows_a_key: ROWS_A_SESSION,
-        rows,
-    };
+    let terms = terms(deps, rows);
     let work = deps
         .store
         .run(move |connection| Box::pin(async move { memory_write_outbox::claim(connection, &from, terms).await }));
     let (claimed, place) = work.await?;
-    let sessions = claimed
+    Ok(Claimed { claim: terms.claim, sessions: by_session(&claimed), place })
+}
+
+/// What came of looking for the memory of one event.
+pub struct Sought {
+    /// What was claimed to be written now.
+    pub claimed: Claimed,
+    /// What is known of the memory if it was not claimed, unless somebody is writing it.
+    pub outcome: Option<Outcome>,
+}
+
+/// Claims what waits of one session, for the sake of the memory of one event.
+///
+/// # Errors
+/// The store's.
+pub async fn seek(deps: &MemorySyncDeps, key: SessionKey, event_id: Uuid) -> Result<Sought, StoreError> {
+    let terms = ClaimTerms { keys: 1, ..terms(deps, ROWS_A_SESSION) };
+    let work = deps.store.run(move |connection| {
+        Box::pin(async move {
+            // If nothing of this session waits, this takes the next one: no harm.
+            let from = Place::just_before(&key);
+            let (claimed, place) = memory_write_outbox::claim(connection, &from, terms).await?;
+            if claimed.iter().any(|row| memory_of(row).is_some_and(|(_, id)| id == event_id)) {
+                return Ok((claimed, place, None));
+            }
+            let state = memory_write_outbox::unsent(connection, key.tenant.as_str(), event_id).await?;
+            let outcome = match state.as_deref() {
+                None => Some(Outcome::Remembered),
+                Some("sending") => None,
+                Some("failed") => Some(Outcome::Queued(Cause::Refused)),
+                Some(_) => Some(Outcome::Queued(Cause::Waiting)),
+            };
+            Ok((claimed, place, outcome))
+        })
+    });
+    let (claimed, place, outcome) = work.await?;
+    Ok(Sought { claimed: Claimed { claim: terms.claim, sessions: by_session(&claimed), place }, outcome })
+}
+
+fn terms(deps: &MemorySyncDeps, rows: u32) -> ClaimTerms {
+    let terms = ClaimTerms::begin((deps.clock)(), deps.settings.lease(), rows);
+    ClaimTerms { rows_a_key: ROWS_A_SESSION.into(), ..terms }
+}
+
+fn by_session(claimed: &[ClaimedMemory]) -> Vec<Vec<ClaimedMemory>> {
+    claimed
         .chunk_by(|one, next| (&one.tenant, one.session_id) == (&next.tenant, next.session_id))
         .map(<[ClaimedMemory]>::to_vec)
-        .collect();
-    Ok(Claimed { claim: terms.claim, sessions, place })
+        .collect()
+}
+
+/// Whose memory a row is, and of which event.
+fn memory_of(row: &ClaimedMemory) -> Option<(Tenant, Uuid)> {
+    Tenant::new(&row.tenant).zip(row.payload["id"].as_str().and_then(|id| Uuid::try_parse(id).ok()))
 }
 
 /// Why a memory was not written.
 enum NotWritten {
     /// The service cannot now; the memory may be there all the same.
-    Later { reason: String, after: Option<std::time::Duration> },
+    Later { reason: String, after: Option<std::time::Duration>, cause: Cause },
     /// The service will never take it so.
     Refused(String),
 }
 
 impl From<BrainError> for NotWritten {
     fn from(error: BrainError) -> Self {
-        let reason = error.to_string();
+        let (reason, cause) = (error.to_string(), Cause::from(&error));
         match error {
             BrainError::Refused { status: 400 | 413 | 422, .. } => Self::Refused(reason),
-            BrainError::Unavailable { retry_after, .. } => Self::Later { reason, after: retry_after },
+            BrainError::Unavailable { retry_after, .. } => Self::Later { reason, after: retry_after, cause },
             // Other refusals are no fault of the memory: a key or an address has to be mended.
             BrainError::Refused { .. } | BrainError::TimedOut { .. } | BrainError::Broken { .. } => {
-                Self::Later { reason, after: None }
+                Self::Later { reason, after: None, cause }
             }
         }
     }
@@ -93,22 +134,27 @@ impl From<BrainError> for NotWritten {
 
 impl From<AskError> for NotWritten {
     fn from(error: AskError) -> Self {
-        Self::Later { reason: format!("the client of the memory service: {error}"), after: None }
+        let reason = format!("the client of the memory service: {error}");
+        Self::Later { reason, after: None, cause: Cause::Waiting }
     }
 }
+
+/// What became of the memory of each event.
+pub type Outcomes = Vec<((Tenant, Uuid), Outcome)>;
 
 /// Writes the memories of one session, as far as they go, and settles them.
 ///
 /// # Errors
 /// The store's; the memories come back when their lease is over.
-pub async fn write(deps: &MemorySyncDeps, claim: Uuid, rows: Vec<ClaimedMemory>) -> Result<(), StoreError> {
+pub async fn write(deps: &MemorySyncDeps, claim: Uuid, rows: Vec<ClaimedMemory>) -> Result<Outcomes, StoreError> {
     let begun = Instant::now();
-    let outcome = send(deps, &rows).await;
-    let judged = judge(deps, rows, outcome, (deps.clock)());
+    let sent = send(deps, &rows).await;
+    let mut judged = judge(deps, rows, sent, (deps.clock)());
+    let outcomes = std::mem::take(&mut judged.outcomes);
     let counts = (judged.settled.sent.len(), judged.retried, judged.settled.failed.len());
     settle(deps, claim, judged).await?;
     deps.metrics.settled(counts.0, counts.1, counts.2, begun.elapsed());
-    Ok(())
+    Ok(outcomes)
 }
 
 /// What the service took, in order, and why it did not take the next one.
@@ -178,20 +224,29 @@ async fn one(
 }
 
 /// What becomes of the rows of one session.
+#[derive(Default)]
 struct Judged {
     settled: Settled,
     retried: usize,
     /// Records for the log, by the row they come from.
     records: HashMap<i64, NewMessage>,
     letters: HashMap<i64, NewDeadLetter>,
+    outcomes: Outcomes,
 }
 
 fn judge(deps: &MemorySyncDeps, rows: Vec<ClaimedMemory>, sent: Sent, now: OffsetDateTime) -> Judged {
-    let mut judged =
-        Judged { settled: Settled::default(), retried: 0, records: HashMap::new(), letters: HashMap::new() };
+    let mut judged = Judged::default();
     let (mut taken, mut stopped) = (sent.taken.into_iter(), sent.stopped);
     for row in rows {
-        if let Some(remembered) = taken.next() {
+        let remembered = taken.next();
+        let outcome = match (&remembered, &stopped) {
+            (Some(_), _) => Outcome::Remembered,
+            (None, Some(NotWritten::Refused(_))) => Outcome::Queued(Cause::Refused),
+            (None, Some(NotWritten::Later { cause, .. })) => Outcome::Queued(*cause),
+            (None, None) => Outcome::Queued(Cause::Waiting),
+        };
+        judged.outcomes.extend(memory_of(&row).map(|memory| (memory, outcome)));
+        if let Some(remembered) = remembered {
             judged.settled.sent.push(row.id);
             judged.records.insert(row.id, record(&row, &remembered, now));
             continue;
@@ -204,7 +259,7 @@ fn judge(deps: &MemorySyncDeps, rows: Vec<ClaimedMemory>, sent: Sent, now: Offse
                 continue;
             }
             Some(NotWritten::Refused(reason)) => (deps.settings.backoff(tries), Some(reason)),
-            Some(NotWritten::Later { reason, after }) => {
+            Some(NotWritten::Later { reason, after, .. }) => {
                 (deps.settings.backoff(tries).max(after.unwrap_or_default()), Some(reason))
             }
             // Not tried: it waits for those before it.

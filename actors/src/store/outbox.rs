@@ -24,6 +24,17 @@ pub struct ClaimTerms {
 }
 
 impl ClaimTerms {
+    /// Keys that a claim looks at: many may be waiting or leased.
+    const KEYS: i64 = 1_000;
+
+    /// A claim of up to `rows` rows, of however few keys, that begins `now` and holds them for `lease`.
+    #[must_use]
+    pub fn begin(now: OffsetDateTime, lease: std::time::Duration, rows: u32) -> Self {
+        let rows = i64::from(rows);
+        let keys = Self::KEYS.max(rows);
+        Self { claim: Uuid::new_v4(), now, lease_until: now + lease, keys, rows_a_key: rows, rows }
+    }
+
     /// Where the next walk begins after one that took `claimed` rows, the last of them of the key `last`, and saw keys up
     /// to `walked`, which was the last of all if it `ended` there.
     pub(super) fn next_place<P: Default>(&self, claimed: usize, last: Option<P>, ended: bool, walked: P) -> P {

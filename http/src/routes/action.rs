@@ -13,6 +13,7 @@ use crate::{
     door::Door,
     extract::{By, Hints, IdempotencyKey, JsonBody},
     problem::{Code, Problem},
+    settings::DoorSettings,
 };
 
 /// A quick action.
@@ -108,6 +109,7 @@ fn effect(action: &str) -> Option<Effect> {
 )]
 pub(crate) async fn post_action(
     door: Data<Door>,
+    settings: Data<DoorSettings>,
     by: By,
     hints: Hints,
     key: IdempotencyKey,
@@ -136,7 +138,8 @@ pub(crate) async fn post_action(
         on_busy: somaagent_actors::domain::turn::OnBusy::default(),
         idempotency: to.idempotency,
     };
-    Ok(Json(ActionReply::Accepted(send(&door, &to.caller, to.session_id, draft).await?)))
+    let sent = send(&door, &settings, "/v1/session/action", &to.caller, to.session_id, draft);
+    Ok(Json(ActionReply::Accepted(sent.await?)))
 }
 
 #[cfg(test)]

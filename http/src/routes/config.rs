@@ -58,8 +58,8 @@ pub(crate) async fn get_ui_config(door: Data<Door>, settings: Data<DoorSettings>
         deployment_mode: facts.deployment_mode.clone(),
         version: facts.version.clone(),
         features: Features {
-            write_through: facts.write_through,
-            write_through_async: facts.write_through_async,
+            write_through: settings.write_through.enabled,
+            write_through_async: settings.write_through.enabled && settings.write_through.background,
             require_auth: settings.require_auth,
             sse_enabled: !settings.disable_sse,
         },

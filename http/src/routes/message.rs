@@ -19,6 +19,7 @@ use somaagent_actors::{
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
+use super::write_through::{MemoryReply, write_through};
 use crate::{
     door::Door,
     extract::{By, Hints, IdempotencyKey, JsonBody, TENANT_RULE, bad_header, wrong},
@@ -73,13 +74,9 @@ pub(crate) struct AcceptedReply {
     event_id: Uuid,
     /// The number of its event in the session.
     seq: i64,
-}
-
-impl From<Accepted> for AcceptedReply {
-    fn from(accepted: Accepted) -> Self {
-        let Accepted { session_id, event_id, seq } = accepted;
-        Self { session_id, event_id, seq }
-    }
+    /// What became of its memory, where replies wait for that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    memory: Option<MemoryReply>,
 }
 
 /// What may come with a message beside its body.
@@ -160,12 +157,14 @@ pub(crate) async fn post_message(
         on_busy: fields.on_busy,
         idempotency: addressed.idempotency,
     };
-    Ok(Json(send(&door, &addressed.caller, addressed.session_id, draft).await?))
+    Ok(Json(send(&door, &settings, "/v1/session/message", &addressed.caller, addressed.session_id, draft).await?))
 }
 
 /// Hands a message to its session. A problem of the server names the event that the message was to become.
 pub(super) async fn send(
     door: &Door,
+    settings: &DoorSettings,
+    path: &'static str,
     caller: &Caller,
     session_id: Uuid,
     draft: MessageDraft,
@@ -173,10 +172,12 @@ pub(super) async fn send(
     let event_id = Uuid::new_v4();
     let sent = async {
         door.accepting()?;
-        let accepted = door.conversations.post(caller, session_id, event_id, draft).await?;
-        Ok::<_, Problem>(accepted.into())
+        Ok::<_, Problem>(door.conversations.post(caller, session_id, event_id, draft).await?)
     };
-    sent.await.map_err(|problem| problem.of_event(event_id))
+    let Accepted { session_id, event_id, seq } = sent.await.map_err(|problem| problem.of_event(event_id))?;
+    let key = caller.session(session_id);
+    let memory = write_through(door, &settings.write_through, key, event_id, path).await;
+    Ok(AcceptedReply { session_id, event_id, seq, memory })
 }
 
 /// The same under its old name.

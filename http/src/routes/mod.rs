@@ -12,6 +12,7 @@ mod page;
 mod sessions;
 mod state;
 mod stream;
+mod write_through;
 
 use actix_web::{
     HttpRequest, HttpResponse, Route,

@@ -6,6 +6,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::outbox::{ClaimTerms, Settled, purge, settle};
+use crate::domain::ids::SessionKey;
 
 /// A row that was claimed.
 #[derive(Clone, Debug)]
@@ -31,6 +32,15 @@ pub struct ClaimedMemory {
 pub struct Place {
     tenant: String,
     session_id: Uuid,
+}
+
+impl Place {
+    /// From here a walk begins with the session `key`.
+    #[must_use]
+    pub fn just_before(key: &SessionKey) -> Self {
+        let before = Uuid::from_u128(key.session_id.as_u128().saturating_sub(1));
+        Self { tenant: key.tenant.as_str().to_owned(), session_id: before }
+    }
 }
 
 /// Leases sessions and takes their first rows in order, session by session. The walk begins after `from`; the place
@@ -97,6 +107,24 @@ pub async fn settle(
 /// The database's.
 pub async fn purge(connection: &mut PgConnection, before: OffsetDateTime, limit: i64) -> Result<u64, sqlx::Error> {
     purge!("memory_write_outbox", connection, before, limit)
+}
+
+/// The state of the memory of an event that was not sent: `pending`, `sending` or `failed`.
+///
+/// # Errors
+/// The database's.
+pub async fn unsent(
+    connection: &mut PgConnection,
+    tenant: &str,
+    event_id: Uuid,
+) -> Result<Option<String>, sqlx::Error> {
+    sqlx::query_scalar!(
+        "SELECT status FROM memory_write_outbox WHERE tenant = $1 AND dedupe_key = $2 AND status <> 'sent'",
+        tenant,
+        event_id.to_string(),
+    )
+    .fetch_optional(connection)
+    .await
 }
 
 /// How many memories are not remembered yet.
