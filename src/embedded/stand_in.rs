@@ -30,6 +30,8 @@ const MAX_REQUEST_BYTES: usize = 8 * 1024 * 1024;
 pub trait StandIn: Clone + Unpin + Send + 'static {
     /// The actor's name.
     const NAME: &'static str;
+    /// Where people look for it: it listens there unless somebody else does. 0 is any port.
+    const PORT: u16 = 0;
 
     /// Its paths and what they work with.
     fn routes(&self, app: &mut ServiceConfig);
@@ -122,8 +124,12 @@ impl<S: StandIn> Actor for StandInKeeper<S> {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
-        let known = self.address.0.get().copied().unwrap_or_else(|| (Ipv4Addr::LOCALHOST, 0).into());
-        match start_at(&self.stand_in, known) {
+        let begun = match self.address.0.get() {
+            Some(known) => start_at(&self.stand_in, *known),
+            None => start_at(&self.stand_in, (Ipv4Addr::LOCALHOST, S::PORT).into())
+                .or_else(|_| start_at(&self.stand_in, (Ipv4Addr::LOCALHOST, 0).into())),
+        };
+        match begun {
             Ok((address, server)) => {
                 self.address.0.get_or_init(|| address);
                 tracing::info!(stand_in = S::NAME, %address, "a stand-in listens");

@@ -52,6 +52,8 @@ pub struct MemoryStandIn {
 
 impl StandIn for MemoryStandIn {
     const NAME: &'static str = "memory-stand-in";
+    /// SomaBrain's own.
+    const PORT: u16 = 9696;
 
     fn routes(&self, app: &mut ServiceConfig) {
         let ill = web::scope("").wrap(from_fn(fault::apply));
