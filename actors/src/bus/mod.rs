@@ -5,13 +5,16 @@
 //! | [`table`] | the log inside the database |
 //!
 //! A record is appended at least once: a writer that does not learn what became of an append repeats it. Readers know a
-//! record by the ids inside it.
+//! record by the ids inside it. What is read comes at least once too: a group goes on where its last commit was.
 
 pub mod table;
+
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
+use time::OffsetDateTime;
 
 /// What may be appended.
 #[derive(Clone, Debug)]
@@ -35,7 +38,31 @@ pub struct Position {
     pub offset: i64,
 }
 
-/// Why a record is not in the log, or may not be.
+/// A record as a reader sees it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LoggedRecord {
+    /// Its number in its partition; later records have higher ones.
+    pub offset: i64,
+    /// What orders it.
+    pub key: Option<String>,
+    /// A JSON object of texts.
+    pub headers: Value,
+    /// What it says; empty for a record that says nothing.
+    pub payload: Vec<u8>,
+    /// When it was appended.
+    pub appended_at: OffsetDateTime,
+}
+
+/// Records of one partition in their order, never none.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Batch {
+    /// The partition.
+    pub partition: i32,
+    /// The records.
+    pub records: Vec<LoggedRecord>,
+}
+
+/// Why the log did not do what it was asked for, or may not have.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum LogError {
     /// The log cannot be reached now; the record may be there all the same. The same again later.
@@ -44,13 +71,38 @@ pub enum LogError {
     /// The log will never take this record.
     #[error("the log refuses the record: {0}")]
     Refused(String),
+    /// The partition belongs to another reader.
+    #[error("the partition belongs to another reader: {0}")]
+    Lost(String),
 }
 
-/// Somewhere to append to.
+/// A member of a group. The partitions of the topic are shared out among the group's living members, one reader each; a
+/// new group begins with the earliest record. Who joins or leaves moves no more partitions than needed, and a member keeps
+/// the others. Dropping a reader leaves the group, at once or when its lease ends.
+pub trait Reader: Send {
+    /// Up to `limit` records of one of its partitions; `None` if none came within `within`.
+    fn next(&mut self, limit: usize, within: Duration) -> BoxFuture<'_, Result<Option<Batch>, LogError>>;
+
+    /// Goes on with `at.offset` in `at.partition`, or with the first record after it that there is; what was read ahead is
+    /// forgotten. [`LogError::Lost`] if the partition is another's by now.
+    fn seek(&mut self, at: Position) -> BoxFuture<'_, Result<(), LogError>>;
+
+    /// Everything before `next.offset` is done: the group goes on there after a crash. [`LogError::Lost`] if the partition
+    /// is another's by now.
+    fn commit(&mut self, next: Position) -> BoxFuture<'_, Result<(), LogError>>;
+
+    /// Leaves the group now, so that the others need not wait.
+    fn leave(self: Box<Self>) -> BoxFuture<'static, ()>;
+}
+
+/// Somewhere to append to and to read from.
 pub trait Log: Send + Sync {
     /// Appends `records`, those of one key in their order, and tells what became of each, in their order. After an error
     /// of one record, later ones of its key may be in the log only if that error is [`LogError::Refused`].
     fn append(&self, records: Vec<Record>) -> BoxFuture<'_, Vec<Result<Position, LogError>>>;
+
+    /// A new member of `group`, which reads `topic`.
+    fn join(&self, group: &str, topic: &str) -> BoxFuture<'_, Result<Box<dyn Reader>, LogError>>;
 }
 
 /// The partition of `key` among `partitions`, the same for ever.

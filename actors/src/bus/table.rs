@@ -1,9 +1,16 @@
 //! The log inside the database.
 
+mod reader;
+mod share;
+
+use std::{sync::Arc, time::Duration};
+
 use futures_util::future::BoxFuture;
 use time::OffsetDateTime;
+use tokio::sync::Notify;
 
-use super::{Log, LogError, Position, Record, partition_of};
+use self::reader::{Membership, TableReader};
+use super::{Log, LogError, Position, Reader, Record, partition_of};
 use crate::store::{
     Store, StoreError,
     event_log::{self, NewRecord},
@@ -15,18 +22,29 @@ pub const PARTITIONS: i32 = 3;
 /// Longest record in bytes: more than any answer and its metadata have, escaped as JSON.
 pub const MAX_RECORD_BYTES: usize = 16 << 20;
 
-/// See the module.
+/// How long a member may be silent before its partitions are free.
+pub const LEASE: Duration = Duration::from_secs(10);
+
+/// See the module. Clones wake each other's readers; readers elsewhere look for new records by the clock.
 #[derive(Clone, Debug)]
 pub struct TableLog {
     store: Store,
     clock: fn() -> OffsetDateTime,
+    lease: Duration,
+    appended: Arc<Notify>,
 }
 
 impl TableLog {
     /// The log of `store`'s database.
     #[must_use]
-    pub const fn new(store: Store, clock: fn() -> OffsetDateTime) -> Self {
-        Self { store, clock }
+    pub fn new(store: Store, clock: fn() -> OffsetDateTime) -> Self {
+        Self { store, clock, lease: LEASE, appended: Arc::default() }
+    }
+
+    /// The same with another lease of its readers.
+    #[must_use]
+    pub fn with_lease(self, lease: Duration) -> Self {
+        Self { lease, ..self }
     }
 
     /// Makes the topics that do not exist.
@@ -60,6 +78,7 @@ impl TableLog {
             .store
             .run(move |connection| Box::pin(async move { event_log::append(connection, &records, at).await }))
             .await?;
+        self.appended.notify_waiters();
         let place = |(partition, offset)| Position { partition, offset };
         Ok(partitions.into_iter().zip(offsets).map(place).collect())
     }
@@ -110,6 +129,15 @@ impl Log for TableLog {
             }));
             results.sort_by_key(|(place, _)| *place);
             results.into_iter().map(|(_, result)| result).collect()
+        })
+    }
+
+    fn join(&self, group: &str, topic: &str) -> BoxFuture<'_, Result<Box<dyn Reader>, LogError>> {
+        let place = Membership::new(group, topic);
+        Box::pin(async move {
+            let mut reader = TableReader::new(self.clone(), place);
+            reader.renew().await?;
+            Ok(Box::new(reader) as Box<dyn Reader>)
         })
     }
 }

@@ -116,7 +116,16 @@ pub async fn append(
     }
 }
 
-/// Reads up to `limit` records of a partition from `offset` on.
+/// How much one read may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Page {
+    /// Records.
+    pub records: i64,
+    /// Bytes of payload; one record is read whatever its length.
+    pub bytes: i64,
+}
+
+/// Reads a page of a partition from `offset` on.
 ///
 /// # Errors
 /// The database's.
@@ -125,20 +134,39 @@ pub async fn read(
     topic: &str,
     partition: i32,
     offset: i64,
-    limit: i64,
+    page: Page,
 ) -> Result<Vec<StoredRecord>, sqlx::Error> {
     sqlx::query_as!(
         StoredRecord,
         r#"SELECT "offset", key, headers, payload, created_at
-         FROM event_log
-         WHERE topic = $1 AND partition = $2 AND "offset" >= $3
-         ORDER BY "offset"
-         LIMIT $4"#,
+         FROM (
+             SELECT *, sum(octet_length(payload)) OVER (ORDER BY "offset") - octet_length(payload) AS before
+             FROM (
+                 SELECT "offset", key, headers, payload, created_at
+                 FROM event_log
+                 WHERE topic = $1 AND partition = $2 AND "offset" >= $3
+                 ORDER BY "offset"
+                 LIMIT $4
+             ) AS r
+         ) AS page
+         WHERE before < $5
+         ORDER BY "offset""#,
         topic,
         partition,
         offset,
-        limit,
+        page.records,
+        page.bytes,
     )
     .fetch_all(connection)
     .await
+}
+
+/// For each partition of `topic` the offset that its next record will have.
+///
+/// # Errors
+/// The database's.
+pub async fn ends(connection: &mut PgConnection, topic: &str) -> Result<Vec<(i32, i64)>, sqlx::Error> {
+    let rows = sqlx::query!("SELECT partition, next_offset FROM event_log_partitions WHERE topic = $1", topic);
+    let rows = rows.fetch_all(connection).await?;
+    Ok(rows.into_iter().map(|row| (row.partition, row.next_offset)).collect())
 }

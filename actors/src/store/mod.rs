@@ -9,6 +9,7 @@ pub mod brain_memories;
 pub mod dead_letters;
 pub mod erase;
 pub mod event_log;
+pub mod event_log_groups;
 mod lane;
 pub mod memory_write_outbox;
 pub mod message_outbox;

@@ -9,7 +9,7 @@ use tokio::runtime::Handle;
 
 use super::*;
 use crate::{
-    bus::{Log, table::TableLog},
+    bus::{Log, Reader, table::TableLog},
     outbox::metrics::OutboxMetrics,
     somabrain::messages::HealthReader,
     store::{Connections, Store, event_log},
@@ -34,6 +34,10 @@ impl Log for Scripted {
         };
         let results = records.iter().map(place).collect();
         Box::pin(async move { results })
+    }
+
+    fn join(&self, _: &str, _: &str) -> BoxFuture<'_, Result<Box<dyn Reader>, LogError>> {
+        Box::pin(async { Err(LogError::Unavailable("nobody reads it".into())) })
     }
 }
 
@@ -82,7 +86,10 @@ async fn records_reach_the_log_in_the_order_of_their_keys(pool: PgPool) {
     let mut connection = pool.acquire().await.unwrap();
     let mut seen: HashMap<String, Vec<i64>> = HashMap::new();
     for partition in 0..crate::bus::table::PARTITIONS {
-        let records = event_log::read(&mut connection, TOPIC, partition, 0, 100).await.unwrap();
+        let records =
+            event_log::read(&mut connection, TOPIC, partition, 0, event_log::Page { records: 100, bytes: 1 << 20 })
+                .await
+                .unwrap();
         assert!(records.iter().map(|record| record.offset).eq(0..i64::try_from(records.len()).unwrap()));
         for record in records {
             let event: serde_json::Value = serde_json::from_slice(&record.payload).unwrap();
