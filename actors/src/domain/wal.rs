@@ -1,16 +1,20 @@
 //! The record that tells the log what was remembered.
 
-use serde_json::{Value, json};
+use serde::Deserialize;
+use serde_json::{Value, json, value::RawValue};
 use time::OffsetDateTime;
 
 /// The topic of these records.
 pub const MEMORY_WAL: &str = "memory.wal";
 
+/// The type of these records.
+const MEMORY_WRITE: &str = "memory.write";
+
 /// The record of the memory `payload`. `result` is what the memory service said of it, null if it never took it.
 #[must_use]
 pub fn record(tenant: &str, session_id: &str, payload: &Value, result: &Value, at: OffsetDateTime) -> Value {
     json!({
-        "type": "memory.write",
+        "type": MEMORY_WRITE,
         "role": payload["role"],
         "session_id": session_id,
         "persona_id": payload["persona_id"],
@@ -19,6 +23,118 @@ pub fn record(tenant: &str, session_id: &str, payload: &Value, result: &Value, a
         "result": result,
         "timestamp": (at - OffsetDateTime::UNIX_EPOCH).as_seconds_f64(),
     })
+}
+
+/// What a record says.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Told {
+    /// Whose memory it is.
+    pub tenant: String,
+    /// The memory's id.
+    pub event_id: String,
+    /// The session it comes from.
+    pub session_id: Option<String>,
+    /// The persona it was said to or by.
+    pub persona_id: Option<String>,
+    /// Who said it.
+    pub role: Option<String>,
+    /// Where the memory service put it: `x,y,z`.
+    pub coord: Option<String>,
+    /// The memory service's name of the request.
+    pub request_id: Option<String>,
+    /// The memory service's name of the trace.
+    pub trace_id: Option<String>,
+    /// The memory, the JSON text as it was published.
+    pub payload: String,
+    /// When it was published, in seconds since 1970.
+    pub timestamp: Option<f64>,
+}
+
+/// Why the bytes of a record tell of no memory.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum UnreadableRecord {
+    /// They are not JSON, or not as it should be.
+    #[error("it is no record of a memory: {0}")]
+    Malformed(String),
+    /// Its type is another one.
+    #[error("its type is not {MEMORY_WRITE}")]
+    OtherType,
+    /// It does not say whose it is.
+    #[error("it has no tenant")]
+    NoTenant,
+    /// Its memory has no id.
+    #[error("its memory has no id")]
+    NoId,
+}
+
+#[derive(Deserialize)]
+struct Wire<'a> {
+    #[serde(default)]
+    r#type: Value,
+    #[serde(default)]
+    tenant: Value,
+    #[serde(default)]
+    session_id: Value,
+    #[serde(default)]
+    persona_id: Value,
+    #[serde(default)]
+    role: Value,
+    #[serde(borrow)]
+    payload: &'a RawValue,
+    #[serde(default)]
+    result: Value,
+    timestamp: Option<f64>,
+}
+
+#[derive(Deserialize)]
+struct Named {
+    #[serde(default)]
+    id: Value,
+}
+
+/// Reads the bytes of a record.
+///
+/// # Errors
+/// If they tell of no memory.
+pub fn read(bytes: &[u8]) -> Result<Told, UnreadableRecord> {
+    let malformed = |error: serde_json::Error| UnreadableRecord::Malformed(error.to_string());
+    // A list of the right length would do for a struct.
+    let object = |text: &[u8]| match text.trim_ascii_start().first() {
+        Some(b'{') => Ok(()),
+        _ => Err(UnreadableRecord::Malformed("it is no object".into())),
+    };
+    object(bytes)?;
+    let record: Wire<'_> = serde_json::from_slice(bytes).map_err(malformed)?;
+    if record.r#type != MEMORY_WRITE {
+        return Err(UnreadableRecord::OtherType);
+    }
+    object(record.payload.get().as_bytes())?;
+    let memory: Named = serde_json::from_str(record.payload.get()).map_err(malformed)?;
+    let given = |value: &Value| text(value).filter(|text| !text.is_empty());
+    Ok(Told {
+        tenant: given(&record.tenant).ok_or(UnreadableRecord::NoTenant)?,
+        event_id: given(&memory.id).ok_or(UnreadableRecord::NoId)?,
+        session_id: text(&record.session_id),
+        persona_id: text(&record.persona_id),
+        role: text(&record.role),
+        coord: text(&record.result["coord"]),
+        request_id: text(&record.result["request_id"]),
+        trace_id: text(&record.result["trace_id"]),
+        payload: record.payload.get().to_owned(),
+        timestamp: record.timestamp,
+    })
+}
+
+/// A text as it is, a list such as a coordinate as its members between commas, and anything else as JSON.
+fn text(value: &Value) -> Option<String> {
+    match value {
+        Value::Null => None,
+        Value::String(text) => Some(text.clone()),
+        Value::Array(members) => {
+            Some(members.iter().map(|member| text(member).unwrap_or_default()).collect::<Vec<_>>().join(","))
+        }
+        other => Some(other.to_string()),
+    }
 }
 
 #[cfg(test)]
@@ -35,5 +151,60 @@ mod tests {
             "payload": payload, "result": {"coord": "1,2,3"}, "timestamp": 1.5,
         });
         assert_eq!(record, expected);
+    }
+
+    #[test]
+    fn what_a_record_says_is_read_back() {
+        let payload = json!({"id": "e", "role": "user", "persona_id": "p", "content": "hi"});
+        let result = json!({"coord": "1,2,3", "request_id": "r", "trace_id": null});
+        let bytes = record("t", "s", &payload, &result, OffsetDateTime::UNIX_EPOCH).to_string();
+        let expected = Told {
+            tenant: "t".into(),
+            event_id: "e".into(),
+            session_id: Some("s".into()),
+            persona_id: Some("p".into()),
+            role: Some("user".into()),
+            coord: Some("1,2,3".into()),
+            request_id: Some("r".into()),
+            trace_id: None,
+            payload: payload.to_string(),
+            timestamp: Some(0.0),
+        };
+        assert_eq!(read(bytes.as_bytes()), Ok(expected));
+    }
+
+    #[test]
+    fn records_of_others_are_read_as_far_as_they_make_sense() {
+        let told = |record: &str| read(record.as_bytes());
+        let least = told(r#"{"type":"memory.write","tenant":"t","payload":{"id":"e","n": 1.10}}"#);
+        let least = least.unwrap_or_else(|error| unreachable!("{error}"));
+        assert_eq!((least.session_id, least.coord, least.timestamp), (None, None, None));
+        assert_eq!(least.payload, r#"{"id":"e","n": 1.10}"#, "the memory is kept letter by letter");
+        let list = told(r#"{"type":"memory.write","tenant":"t","payload":{"id":"e"},"result":{"coord":[1,2.5,-3]}}"#);
+        assert_eq!(list.map(|told| told.coord), Ok(Some("1,2.5,-3".into())));
+    }
+
+    #[test]
+    fn what_tells_of_no_memory_is_refused_with_its_reason() {
+        use UnreadableRecord::{Malformed, NoId, NoTenant, OtherType};
+        for (bytes, reason) in [
+            (&br#"{"tenant":"t","payload":{"id":"e"}}"#[..], OtherType),
+            (br#"{"type":"task","tenant":"t","payload":{"id":"e"}}"#, OtherType),
+            (br#"{"type":"memory.write","tenant":null,"payload":{"id":"e"}}"#, NoTenant),
+            (br#"{"type":"memory.write","tenant":"","payload":{"id":"e"}}"#, NoTenant),
+            (br#"{"type":"memory.write","tenant":"t","payload":{}}"#, NoId),
+        ] {
+            assert_eq!(read(bytes), Err(reason));
+        }
+        for bytes in [
+            &b""[..],
+            b"\xff\xfe",
+            b"{",
+            b"7",
+            br#"{"type":"memory.write","tenant":"t"}"#,
+            br#"{"type":"memory.write","tenant":"t","payload":["e"]}"#,
+        ] {
+            assert!(matches!(read(bytes), Err(Malformed(_))), "{bytes:?}");
+        }
     }
 }

@@ -11,6 +11,7 @@ pub mod erase;
 pub mod event_log;
 pub mod event_log_groups;
 mod lane;
+pub mod memory_replica;
 pub mod memory_write_outbox;
 pub mod message_outbox;
 pub mod migrate;
