@@ -22,6 +22,7 @@ use somaagent_actors::{
     conversation::{SessionSettings, TurnSettings},
     llm::ModelSettings,
     outbox::QueueSettings,
+    replicator::ReplicatorSettings,
     somabrain::BrainSettings,
 };
 use somaagent_http::{
@@ -61,6 +62,8 @@ pub struct Config {
     pub outbox: QueueSettings,
     /// The way of memories to the memory service.
     pub memory_sync: QueueSettings,
+    /// The copy of what was remembered.
+    pub replicator: ReplicatorSettings,
     /// The offline responder.
     pub responder: ResponderSettings,
     /// Deadlines of the start.
@@ -129,6 +132,7 @@ impl Config {
         let brain = sections.take("brain", faults);
         let outbox = sections.take("outbox", faults);
         let memory_sync = sections.take("memory_sync", faults);
+        let replicator = sections.take("replicator", faults);
         let responder = sections.take("responder", faults);
         let boot = sections.take("boot", faults);
         let shutdown = sections.take("shutdown", faults);
@@ -148,6 +152,7 @@ impl Config {
             brain: brain?,
             outbox: outbox?,
             memory_sync: memory_sync?,
+            replicator: replicator?,
             responder: responder?,
             boot: boot?,
             shutdown: shutdown?,
@@ -168,6 +173,7 @@ impl Config {
         rooms::check_brain(&self.brain, faults);
         rooms::check_queue("outbox", &self.outbox, faults);
         rooms::check_queue("memory_sync", &self.memory_sync, faults);
+        rooms::check_replicator(&self.replicator, faults);
         rooms::check_responder(self.responder, faults);
         self.boot.check(faults);
         self.shutdown.check(faults);
@@ -282,6 +288,7 @@ mod tests {
         assert_eq!(format!("{:?}", config.brain), format!("{:?}", BrainSettings::default()));
         assert_eq!(format!("{:?}", config.outbox), format!("{:?}", QueueSettings::OUTBOX));
         assert_eq!(format!("{:?}", config.memory_sync), format!("{:?}", QueueSettings::MEMORY_SYNC));
+        assert_eq!(format!("{:?}", config.replicator), format!("{:?}", ReplicatorSettings::default()));
         assert_eq!(format!("{:?}", config.responder), format!("{:?}", ResponderSettings::default()));
     }
 

@@ -81,6 +81,7 @@ struct Sessions {
     reads: Reads,
     write_through: Port<WriteThrough>,
     brain: HealthReader,
+    store: Store,
 }
 
 impl Rooms for Built {
@@ -129,7 +130,8 @@ impl Rooms for Built {
         seat.start(move || SessionKeeper::new(kept, crashes)).await.context("session keeper")?;
         drain(shutdown, &conversations, supervisor);
         let write_through = durability::carry_on(base, store.clone(), brain, journal).await?;
-        self.sessions = Some(Sessions { conversations, reads: Reads::new(store), write_through, brain: health });
+        let reads = Reads::new(store.clone());
+        self.sessions = Some(Sessions { conversations, reads, write_through, brain: health, store });
         Ok(())
     }
 
@@ -144,7 +146,7 @@ impl Rooms for Built {
         let draining = Draining::default();
         let door = Door {
             conversations: sessions.conversations,
-            components: components(sessions.reads.clone(), sessions.brain).into(),
+            components: components(sessions.reads.clone(), sessions.brain, sessions.store).into(),
             reads: sessions.reads,
             write_through: sessions.write_through,
             tree: base.tree.clone(),
@@ -282,7 +284,7 @@ fn drain(shutdown: &mut Shutdown, conversations: &Conversations, supervisor: Sup
     });
 }
 
-fn components(reads: Reads, brain: HealthReader) -> Vec<Component> {
+fn components(reads: Reads, brain: HealthReader, store: Store) -> Vec<Component> {
     let postgres = Component::new("postgres", Weight::Vital, Scope::Both, move || {
         let reads = reads.clone();
         async move {
@@ -303,7 +305,7 @@ fn components(reads: Reads, brain: HealthReader) -> Vec<Component> {
             }
         }
     });
-    vec![postgres, somabrain]
+    vec![postgres, somabrain, durability::component(store)]
 }
 
 fn facts(base: &Base) -> Facts {

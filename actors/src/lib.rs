@@ -7,9 +7,10 @@
 //! | [`llm`] | the client of a model: one request, one stream of pieces |
 //! | [`somabrain`] | the client of the memory service: breaker, retry, deadline |
 //! | [`outbox`] | carries committed records on, out of the outbox into the log |
+//! | [`replicator`] | copies what the log tells of memories into the replica |
 //! | [`bus`] | the log: records by topic, in order by key |
 //! | `base_url` | addresses of outside services as people write them, for every client |
-//! | [`retry`] | waits between attempts, for every client |
+//! | [`retry`] | waits between attempts and of work that holds back |
 //! | [`store`] | SQL, one file a table; the only place that knows PostgreSQL |
 //! | [`domain`] | the rules as values and functions, without I/O |
 //!
@@ -24,6 +25,7 @@ pub mod domain;
 pub mod journal;
 pub mod llm;
 pub mod outbox;
+pub mod replicator;
 pub mod retry;
 pub mod somabrain;
 pub mod store;

@@ -1,4 +1,4 @@
-//! How long to wait before asking an outside service again, in one place.
+//! How long to wait before asking an outside service again, and how long to let others go first, in one place.
 //!
 //! The waits come from the `backoff` crate, whose author no longer maintains it (RUSTSEC-2025-0012). It has no
 //! known flaw and does exactly what is needed, so it stays, but only here: nothing else may name it, and a
@@ -75,6 +75,15 @@ impl Retries {
             None => Some(drawn),
         }
     }
+}
+
+/// Part of the time that work of nobody's asking may take while people wait for the database.
+const ONE_OF: u32 = 10;
+
+/// The rest after such work that took `took`, at most `longest`.
+#[must_use]
+pub fn held_back(took: Duration, longest: Duration) -> Duration {
+    (took * (ONE_OF - 1)).min(longest)
 }
 
 /// Reads a `Retry-After` header (RFC 9110 §10.2.3): seconds, or an HTTP date seen from `now`.

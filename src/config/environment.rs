@@ -60,6 +60,7 @@ const NAMES: &[(&str, &[&str])] = &[
     ("outbox.batch_size", &["OUTBOX_SYNC_BATCH_SIZE"]),
     ("outbox.interval_seconds", &["OUTBOX_SYNC_INTERVAL_SECONDS"]),
     ("outbox.max_retries", &["OUTBOX_SYNC_MAX_RETRIES"]),
+    ("replicator.group", &["MEMORY_REPLICATOR_GROUP"]),
     ("server.host", &["GATEWAY_HOST"]),
     ("server.metrics_host", &["GATEWAY_METRICS_HOST"]),
     ("server.metrics_port", &["GATEWAY_METRICS_PORT"]),

@@ -6,6 +6,7 @@ use somaagent_actors::{
     domain::ids::Tenant,
     llm::{self, ModelSettings},
     outbox::QueueSettings,
+    replicator::ReplicatorSettings,
     somabrain::BrainSettings,
 };
 use somaagent_http::{DoorSettings, settings::WriteThroughSettings};
@@ -99,6 +100,13 @@ pub(super) fn check_queue(section: &str, queue: &QueueSettings, faults: &mut Fau
     faults.range(&key("backoff_max_seconds"), queue.backoff_max_seconds, 0.01..=86_400.0);
     faults.range(&key("lease_ms"), queue.lease_ms, 1000..=DAY_MS);
     faults.range(&key("retention_ms"), queue.retention_ms, 0..=30 * DAY_MS);
+}
+
+pub(super) fn check_replicator(replicator: &ReplicatorSettings, faults: &mut Faults) {
+    if replicator.group.trim().is_empty() {
+        faults.add("replicator.group", "is no name of a group");
+    }
+    faults.range("replicator.batch_size", replicator.batch_size, 1..=10_000);
 }
 
 pub(super) fn check_responder(responder: ResponderSettings, faults: &mut Faults) {

@@ -1,22 +1,32 @@
-//! What carries on what was committed: memories to the memory service, records to the log.
+//! What carries on what was committed: memories to the memory service, records to the log, what the log tells to the
+//! replica.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use somaagent_actors::{
-    bus::table::TableLog,
+    bus::{Log, table::TableLog},
     domain::{
+        ids::Tenant,
         session::{INBOUND, OUTBOUND},
         wal::MEMORY_WAL,
     },
     journal::messages::Commit,
     outbox::{MemorySync, MemorySyncDeps, MemorySyncMetrics, OutboxMetrics, OutboxRelay, RelayDeps, WriteThrough},
-    store::Store,
+    replicator::{ReplicatorDeps, ReplicatorMetrics, WalReplicator},
+    store::{Store, memory_replica},
 };
+use somaagent_http::door::{Component, Condition, Finding, Scope, Weight};
 use somaagent_supervision::{Port, Restart, Strategy, SupervisorSpec};
+use time::OffsetDateTime;
 
 use super::{Brain, now};
 use crate::boot::Base;
+
+/// The name of the log inside the database, as the replica's positions know it.
+const TABLE: &str = "table";
+/// How long the replicator waits for records before it says that none wait.
+const WAIT: Duration = Duration::from_secs(1);
 
 /// Memories that requests may be waiting for.
 const WRITE_THROUGH_CAPACITY: usize = 1_024;
@@ -30,12 +40,13 @@ pub(super) async fn carry_on(
 ) -> anyhow::Result<Port<WriteThrough>> {
     let log = TableLog::new(store.clone(), now);
     log.ensure_topics(&[INBOUND, OUTBOUND, MEMORY_WAL]).await.context("topics of the log")?;
+    let log: Arc<dyn Log> = Arc::new(log);
     let spec = SupervisorSpec::new("durability", Strategy::RestForOne).arbiters(1);
     let supervisor = base.root.supervisor(spec).await?;
     let crowded: Arc<dyn Fn() -> bool + Send + Sync> = Arc::new(move || journal.depth() > 0);
     let deps = RelayDeps {
         store: store.clone(),
-        log: Arc::new(log),
+        log: Arc::clone(&log),
         health: brain.health,
         crowded: Arc::clone(&crowded),
         settings: Arc::new(base.config.outbox.clone()),
@@ -45,11 +56,11 @@ pub(super) async fn carry_on(
     let seat = supervisor.seat::<OutboxRelay>(Restart::Permanent);
     seat.start(move || OutboxRelay::new(deps)).await.context("outbox relay")?;
     let deps = MemorySyncDeps {
-        store,
+        store: store.clone(),
         remember: brain.remember,
         remember_batch: brain.remember_batch,
         space: brain.space,
-        crowded,
+        crowded: Arc::clone(&crowded),
         settings: Arc::new(base.config.memory_sync.clone()),
         metrics: MemorySyncMetrics::register(&base.registry)?,
         clock: now,
@@ -57,5 +68,37 @@ pub(super) async fn carry_on(
     let seat = supervisor.seat::<MemorySync>(Restart::Permanent);
     let write_through = seat.port("write-through", WRITE_THROUGH_CAPACITY);
     seat.start(move || MemorySync::new(deps)).await.context("memory sync")?;
+    let deps = ReplicatorDeps {
+        store,
+        log,
+        source: TABLE,
+        tenant: Tenant::new(base.config.http.default_tenant.trim()).ok_or_else(|| anyhow!("no default tenant"))?,
+        crowded,
+        settings: Arc::new(base.config.replicator.clone()),
+        metrics: ReplicatorMetrics::register(&base.registry)?,
+        wait: WAIT,
+        clock: now,
+    };
+    let seat = supervisor.seat::<WalReplicator>(Restart::Permanent);
+    seat.start(move || WalReplicator::new(deps)).await.context("replicator")?;
     Ok(write_through)
+}
+
+/// How old the newest record of the replica is. It grows while nothing is said, so it is only shown.
+pub(super) fn component(store: Store) -> Component {
+    Component::new("memory_replicator", Weight::Shown, Scope::Health, move || {
+        let store = store.clone();
+        async move {
+            let newest = store.run(|connection| Box::pin(memory_replica::newest_timestamp(connection))).await;
+            let now = (now() - OffsetDateTime::UNIX_EPOCH).as_seconds_f64();
+            match newest {
+                Ok(Some(newest)) => {
+                    let detail = Some(format!("lag_seconds={:.3}", (now - newest).max(0.0)));
+                    Finding { detail, ..Finding::ok() }
+                }
+                Ok(None) => Finding::not_ok(Condition::Degraded, "no WAL observed"),
+                Err(error) => Finding::not_ok(Condition::Down, error.to_string()),
+            }
+        }
+    })
 }

@@ -19,13 +19,13 @@ use uuid::Uuid;
 
 use super::{
     metrics::MemorySyncMetrics,
-    pace::held_back,
     settings::QueueSettings,
     through::{Cause, Outcome, Waiters, WriteThrough},
     write::{Claimed, Sought, claim, seek, write},
 };
 use crate::{
     domain::{ids::Tenant, memory::MemorySpace},
+    retry::held_back,
     somabrain::messages::{Remember, RememberBatch},
     store::{
         Store, StoreError,

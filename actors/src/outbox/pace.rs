@@ -6,14 +6,6 @@ use std::time::Duration;
 use super::settings::QueueSettings;
 use crate::somabrain::messages::HealthState;
 
-/// Part of the time that this work may take while people wait for the database.
-const ONE_OF: u32 = 10;
-
-/// The rest after work that took `took` while people wait for the database, at most `longest`.
-pub fn held_back(took: Duration, longest: Duration) -> Duration {
-    (took * (ONE_OF - 1)).min(longest)
-}
-
 /// What the next round may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pace {

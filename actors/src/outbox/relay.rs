@@ -15,12 +15,13 @@ use tokio::time::Instant;
 
 use super::{
     metrics::OutboxMetrics,
-    pace::{Pace, held_back},
+    pace::Pace,
     round::{Done, round},
     settings::QueueSettings,
 };
 use crate::{
     bus::Log,
+    retry::held_back,
     somabrain::messages::HealthReader,
     store::{
         Store, StoreError,

@@ -110,7 +110,7 @@ pub async fn advance(
 pub async fn upsert(
     connection: &mut PgConnection,
     place: &LogPartition,
-    rows: &[NewReplica],
+    rows: &[&NewReplica],
     at: OffsetDateTime,
 ) -> Result<(), sqlx::Error> {
     let rows = newest(rows);
@@ -172,10 +172,10 @@ pub async fn upsert(
 
 /// One row a memory, because one statement may not change a row twice: at the place of its first record what its last one
 /// says.
-fn newest(rows: &[NewReplica]) -> Vec<&NewReplica> {
+fn newest<'a>(rows: &[&'a NewReplica]) -> Vec<&'a NewReplica> {
     let mut places = HashMap::new();
     let mut newest: Vec<&NewReplica> = Vec::with_capacity(rows.len());
-    for row in rows {
+    for &row in rows {
         let place = *places.entry((&row.tenant, &row.event_id)).or_insert(newest.len());
         match newest.get_mut(place) {
             Some(earlier) => *earlier = row,
@@ -240,13 +240,13 @@ mod tests {
     async fn a_memory_has_one_row_which_only_a_later_record_of_its_partition_changes(pool: PgPool) {
         let mut connection = pool.acquire().await.unwrap();
         let rows = [row("a", 3, "a"), row("b", 4, "b"), row("a", 5, "a again")];
-        upsert(&mut connection, &place(1), &rows, AT).await.unwrap();
+        upsert(&mut connection, &place(1), &rows.iter().collect::<Vec<_>>(), AT).await.unwrap();
         let both = [("a", "a again", 1, 5), ("b", "b", 1, 4)];
         assert_eq!(stored(&pool).await, expected(&both));
-        upsert(&mut connection, &place(1), &[row("a", 4, "late")], AT).await.unwrap();
-        upsert(&mut connection, &place(2), &[row("a", 9, "elsewhere")], AT).await.unwrap();
+        upsert(&mut connection, &place(1), &[&row("a", 4, "late")], AT).await.unwrap();
+        upsert(&mut connection, &place(2), &[&row("a", 9, "elsewhere")], AT).await.unwrap();
         assert_eq!(stored(&pool).await, expected(&both));
-        upsert(&mut connection, &place(1), &[row("b", 6, "newer")], AT).await.unwrap();
+        upsert(&mut connection, &place(1), &[&row("b", 6, "newer")], AT).await.unwrap();
         assert_eq!(stored(&pool).await, expected(&[both[0], ("b", "newer", 1, 6)]));
         assert_eq!(newest_timestamp(&mut connection).await.unwrap(), Some(1.5));
     }
@@ -255,7 +255,7 @@ mod tests {
     async fn tenants_may_have_memories_of_one_id(pool: PgPool) {
         let mut connection = pool.acquire().await.unwrap();
         let other = NewReplica { tenant: "other".into(), ..row("a", 1, "theirs") };
-        upsert(&mut connection, &place(0), &[row("a", 0, "ours"), other], AT).await.unwrap();
+        upsert(&mut connection, &place(0), &[&row("a", 0, "ours"), &other], AT).await.unwrap();
         assert_eq!(stored(&pool).await, expected(&[("a", "ours", 0, 0), ("a", "theirs", 0, 1)]));
     }
 

@@ -60,10 +60,20 @@ impl StoreError {
         error.code().map(std::borrow::Cow::into_owned)
     }
 
-    /// Whether the content was at fault: classes 22 (data exception) and 23 (integrity constraint violation).
+    /// Whether the content was at fault: classes 22 (data exception), 23 (integrity constraint violation) and 54 (program
+    /// limit exceeded, such as too long a text for an index).
     #[must_use]
     pub fn is_bad_data(&self) -> bool {
-        self.sqlstate().is_some_and(|code| code.starts_with("22") || code.starts_with("23"))
+        self.sqlstate().is_some_and(|code| ["22", "23", "54"].iter().any(|class| code.starts_with(class)))
+    }
+
+    /// What the database said, for whoever may see the content too: it may be quoted.
+    #[must_use]
+    pub fn refusal(&self) -> String {
+        match self {
+            Self::Rejected(sqlx::Error::Database(error)) => format!("the database refused it: {}", error.message()),
+            other => other.to_string(),
+        }
     }
 }
 

@@ -1,0 +1,201 @@
+//! Applies a batch: the replica's rows, the dead letters and the position change in one transaction. A batch that the
+//! database refuses for its content is halved until the record at fault is alone.
+
+use std::{ops::Range, sync::Arc};
+
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+use sqlx::Connection;
+use time::OffsetDateTime;
+
+use super::wal_replicator::ReplicatorDeps;
+use crate::{
+    bus::LoggedRecord,
+    domain::wal,
+    store::{
+        StoreError,
+        dead_letters::{self, NewDeadLetter},
+        memory_replica::{self, LogPartition, NewReplica},
+    },
+};
+
+/// What the server says of a statement that took too long: of fewer records it may not.
+const TOOK_TOO_LONG: &str = "57014";
+
+/// A record, and what it says.
+pub(super) struct Entry {
+    record: LoggedRecord,
+    told: Result<NewReplica, String>,
+}
+
+impl Entry {
+    pub(super) fn read(record: LoggedRecord) -> Self {
+        let told = wal::read(&record.payload).map_err(|error| error.to_string());
+        let told = told.map(|told| NewReplica {
+            tenant: told.tenant,
+            event_id: told.event_id,
+            session_id: told.session_id,
+            persona_id: told.persona_id,
+            role: told.role,
+            coord: told.coord,
+            request_id: told.request_id,
+            trace_id: told.trace_id,
+            payload: told.payload,
+            wal_timestamp: told.timestamp,
+            offset: record.offset,
+            sha256: Sha256::digest(&record.payload).into(),
+        });
+        Self { record, told }
+    }
+
+    /// Its number in its partition.
+    pub(super) const fn offset(&self) -> i64 {
+        self.record.offset
+    }
+
+    /// When it was published, in seconds since 1970.
+    pub(super) fn published(&self) -> f64 {
+        let told = self.told.as_ref().ok().and_then(|told| told.wal_timestamp);
+        told.unwrap_or_else(|| (self.record.appended_at - OffsetDateTime::UNIX_EPOCH).as_seconds_f64())
+    }
+}
+
+/// What became of a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Applied {
+    /// All of it is done with.
+    Done,
+    /// Somebody else applies this partition: nothing more was changed.
+    Elsewhere,
+}
+
+/// A part of a batch, and why its only record cannot be applied.
+#[derive(Clone)]
+struct Part {
+    range: Range<usize>,
+    refused: Option<String>,
+}
+
+/// Applies `entries`, which begin at `expected`.
+///
+/// # Errors
+/// The store's. Then a first part of the batch may be applied: the position tells.
+pub(super) async fn apply(
+    deps: &ReplicatorDeps,
+    place: &LogPartition,
+    mut expected: i64,
+    entries: Arc<[Entry]>,
+) -> Result<Applied, StoreError> {
+    let mut parts = vec![Part { range: 0..entries.len(), refused: None }];
+    while let Some(part) = parts.pop() {
+        match transact(deps, place, expected, Arc::clone(&entries), part.clone()).await {
+            Ok(Some(next)) => expected = next,
+            Ok(None) => return Ok(Applied::Elsewhere),
+            Err(error) => parts.extend(apart(&entries, &part, error)?),
+        }
+    }
+    Ok(Applied::Done)
+}
+
+/// The parts to try instead of one that failed, the first one last; the error again if that is no fault of the records.
+fn apart(entries: &[Entry], part: &Part, error: StoreError) -> Result<Vec<Part>, StoreError> {
+    let Range { start, end } = part.range.clone();
+    let slow = error.sqlstate().is_some_and(|code| code == TOOK_TOO_LONG);
+    if end - start > 1 && (slow || error.is_bad_data()) {
+        let middle = start.midpoint(end);
+        return Ok([middle..end, start..middle].map(|range| Part { range, refused: None }).into());
+    }
+    let unread = entries.get(start).is_none_or(|entry| entry.told.is_err());
+    if unread || part.refused.is_some() || !error.is_bad_data() {
+        return Err(error);
+    }
+    Ok(vec![Part { range: start..end, refused: Some(error.refusal()) }])
+}
+
+/// Applies a part and returns the offset after it; `None` if the partition is somewhere else.
+async fn transact(
+    deps: &ReplicatorDeps,
+    place: &LogPartition,
+    expected: i64,
+    entries: Arc<[Entry]>,
+    Part { range, refused }: Part,
+) -> Result<Option<i64>, StoreError> {
+    let (place, at) = (place.clone(), (deps.clock)());
+    let part = entries.get(range.clone()).unwrap_or_default();
+    let next = part.last().map_or(expected, |entry| entry.offset() + 1);
+    let bad = |entry: &&Entry| refused.is_some() || entry.told.is_err();
+    let letters: Vec<NewDeadLetter> =
+        part.iter().filter(bad).map(|entry| letter(deps, &place.topic, entry, refused.as_ref())).collect();
+    let (ok, error) = (part.len() - letters.len(), letters.len());
+    let work = deps.store.run(move |connection| {
+        Box::pin(async move {
+            let part = entries.get(range).unwrap_or_default();
+            let rows: Vec<&NewReplica> =
+                part.iter().filter_map(|entry| entry.told.as_ref().ok()).filter(|_| refused.is_none()).collect();
+            let mut transaction = connection.begin().await?;
+            if !memory_replica::advance(&mut transaction, &place, expected, next, at).await? {
+                transaction.rollback().await?;
+                return Ok(false);
+            }
+            memory_replica::upsert(&mut transaction, &place, &rows, at).await?;
+            if !letters.is_empty() {
+                dead_letters::insert(&mut transaction, &letters, at).await?;
+            }
+            transaction.commit().await?;
+            Ok(true)
+        })
+    });
+    if !work.await? {
+        return Ok(None);
+    }
+    deps.metrics.applied(ok, error);
+    if error > 0 {
+        tracing::warn!(records = error, "records of the log could not be applied and are dead letters now");
+    }
+    Ok(Some(next))
+}
+
+/// The record as a dead letter, which no database refuses.
+fn letter(deps: &ReplicatorDeps, topic: &str, entry: &Entry, refused: Option<&String>) -> NewDeadLetter {
+    let Entry { record, told } = entry;
+    let reason = refused.or_else(|| told.as_ref().err()).map_or("", String::as_str);
+    let json: Option<Value> = serde_json::from_slice(&record.payload).ok();
+    let said = json.as_ref().map(|json| &json["tenant"]).and_then(Value::as_str);
+    let tenant =
+        said.or_else(|| record.headers["tenant_id"].as_str()).map(storable).filter(|tenant| !tenant.is_empty());
+    let event = json.unwrap_or_else(|| String::from_utf8_lossy(&record.payload).into());
+    let mut headers = record.headers.clone();
+    clean(&mut headers);
+    let mut event = event;
+    clean(&mut event);
+    NewDeadLetter {
+        tenant: tenant.unwrap_or_else(|| deps.tenant.to_string()),
+        source_topic: topic.to_owned(),
+        key: record.key.as_deref().map(storable),
+        headers,
+        event: event.to_string(),
+        error: storable(reason),
+        attempts: 1,
+    }
+}
+
+/// `text` without what PostgreSQL has no place for.
+fn storable(text: &str) -> String {
+    text.replace('\0', "\u{fffd}")
+}
+
+/// The same for all texts in `value`.
+fn clean(value: &mut Value) {
+    match value {
+        Value::String(text) => *text = storable(text),
+        Value::Array(members) => members.iter_mut().for_each(clean),
+        Value::Object(members) => {
+            let cleaned = std::mem::take(members).into_iter().map(|(name, mut value)| {
+                clean(&mut value);
+                (storable(&name), value)
+            });
+            *members = cleaned.collect();
+        }
+        _ => {}
+    }
+}
