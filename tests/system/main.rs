@@ -23,6 +23,7 @@ mod history;
 mod hostile_page;
 mod memories;
 mod model_faults;
+mod replica;
 mod resume;
 mod sessions;
 mod stack;
