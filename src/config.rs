@@ -19,6 +19,7 @@ pub use sections::{
     ShutdownSettings, parse_dsn,
 };
 use somaagent_actors::{
+    bus::table::EventLogSettings,
     conversation::{SessionSettings, TurnSettings},
     llm::ModelSettings,
     outbox::QueueSettings,
@@ -62,6 +63,8 @@ pub struct Config {
     pub outbox: QueueSettings,
     /// The way of memories to the memory service.
     pub memory_sync: QueueSettings,
+    /// The log inside the database.
+    pub event_log: EventLogSettings,
     /// The copy of what was remembered.
     pub replicator: ReplicatorSettings,
     /// The offline responder.
@@ -132,6 +135,7 @@ impl Config {
         let brain = sections.take("brain", faults);
         let outbox = sections.take("outbox", faults);
         let memory_sync = sections.take("memory_sync", faults);
+        let event_log = sections.take("event_log", faults);
         let replicator = sections.take("replicator", faults);
         let responder = sections.take("responder", faults);
         let boot = sections.take("boot", faults);
@@ -152,6 +156,7 @@ impl Config {
             brain: brain?,
             outbox: outbox?,
             memory_sync: memory_sync?,
+            event_log: event_log?,
             replicator: replicator?,
             responder: responder?,
             boot: boot?,
@@ -173,6 +178,7 @@ impl Config {
         rooms::check_brain(&self.brain, faults);
         rooms::check_queue("outbox", &self.outbox, faults);
         rooms::check_queue("memory_sync", &self.memory_sync, faults);
+        rooms::check_event_log(&self.event_log, faults);
         rooms::check_replicator(&self.replicator, faults);
         rooms::check_responder(self.responder, faults);
         self.boot.check(faults);
@@ -288,6 +294,7 @@ mod tests {
         assert_eq!(format!("{:?}", config.brain), format!("{:?}", BrainSettings::default()));
         assert_eq!(format!("{:?}", config.outbox), format!("{:?}", QueueSettings::OUTBOX));
         assert_eq!(format!("{:?}", config.memory_sync), format!("{:?}", QueueSettings::MEMORY_SYNC));
+        assert_eq!(format!("{:?}", config.event_log), format!("{:?}", EventLogSettings::default()));
         assert_eq!(format!("{:?}", config.replicator), format!("{:?}", ReplicatorSettings::default()));
         assert_eq!(format!("{:?}", config.responder), format!("{:?}", ResponderSettings::default()));
     }

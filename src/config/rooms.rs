@@ -2,6 +2,7 @@
 //! defaults for people, and a test compares the two.
 
 use somaagent_actors::{
+    bus::table::EventLogSettings,
     conversation::{SessionSettings, TurnSettings},
     domain::ids::Tenant,
     llm::{self, ModelSettings},
@@ -100,6 +101,10 @@ pub(super) fn check_queue(section: &str, queue: &QueueSettings, faults: &mut Fau
     faults.range(&key("backoff_max_seconds"), queue.backoff_max_seconds, 0.01..=86_400.0);
     faults.range(&key("lease_ms"), queue.lease_ms, 1000..=DAY_MS);
     faults.range(&key("retention_ms"), queue.retention_ms, 0..=30 * DAY_MS);
+}
+
+pub(super) fn check_event_log(event_log: &EventLogSettings, faults: &mut Faults) {
+    faults.range("event_log.retention_ms", event_log.retention_ms, 0..=3_650 * DAY_MS);
 }
 
 pub(super) fn check_replicator(replicator: &ReplicatorSettings, faults: &mut Faults) {

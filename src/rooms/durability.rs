@@ -13,7 +13,7 @@ use somaagent_actors::{
     },
     journal::messages::Commit,
     outbox::{MemorySync, MemorySyncDeps, MemorySyncMetrics, OutboxMetrics, OutboxRelay, RelayDeps, WriteThrough},
-    replicator::{ReplicatorDeps, ReplicatorMetrics, WalReplicator},
+    replicator::{LogKeeper, LogKeeperDeps, ReplicatorDeps, ReplicatorMetrics, WalReplicator},
     store::{Store, memory_replica},
 };
 use somaagent_http::door::{Component, Condition, Finding, Scope, Weight};
@@ -40,6 +40,7 @@ pub(super) async fn carry_on(
 ) -> anyhow::Result<Port<WriteThrough>> {
     let log = TableLog::new(store.clone(), now);
     log.ensure_topics(&[INBOUND, OUTBOUND, MEMORY_WAL]).await.context("topics of the log")?;
+    log.ensure_group(&base.config.replicator.group, MEMORY_WAL).await.context("the replicator's place in the log")?;
     let log: Arc<dyn Log> = Arc::new(log);
     let spec = SupervisorSpec::new("durability", Strategy::RestForOne).arbiters(1);
     let supervisor = base.root.supervisor(spec).await?;
@@ -68,6 +69,11 @@ pub(super) async fn carry_on(
     let seat = supervisor.seat::<MemorySync>(Restart::Permanent);
     let write_through = seat.port("write-through", WRITE_THROUGH_CAPACITY);
     seat.start(move || MemorySync::new(deps)).await.context("memory sync")?;
+    let keeper = LogKeeperDeps {
+        store: store.clone(),
+        retention: Duration::from_millis(base.config.event_log.retention_ms),
+        clock: now,
+    };
     let deps = ReplicatorDeps {
         store,
         log,
@@ -81,6 +87,8 @@ pub(super) async fn carry_on(
     };
     let seat = supervisor.seat::<WalReplicator>(Restart::Permanent);
     seat.start(move || WalReplicator::new(deps)).await.context("replicator")?;
+    let seat = supervisor.seat::<LogKeeper>(Restart::Permanent);
+    seat.start(move || LogKeeper::new(keeper)).await.context("log keeper")?;
     Ok(write_through)
 }
 

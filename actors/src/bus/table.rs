@@ -6,6 +6,7 @@ mod share;
 use std::{sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
+use serde::Deserialize;
 use time::OffsetDateTime;
 use tokio::sync::Notify;
 
@@ -14,6 +15,7 @@ use super::{Log, LogError, Position, Reader, Record, partition_of};
 use crate::store::{
     Store, StoreError,
     event_log::{self, NewRecord},
+    event_log_groups,
 };
 
 /// Partitions of a topic. Part of where a key's records are: it never changes.
@@ -24,6 +26,19 @@ pub const MAX_RECORD_BYTES: usize = 16 << 20;
 
 /// How long a member may be silent before its partitions are free.
 pub const LEASE: Duration = Duration::from_secs(10);
+
+/// The section `event_log` of the configuration.
+#[derive(Clone, Debug, Deserialize)]
+pub struct EventLogSettings {
+    /// How long records are kept, in milliseconds; one that a group has not passed is kept longer.
+    pub retention_ms: u64,
+}
+
+impl Default for EventLogSettings {
+    fn default() -> Self {
+        Self { retention_ms: 7 * 86_400_000 }
+    }
+}
 
 /// See the module. Clones wake each other's readers; readers elsewhere look for new records by the clock.
 #[derive(Clone, Debug)]
@@ -62,6 +77,18 @@ impl TableLog {
                     Ok(())
                 })
             })
+            .await
+    }
+
+    /// Gives `group` a place in `topic`, so that nothing is removed before the group has read it, even if no member ever
+    /// joined.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn ensure_group(&self, group: &str, topic: &str) -> Result<(), StoreError> {
+        let (group, topic) = (group.to_owned(), topic.to_owned());
+        self.store
+            .run(move |connection| Box::pin(async move { event_log_groups::ensure(connection, &group, &topic).await }))
             .await
     }
 

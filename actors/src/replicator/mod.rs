@@ -3,7 +3,8 @@
 //! | file | holds |
 //! | --- | --- |
 //! | [`wal_replicator`] | the actor `wal-replicator` |
-//! | `work` | one step of it: read, apply, commit |
+//! | [`log_keeper`] | the actor `log-keeper`: removes old records of the log inside the database |
+//! | `work` | one step of the replicator: read, apply, commit |
 //! | `apply` | a batch and its position in one transaction, bad records apart |
 //! | [`settings`], [`metrics`] | the section `replicator` of the configuration; Prometheus |
 //!
@@ -13,11 +14,13 @@
 //! transaction too. A database that is not there is waited for.
 
 mod apply;
+pub mod log_keeper;
 pub mod metrics;
 pub mod settings;
 pub mod wal_replicator;
 mod work;
 
+pub use log_keeper::{LogKeeper, LogKeeperDeps};
 pub use metrics::ReplicatorMetrics;
 pub use settings::ReplicatorSettings;
 pub use wal_replicator::{ReplicatorDeps, WalReplicator};

@@ -170,3 +170,36 @@ pub async fn ends(connection: &mut PgConnection, topic: &str) -> Result<Vec<(i32
     let rows = rows.fetch_all(connection).await?;
     Ok(rows.into_iter().map(|row| (row.partition, row.next_offset)).collect())
 }
+
+/// Removes records that were appended before `before` and that every group which reads their topic has passed, at most
+/// `limit` of each partition. Returns how many.
+///
+/// # Errors
+/// The database's.
+pub async fn purge(connection: &mut PgConnection, before: OffsetDateTime, limit: i64) -> Result<u64, sqlx::Error> {
+    // The age is asked of the first records only: those after them are younger, and there may be many. Where the rows are
+    // is their address, because a planner that joins by key may read the whole table for a few of them.
+    let done = sqlx::query!(
+        r#"DELETE FROM event_log WHERE ctid = ANY (ARRAY (
+             SELECT first.place
+             FROM event_log_partitions AS p
+             CROSS JOIN LATERAL (
+                 SELECT ctid AS place, created_at
+                 FROM event_log
+                 WHERE topic = p.topic AND partition = p.partition AND "offset" < COALESCE(
+                     (SELECT min(o.next_offset) FROM event_log_offsets AS o
+                      WHERE o.topic = p.topic AND o.partition = p.partition),
+                     p.next_offset
+                 )
+                 ORDER BY "offset"
+                 LIMIT $2
+             ) AS first
+             WHERE first.created_at < $1
+         ))"#,
+        before,
+        limit,
+    )
+    .execute(connection)
+    .await?;
+    Ok(done.rows_affected())
+}

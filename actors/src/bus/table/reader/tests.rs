@@ -173,6 +173,34 @@ async fn seeking_goes_back_and_forth_and_over_what_was_erased(pool: PgPool) {
 }
 
 #[sqlx::test(migrations = "../migrations")]
+async fn records_are_removed_when_they_are_old_and_every_group_has_passed_them(pool: PgPool) {
+    let log = log(&pool).await;
+    append(&log, 0, &["a", "b", "c", "d"]).await;
+    append(&log, 1, &["e"]).await;
+    let mut reader = join(&log).await;
+    log.ensure_group("never joined", TOPIC).await.unwrap();
+    GONE_BY.set(10);
+    append(&log, 0, &["young"]).await;
+    drop(some(&mut reader, 9).await);
+    for (partition, offset) in [(0, 5), (1, 1)] {
+        reader.commit(Position { partition, offset }).await.unwrap();
+    }
+    let purge = async || {
+        let mut connection = pool.acquire().await.unwrap();
+        let before = OffsetDateTime::UNIX_EPOCH + time::Duration::seconds(5);
+        event_log::purge(&mut connection, before, 2).await.unwrap()
+    };
+    assert_eq!(purge().await, 0, "a group has read nothing");
+    let sql = "UPDATE event_log_offsets SET next_offset = 3 WHERE group_name = 'never joined' AND partition = 0";
+    sqlx::query(sql).execute(&pool).await.unwrap();
+    assert_eq!((purge().await, purge().await, purge().await), (2, 1, 0), "a few at a time, up to the slowest group");
+    sqlx::query("DELETE FROM event_log_offsets").execute(&pool).await.unwrap();
+    assert_eq!((purge().await, purge().await), (2, 0), "without readers by time only");
+    let left: Vec<Vec<u8>> = sqlx::query_scalar("SELECT payload FROM event_log").fetch_all(&pool).await.unwrap();
+    assert_eq!(left, [b"young"]);
+}
+
+#[sqlx::test(migrations = "../migrations")]
 async fn a_reader_that_waits_is_woken_by_an_append(pool: PgPool) {
     let log = log(&pool).await;
     let mut reader = join(&log).await;
