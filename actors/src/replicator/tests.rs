@@ -1,6 +1,7 @@
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a failed expectation ends the test")]
 
 use std::{
+    collections::VecDeque,
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
@@ -234,10 +235,10 @@ async fn a_log_that_is_ahead_of_the_replica_is_read_again_and_what_it_lost_is_pa
     assert_eq!(replica(&pool, "s").await, ["b", "c", "d"]);
 }
 
-/// A log whose only partition is one batch again and again, and which notes what it is told.
+/// A log with one partition, which is read in these batches whatever it is told, and which notes that.
 #[derive(Clone, Default)]
 struct Scripted {
-    records: Vec<LoggedRecord>,
+    batches: VecDeque<Vec<LoggedRecord>>,
     told: Arc<Mutex<Vec<String>>>,
     joins: Arc<AtomicUsize>,
     panics: bool,
@@ -258,13 +259,10 @@ impl Log for Scripted {
 impl Reader for Scripted {
     fn next(&mut self, _: usize, _: Duration) -> BoxFuture<'_, Result<Option<Batch>, LogError>> {
         assert!(!self.panics || self.joins.load(Ordering::SeqCst) > 1, "planted");
-        let records = std::mem::take(&mut self.records);
+        let batch = self.batches.pop_front().map(|records| Batch { partition: 0, records });
         Box::pin(async move {
-            if records.is_empty() {
-                tokio::task::yield_now().await;
-                return Ok(None);
-            }
-            Ok(Some(Batch { partition: 0, records }))
+            tokio::task::yield_now().await;
+            Ok(batch)
         })
     }
 
@@ -283,20 +281,31 @@ impl Reader for Scripted {
     }
 }
 
-fn scripted(payloads: &[&[u8]]) -> Scripted {
-    let record = |(offset, payload): (i64, &&[u8])| LoggedRecord {
-        offset,
+fn scripted<const N: usize>(batches: [&[(i64, &[u8])]; N]) -> Scripted {
+    let record = |(offset, payload): &(i64, &[u8])| LoggedRecord {
+        offset: *offset,
         key: Some("s".into()),
         headers: json!({}),
         payload: payload.to_vec(),
         appended_at: clock(),
     };
-    Scripted { records: (0..).zip(payloads).map(record).collect(), ..Scripted::default() }
+    let batches = batches.map(|batch| batch.iter().map(record).collect()).into();
+    Scripted { batches, ..Scripted::default() }
+}
+
+#[sqlx::test(migrations = "../migrations")]
+async fn records_that_seem_to_be_missing_are_asked_for_once(pool: PgPool) {
+    let (a, b) = (memory("s", "a", "x"), memory("s", "b", "x"));
+    let log = scripted([&[(0, &a)], &[(5, &b)], &[(5, &b)]]);
+    let deps = deps(store(&pool), Arc::new(log.clone()), "g", &Registry::new());
+    until_idle(&mut Work::default(), &deps).await;
+    assert_eq!(*log.told.lock().unwrap(), ["commit 1", "seek 1", "commit 6"]);
+    assert_eq!(replica(&pool, "s").await, ["a", "b"]);
 }
 
 #[sqlx::test(migrations = "../migrations")]
 async fn without_a_database_nothing_is_committed_and_nothing_is_given_up(pool: PgPool) {
-    let log = scripted(&[&memory("s", "a", "x"), b"poison"]);
+    let log = scripted([&[(0, &memory("s", "a", "x")), (1, b"poison")]]);
     let registry = Registry::new();
     let deps = deps(store(&pool), Arc::new(log.clone()), "g", &registry);
     let nowhere = Store::new(Connections::nowhere().unwrap(), Duration::from_secs(5), Handle::current());
@@ -322,7 +331,7 @@ fn lag(registry: &Registry) -> String {
 
 #[sqlx::test(migrations = "../migrations")]
 async fn a_replicator_that_panics_starts_afresh_and_goes_on(pool: PgPool) {
-    let log = Scripted { panics: true, ..scripted(&[&memory("s", "a", "x")]) };
+    let log = Scripted { panics: true, ..scripted([&[(0, &memory("s", "a", "x"))]]) };
     let registry = Registry::new();
     let deps = deps(store(&pool), Arc::new(log.clone()), "g", &registry);
     LocalSet::new()

@@ -46,6 +46,8 @@ pub(super) struct Work {
     reader: Option<Box<dyn Reader>>,
     /// Where the replica is in each partition, as far as that is known.
     positions: BTreeMap<i32, i64>,
+    /// The last place that was sought: what comes next there may begin later, because the log has forgotten the rest.
+    sought: Option<(i32, i64)>,
     /// What was read and is not applied: a partition and records of it.
     in_hand: Option<(i32, Arc<[Entry]>)>,
 }
@@ -90,15 +92,14 @@ impl Work {
         };
         let (first, next, published) = (first.offset(), last.offset() + 1, last.published());
         let place = LogPartition { source: deps.source, topic: MEMORY_WAL.to_owned(), partition };
-        let known = self.positions.get(&partition).copied();
-        let expected = match known {
-            Some(position) => position,
+        let expected = match self.positions.get(&partition) {
+            Some(position) => *position,
             None => load(deps, place.clone()).await?,
         };
-        // Later than expected is right after a seek only: then what is missing is gone from the log.
-        if first < expected || (known.is_none() && first != expected) {
+        if first < expected || (first > expected && self.sought != Some((partition, expected))) {
             self.in_hand = None;
             self.positions.insert(partition, expected);
+            self.sought = Some((partition, expected));
             if let Err(error) = reader.seek(Position { partition, offset: expected }).await {
                 self.positions.remove(&partition);
                 return lost(error);
