@@ -3,6 +3,7 @@
 //! | module | is |
 //! | --- | --- |
 //! | [`postgres`] | a real PostgreSQL server, and a fresh database for each test |
+//! | [`kafka`] | a real Apache Kafka |
 //! | [`proxy`] | a TCP proxy that cuts, stalls, delays and spoils what passes, on command or by seed |
 //! | [`model`] | a scriptable server of the OpenAI chat-completions stream |
 //! | [`brain`] | a scriptable SomaBrain |
@@ -23,6 +24,7 @@
 pub mod brain;
 pub mod client;
 mod http;
+pub mod kafka;
 mod lock;
 pub mod model;
 mod port;
