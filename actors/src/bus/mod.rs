@@ -2,11 +2,13 @@
 //!
 //! | file | holds |
 //! | --- | --- |
+//! | [`kafka`] | the log on Apache Kafka |
 //! | [`table`] | the log inside the database |
 //!
 //! A record is appended at least once: a writer that does not learn what became of an append repeats it. Readers know a
 //! record by the ids inside it. What is read comes at least once too: a group goes on where its last commit was.
 
+pub mod kafka;
 pub mod table;
 
 use std::time::Duration;
@@ -15,6 +17,9 @@ use futures_util::future::BoxFuture;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use time::OffsetDateTime;
+
+/// Longest payload of a record in bytes: more than any answer and its metadata have, escaped as JSON.
+pub const MAX_RECORD_BYTES: usize = 16 << 20;
 
 /// What may be appended.
 #[derive(Clone, Debug)]

@@ -11,7 +11,7 @@ use time::OffsetDateTime;
 use tokio::sync::Notify;
 
 use self::reader::{Membership, TableReader};
-use super::{Log, LogError, Position, Reader, Record, partition_of};
+use super::{Log, LogError, MAX_RECORD_BYTES, Position, Reader, Record, partition_of};
 use crate::store::{
     Store, StoreError,
     event_log::{self, NewRecord},
@@ -20,9 +20,6 @@ use crate::store::{
 
 /// Partitions of a topic. Part of where a key's records are: it never changes.
 pub const PARTITIONS: i32 = 3;
-
-/// Longest record in bytes: more than any answer and its metadata have, escaped as JSON.
-pub const MAX_RECORD_BYTES: usize = 16 << 20;
 
 /// How long a member may be silent before its partitions are free.
 pub const LEASE: Duration = Duration::from_secs(10);

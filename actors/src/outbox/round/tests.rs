@@ -150,7 +150,7 @@ async fn too_large_a_record_is_refused_alone(pool: PgPool) {
     let log = TableLog::new(deps_store(&pool), clock);
     log.ensure_topics(&[TOPIC]).await.unwrap();
     let record = |payload: Vec<u8>| Record { topic: TOPIC.into(), key: "a".into(), headers: json!({}), payload };
-    let large = vec![b' '; crate::bus::table::MAX_RECORD_BYTES + 1];
+    let large = vec![b' '; crate::bus::MAX_RECORD_BYTES + 1];
     let results = log.append(vec![record(b"1".into()), record(large), record(b"2".into())]).await;
     let offsets: Vec<_> = results.iter().map(|result| result.as_ref().ok().map(|place| place.offset)).collect();
     assert_eq!(offsets, [Some(0), None, Some(1)]);
