@@ -19,7 +19,7 @@ pub use sections::{
     ShutdownSettings, parse_dsn,
 };
 use somaagent_actors::{
-    bus::table::EventLogSettings,
+    bus::{kafka::KafkaSettings, table::EventLogSettings},
     conversation::{SessionSettings, TurnSettings},
     llm::ModelSettings,
     outbox::QueueSettings,
@@ -59,6 +59,8 @@ pub struct Config {
     pub model: ModelSettings,
     /// The memory service; without a base URL the one inside the process takes its place.
     pub brain: BrainSettings,
+    /// The brokers of the log; without any it is kept in the database.
+    pub kafka: KafkaSettings,
     /// The way from the outbox into the log.
     pub outbox: QueueSettings,
     /// The way of memories to the memory service.
@@ -133,6 +135,7 @@ impl Config {
         let write_through = sections.take("write_through", faults);
         let model = sections.take("model", faults);
         let brain = sections.take("brain", faults);
+        let kafka = sections.take("kafka", faults);
         let outbox = sections.take("outbox", faults);
         let memory_sync = sections.take("memory_sync", faults);
         let event_log = sections.take("event_log", faults);
@@ -154,6 +157,7 @@ impl Config {
             write_through: write_through?,
             model: model?,
             brain: brain?,
+            kafka: kafka?,
             outbox: outbox?,
             memory_sync: memory_sync?,
             event_log: event_log?,
@@ -176,6 +180,7 @@ impl Config {
         rooms::check_turns(&self.turns, faults);
         rooms::check_model(&self.model, faults);
         rooms::check_brain(&self.brain, faults);
+        rooms::check_kafka(&self.kafka, faults);
         rooms::check_queue("outbox", &self.outbox, faults);
         rooms::check_queue("memory_sync", &self.memory_sync, faults);
         rooms::check_event_log(&self.event_log, faults);
@@ -292,6 +297,7 @@ mod tests {
         assert_eq!(format!("{:?}", config.turns), format!("{:?}", TurnSettings::default()));
         assert_eq!(format!("{:?}", config.model), format!("{:?}", ModelSettings::default()));
         assert_eq!(format!("{:?}", config.brain), format!("{:?}", BrainSettings::default()));
+        assert_eq!(format!("{:?}", config.kafka), format!("{:?}", KafkaSettings::default()));
         assert_eq!(format!("{:?}", config.outbox), format!("{:?}", QueueSettings::OUTBOX));
         assert_eq!(format!("{:?}", config.memory_sync), format!("{:?}", QueueSettings::MEMORY_SYNC));
         assert_eq!(format!("{:?}", config.event_log), format!("{:?}", EventLogSettings::default()));
@@ -322,6 +328,31 @@ mod tests {
         assert!(config.shown().contains("postgres://me:********@127.0.0.1/d"), "{}", config.shown());
         assert!(faults([("SA01_DB_DSN_FILE", "/nowhere")]).contains("/nowhere, which cannot be read"));
         assert!(faults([("SA01_DB_DSN_FILE", "/x"), ("SA01_DB_DSN", "y")]).contains("both set"));
+    }
+
+    #[test]
+    fn brokers_are_configured_by_their_old_names_and_their_password_is_never_shown() {
+        let variables = [
+            ("KAFKA_BOOTSTRAP_SERVERS", "old:9092"),
+            ("SA01_KAFKA_BOOTSTRAP_SERVERS", "kafka:9092,kafka2:9092"),
+            ("KAFKA_SECURITY_PROTOCOL", "SASL_PLAINTEXT"),
+            ("KAFKA_SASL_MECHANISM", "PLAIN"),
+            ("KAFKA_SASL_USERNAME", "me"),
+            ("KAFKA_SASL_PASSWORD", "canary"),
+            ("PUBLISH_KAFKA_TIMEOUT_SECONDS", "2.0"),
+        ];
+        let config = Config::load(&Environment::of(variables)).unwrap();
+        assert_eq!(config.kafka.bootstrap_servers, "kafka:9092,kafka2:9092");
+        assert_eq!(config.kafka.timeout().as_secs(), 2);
+        assert!(!format!("{config:?}").contains("canary") && config.shown().contains("sasl_password = \"********\""));
+        let text = faults([
+            ("KAFKA_BOOTSTRAP_SERVERS", "http://kafka"),
+            ("KAFKA_SASL_PASSWORD", "canary"),
+            ("PUBLISH_KAFKA_TIMEOUT_SECONDS", "0"),
+        ]);
+        for named in ["kafka.bootstrap_servers (KAFKA_BOOTSTRAP_SERVERS)", "kafka.security_protocol", "3 faults"] {
+            assert!(text.contains(named) && !text.contains("canary"), "{named} is missing in {text}");
+        }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! How the rooms are built on the base: the stand-ins, the actors, the front door.
 
 mod durability;
+mod log;
 
 use std::{
     net::{SocketAddr, TcpListener},

@@ -46,6 +46,15 @@ const NAMES: &[(&str, &[&str])] = &[
     ("http.openapi_version", &["GATEWAY_OPENAPI_VERSION"]),
     ("http.require_auth", &["GATEWAY_REQUIRE_AUTH"]),
     ("http.sse_heartbeat_seconds", &["SSE_HEARTBEAT_SECONDS"]),
+    ("kafka.bootstrap_servers", &["KAFKA_BOOTSTRAP_SERVERS"]),
+    ("kafka.sasl_mechanism", &["KAFKA_SASL_MECHANISM"]),
+    ("kafka.sasl_password", &["KAFKA_SASL_PASSWORD"]),
+    ("kafka.sasl_username", &["KAFKA_SASL_USERNAME"]),
+    ("kafka.security_protocol", &["KAFKA_SECURITY_PROTOCOL"]),
+    ("kafka.timeout_seconds", &["PUBLISH_KAFKA_TIMEOUT_SECONDS"]),
+    ("kafka.tls_ca", &["KAFKA_TLS_CA"]),
+    ("kafka.tls_cert", &["KAFKA_TLS_CERT"]),
+    ("kafka.tls_key", &["KAFKA_TLS_KEY"]),
     ("log.level", &["LOG_LEVEL"]),
     ("memory_sync.backoff_base_seconds", &["MEMORY_SYNC_BACKOFF_BASE_SECONDS"]),
     ("memory_sync.backoff_max_seconds", &["MEMORY_SYNC_BACKOFF_MAX_SECONDS"]),
@@ -72,7 +81,7 @@ const NAMES: &[(&str, &[&str])] = &[
 
 /// Settings that are secrets: also read from the file that `<NAME>_FILE` names, refused in configuration files, and
 /// masked wherever the configuration is shown.
-pub(super) const SECRETS: &[&str] = &["brain.api_key", "database.dsn", "model.api_key"];
+pub(super) const SECRETS: &[&str] = &["brain.api_key", "database.dsn", "kafka.sasl_password", "model.api_key"];
 
 /// Secrets whose file is read again while the program runs: the room gets its name too, as `<key>_file`.
 const ROTATED: &[&str] = &["brain.api_key"];

@@ -2,7 +2,7 @@
 //! defaults for people, and a test compares the two.
 
 use somaagent_actors::{
-    bus::table::EventLogSettings,
+    bus::{kafka::KafkaSettings, table::EventLogSettings},
     conversation::{SessionSettings, TurnSettings},
     domain::ids::Tenant,
     llm::{self, ModelSettings},
@@ -112,6 +112,17 @@ pub(super) fn check_replicator(replicator: &ReplicatorSettings, faults: &mut Fau
         faults.add("replicator.group", "is no name of a group");
     }
     faults.range("replicator.batch_size", replicator.batch_size, 1..=10_000);
+}
+
+pub(super) fn check_kafka(kafka: &KafkaSettings, faults: &mut Faults) {
+    for fault in kafka.validate().err().unwrap_or_default() {
+        faults.add(fault.key, fault.what);
+    }
+    faults.range("kafka.timeout_seconds", kafka.timeout_seconds, 1.0..=600.0);
+    faults.range("kafka.session_timeout_ms", kafka.session_timeout_ms, 1000..=1_800_000);
+    if kafka.replication_factor != -1 {
+        faults.range("kafka.replication_factor", kafka.replication_factor, 1..=100);
+    }
 }
 
 pub(super) fn check_responder(responder: ResponderSettings, faults: &mut Faults) {

@@ -5,12 +5,7 @@ use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context, anyhow};
 use somaagent_actors::{
-    bus::{Log, table::TableLog},
-    domain::{
-        ids::Tenant,
-        session::{INBOUND, OUTBOUND},
-        wal::MEMORY_WAL,
-    },
+    domain::ids::Tenant,
     journal::messages::Commit,
     outbox::{MemorySync, MemorySyncDeps, MemorySyncMetrics, OutboxMetrics, OutboxRelay, RelayDeps, WriteThrough},
     replicator::{LogKeeper, LogKeeperDeps, ReplicatorDeps, ReplicatorMetrics, WalReplicator},
@@ -20,11 +15,13 @@ use somaagent_http::door::{Component, Condition, Finding, Scope, Weight};
 use somaagent_supervision::{Port, Restart, Strategy, SupervisorSpec};
 use time::OffsetDateTime;
 
-use super::{Brain, now};
+use super::{
+    Brain,
+    log::{self, Opened, TABLE},
+    now,
+};
 use crate::boot::Base;
 
-/// The name of the log inside the database, as the replica's positions know it.
-const TABLE: &str = "table";
 /// How long the replicator waits for records before it says that none wait.
 const WAIT: Duration = Duration::from_secs(1);
 
@@ -38,10 +35,7 @@ pub(super) async fn carry_on(
     brain: Brain,
     journal: Port<Commit>,
 ) -> anyhow::Result<Port<WriteThrough>> {
-    let log = TableLog::new(store.clone(), now);
-    log.ensure_topics(&[INBOUND, OUTBOUND, MEMORY_WAL]).await.context("topics of the log")?;
-    log.ensure_group(&base.config.replicator.group, MEMORY_WAL).await.context("the replicator's place in the log")?;
-    let log: Arc<dyn Log> = Arc::new(log);
+    let Opened { log, source } = log::open(base, store.clone()).await.context("log")?;
     let spec = SupervisorSpec::new("durability", Strategy::RestForOne).arbiters(1);
     let supervisor = base.root.supervisor(spec).await?;
     let crowded: Arc<dyn Fn() -> bool + Send + Sync> = Arc::new(move || journal.depth() > 0);
@@ -77,7 +71,7 @@ pub(super) async fn carry_on(
     let deps = ReplicatorDeps {
         store,
         log,
-        source: TABLE,
+        source,
         tenant: Tenant::new(base.config.http.default_tenant.trim()).ok_or_else(|| anyhow!("no default tenant"))?,
         crowded,
         settings: Arc::new(base.config.replicator.clone()),
@@ -87,8 +81,10 @@ pub(super) async fn carry_on(
     };
     let seat = supervisor.seat::<WalReplicator>(Restart::Permanent);
     seat.start(move || WalReplicator::new(deps)).await.context("replicator")?;
-    let seat = supervisor.seat::<LogKeeper>(Restart::Permanent);
-    seat.start(move || LogKeeper::new(keeper)).await.context("log keeper")?;
+    if source == TABLE {
+        let seat = supervisor.seat::<LogKeeper>(Restart::Permanent);
+        seat.start(move || LogKeeper::new(keeper)).await.context("log keeper")?;
+    }
     Ok(write_through)
 }
 

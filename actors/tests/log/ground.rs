@@ -56,7 +56,7 @@ impl Ground {
     /// The log, as one process sees it: each call is another process.
     pub fn log(&self) -> Arc<dyn Log> {
         match self {
-            Self::Kafka(settings) => Arc::new(KafkaLog::new(settings.clone())),
+            Self::Kafka(settings) => Arc::new(KafkaLog::new(settings.clone(), vec![])),
             Self::Table(pool) => Arc::new(self.table_log(pool)),
         }
     }
@@ -72,8 +72,8 @@ impl Ground {
         let topic = format!("topic-{}", Uuid::new_v4());
         match self {
             Self::Kafka(settings) => {
-                let need = TopicNeed { name: &topic, partitions: PARTITIONS };
-                KafkaLog::new(settings.clone()).ensure_topics(&[need]).await.unwrap();
+                let need = TopicNeed::new(&topic, PARTITIONS);
+                KafkaLog::new(settings.clone(), vec![need]).ready().await.unwrap();
             }
             Self::Table(pool) => self.table_log(pool).ensure_topics(&[&topic]).await.unwrap(),
         }

@@ -23,6 +23,7 @@ mod tenure;
 mod topics;
 
 use futures_util::future::BoxFuture;
+use tokio::sync::OnceCell;
 
 pub use settings::{KafkaSettings, KafkaSettingsError, TLS};
 pub use topics::{TopicError, TopicNeed};
@@ -33,33 +34,47 @@ use super::{Log, LogError, Position, Reader, Record};
 pub struct KafkaLog {
     settings: KafkaSettings,
     producer: producer::Producer,
+    needs: Vec<TopicNeed>,
+    ready: OnceCell<()>,
 }
 
 impl KafkaLog {
-    /// The log on the brokers that the settings name; connects when it is used.
+    /// The log on the brokers that the settings name, with the topics that must be there. Connects when it is used.
     #[must_use]
-    pub fn new(settings: KafkaSettings) -> Self {
-        Self { producer: producer::Producer::new(settings.clone()), settings }
+    pub fn new(settings: KafkaSettings, needs: Vec<TopicNeed>) -> Self {
+        Self { producer: producer::Producer::new(settings.clone()), settings, needs, ready: OnceCell::new() }
     }
 
-    /// Makes the topics that do not exist, and checks those that do.
+    /// Makes the topics that do not exist, and checks those that do, until it has succeeded once. Whatever uses the log
+    /// does it too: at the start the brokers may be away.
     ///
     /// # Errors
     /// The first topic that cannot be used as it is, or that the brokers cannot be asked.
-    pub async fn ensure_topics(&self, topics: &[TopicNeed<'_>]) -> Result<(), TopicError> {
-        topics::ensure(&self.settings, topics).await
+    pub async fn ready(&self) -> Result<(), TopicError> {
+        self.ready.get_or_try_init(|| topics::ensure(&self.settings, &self.needs)).await.copied()
+    }
+
+    async fn used(&self) -> Result<(), LogError> {
+        self.ready().await.map_err(|error| LogError::Unavailable(error.to_string()))
     }
 }
 
 impl Log for KafkaLog {
     fn append(&self, records: Vec<Record>) -> BoxFuture<'_, Vec<Result<Position, LogError>>> {
-        Box::pin(self.producer.append(records))
+        Box::pin(async move {
+            match self.used().await {
+                Ok(()) => self.producer.append(records).await,
+                Err(error) => vec![Err(error); records.len()],
+            }
+        })
     }
 
     fn join(&self, group: &str, topic: &str) -> BoxFuture<'_, Result<Box<dyn Reader>, LogError>> {
         let (group, topic) = (group.to_owned(), topic.to_owned());
         Box::pin(async move {
-            reader::join(&self.settings, group, topic).await.map(|reader| Box::new(reader) as Box<dyn Reader>)
+            self.used().await?;
+            let reader = reader::join(&self.settings, group, topic).await?;
+            Ok(Box::new(reader) as Box<dyn Reader>)
         })
     }
 }

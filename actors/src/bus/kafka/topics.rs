@@ -23,12 +23,20 @@ use super::{
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 /// A topic that must be there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TopicNeed<'a> {
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TopicNeed {
     /// Its name.
-    pub name: &'a str,
+    pub name: String,
     /// Partitions it is made with, and must have at least.
     pub partitions: i32,
+}
+
+impl TopicNeed {
+    /// The topic `name` with at least so many partitions.
+    #[must_use]
+    pub fn new(name: impl Into<String>, partitions: i32) -> Self {
+        Self { name: name.into(), partitions }
+    }
 }
 
 /// Why the topics are not as they must be.
@@ -69,8 +77,8 @@ pub enum TopicError {
 
 type Admin = AdminClient<Logged>;
 
-/// See [`super::KafkaLog::ensure_topics`].
-pub(super) async fn ensure(settings: &KafkaSettings, needs: &[TopicNeed<'_>]) -> Result<(), TopicError> {
+/// See [`super::KafkaLog::ready`].
+pub(super) async fn ensure(settings: &KafkaSettings, needs: &[TopicNeed]) -> Result<(), TopicError> {
     let deadline = Instant::now() + settings.timeout();
     let mut admin = Admin::from_config_and_context(&config(settings), Logged).map_err(|error| away(&error))?;
     let mut asked_for = false;
@@ -79,11 +87,11 @@ pub(super) async fn ensure(settings: &KafkaSettings, needs: &[TopicNeed<'_>]) ->
         (admin, found) = partitions(admin, needs, deadline).await?;
         for (need, found) in needs.iter().zip(&found) {
             if let Some(found) = found.filter(|found| *found < need.partitions) {
-                return Err(TopicError::TooFew { topic: need.name.into(), found, needed: need.partitions });
+                return Err(TopicError::TooFew { topic: need.name.clone(), found, needed: need.partitions });
             }
         }
-        let missing: Vec<TopicNeed<'_>> =
-            needs.iter().zip(found).filter(|(_, found)| found.is_none()).map(|(need, _)| *need).collect();
+        let missing: Vec<TopicNeed> =
+            needs.iter().zip(found).filter(|(_, found)| found.is_none()).map(|(need, _)| need.clone()).collect();
         let Some(first) = missing.first() else { return Ok(()) };
         if !asked_for {
             make(&admin, settings, &missing).await?;
@@ -99,7 +107,7 @@ pub(super) async fn ensure(settings: &KafkaSettings, needs: &[TopicNeed<'_>]) ->
 /// thread. All topics are asked for: to ask for one may make it, with the broker's idea of partitions.
 async fn partitions(
     admin: Admin,
-    needs: &[TopicNeed<'_>],
+    needs: &[TopicNeed],
     deadline: Instant,
 ) -> Result<(Admin, Vec<Option<i32>>), TopicError> {
     let (answer, answered) = oneshot::channel();
@@ -112,7 +120,7 @@ async fn partitions(
     spawned.map_err(|error| TopicError::Unavailable(format!("no thread to ask on: {error}")))?;
     let (admin, metadata) = answered.await.map_err(|_| TopicError::Unavailable("nobody answered".into()))?;
     let metadata = metadata.map_err(|error| away(&error))?;
-    Ok((admin, needs.iter().map(|need| count(&metadata, need.name)).collect()))
+    Ok((admin, needs.iter().map(|need| count(&metadata, &need.name)).collect()))
 }
 
 fn count(metadata: &Metadata, topic: &str) -> Option<i32> {
@@ -121,19 +129,19 @@ fn count(metadata: &Metadata, topic: &str) -> Option<i32> {
     (count > 0).then_some(count)
 }
 
-async fn make(admin: &Admin, settings: &KafkaSettings, missing: &[TopicNeed<'_>]) -> Result<(), TopicError> {
+async fn make(admin: &Admin, settings: &KafkaSettings, missing: &[TopicNeed]) -> Result<(), TopicError> {
     let largest = MAX_MESSAGE_BYTES.to_string();
     let mut new = Vec::with_capacity(missing.len());
     for need in missing {
         let copies = TopicReplication::Fixed(settings.replication_factor);
-        new.push(NewTopic::new(need.name, need.partitions, copies).set("max.message.bytes", &largest));
+        new.push(NewTopic::new(&need.name, need.partitions, copies).set("max.message.bytes", &largest));
     }
     let timeout = Some(settings.timeout());
     let options = AdminOptions::new().request_timeout(timeout).operation_timeout(timeout);
     let made = admin.create_topics(&new, &options).await.map_err(|error| away(&error))?;
     for (need, made) in missing.iter().zip(made) {
         use RDKafkaErrorCode::{ClusterAuthorizationFailed, TopicAlreadyExists, TopicAuthorizationFailed};
-        let topic = need.name.to_owned();
+        let topic = need.name.clone();
         match made {
             // Another process made it at the same time; the next look checks it.
             Ok(_) | Err((_, TopicAlreadyExists)) => {}

@@ -1,0 +1,65 @@
+//! Which log records go to: Kafka where brokers are configured, else the table of the database.
+
+use std::{sync::Arc, time::Duration};
+
+use anyhow::Context;
+use somaagent_actors::{
+    bus::{
+        Log,
+        kafka::{KafkaLog, TopicError, TopicNeed},
+        table::TableLog,
+    },
+    domain::{
+        session::{INBOUND, OUTBOUND},
+        wal::MEMORY_WAL,
+    },
+    store::Store,
+};
+use tokio::time::timeout;
+
+use super::now;
+use crate::boot::Base;
+
+/// Topics and the partitions they have at least. More can be added later, but then keys move.
+const TOPICS: [(&str, i32); 4] = [(INBOUND, 3), (OUTBOUND, 3), (MEMORY_WAL, 3), ("memory.wal.dlq", 1)];
+
+/// The name of the log inside the database, as the replica's positions know it.
+pub(super) const TABLE: &str = "table";
+/// The name of the log on Kafka.
+const KAFKA: &str = "kafka";
+
+/// A log that can be used.
+pub(super) struct Opened {
+    /// It.
+    pub(super) log: Arc<dyn Log>,
+    /// Its name: offsets of one log say nothing of another.
+    pub(super) source: &'static str,
+}
+
+/// The configured log. Topics that cannot be used as they are end the start; brokers that are away do not, because what is
+/// said is kept until they are back.
+pub(super) async fn open(base: &Base, store: Store) -> anyhow::Result<Opened> {
+    let kafka = &base.config.kafka;
+    if kafka.bootstrap_servers.is_empty() {
+        let log = TableLog::new(store, now);
+        log.ensure_topics(&TOPICS.map(|(topic, _)| topic)).await.context("topics")?;
+        // What is removed from the log is what every group has read; the replicator's counts before it first reads.
+        log.ensure_group(&base.config.replicator.group, MEMORY_WAL).await.context("the replicator's place")?;
+        return Ok(Opened { log: Arc::new(log), source: TABLE });
+    }
+    let needs = TOPICS.map(|(topic, partitions)| TopicNeed::new(topic, partitions));
+    let log = KafkaLog::new(kafka.clone(), needs.into());
+    // The step of the start that this is part of has a deadline, and goes on after it.
+    let within = Duration::from_millis(base.config.boot.step_ms / 2).min(kafka.timeout());
+    match timeout(within, log.ready()).await {
+        Ok(Ok(())) => tracing::info!(brokers = kafka.bootstrap_servers, "the log is on Kafka"),
+        Ok(Err(error @ TopicError::Unavailable(_))) => away(&error.to_string()),
+        Err(_) => away("no answer"),
+        Ok(Err(error)) => return Err(error.into()),
+    }
+    Ok(Opened { log: Arc::new(log), source: KAFKA })
+}
+
+fn away(reason: &str) {
+    tracing::warn!(reason, "the brokers are away: what is said is kept, and goes into the log when they are back");
+}
