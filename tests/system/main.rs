@@ -21,6 +21,7 @@ mod database_faults;
 mod embedded;
 mod history;
 mod hostile_page;
+mod kafka;
 mod memories;
 mod model_faults;
 mod replica;

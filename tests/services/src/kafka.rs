@@ -13,6 +13,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow, bail};
 
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::error::KafkaError;
+use rdkafka::{ClientConfig, Message as _, Offset, TopicPartitionList};
+
 use crate::lock::locked;
 use crate::port;
 
@@ -41,6 +46,9 @@ kill -KILL "$broker"; wait "$broker" 2>/dev/null; rm -rf "$folder"
 
 /// Generous: many things start at once on a small machine.
 const START_WITHIN: Duration = Duration::from_mins(2);
+
+/// Longest wait for an answer of the broker.
+const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 
 /// A Kafka broker.
 #[derive(Debug)]
@@ -112,6 +120,30 @@ impl Kafka {
     /// Starts the killed broker again, on the same port and data, and waits until it serves.
     pub fn restart(&self) -> Result<()> {
         locked(self.own()?).run()
+    }
+
+    /// Makes a topic.
+    pub async fn make_topic(&self, topic: &str, partitions: i32) -> Result<()> {
+        let admin: AdminClient<_> = self.client().create()?;
+        let new = NewTopic::new(topic, partitions, TopicReplication::Fixed(1));
+        for made in admin.create_topics([&new], &AdminOptions::new()).await? {
+            made.map_err(|(topic, error)| anyhow!("{topic} was not made: {error}"))?;
+        }
+        Ok(())
+    }
+
+    /// All records of a topic by now, partition after partition.
+    pub async fn records(&self, topic: &str) -> Result<Vec<Kept>> {
+        let (mut client, topic) = (self.client(), topic.to_owned());
+        client.set("group.id", "looking-on").set("enable.auto.commit", "false").set("enable.partition.eof", "true");
+        // The library waits for the broker.
+        tokio::task::spawn_blocking(move || all_records(&client.create()?, &topic)).await?
+    }
+
+    fn client(&self) -> ClientConfig {
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", &self.address);
+        config
     }
 
     fn own(&self) -> Result<&Mutex<Own>> {
@@ -195,6 +227,41 @@ impl Drop for Own {
             }
         }
     }
+}
+
+/// A record of a topic.
+#[derive(Debug, Clone)]
+pub struct Kept {
+    /// Its partition.
+    pub partition: i32,
+    /// Its key.
+    pub key: Option<String>,
+    /// What it says.
+    pub payload: Vec<u8>,
+}
+
+fn all_records(consumer: &BaseConsumer, topic: &str) -> Result<Vec<Kept>> {
+    let metadata = consumer.fetch_metadata(Some(topic), ANSWER_WITHIN)?;
+    let partitions: usize = metadata.topics().iter().map(|topic| topic.partitions().len()).sum();
+    let mut kept = Vec::new();
+    for partition in 0..i32::try_from(partitions)? {
+        let mut place = TopicPartitionList::new();
+        place.add_partition_offset(topic, partition, Offset::Beginning)?;
+        consumer.assign(&place)?;
+        loop {
+            match consumer.poll(ANSWER_WITHIN) {
+                Some(Ok(message)) => kept.push(Kept {
+                    partition: message.partition(),
+                    key: message.key().map(|key| String::from_utf8_lossy(key).into_owned()),
+                    payload: message.payload().unwrap_or_default().to_vec(),
+                }),
+                Some(Err(KafkaError::PartitionEOF(_))) => break,
+                Some(Err(error)) => return Err(error.into()),
+                None => bail!("the broker does not answer"),
+            }
+        }
+    }
+    Ok(kept)
 }
 
 fn properties(folder: &Path, port: u16, more: &[&str]) -> String {

@@ -1,0 +1,109 @@
+//! With brokers configured, what was said arrives on them: all of it, each session in its order, whatever dies meanwhile.
+
+use serde_json::Value;
+use somaagent_test_services::client::Post;
+use somaagent_test_services::kafka::Kafka;
+use somaagent_test_services::wait::eventually;
+
+use crate::stack::{Setup, Stack, binary, new_session};
+
+fn on(kafka: &Kafka) -> Setup {
+    Setup::default()
+        .set("KAFKA_BOOTSTRAP_SERVERS", kafka.address())
+        .set("PUBLISH_KAFKA_TIMEOUT_SECONDS", "3.0")
+        .set("OUTBOX_SYNC_INTERVAL_SECONDS", "0.05")
+        .set("OUTBOX_SYNC_BACKOFF_BASE_SECONDS", "0.05")
+        .set("OUTBOX_SYNC_BACKOFF_MAX_SECONDS", "0.5")
+        .set("MEMORY_SYNC_INTERVAL_SECONDS", "0.05")
+        .set("SA01_OUTBOX__LEASE_MS", 4_000)
+        .set("SA01_MEMORY_SYNC__LEASE_MS", 1_000)
+        .set("SA01_BOOT__STEP_MS", 30_000)
+}
+
+/// Posts in both sessions without waiting for what becomes of it.
+async fn say(stack: &Stack, sessions: &[String], what: &str) {
+    for session in sessions {
+        stack.post(&Post::new(what).to(session)).await;
+    }
+}
+
+/// Waits until nothing is left to be sent.
+async fn sent(stack: &Stack) {
+    let pool = stack.database.pool().await.unwrap();
+    eventually("the queues to be empty", async || {
+        let sql = "SELECT (SELECT count(*) FROM memory_write_outbox WHERE status <> 'sent')
+                        + (SELECT count(*) FROM message_outbox WHERE status <> 'sent')";
+        (sqlx::query_scalar::<_, i64>(sql).fetch_one(&pool).await.ok()? == 0).then_some(())
+    })
+    .await;
+}
+
+/// The ids that a topic has of a session, without what came again; every record must have the session as its key and be in
+/// one partition with the others.
+async fn logged(kafka: &Kafka, topic: &str, session: &str, id: impl Fn(&Value) -> &Value) -> Vec<String> {
+    let mut ids = Vec::new();
+    let mut partitions = Vec::new();
+    for record in kafka.records(topic).await.unwrap() {
+        let said: Value = serde_json::from_slice(&record.payload).unwrap();
+        if said["session_id"] != session {
+            continue;
+        }
+        assert_eq!(record.key.as_deref(), Some(session));
+        partitions.push(record.partition);
+        let id = id(&said).as_str().unwrap().to_owned();
+        if !ids.contains(&id) {
+            ids.push(id);
+        }
+    }
+    partitions.dedup();
+    assert_eq!(partitions.len(), 1, "session {session} is in several partitions of {topic}");
+    ids
+}
+
+#[tokio::test]
+async fn what_was_said_arrives_on_the_broker_in_order_over_every_kill() {
+    let kafka = Kafka::start().unwrap();
+    let mut stack = on(&kafka).start().await;
+    let sessions = [new_session(), new_session()];
+    say(&stack, &sessions, "before anything dies").await;
+    stack.app.kill().await.unwrap();
+    stack.app.restart().await.unwrap();
+    say(&stack, &sessions, "after the process died").await;
+    kafka.kill9().unwrap();
+    say(&stack, &sessions, "while the broker is dead").await;
+    // A start without a broker serves all the same.
+    stack.app.kill().await.unwrap();
+    stack.app.restart().await.unwrap();
+    say(&stack, &sessions, "after both died").await;
+    kafka.restart().unwrap();
+    say(&stack, &sessions, "with everything alive").await;
+
+    for session in &sessions {
+        stack.ended_turns(session, 5).await;
+    }
+    sent(&stack).await;
+    for session in &sessions {
+        let history = stack.client.history(session).await.unwrap();
+        let of_role = |role: &str| -> Vec<String> {
+            let said = history.iter().map(|event| &event["payload"]).filter(|said| said["role"] == role);
+            said.map(|said| said["event_id"].as_str().unwrap().to_owned()).collect()
+        };
+        assert_eq!(logged(&kafka, "conversation.inbound", session, |said| &said["event_id"]).await, of_role("user"));
+        assert_eq!(
+            logged(&kafka, "conversation.outbound", session, |said| &said["event_id"]).await,
+            of_role("assistant")
+        );
+        let all: Vec<String> =
+            history.iter().map(|event| event["payload"]["event_id"].as_str().unwrap().to_owned()).collect();
+        assert_eq!(logged(&kafka, "memory.wal", session, |said| &said["payload"]["id"]).await, all);
+    }
+}
+
+#[tokio::test]
+async fn a_topic_with_too_few_partitions_ends_the_start_and_is_named() {
+    let kafka = Kafka::start().unwrap();
+    kafka.make_topic("memory.wal", 1).await.unwrap();
+    let ended = binary().set("KAFKA_BOOTSTRAP_SERVERS", kafka.address()).run().await.unwrap();
+    assert_ne!(ended.code, Some(0));
+    assert!(ended.output.contains("topic memory.wal has 1 partitions and needs 3"), "{}", ended.output);
+}
