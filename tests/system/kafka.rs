@@ -102,7 +102,7 @@ async fn what_was_said_arrives_on_the_broker_in_order_over_every_kill() {
 #[tokio::test]
 async fn a_topic_with_too_few_partitions_ends_the_start_and_is_named() {
     let kafka = Kafka::start().unwrap();
-    kafka.make_topic("memory.wal", 1).await.unwrap();
+    kafka.make_topic("memory.wal", 1, &[]).await.unwrap();
     let ended = binary().set("KAFKA_BOOTSTRAP_SERVERS", kafka.address()).run().await.unwrap();
     assert_ne!(ended.code, Some(0));
     assert!(ended.output.contains("topic memory.wal has 1 partitions and needs 3"), "{}", ended.output);

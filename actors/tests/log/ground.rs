@@ -1,6 +1,6 @@
 //! What a case of the suite stands on: a log of one backend or the other, with topics and groups nobody else uses.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use serde_json::json;
 use somaagent_actors::{
@@ -124,6 +124,12 @@ impl Heard {
         self.0.extend(batch.records.into_iter().map(|record| (batch.partition, record)));
     }
 
+    /// Adds one of which no more is known.
+    pub fn note(&mut self, partition: i32, key: Option<String>, payload: Vec<u8>) {
+        let (headers, appended_at) = (json!({}), OffsetDateTime::UNIX_EPOCH);
+        self.0.push((partition, LoggedRecord { offset: 0, key, headers, payload, appended_at }));
+    }
+
     pub fn len(&self) -> usize {
         self.0.len()
     }
@@ -136,13 +142,8 @@ impl Heard {
 
     /// The same without what came again.
     pub fn first_of(&self, key: &str) -> Vec<String> {
-        let mut firsts = Vec::new();
-        for text in self.of(key) {
-            if !firsts.contains(&text) {
-                firsts.push(text);
-            }
-        }
-        firsts
+        let mut known = HashSet::new();
+        self.of(key).into_iter().filter(|text| known.insert(text.clone())).collect()
     }
 
     /// The offset after the last record of each partition.

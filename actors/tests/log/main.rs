@@ -1,4 +1,5 @@
 //! What every log must hold, whichever way it is kept: one list of cases, run against a real Kafka and a real PostgreSQL.
+//! And what only brokers can do to a log.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -8,6 +9,7 @@
 )]
 
 mod appending;
+mod brokers;
 mod ground;
 mod groups;
 mod reading;

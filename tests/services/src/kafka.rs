@@ -27,6 +27,11 @@ pub const VARIABLE: &str = "SA01_TEST_KAFKA";
 /// What the broker is made of.
 const PARTS: &str = include_str!("../pom.xml");
 
+/// A user of the guarded listener, who may do nothing there.
+pub const GUEST: &str = "guest";
+/// The guest's password.
+pub const GUEST_PASSWORD: &str = "guest-canary";
+
 /// Any id will do for a cluster of one.
 const CLUSTER: &str = "MkU3OEVBNTcwNTJENDM2Qk";
 
@@ -62,6 +67,7 @@ pub struct Kafka {
 struct Own {
     jars: PathBuf,
     folder: PathBuf,
+    guarded: u16,
     keeper: Option<Keeper>,
 }
 
@@ -88,19 +94,11 @@ impl Kafka {
     /// # Errors
     /// When Java or the jars cannot be had, or it does not start; the error ends with its log.
     pub fn start() -> Result<Self> {
-        Self::start_with(&[])
-    }
-
-    /// Starts a broker with these lines in its properties, which win over the usual ones.
-    ///
-    /// # Errors
-    /// As [`Self::start`].
-    pub fn start_with(lines: &[&str]) -> Result<Self> {
         let jars = jars()?;
         let folder = tempfile::Builder::new().prefix("sa01-kafka-").tempdir()?.keep();
-        let port = port::free();
-        fs::write(folder.join("properties"), properties(&folder, port, lines))?;
-        let mut own = Own { jars, folder, keeper: None };
+        let (port, guarded) = (port::free(), port::free());
+        fs::write(folder.join("properties"), properties(&folder, port, guarded))?;
+        let mut own = Own { jars, folder, guarded, keeper: None };
         own.format()?;
         own.run()?;
         Ok(Self { address: format!("127.0.0.1:{port}"), own: Some(Mutex::new(own)) })
@@ -110,6 +108,11 @@ impl Kafka {
     #[must_use]
     pub fn address(&self) -> &str {
         &self.address
+    }
+
+    /// Where clients begin that must say by SASL `PLAIN` who they are, such as [`GUEST`].
+    pub fn guarded_address(&self) -> Result<String> {
+        Ok(format!("127.0.0.1:{}", locked(self.own()?).guarded))
     }
 
     /// `kill -9`, and waits until it is gone. Its data stay for [`Self::restart`].
@@ -122,10 +125,11 @@ impl Kafka {
         locked(self.own()?).run()
     }
 
-    /// Makes a topic.
-    pub async fn make_topic(&self, topic: &str, partitions: i32) -> Result<()> {
+    /// Makes a topic with settings of its own.
+    pub async fn make_topic(&self, topic: &str, partitions: i32, settings: &[(&str, &str)]) -> Result<()> {
         let admin: AdminClient<_> = self.client().create()?;
         let new = NewTopic::new(topic, partitions, TopicReplication::Fixed(1));
+        let new = settings.iter().fold(new, |new, (key, value)| new.set(key, value));
         for made in admin.create_topics([&new], &AdminOptions::new()).await? {
             made.map_err(|(topic, error)| anyhow!("{topic} was not made: {error}"))?;
         }
@@ -264,15 +268,25 @@ fn all_records(consumer: &BaseConsumer, topic: &str) -> Result<Vec<Kept>> {
     Ok(kept)
 }
 
-fn properties(folder: &Path, port: u16, more: &[&str]) -> String {
+fn properties(folder: &Path, port: u16, guarded: u16) -> String {
     let controller = port::free();
     let data = folder.join("data");
     let lines = [
         "process.roles=broker,controller".to_owned(),
         "node.id=1".to_owned(),
         format!("controller.quorum.voters=1@127.0.0.1:{controller}"),
-        format!("listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}"),
-        format!("advertised.listeners=PLAINTEXT://127.0.0.1:{port}"),
+        format!(
+            "listeners=PLAINTEXT://127.0.0.1:{port},GUARDED://127.0.0.1:{guarded},CONTROLLER://127.0.0.1:{controller}"
+        ),
+        format!("advertised.listeners=PLAINTEXT://127.0.0.1:{port},GUARDED://127.0.0.1:{guarded}"),
+        "listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,GUARDED:SASL_PLAINTEXT".to_owned(),
+        "listener.name.guarded.sasl.enabled.mechanisms=PLAIN".to_owned(),
+        format!(
+            "listener.name.guarded.plain.sasl.jaas.config=\
+             org.apache.kafka.common.security.plain.PlainLoginModule required user_{GUEST}=\"{GUEST_PASSWORD}\";"
+        ),
+        "authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer".to_owned(),
+        "super.users=User:ANONYMOUS".to_owned(),
         "controller.listener.names=CONTROLLER".to_owned(),
         "inter.broker.listener.name=PLAINTEXT".to_owned(),
         format!("log.dirs={}", data.display()),
@@ -288,7 +302,7 @@ fn properties(folder: &Path, port: u16, more: &[&str]) -> String {
         "broker.session.timeout.ms=1500".to_owned(),
         "broker.heartbeat.interval.ms=300".to_owned(),
     ];
-    lines.iter().map(String::as_str).chain(more.iter().copied()).collect::<Vec<_>>().join("\n")
+    lines.join("\n")
 }
 
 /// The folder of the jars, filled once for all test processes.
