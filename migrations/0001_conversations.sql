@@ -78,7 +78,9 @@ CREATE TABLE message_outbox (
     seq             bigint,
     topic           text        NOT NULL,
     partition_key   text        NOT NULL,
-    payload         jsonb       NOT NULL,
+    payload         jsonb,
+    -- In place of the payload: a record that goes out exactly as it came, byte by byte.
+    payload_bytes   bytea,
     headers         jsonb       NOT NULL DEFAULT '{}',
     dedupe_key      text,
     status          text        NOT NULL DEFAULT 'pending' CHECK (status IN ('pending', 'sending', 'sent', 'failed')),
@@ -89,15 +91,17 @@ CREATE TABLE message_outbox (
     last_error      text,
     last_error_at   timestamptz,
     created_at      timestamptz NOT NULL,
-    updated_at      timestamptz NOT NULL
+    updated_at      timestamptz NOT NULL,
+    CHECK (num_nonnulls(payload, payload_bytes) = 1)
 );
 
--- The inbound record and the memory record of one message share a key, so the topic is part of it.
+-- The inbound record and the memory record of one message share a key, so the topic is part of it. Only what is unsent
+-- counts: a later version must not be lost for an earlier one that was sent or given up.
 CREATE UNIQUE INDEX message_outbox_dedupe ON message_outbox (tenant, topic, dedupe_key)
-    WHERE dedupe_key IS NOT NULL AND status <> 'sent';
+    WHERE dedupe_key IS NOT NULL AND status IN ('pending', 'sending');
 -- A claim walks the keys that have unsent rows; what was sent is in no index that it reads.
 CREATE INDEX message_outbox_keys ON message_outbox (topic, partition_key, id) WHERE status IN ('pending', 'sending');
-CREATE INDEX message_outbox_sent ON message_outbox (updated_at) WHERE status = 'sent';
+CREATE INDEX message_outbox_done ON message_outbox (updated_at) WHERE status IN ('sent', 'failed');
 
 CREATE TABLE memory_write_outbox (
     id              bigint      GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -108,6 +112,8 @@ CREATE TABLE memory_write_outbox (
     payload         jsonb       NOT NULL,
     idempotency_key text        NOT NULL,
     dedupe_key      text,
+    -- What it went through as a dead letter before, see dlq_messages.
+    history         jsonb       NOT NULL DEFAULT '[]',
     status          text        NOT NULL DEFAULT 'pending' CHECK (status IN ('pending', 'sending', 'sent', 'failed')),
     retry_count     integer     NOT NULL DEFAULT 0,
     -- When the row may be sent; while a claim has it, when that claim is taken for dead.
@@ -120,10 +126,13 @@ CREATE TABLE memory_write_outbox (
 );
 
 CREATE UNIQUE INDEX memory_write_outbox_dedupe ON memory_write_outbox (tenant, dedupe_key)
-    WHERE dedupe_key IS NOT NULL AND status <> 'sent';
+    WHERE dedupe_key IS NOT NULL AND status IN ('pending', 'sending');
+-- What was given up is looked for by its id, too.
+CREATE INDEX memory_write_outbox_failed ON memory_write_outbox (tenant, dedupe_key)
+    WHERE dedupe_key IS NOT NULL AND status = 'failed';
 CREATE INDEX memory_write_outbox_keys ON memory_write_outbox (tenant, session_id, id)
     WHERE status IN ('pending', 'sending');
-CREATE INDEX memory_write_outbox_sent ON memory_write_outbox (updated_at) WHERE status = 'sent';
+CREATE INDEX memory_write_outbox_done ON memory_write_outbox (updated_at) WHERE status IN ('sent', 'failed');
 
 CREATE TABLE audit_event (
     id             bigint      GENERATED ALWAYS AS IDENTITY PRIMARY KEY,

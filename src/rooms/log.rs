@@ -7,9 +7,10 @@ use somaagent_actors::{
     bus::{
         Log,
         kafka::{KafkaLog, TopicError, TopicNeed},
-        table::TableLog,
+        table::{TableLog, partitions},
     },
     domain::{
+        dead_letter,
         session::{INBOUND, OUTBOUND},
         wal::MEMORY_WAL,
     },
@@ -20,8 +21,8 @@ use tokio::time::timeout;
 use super::now;
 use crate::boot::Base;
 
-/// Topics and the partitions they have at least. More can be added later, but then keys move.
-const TOPICS: [(&str, i32); 4] = [(INBOUND, 3), (OUTBOUND, 3), (MEMORY_WAL, 3), ("memory.wal.dlq", 1)];
+/// Topics that are written to. Each has one for its dead letters.
+const TOPICS: [&str; 3] = [INBOUND, OUTBOUND, MEMORY_WAL];
 
 /// The name of the log inside the database, as the replica's positions know it.
 pub(super) const TABLE: &str = "table";
@@ -42,13 +43,15 @@ pub(super) async fn open(base: &Base, store: Store) -> anyhow::Result<Opened> {
     let kafka = &base.config.kafka;
     if kafka.bootstrap_servers.is_empty() {
         let log = TableLog::new(store, now);
-        log.ensure_topics(&TOPICS.map(|(topic, _)| topic)).await.context("topics")?;
+        log.ensure_topics(&TOPICS).await.context("topics")?;
         // What is removed from the log is what every group has read; the replicator's counts before it first reads.
         log.ensure_group(&base.config.replicator.group, MEMORY_WAL).await.context("the replicator's place")?;
         return Ok(Opened { log: Arc::new(log), source: TABLE });
     }
-    let needs = TOPICS.map(|(topic, partitions)| TopicNeed::new(topic, partitions));
-    let log = KafkaLog::new(kafka.clone(), needs.into());
+    let topics = TOPICS.into_iter().flat_map(|topic| [topic.to_owned(), dead_letter::topic_of(topic)]);
+    // More partitions can be added later, but then keys move.
+    let needs = topics.map(|topic| TopicNeed::new(&topic, partitions(&topic))).collect();
+    let log = KafkaLog::new(kafka.clone(), needs);
     // The step of the start that this is part of has a deadline, and goes on after it.
     let within = Duration::from_millis(base.config.boot.step_ms / 2).min(kafka.timeout());
     match timeout(within, log.ready()).await {

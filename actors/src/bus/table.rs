@@ -12,17 +12,26 @@ use tokio::sync::Notify;
 
 use self::reader::{Membership, TableReader};
 use super::{Log, LogError, MAX_RECORD_BYTES, Position, Reader, Record, partition_of};
-use crate::store::{
-    Store, StoreError,
-    event_log::{self, NewRecord},
-    event_log_groups,
+use crate::{
+    domain::dead_letter,
+    store::{
+        Store, StoreError,
+        event_log::{self, NewRecord},
+        event_log_groups,
+    },
 };
 
-/// Partitions of a topic. Part of where a key's records are: it never changes.
+/// Partitions of a topic that is none of dead letters. Part of where a key's records are: it never changes.
 pub const PARTITIONS: i32 = 3;
 
 /// How long a member may be silent before its partitions are free.
 pub const LEASE: Duration = Duration::from_secs(10);
+
+/// Partitions of `topic`. Dead letters of a topic are few and are read as one list.
+#[must_use]
+pub fn partitions(topic: &str) -> i32 {
+    if dead_letter::is_dead(topic) { 1 } else { PARTITIONS }
+}
 
 /// The section `event_log` of the configuration.
 #[derive(Clone, Debug, Deserialize)]
@@ -59,17 +68,18 @@ impl TableLog {
         Self { lease, ..self }
     }
 
-    /// Makes the topics that do not exist.
+    /// Makes the topics that do not exist, and those of their dead letters.
     ///
     /// # Errors
     /// The store's.
     pub async fn ensure_topics(&self, topics: &[&str]) -> Result<(), StoreError> {
-        let topics: Vec<String> = topics.iter().map(|topic| (*topic).to_owned()).collect();
+        let topics: Vec<String> =
+            topics.iter().flat_map(|topic| [(*topic).to_owned(), dead_letter::topic_of(topic)]).collect();
         self.store
             .run(move |connection| {
                 Box::pin(async move {
                     for topic in &topics {
-                        event_log::ensure_topic(connection, topic, PARTITIONS).await?;
+                        event_log::ensure_topic(connection, topic, partitions(topic)).await?;
                     }
                     Ok(())
                 })
@@ -92,7 +102,7 @@ impl TableLog {
     /// Appends all or none.
     async fn write(&self, records: Vec<Record>) -> Result<Vec<Position>, StoreError> {
         let record = |Record { topic, key, headers, payload }| {
-            let partition = partition_of(&key, PARTITIONS);
+            let partition = partition_of(&key, partitions(&topic));
             NewRecord { topic, partition, key, headers, payload }
         };
         let records: Vec<NewRecord> = records.into_iter().map(record).collect();

@@ -9,6 +9,7 @@ pub mod cadence;
 pub mod caller;
 pub mod context;
 pub mod cursor;
+pub mod dead_letter;
 pub mod event;
 pub mod idempotency;
 pub mod ids;

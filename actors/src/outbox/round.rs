@@ -10,6 +10,7 @@ use uuid::Uuid;
 use super::{relay::RelayDeps, settings::QueueSettings};
 use crate::{
     bus::{LogError, Position, Record},
+    domain::dead_letter::{Failure, Origin},
     store::{
         StoreError,
         dead_letters::{self, NewDeadLetter},
@@ -51,7 +52,7 @@ pub async fn round(deps: &RelayDeps, from: Place, rows: u32) -> Result<Done, Sto
 
 fn record(row: &ClaimedMessage) -> Record {
     let (topic, key) = (row.topic.clone(), row.key.clone());
-    Record { topic, key, headers: row.headers.clone(), payload: row.payload.clone().into_bytes() }
+    Record { topic, key, headers: row.headers.clone(), payload: row.payload.clone() }
 }
 
 /// Decides what becomes of each row. A key whose record was not taken keeps its later rows back, unless they are in the
@@ -88,14 +89,18 @@ fn judge(
 }
 
 fn dead_letter(row: ClaimedMessage, error: String, tries: u32) -> NewDeadLetter {
+    let tries = i32::try_from(tries).unwrap_or(i32::MAX);
     NewDeadLetter {
         tenant: row.tenant,
         source_topic: row.topic,
         key: Some(row.key),
         headers: row.headers,
-        event: row.payload,
-        error,
-        attempts: i32::try_from(tries).unwrap_or(i32::MAX),
+        original: row.payload,
+        failure: Failure { error, class: "log-refused", code: None, tries },
+        origin: Origin::Outbox,
+        session_id: row.session_id,
+        seq: row.seq,
+        position: None,
     }
 }
 
@@ -116,9 +121,7 @@ async fn settle(
             let mut transaction = connection.begin().await?;
             let held = message_outbox::settle(&mut transaction, claim, &settled, at).await?;
             let letters: Vec<_> = held.iter().filter_map(|id| letters.remove(id)).collect();
-            if !letters.is_empty() {
-                dead_letters::insert(&mut transaction, &letters, at).await?;
-            }
+            dead_letters::bury(&mut transaction, letters, at).await?;
             transaction.commit().await?;
             Ok(held.len())
         })

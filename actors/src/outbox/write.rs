@@ -15,6 +15,7 @@ use super::{
 };
 use crate::{
     domain::{
+        dead_letter::{Failure, HISTORY_HEADER, Origin},
         ids::{SessionKey, Tenant},
         memory::MemorySpace,
         wal::{self, MEMORY_WAL},
@@ -115,14 +116,16 @@ enum NotWritten {
     /// The service cannot now; the memory may be there all the same.
     Later { reason: String, after: Option<std::time::Duration>, cause: Cause },
     /// The service will never take it so.
-    Refused(String),
+    Refused { reason: String, code: Option<String> },
 }
 
 impl From<BrainError> for NotWritten {
     fn from(error: BrainError) -> Self {
         let (reason, cause) = (error.to_string(), Cause::from(&error));
         match error {
-            BrainError::Refused { status: 400 | 413 | 422, .. } => Self::Refused(reason),
+            BrainError::Refused { status: status @ (400 | 413 | 422), .. } => {
+                Self::Refused { reason, code: Some(status.to_string()) }
+            }
             BrainError::Unavailable { retry_after, .. } => Self::Later { reason, after: retry_after, cause },
             // Other refusals are no fault of the memory: a key or an address has to be mended.
             BrainError::Refused { .. } | BrainError::TimedOut { .. } | BrainError::Broken { .. } => {
@@ -165,8 +168,9 @@ struct Sent {
 
 /// Sends all at once, and one by one where the service refuses that: then only the refused one is at fault.
 async fn send(deps: &MemorySyncDeps, rows: &[ClaimedMemory]) -> Sent {
+    let refused = NotWritten::Refused { reason: "its tenant is no name of a tenant".into(), code: None };
     let Some(tenant) = rows.first().and_then(|row| Tenant::new(&row.tenant)) else {
-        return Sent { taken: vec![], stopped: Some(NotWritten::Refused("its tenant is no name of a tenant".into())) };
+        return Sent { taken: vec![], stopped: Some(refused) };
     };
     let arguments = Arguments { tenant: Some(&tenant), ..Arguments::default() };
     let space = |row: &ClaimedMemory| placed(&row.payload, arguments, &tenant, &deps.space).1;
@@ -174,7 +178,7 @@ async fn send(deps: &MemorySyncDeps, rows: &[ClaimedMemory]) -> Sent {
     if rows.len() > 1 && spaces.windows(2).all(|pair| pair[0] == pair[1]) {
         match batch(deps, &tenant, &spaces[0], rows).await {
             Ok(taken) if taken.len() == rows.len() => return Sent { taken, stopped: None },
-            Ok(_) | Err(NotWritten::Refused(_)) => {}
+            Ok(_) | Err(NotWritten::Refused { .. }) => {}
             Err(later) => return Sent { taken: vec![], stopped: Some(later) },
         }
     }
@@ -241,7 +245,7 @@ fn judge(deps: &MemorySyncDeps, rows: Vec<ClaimedMemory>, sent: Sent, now: Offse
         let remembered = taken.next();
         let outcome = match (&remembered, &stopped) {
             (Some(_), _) => Outcome::Remembered,
-            (None, Some(NotWritten::Refused(_))) => Outcome::Queued(Cause::Refused),
+            (None, Some(NotWritten::Refused { .. })) => Outcome::Queued(Cause::Refused),
             (None, Some(NotWritten::Later { cause, .. })) => Outcome::Queued(*cause),
             (None, None) => Outcome::Queued(Cause::Waiting),
         };
@@ -253,12 +257,14 @@ fn judge(deps: &MemorySyncDeps, rows: Vec<ClaimedMemory>, sent: Sent, now: Offse
         }
         let tries = u32::try_from(row.retry_count).unwrap_or_default() + 1;
         let (wait, error) = match stopped.take() {
-            Some(NotWritten::Refused(reason)) if tries > deps.settings.max_retries => {
+            Some(NotWritten::Refused { reason, code }) if tries > deps.settings.max_retries => {
                 judged.settled.failed.push((row.id, reason.clone()));
-                judged.letters.insert(row.id, dead_letter(&row, reason, tries, now));
+                let tries = i32::try_from(tries).unwrap_or(i32::MAX);
+                let failure = Failure { error: reason, class: "memory-refused", code, tries };
+                judged.letters.insert(row.id, dead_letter(&row, failure, now));
                 continue;
             }
-            Some(NotWritten::Refused(reason)) => (deps.settings.backoff(tries), Some(reason)),
+            Some(NotWritten::Refused { reason, .. }) => (deps.settings.backoff(tries), Some(reason)),
             Some(NotWritten::Later { reason, after, .. }) => {
                 (deps.settings.backoff(tries).max(after.unwrap_or_default()), Some(reason))
             }
@@ -288,16 +294,20 @@ fn record(row: &ClaimedMemory, remembered: &Remembered, now: OffsetDateTime) -> 
     }
 }
 
-fn dead_letter(row: &ClaimedMemory, error: String, tries: u32, now: OffsetDateTime) -> NewDeadLetter {
+/// The letter has the form of the record that the log would have got, so that both kinds of its topic look alike.
+fn dead_letter(row: &ClaimedMemory, failure: Failure, now: OffsetDateTime) -> NewDeadLetter {
     let session = row.session_id.to_string();
     NewDeadLetter {
         tenant: row.tenant.clone(),
         source_topic: MEMORY_WAL.to_owned(),
-        event: wal::record(&row.tenant, &session, &row.payload, &Value::Null, now).to_string(),
+        original: wal::record(&row.tenant, &session, &row.payload, &Value::Null, now).to_string().into_bytes(),
         key: Some(session),
-        headers: json!({}),
-        error,
-        attempts: i32::try_from(tries).unwrap_or(i32::MAX),
+        headers: json!({ HISTORY_HEADER: row.history.to_string() }),
+        failure,
+        origin: Origin::Memory,
+        session_id: Some(row.session_id),
+        seq: row.seq,
+        position: None,
     }
 }
 
@@ -316,9 +326,7 @@ async fn settle(deps: &MemorySyncDeps, claim: Uuid, judged: Judged) -> Result<()
             if !records.is_empty() {
                 message_outbox::insert(&mut transaction, &records, at).await?;
             }
-            if !letters.is_empty() {
-                dead_letters::insert(&mut transaction, &letters, at).await?;
-            }
+            dead_letters::bury(&mut transaction, letters, at).await?;
             transaction.commit().await
         })
     });

@@ -11,7 +11,10 @@ use time::OffsetDateTime;
 use super::wal_replicator::ReplicatorDeps;
 use crate::{
     bus::LoggedRecord,
-    domain::wal,
+    domain::{
+        dead_letter::{Failure, Origin},
+        wal,
+    },
     store::{
         StoreError,
         dead_letters::{self, NewDeadLetter},
@@ -125,7 +128,7 @@ async fn transact(
     let next = part.last().map_or(expected, |entry| entry.offset() + 1);
     let bad = |entry: &&Entry| refused.is_some() || entry.told.is_err();
     let letters: Vec<NewDeadLetter> =
-        part.iter().filter(bad).map(|entry| letter(deps, &place.topic, entry, refused.as_ref())).collect();
+        part.iter().filter(bad).map(|entry| letter(deps, &place, entry, refused.as_ref())).collect();
     let (ok, error) = (part.len() - letters.len(), letters.len());
     let work = deps.store.run(move |connection| {
         Box::pin(async move {
@@ -139,7 +142,7 @@ async fn transact(
             }
             memory_replica::upsert(&mut transaction, &place, &rows, at).await?;
             if !letters.is_empty() {
-                dead_letters::insert(&mut transaction, &letters, at).await?;
+                dead_letters::bury(&mut transaction, letters, at).await?;
             }
             transaction.commit().await?;
             Ok(true)
@@ -156,26 +159,27 @@ async fn transact(
 }
 
 /// The record as a dead letter, which no database refuses.
-fn letter(deps: &ReplicatorDeps, topic: &str, entry: &Entry, refused: Option<&String>) -> NewDeadLetter {
+fn letter(deps: &ReplicatorDeps, place: &LogPartition, entry: &Entry, refused: Option<&String>) -> NewDeadLetter {
     let Entry { record, told } = entry;
+    let class = if told.is_err() { "unreadable" } else { "replica-refused" };
     let reason = refused.or_else(|| told.as_ref().err()).map_or("", String::as_str);
     let json: Option<Value> = serde_json::from_slice(&record.payload).ok();
     let said = json.as_ref().map(|json| &json["tenant"]).and_then(Value::as_str);
     let tenant =
         said.or_else(|| record.headers["tenant_id"].as_str()).map(storable).filter(|tenant| !tenant.is_empty());
-    let event = json.unwrap_or_else(|| String::from_utf8_lossy(&record.payload).into());
     let mut headers = record.headers.clone();
     clean(&mut headers);
-    let mut event = event;
-    clean(&mut event);
     NewDeadLetter {
         tenant: tenant.unwrap_or_else(|| deps.tenant.to_string()),
-        source_topic: topic.to_owned(),
+        source_topic: place.topic.clone(),
         key: record.key.as_deref().map(storable),
         headers,
-        event: event.to_string(),
-        error: storable(reason),
-        attempts: 1,
+        original: record.payload.clone(),
+        failure: Failure { error: storable(reason), class, code: None, tries: 1 },
+        origin: Origin::Replicator,
+        session_id: None,
+        seq: None,
+        position: Some((place.partition, record.offset)),
     }
 }
 

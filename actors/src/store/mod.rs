@@ -5,8 +5,10 @@
 //! anything failed is closed and never reused, and the Journal never waits behind more than one other query.
 
 pub mod append;
+pub mod audit_event;
 pub mod brain_memories;
 pub mod dead_letters;
+pub mod dlq_jobs;
 pub mod erase;
 pub mod event_log;
 pub mod event_log_groups;

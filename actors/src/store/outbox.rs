@@ -144,7 +144,8 @@ macro_rules! settle {
     }};
 }
 
-/// Removes up to a limit of rows of a table that were sent before a time, and returns how many.
+/// Removes up to a limit of rows of a table that were sent or given up before a time, and returns how many. Of what was given
+/// up the dead letter has all.
 macro_rules! purge {
     ($table:tt, $connection:expr, $before:expr, $limit:expr) => {
         sqlx::query!(
@@ -153,7 +154,7 @@ macro_rules! purge {
                 + " WHERE id = ANY (ARRAY (
                  SELECT id FROM "
                 + $table
-                + " WHERE status = 'sent' AND updated_at < $1
+                + " WHERE status IN ('sent', 'failed') AND updated_at < $1
                  ORDER BY updated_at
                  LIMIT $2
                  FOR UPDATE SKIP LOCKED

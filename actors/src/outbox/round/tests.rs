@@ -136,13 +136,43 @@ async fn a_record_the_log_refuses_becomes_one_dead_letter_and_its_key_goes_on(po
         round(&deps, Place::default(), 1).await.unwrap();
     }
     let states = states(&pool).await;
-    assert_eq!(states.iter().map(|(_, state, _)| state.as_str()).collect::<Vec<_>>(), ["failed", "sent"]);
+    // The third is the notice on the topic of dead letters.
+    assert_eq!(states.iter().map(|(_, state, _)| state.as_str()).collect::<Vec<_>>(), ["failed", "sent", "sent"]);
     let letter: (String, String, serde_json::Value, String, i32) =
         sqlx::query_as("SELECT tenant, topic, event, error, attempts FROM dlq_messages")
             .fetch_one(&pool)
             .await
             .unwrap();
     assert_eq!(letter, ("t".into(), "memory.wal.dlq".into(), json!({"n": 1}), "too odd".into(), 2));
+}
+
+#[sqlx::test(migrations = "../migrations")]
+async fn a_notice_of_a_dead_letter_that_is_refused_too_ends_there(pool: PgPool) {
+    let rule: Rule = Box::new(|_: &Record| Err(LogError::Refused("nothing today".into())));
+    let log = Arc::new(Scripted { rule, taken: Mutex::default() });
+    let settings = QueueSettings { max_retries: 0, backoff_base_seconds: 0.0, ..QueueSettings::OUTBOX };
+    let deps = deps(&pool, log, settings);
+    put(&pool, "a", 1).await;
+    for _ in 0..4 {
+        round(&deps, Place::default(), 10).await.unwrap();
+    }
+    assert!(states(&pool).await.iter().map(|(_, state, _)| state.as_str()).eq(["failed", "failed"]));
+    let letters: i64 = sqlx::query_scalar("SELECT count(*) FROM dlq_messages").fetch_one(&pool).await.unwrap();
+    assert_eq!(letters, 1);
+}
+
+#[sqlx::test(migrations = "../migrations")]
+async fn dead_letters_of_a_topic_are_in_one_partition_that_exists_with_the_topic(pool: PgPool) {
+    let log = TableLog::new(deps_store(&pool), clock);
+    log.ensure_topics(&[TOPIC]).await.unwrap();
+    let record = |key: &str| Record {
+        topic: "memory.wal.dlq".into(),
+        key: key.into(),
+        headers: json!({}),
+        payload: b"1".into(),
+    };
+    let results = log.append(["a", "b", "c", "d", "e"].map(record).into()).await;
+    assert!(results.iter().all(|result| result.as_ref().is_ok_and(|place| place.partition == 0)));
 }
 
 #[sqlx::test(migrations = "../migrations")]

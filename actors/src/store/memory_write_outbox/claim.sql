@@ -47,12 +47,12 @@ claimed AS (
     SET status = 'sending', claim = $7, next_attempt_at = $8, updated_at = $4
     -- Looked at again: a claimer that was taken for dead may just have settled some of them.
     WHERE id = ANY (ARRAY (SELECT id FROM batch)) AND status IN ('pending', 'sending')
-    RETURNING id, tenant, session_id, seq, persona_id, payload, retry_count
+    RETURNING id, tenant, session_id, seq, persona_id, payload, history, retry_count
 )
 SELECT
     last.tenant AS "last_tenant!", last.session_id AS "last_session!", last.place AS "keys_seen!",
     claimed.id AS "id?", claimed.tenant AS "tenant?", claimed.session_id AS "session_id?", claimed.seq,
-    claimed.persona_id, claimed.payload AS "payload?", claimed.retry_count AS "retry_count?"
+    claimed.persona_id, claimed.payload AS "payload?", claimed.history AS "history?", claimed.retry_count AS "retry_count?"
 FROM (SELECT tenant, session_id, place FROM walk ORDER BY place DESC LIMIT 1) AS last
 LEFT JOIN claimed ON true
 ORDER BY claimed.tenant, claimed.session_id, claimed.id

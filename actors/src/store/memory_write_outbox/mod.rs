@@ -23,6 +23,8 @@ pub struct ClaimedMemory {
     pub persona_id: Option<String>,
     /// The memory record.
     pub payload: Value,
+    /// What it went through as a dead letter before.
+    pub history: Value,
     /// How often it was tried before.
     pub retry_count: i32,
 }
@@ -79,6 +81,7 @@ pub async fn claim(
                 seq: row.seq,
                 persona_id: row.persona_id,
                 payload: row.payload?,
+                history: row.history?,
                 retry_count: row.retry_count?,
             })
         })
@@ -101,7 +104,7 @@ pub async fn settle(
     settle!("memory_write_outbox", connection, claim, settled, at)
 }
 
-/// Removes up to `limit` rows that were sent before `before`. Returns how many.
+/// Removes up to `limit` rows that were sent or given up before `before`. Returns how many.
 ///
 /// # Errors
 /// The database's.
@@ -119,7 +122,16 @@ pub async fn unsent(
     event_id: Uuid,
 ) -> Result<Option<String>, sqlx::Error> {
     sqlx::query_scalar!(
-        "SELECT status FROM memory_write_outbox WHERE tenant = $1 AND dedupe_key = $2 AND status <> 'sent'",
+        r#"SELECT status AS "status!"
+         FROM (
+             SELECT id, status FROM memory_write_outbox
+             WHERE tenant = $1 AND dedupe_key = $2 AND status IN ('pending', 'sending')
+             UNION ALL
+             SELECT id, status FROM memory_write_outbox
+             WHERE tenant = $1 AND dedupe_key = $2 AND status = 'failed'
+         ) AS unsent
+         ORDER BY id DESC
+         LIMIT 1"#,
         tenant,
         event_id.to_string(),
     )
@@ -137,4 +149,66 @@ pub async fn pending(connection: &mut PgConnection) -> Result<i64, sqlx::Error> 
     )
     .fetch_one(connection)
     .await
+}
+
+/// A memory that comes back into the queue.
+#[derive(Clone, Debug)]
+pub struct ReturnedMemory {
+    /// Whose it is.
+    pub tenant: String,
+    /// The session it comes from.
+    pub session_id: Uuid,
+    /// The event it comes from, by its number in the session.
+    pub seq: Option<i64>,
+    /// The memory record.
+    pub payload: Value,
+    /// What it went through as a dead letter.
+    pub history: Value,
+}
+
+/// Puts a memory that was given up back into the queue, behind the others of its session. It no longer counts as given up.
+///
+/// # Errors
+/// The database's.
+pub async fn put_back(
+    connection: &mut PgConnection,
+    memory: &ReturnedMemory,
+    at: OffsetDateTime,
+) -> Result<(), sqlx::Error> {
+    let text = |name: &str| memory.payload[name].as_str();
+    sqlx::query!(
+        "DELETE FROM memory_write_outbox WHERE tenant = $1 AND dedupe_key = $2 AND status = 'failed'",
+        memory.tenant,
+        text("id"),
+    )
+    .execute(&mut *connection)
+    .await?;
+    // It is put there because somebody said so: beside another version that waits, it goes without the key.
+    sqlx::query!(
+        "INSERT INTO memory_write_outbox (
+             tenant, session_id, seq, persona_id, payload, idempotency_key, dedupe_key, history, next_attempt_at, created_at,
+             updated_at
+         )
+         SELECT $1, $2, $3, $4, $5, $6,
+                CASE
+                    WHEN NOT EXISTS (
+                        SELECT FROM memory_write_outbox
+                        WHERE tenant = $1 AND dedupe_key = $9 AND status IN ('pending', 'sending')
+                    )
+                    THEN $9
+                END,
+                $7, $8, $8, $8",
+        memory.tenant,
+        memory.session_id,
+        memory.seq,
+        text("persona_id"),
+        memory.payload,
+        text("idempotency_key").or_else(|| text("id")).unwrap_or_default(),
+        memory.history,
+        at,
+        text("id"),
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
 }

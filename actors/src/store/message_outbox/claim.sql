@@ -50,11 +50,12 @@ claimed AS (
     SET status = 'sending', claim = $7, next_attempt_at = $8, updated_at = $4
     -- Looked at again: a claimer that was taken for dead may just have settled some of them.
     WHERE id = ANY (ARRAY (SELECT id FROM batch)) AND status IN ('pending', 'sending')
-    RETURNING id, tenant, session_id, topic, partition_key, payload::text AS payload, headers, retry_count, created_at
+    RETURNING id, tenant, session_id, seq, topic, partition_key,
+              COALESCE(payload_bytes, convert_to(payload::text, 'UTF8')) AS payload, headers, retry_count, created_at
 )
 SELECT
     last.topic AS "last_topic!", last.partition_key AS "last_key!", last.place AS "keys_seen!",
-    claimed.id AS "id?", claimed.tenant AS "tenant?", claimed.session_id, claimed.topic AS "topic?",
+    claimed.id AS "id?", claimed.tenant AS "tenant?", claimed.session_id, claimed.seq, claimed.topic AS "topic?",
     claimed.partition_key AS "partition_key?", claimed.payload AS "payload?", claimed.headers AS "headers?",
     claimed.retry_count AS "retry_count?", claimed.created_at AS "created_at?"
 FROM (SELECT topic, partition_key, place FROM walk ORDER BY place DESC LIMIT 1) AS last

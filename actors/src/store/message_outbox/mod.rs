@@ -15,12 +15,14 @@ pub struct ClaimedMessage {
     pub tenant: String,
     /// The session it tells of.
     pub session_id: Option<uuid::Uuid>,
+    /// The event it comes from, by its number in the session.
+    pub seq: Option<i64>,
     /// Where it goes.
     pub topic: String,
     /// Records of one key keep their order.
     pub key: String,
-    /// The record, JSON.
-    pub payload: String,
+    /// The record, JSON unless it came from elsewhere.
+    pub payload: Vec<u8>,
     /// Its headers, a JSON object of texts.
     pub headers: Value,
     /// How often it was tried before.
@@ -69,6 +71,7 @@ pub async fn claim(
                 id: row.id?,
                 tenant: row.tenant?,
                 session_id: row.session_id,
+                seq: row.seq,
                 topic: row.topic?,
                 key: row.partition_key?,
                 payload: row.payload?,
@@ -96,7 +99,7 @@ pub async fn settle(
     settle!("message_outbox", connection, claim, settled, at)
 }
 
-/// Removes up to `limit` rows that were sent before `before`. Returns how many.
+/// Removes up to `limit` rows that were sent or given up before `before`. Returns how many.
 ///
 /// # Errors
 /// The database's.
@@ -150,6 +153,68 @@ pub async fn insert(
         &seqs as _,
         &topics as _,
         &payloads,
+        &keys as _,
+        at,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// A record whose bytes are kept as they are.
+#[derive(Clone, Debug)]
+pub struct NewBytes {
+    /// Whose it is.
+    pub tenant: String,
+    /// The session it tells of.
+    pub session_id: Option<uuid::Uuid>,
+    /// The event it comes from, by its number in the session.
+    pub seq: Option<i64>,
+    /// Where it goes.
+    pub topic: String,
+    /// What orders it.
+    pub key: String,
+    /// Its headers, a JSON object of texts.
+    pub headers: Value,
+    /// The record.
+    pub payload: Vec<u8>,
+    /// What makes it the same record when it is put here twice.
+    pub dedupe_key: Option<String>,
+}
+
+/// Puts records into the outbox as they are. One that waits there already is not put twice.
+///
+/// # Errors
+/// The database's.
+pub async fn insert_bytes(
+    connection: &mut PgConnection,
+    records: &[NewBytes],
+    at: OffsetDateTime,
+) -> Result<(), sqlx::Error> {
+    let text = |of: fn(&NewBytes) -> &str| records.iter().map(of).collect::<Vec<_>>();
+    let sessions: Vec<Option<uuid::Uuid>> = records.iter().map(|record| record.session_id).collect();
+    let seqs: Vec<Option<i64>> = records.iter().map(|record| record.seq).collect();
+    let headers: Vec<Value> = records.iter().map(|record| record.headers.clone()).collect();
+    let payloads: Vec<&[u8]> = records.iter().map(|record| record.payload.as_slice()).collect();
+    let keys: Vec<Option<&str>> = records.iter().map(|record| record.dedupe_key.as_deref()).collect();
+    sqlx::query!(
+        "INSERT INTO message_outbox (
+             tenant, session_id, seq, topic, partition_key, headers, payload_bytes, dedupe_key, next_attempt_at, created_at,
+             updated_at
+         )
+         SELECT tenant, session_id, seq, topic, key, headers, payload, dedupe_key, $9, $9, $9
+         FROM unnest(
+             $1::text[], $2::uuid[], $3::bigint[], $4::text[], $5::text[], $6::jsonb[], $7::bytea[], $8::text[]
+         ) WITH ORDINALITY AS m(tenant, session_id, seq, topic, key, headers, payload, dedupe_key, place)
+         ORDER BY place
+         ON CONFLICT DO NOTHING",
+        &text(|record| &record.tenant) as _,
+        &sessions as _,
+        &seqs as _,
+        &text(|record| &record.topic) as _,
+        &text(|record| &record.key) as _,
+        &headers,
+        &payloads as _,
         &keys as _,
         at,
     )

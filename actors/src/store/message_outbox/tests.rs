@@ -38,7 +38,7 @@ async fn take(connection: &mut PgConnection, terms: ClaimTerms) -> Vec<ClaimedMe
 }
 
 fn numbers(rows: &[ClaimedMessage], key: &str) -> Vec<i64> {
-    let number = |row: &ClaimedMessage| serde_json::from_str::<Value>(&row.payload).unwrap()["n"].as_i64().unwrap();
+    let number = |row: &ClaimedMessage| serde_json::from_slice::<Value>(&row.payload).unwrap()["n"].as_i64().unwrap();
     rows.iter().filter(|row| row.key == key).map(number).collect()
 }
 
@@ -122,6 +122,32 @@ async fn only_old_sent_rows_are_purged_and_few_at_a_time(pool: PgPool) {
     let left: i64 =
         sqlx::query_scalar("SELECT count(*) FROM message_outbox").fetch_one(&mut *connection).await.unwrap();
     assert_eq!(left, 2);
+}
+
+#[sqlx::test(migrations = "../migrations")]
+async fn a_later_version_is_lost_neither_for_a_failed_one_nor_for_one_of_another_topic(pool: PgPool) {
+    let mut connection = pool.acquire().await.unwrap();
+    let record = |topic: &str| NewBytes {
+        tenant: "t".into(),
+        session_id: None,
+        seq: None,
+        topic: topic.into(),
+        key: "k".into(),
+        headers: serde_json::json!({}),
+        payload: br#"{"n":1}"#.into(),
+        dedupe_key: Some("e".into()),
+    };
+    let (one, other) = (record("conversation.inbound"), record("memory.wal"));
+    insert_bytes(&mut connection, &[one, other.clone()], START).await.unwrap();
+    insert_bytes(&mut connection, std::slice::from_ref(&other), START).await.unwrap();
+    let first = terms(START);
+    let rows = take(&mut connection, first).await;
+    assert_eq!(rows.len(), 2, "one of each topic, and none twice");
+    assert_eq!(rows[0].payload, br#"{"n":1}"#, "the bytes are as they were");
+    let failed = rows.iter().map(|row| (row.id, "no".to_owned())).collect();
+    settle(&mut connection, first.claim, &Settled { failed, ..Settled::default() }, START).await.unwrap();
+    insert_bytes(&mut connection, &[other], START).await.unwrap();
+    assert_eq!(take(&mut connection, terms(START)).await.len(), 1);
 }
 
 /// Claimers side by side on connections of their own, that settle, give back, settle too late or die, each by a clock that

@@ -1,0 +1,220 @@
+//! Sending dead letters again and deleting them. Each function is one step of a transaction of its caller.
+
+use serde_json::Value;
+use sqlx::PgConnection;
+use time::OffsetDateTime;
+
+use super::browse::{Letter, LetterFilter};
+use crate::{
+    domain::dead_letter::{HISTORY_HEADER, Origin},
+    store::{
+        memory_write_outbox::{self, ReturnedMemory},
+        message_outbox::{self, NewBytes},
+    },
+};
+
+/// A letter that cannot be sent as it is: why.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unusable(pub &'static str);
+
+/// Where letters go, ready to be put there.
+#[derive(Clone, Debug)]
+pub enum Outgoing {
+    /// Onto the topic the record was for, by way of the outbox.
+    Record(NewBytes),
+    /// Back into the queue of memories.
+    Memory(ReturnedMemory),
+}
+
+impl Outgoing {
+    /// What is to be sent for `letter`; it carries the letter's history along.
+    ///
+    /// # Errors
+    /// When the queue it came from cannot take it.
+    pub fn of(letter: Letter) -> Result<Self, Unusable> {
+        if letter.origin != Origin::Memory.as_str() {
+            let mut headers = letter.headers;
+            if let Some(headers) = headers.as_object_mut() {
+                headers.insert(HISTORY_HEADER.to_owned(), letter.history.to_string().into());
+            }
+            return Ok(Self::Record(NewBytes {
+                tenant: letter.tenant,
+                session_id: letter.session_id,
+                seq: letter.seq,
+                topic: letter.source_topic,
+                key: letter.partition_key.unwrap_or_else(|| letter.id.to_string()),
+                headers,
+                payload: letter.original,
+                // It is sent because somebody said so, also beside another version that waits.
+                dedupe_key: None,
+            }));
+        }
+        let event: Value = serde_json::from_slice(&letter.original).map_err(|_| Unusable("is not JSON"))?;
+        let payload = event["payload"].clone();
+        if !payload["id"].is_string() {
+            return Err(Unusable("must have an object `payload` with a text `id`"));
+        }
+        let session_id = letter.session_id.ok_or(Unusable("tells of no session"))?;
+        let memory =
+            ReturnedMemory { tenant: letter.tenant, session_id, seq: letter.seq, payload, history: letter.history };
+        Ok(Self::Memory(memory))
+    }
+}
+
+/// Puts `outgoing` where it goes, in this order.
+///
+/// # Errors
+/// The database's.
+pub async fn send(
+    connection: &mut PgConnection,
+    outgoing: Vec<Outgoing>,
+    at: OffsetDateTime,
+) -> Result<(), sqlx::Error> {
+    let mut records = Vec::new();
+    for one in outgoing {
+        match one {
+            Outgoing::Record(record) => records.push(record),
+            Outgoing::Memory(memory) => memory_write_outbox::put_back(connection, &memory, at).await?,
+        }
+    }
+    if records.is_empty() { Ok(()) } else { message_outbox::insert_bytes(connection, &records, at).await }
+}
+
+/// Takes a letter out of the table.
+///
+/// # Errors
+/// The database's.
+pub async fn take(
+    connection: &mut PgConnection,
+    tenant: &str,
+    topic: &str,
+    id: i64,
+) -> Result<Option<Letter>, sqlx::Error> {
+    sqlx::query_as!(
+        Letter,
+        r#"DELETE FROM dlq_messages
+         WHERE tenant = $1 AND topic = $2 AND id = $3
+         RETURNING id, tenant, topic, source_topic, partition_key, headers, original, error, error_class, error_code,
+                attempts, history, origin, session_id, seq, partition, "offset", created_at, updated_at"#,
+        tenant,
+        topic,
+        id,
+    )
+    .fetch_optional(connection)
+    .await
+}
+
+/// Up to `limit` letters with numbers above `after` and up to `upto`, the oldest first, locked. They end after about
+/// `max_bytes` of records.
+///
+/// # Errors
+/// The database's.
+pub async fn lock_page(
+    connection: &mut PgConnection,
+    tenant: &str,
+    topic: &str,
+    filter: &LetterFilter,
+    (after, upto): (i64, i64),
+    limit: i64,
+    max_bytes: i64,
+) -> Result<Vec<Letter>, sqlx::Error> {
+    sqlx::query_as!(
+        Letter,
+        r#"SELECT id, tenant, topic, source_topic, partition_key, headers, original, error, error_class, error_code,
+                attempts, history, origin, session_id, seq, partition, "offset", created_at, updated_at
+         FROM dlq_messages
+         WHERE id = ANY (ARRAY (
+             SELECT id
+             FROM (
+                 SELECT id, sum(octet_length(original)) OVER (ORDER BY id) - octet_length(original) AS older_bytes
+                 FROM (
+                     SELECT id, original
+                     FROM dlq_messages
+                     WHERE tenant = $1 AND topic = $2 AND id > $3 AND id <= $4
+                       AND ($5::text IS NULL OR strpos(lower(error), lower($5)) > 0)
+                       AND ($6::timestamptz IS NULL OR created_at >= $6)
+                       AND ($7::timestamptz IS NULL OR created_at < $7)
+                     ORDER BY id
+                     LIMIT $8
+                 ) AS page
+             ) AS sized
+             WHERE older_bytes < $9
+         ))
+         ORDER BY id
+         FOR UPDATE"#,
+        tenant,
+        topic,
+        after,
+        upto,
+        filter.containing,
+        filter.from,
+        filter.before,
+        limit,
+        max_bytes,
+    )
+    .fetch_all(connection)
+    .await
+}
+
+/// Deletes letters by their numbers.
+///
+/// # Errors
+/// The database's.
+pub async fn delete_all(connection: &mut PgConnection, tenant: &str, ids: &[i64]) -> Result<u64, sqlx::Error> {
+    let done = sqlx::query!("DELETE FROM dlq_messages WHERE tenant = $1 AND id = ANY ($2)", tenant, ids);
+    Ok(done.execute(connection).await?.rows_affected())
+}
+
+/// Deletes up to `limit` letters of a topic with numbers up to `upto`, the oldest first.
+///
+/// # Errors
+/// The database's.
+pub async fn delete_page(
+    connection: &mut PgConnection,
+    tenant: &str,
+    topic: &str,
+    upto: i64,
+    limit: i64,
+) -> Result<u64, sqlx::Error> {
+    let done = sqlx::query!(
+        "DELETE FROM dlq_messages
+         WHERE id = ANY (ARRAY (
+             SELECT id FROM dlq_messages WHERE tenant = $1 AND topic = $2 AND id <= $3 ORDER BY id LIMIT $4 FOR UPDATE
+         ))",
+        tenant,
+        topic,
+        upto,
+        limit,
+    );
+    Ok(done.execute(connection).await?.rows_affected())
+}
+
+/// How many letters of a topic match, and the number of the newest of them; only those with numbers up to `upto` count.
+///
+/// # Errors
+/// The database's.
+pub async fn count(
+    connection: &mut PgConnection,
+    tenant: &str,
+    topic: &str,
+    filter: &LetterFilter,
+    upto: i64,
+) -> Result<(i64, i64), sqlx::Error> {
+    let row = sqlx::query!(
+        r#"SELECT count(*) AS "letters!", COALESCE(max(id), 0) AS "newest!"
+         FROM dlq_messages
+         WHERE tenant = $1 AND topic = $2 AND id <= $3
+           AND ($4::text IS NULL OR strpos(lower(error), lower($4)) > 0)
+           AND ($5::timestamptz IS NULL OR created_at >= $5)
+           AND ($6::timestamptz IS NULL OR created_at < $6)"#,
+        tenant,
+        topic,
+        upto,
+        filter.containing,
+        filter.from,
+        filter.before,
+    )
+    .fetch_one(connection)
+    .await?;
+    Ok((row.letters, row.newest))
+}

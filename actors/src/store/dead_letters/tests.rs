@@ -1,0 +1,55 @@
+#![allow(clippy::unwrap_used, reason = "a failed expectation ends the test")]
+
+use serde_json::json;
+use sqlx::PgPool;
+
+use super::*;
+
+const AT: OffsetDateTime = OffsetDateTime::UNIX_EPOCH;
+
+fn letter(original: &[u8]) -> NewDeadLetter {
+    NewDeadLetter {
+        tenant: "t".into(),
+        source_topic: "memory.wal".into(),
+        key: Some("k".into()),
+        headers: json!({"own": "1"}),
+        original: original.to_vec(),
+        failure: Failure { error: "too odd".into(), class: "apply-failed", code: Some("22P02".into()), tries: 2 },
+        origin: Origin::Replicator,
+        session_id: None,
+        seq: None,
+        position: Some((1, 7)),
+    }
+}
+
+type Waiting = (String, String, Option<String>, Value, Vec<u8>);
+
+async fn notices(connection: &mut PgConnection) -> Vec<Waiting> {
+    let sql = "SELECT topic, partition_key, dedupe_key, headers, payload_bytes FROM message_outbox ORDER BY id";
+    sqlx::query_as(sql).fetch_all(connection).await.unwrap()
+}
+
+#[sqlx::test(migrations = "../migrations")]
+async fn a_letter_and_its_notice_are_kept_together_whatever_the_bytes_are(pool: PgPool) {
+    let mut connection = pool.acquire().await.unwrap();
+    let odd = [&b"\xff\x00\x01"[..], br#"{"a":"\u0000"}"#, br#"{ "payload": {"id": "p"} }"#];
+    assert_eq!(bury(&mut connection, odd.map(letter).into(), AT).await.unwrap(), 3);
+    let sql = "SELECT original, event FROM dlq_messages ORDER BY id";
+    let kept: Vec<(Vec<u8>, Option<Value>)> = sqlx::query_as(sql).fetch_all(&mut *connection).await.unwrap();
+    assert_eq!(kept.iter().map(|(bytes, _)| bytes.as_slice()).collect::<Vec<_>>(), odd);
+    assert_eq!(kept.iter().map(|(_, event)| event.is_some()).collect::<Vec<_>>(), [false, false, true]);
+    let notices = notices(&mut connection).await;
+    assert!(notices.iter().all(|(topic, key, ..)| (topic.as_str(), key.as_str()) == ("memory.wal.dlq", "k")));
+    assert_eq!(notices.iter().map(|(_, _, key, ..)| key.as_deref()).collect::<Vec<_>>(), [None, None, Some("p")]);
+    let (headers, record) = (&notices[2].3, serde_json::from_slice::<Value>(&notices[2].4).unwrap());
+    assert_eq!((&headers["own"], &headers["__connect.errors.offset"]), (&json!("1"), &json!("7")));
+    assert_eq!((&record["original_event"]["payload"]["id"], &record["retry_count"]), (&json!("p"), &json!(2)));
+}
+
+#[sqlx::test(migrations = "../migrations")]
+async fn a_notice_that_is_refused_is_not_buried_again(pool: PgPool) {
+    let mut connection = pool.acquire().await.unwrap();
+    let refused = NewDeadLetter { source_topic: "memory.wal.dlq".into(), ..letter(b"{}") };
+    assert_eq!(bury(&mut connection, vec![refused], AT).await.unwrap(), 0);
+    assert!(notices(&mut connection).await.is_empty());
+}

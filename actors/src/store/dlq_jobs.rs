@@ -1,0 +1,175 @@
+//! Table `dlq_jobs`: orders to send many dead letters again, and how far they are.
+
+use std::net::IpAddr;
+
+use sqlx::PgConnection;
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::dead_letters::browse::LetterFilter;
+
+/// An order as it stands.
+#[derive(Clone, Debug)]
+pub struct Job {
+    /// Its id.
+    pub id: Uuid,
+    /// Whose letters.
+    pub tenant: String,
+    /// Of which dead-letter topic.
+    pub topic: String,
+    /// `running`, `completed` or `cancelled`.
+    pub status: String,
+    /// Which letters …
+    pub filter: LetterFilter,
+    /// … with numbers up to this one …
+    pub upto: i64,
+    /// … and at most so many.
+    pub max_letters: i64,
+    /// Letters up to this number are done with.
+    pub place: i64,
+    /// How many there were at the time of the order.
+    pub total: i64,
+    /// How many were sent again.
+    pub reprocessed: i64,
+    /// How many could not be sent and are still there.
+    pub failed: i64,
+    /// Who asked, if known.
+    pub subject: Option<String>,
+    /// In which request.
+    pub request_id: Uuid,
+    /// From which address.
+    pub ip: Option<IpAddr>,
+    /// When.
+    pub created_at: OffsetDateTime,
+    /// When it last went on.
+    pub updated_at: OffsetDateTime,
+}
+
+impl Job {
+    /// How many letters it may still look at.
+    #[must_use]
+    pub const fn left(&self) -> i64 {
+        self.max_letters - self.reprocessed - self.failed
+    }
+}
+
+macro_rules! job {
+    ($row:expr) => {{
+        let row = $row;
+        Job {
+            id: row.id,
+            tenant: row.tenant,
+            topic: row.topic,
+            status: row.status,
+            filter: LetterFilter { containing: row.containing, from: row.created_from, before: row.created_before },
+            upto: row.upto,
+            max_letters: row.max_letters,
+            place: row.place,
+            total: row.total,
+            reprocessed: row.reprocessed,
+            failed: row.failed,
+            subject: row.subject,
+            request_id: row.request_id,
+            ip: row.ip.and_then(|ip| ip.parse().ok()),
+            created_at: row.created_at,
+            updated_at: row.updated_at,
+        }
+    }};
+}
+
+/// Writes an order down.
+///
+/// # Errors
+/// The database's.
+pub async fn insert(connection: &mut PgConnection, job: &Job) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        "INSERT INTO dlq_jobs (
+             id, tenant, topic, status, containing, created_from, created_before, upto, max_letters, place, total,
+             reprocessed, failed, subject, request_id, ip, created_at, updated_at
+         )
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16::text::inet, $17, $18)",
+        job.id,
+        job.tenant,
+        job.topic,
+        job.status,
+        job.filter.containing,
+        job.filter.from,
+        job.filter.before,
+        job.upto,
+        job.max_letters,
+        job.place,
+        job.total,
+        job.reprocessed,
+        job.failed,
+        job.subject,
+        job.request_id,
+        job.ip.map(|ip| ip.to_string()),
+        job.created_at,
+        job.updated_at,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// An order of a tenant.
+///
+/// # Errors
+/// The database's.
+pub async fn get(
+    connection: &mut PgConnection,
+    tenant: &str,
+    topic: &str,
+    id: Uuid,
+) -> Result<Option<Job>, sqlx::Error> {
+    let row = sqlx::query!(
+        "SELECT id, tenant, topic, status, containing, created_from, created_before, upto, max_letters, place, total,
+                reprocessed, failed, subject, request_id, host(ip) AS ip, created_at, updated_at
+         FROM dlq_jobs
+         WHERE tenant = $1 AND topic = $2 AND id = $3",
+        tenant,
+        topic,
+        id,
+    )
+    .fetch_optional(connection)
+    .await?;
+    Ok(row.map(|row| job!(row)))
+}
+
+/// The running order that has waited longest, locked; one that somebody else works on is passed over.
+///
+/// # Errors
+/// The database's.
+pub async fn lock_next(connection: &mut PgConnection) -> Result<Option<Job>, sqlx::Error> {
+    let row = sqlx::query!(
+        "SELECT id, tenant, topic, status, containing, created_from, created_before, upto, max_letters, place, total,
+                reprocessed, failed, subject, request_id, host(ip) AS ip, created_at, updated_at
+         FROM dlq_jobs
+         WHERE status = 'running'
+         ORDER BY updated_at, id
+         LIMIT 1
+         FOR UPDATE SKIP LOCKED"
+    )
+    .fetch_optional(connection)
+    .await?;
+    Ok(row.map(|row| job!(row)))
+}
+
+/// Writes down how far an order is.
+///
+/// # Errors
+/// The database's; `RowNotFound` if there is no such order.
+pub async fn advance(connection: &mut PgConnection, job: &Job) -> Result<(), sqlx::Error> {
+    let done = sqlx::query!(
+        "UPDATE dlq_jobs SET status = $2, place = $3, reprocessed = $4, failed = $5, updated_at = $6 WHERE id = $1",
+        job.id,
+        job.status,
+        job.place,
+        job.reprocessed,
+        job.failed,
+        job.updated_at,
+    )
+    .execute(connection)
+    .await?;
+    if done.rows_affected() == 1 { Ok(()) } else { Err(sqlx::Error::RowNotFound) }
+}
