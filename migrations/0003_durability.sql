@@ -38,7 +38,7 @@ CREATE TABLE dlq_jobs (
     id             uuid        PRIMARY KEY,
     tenant         text        NOT NULL,
     topic          text        NOT NULL,
-    status         text        NOT NULL CHECK (status IN ('running', 'completed', 'cancelled')),
+    status         text        NOT NULL CHECK (status IN ('running', 'completed')),
     -- Which letters: as at the time of the order, never a later one.
     containing     text,
     created_from   timestamptz,

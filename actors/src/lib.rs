@@ -8,6 +8,7 @@
 //! | [`somabrain`] | the client of the memory service: breaker, retry, deadline |
 //! | [`outbox`] | carries committed records on, out of the outbox into the log |
 //! | [`replicator`] | copies what the log tells of memories into the replica |
+//! | [`dead_letters`] | looks after what could not be carried on: shows it, sends it again, lets it go |
 //! | [`bus`] | the log: records by topic, in order by key |
 //! | `base_url` | addresses of outside services as people write them, for every client |
 //! | [`retry`] | waits between attempts and of work that holds back |
@@ -21,6 +22,7 @@
 mod base_url;
 pub mod bus;
 pub mod conversation;
+pub mod dead_letters;
 pub mod domain;
 pub mod journal;
 pub mod llm;

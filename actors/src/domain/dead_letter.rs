@@ -1,6 +1,7 @@
 //! What is written down of a record that was given up, and what goes onto its dead-letter topic.
 
 use serde_json::{Map, Value, json};
+use sha2::{Digest, Sha256};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 /// What is added to a topic's name to make the name of its dead letters.
@@ -9,6 +10,8 @@ pub const SUFFIX: &str = ".dlq";
 /// The header in which a record that is sent again carries what it went through: the JSON text of its history.
 pub const HISTORY_HEADER: &str = "dlq.history";
 
+/// Longest name of a topic, in bytes, as in Kafka.
+const TOPIC_BYTES: usize = 249;
 /// Times of giving up that a history keeps; of more the newest.
 const HISTORY_MAX: usize = 20;
 /// Longest text of an error in a history and in a header, in characters.
@@ -27,6 +30,13 @@ pub fn topic_of(source: &str) -> String {
 #[must_use]
 pub fn is_dead(topic: &str) -> bool {
     topic.ends_with(SUFFIX)
+}
+
+/// Whether `name` can be the name of a topic of dead letters.
+#[must_use]
+pub fn is_topic(name: &str) -> bool {
+    let legal = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    is_dead(name) && name.len() > SUFFIX.len() && name.len() <= TOPIC_BYTES && name.bytes().all(legal)
 }
 
 /// What gave a record up, which is also where it goes back to.
@@ -198,6 +208,34 @@ impl Notice<'_> {
     }
 }
 
+/// Says which letters of a topic may go: those that were there when somebody was asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Confirmation {
+    /// Letters with numbers up to this one …
+    pub upto: i64,
+    /// … of which there were so many.
+    pub letters: i64,
+}
+
+impl Confirmation {
+    /// As a text that holds for one tenant and topic only. No secret: it guards against mistakes, not against people.
+    #[must_use]
+    pub fn token(&self, tenant: &str, topic: &str) -> String {
+        let digest = Sha256::digest(format!("{tenant}\0{topic}\0{}\0{}", self.upto, self.letters));
+        let first = digest.iter().take(8).fold(0_u64, |number, byte| number << 8 | u64::from(*byte));
+        format!("{}-{}-{first:016x}", self.upto, self.letters)
+    }
+
+    /// Reads what [`token`](Self::token) wrote for the same tenant and topic.
+    #[must_use]
+    pub fn read(text: &str, tenant: &str, topic: &str) -> Option<Self> {
+        let mut parts = text.splitn(3, '-');
+        let mut number = || parts.next()?.parse().ok();
+        let found = Self { upto: number()?, letters: number()? };
+        (found.token(tenant, topic) == text).then_some(found)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -222,6 +260,14 @@ mod tests {
         assert_eq!((&twice, attempts(&twice)), (&expected, 5));
         let long = (0..50).fold(twice, |before, n| history(&before, &failure(&n.to_string(), 1), AT));
         assert_eq!((long.as_array().map(Vec::len), &long[19]["error"]), (Some(HISTORY_MAX), &json!("49")));
+    }
+
+    #[test]
+    fn topics_of_dead_letters_are_known_by_their_names() {
+        assert!(is_topic("memory.wal.dlq") && is_topic(&topic_of("a-b_C")));
+        for name in ["", ".dlq", "memory.wal", "a b.dlq", "a/b.dlq", "ä.dlq", "a\0.dlq", &topic_of(&"x".repeat(250))] {
+            assert!(!is_topic(name), "{name:?}");
+        }
     }
 
     #[test]
@@ -272,6 +318,22 @@ mod tests {
         assert_eq!(notice.record()["original_event"], json!({"n": 1}));
         let large = vec![b' '; REPEATED_BYTES + 1];
         assert_eq!(Notice { original: &large, ..notice }.record()["original_event"], Value::Null);
+    }
+
+    #[test]
+    fn a_confirmation_holds_for_its_own_topic_and_letters_only() {
+        let given = Confirmation { upto: 9, letters: 3 };
+        let token = given.token("t", "a.dlq");
+        assert_eq!(Confirmation::read(&token, "t", "a.dlq"), Some(given));
+        for (text, tenant, topic) in [
+            (token.as_str(), "u", "a.dlq"),
+            (token.as_str(), "t", "b.dlq"),
+            (&token.replacen("9-3", "9-4", 1), "t", "a.dlq"),
+            ("", "t", "a.dlq"),
+            ("9-3", "t", "a.dlq"),
+        ] {
+            assert_eq!(Confirmation::read(text, tenant, topic), None, "{text}");
+        }
     }
 
     #[test]

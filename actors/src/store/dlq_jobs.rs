@@ -17,7 +17,7 @@ pub struct Job {
     pub tenant: String,
     /// Of which dead-letter topic.
     pub topic: String,
-    /// `running`, `completed` or `cancelled`.
+    /// `running` or `completed`.
     pub status: String,
     /// Which letters …
     pub filter: LetterFilter,

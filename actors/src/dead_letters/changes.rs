@@ -1,0 +1,244 @@
+//! The changes that people ask for, each a transaction with its audit row.
+
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use sqlx::Connection;
+use uuid::Uuid;
+
+use super::{
+    keeper::KeeperDeps,
+    messages::{ChangeError, Job, LetterFilter},
+};
+use crate::{
+    domain::{append::AuditWrite, caller::Caller, dead_letter::Confirmation},
+    store::{
+        audit_event,
+        dead_letters::{
+            browse::Letter,
+            replay::{self, Outgoing},
+        },
+        dlq_jobs,
+    },
+};
+
+/// Letters deleted in one transaction of a purge.
+const PURGE_PAGE: i64 = 1_000;
+
+/// The kind of thing that audit rows name.
+pub const RESOURCE: &str = "dead_letter";
+
+/// The audit row of a change that `caller` asked for.
+fn audit(caller: &Caller, action: &'static str, target_id: String, details: Value) -> AuditWrite {
+    AuditWrite {
+        correlation_id: caller.correlation_id,
+        subject: caller.subject.clone(),
+        action,
+        resource: RESOURCE,
+        target_id,
+        details,
+        ip: caller.address,
+    }
+}
+
+/// Sends a letter again and returns the topic it goes to.
+///
+/// # Errors
+/// `NotFound`, `Unusable`, `Store`; only the last may have had its effect.
+pub async fn reprocess(
+    deps: &KeeperDeps,
+    caller: Caller,
+    topic: String,
+    id: i64,
+    event: Option<Value>,
+) -> Result<String, ChangeError> {
+    let at = (deps.clock)();
+    let work = deps.store.run(move |connection| {
+        Box::pin(async move {
+            let mut transaction = connection.begin().await?;
+            let Some(mut letter) = replay::take(&mut transaction, caller.tenant.as_str(), &topic, id).await? else {
+                transaction.rollback().await?;
+                return Ok(Err(ChangeError::NotFound));
+            };
+            let (target, mut details) = (letter.source_topic.clone(), json!({"topic": topic, "origin": letter.origin}));
+            let edited = event.map_or(Ok(()), |event| edit(&mut letter, &event, &mut details));
+            let outgoing = edited.and_then(|()| Outgoing::of(letter).map_err(|why| why.0.to_owned()));
+            let outgoing = match outgoing {
+                Ok(outgoing) => outgoing,
+                Err(why) => {
+                    transaction.rollback().await?;
+                    return Ok(Err(ChangeError::Unusable(why)));
+                }
+            };
+            replay::send(&mut transaction, vec![outgoing], at).await?;
+            let audit = audit(&caller, "admin.dlq.reprocess", id.to_string(), details);
+            audit_event::insert(&mut transaction, &caller.tenant, &audit, at).await?;
+            transaction.commit().await?;
+            Ok(Ok(target))
+        })
+    });
+    let target = work.await??;
+    deps.metrics.reprocessed(1);
+    Ok(target)
+}
+
+/// Puts `event` in the place of the letter's record. What both were is told by their sizes and sums.
+fn edit(letter: &mut Letter, event: &Value, details: &mut Value) -> Result<(), String> {
+    let foreign = |value: &Value| !value.is_null() && value.as_str() != Some(&letter.tenant);
+    if foreign(&event["tenant"]) || foreign(&event["metadata"]["tenant"]) {
+        return Err("names another tenant".to_owned());
+    }
+    let before: Value = serde_json::from_slice(&letter.original).unwrap_or_default();
+    if before["tenant"].is_string() && event["tenant"].is_null() {
+        return Err("must keep its `tenant`".to_owned());
+    }
+    let told = |bytes: &[u8]| json!({"size_bytes": bytes.len(), "sha256": hex(&Sha256::digest(bytes))});
+    let edited = event.to_string().into_bytes();
+    details["edited"] = json!({"before": told(&letter.original), "after": told(&edited)});
+    letter.original = edited;
+    Ok(())
+}
+
+fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
+        let _infallible = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+/// Writes down an order to send many letters again; [`job`](super::job) carries it out.
+///
+/// # Errors
+/// `Store`.
+pub async fn reprocess_all(
+    deps: &KeeperDeps,
+    caller: Caller,
+    topic: String,
+    filter: LetterFilter,
+    max_letters: i64,
+) -> Result<Job, ChangeError> {
+    let (at, id) = ((deps.clock)(), Uuid::new_v4());
+    let work = deps.store.run(move |connection| {
+        Box::pin(async move {
+            let mut transaction = connection.begin().await?;
+            let tenant = caller.tenant.as_str();
+            let (letters, upto) = replay::count(&mut transaction, tenant, &topic, &filter, i64::MAX).await?;
+            let job = Job {
+                id,
+                tenant: tenant.to_owned(),
+                topic,
+                status: if letters == 0 { "completed" } else { "running" }.to_owned(),
+                filter,
+                upto,
+                max_letters,
+                place: 0,
+                total: letters.min(max_letters),
+                reprocessed: 0,
+                failed: 0,
+                subject: caller.subject.clone(),
+                request_id: caller.correlation_id,
+                ip: caller.address,
+                created_at: at,
+                updated_at: at,
+            };
+            dlq_jobs::insert(&mut transaction, &job).await?;
+            let details = json!({"topic": job.topic, "letters": job.total, "upto": upto});
+            let audit = audit(&caller, "admin.dlq.reprocess_all", id.to_string(), details);
+            audit_event::insert(&mut transaction, &caller.tenant, &audit, at).await?;
+            transaction.commit().await?;
+            Ok(job)
+        })
+    });
+    Ok(work.await?)
+}
+
+/// Deletes a letter.
+///
+/// # Errors
+/// `NotFound`, `Store`.
+pub async fn discard(deps: &KeeperDeps, caller: Caller, topic: String, id: i64) -> Result<(), ChangeError> {
+    let at = (deps.clock)();
+    let work = deps.store.run(move |connection| {
+        Box::pin(async move {
+            let mut transaction = connection.begin().await?;
+            if replay::take(&mut transaction, caller.tenant.as_str(), &topic, id).await?.is_none() {
+                transaction.rollback().await?;
+                return Ok(Err(ChangeError::NotFound));
+            }
+            let audit = audit(&caller, "admin.dlq.delete", id.to_string(), json!({"topic": topic}));
+            audit_event::insert(&mut transaction, &caller.tenant, &audit, at).await?;
+            transaction.commit().await?;
+            Ok(Ok(()))
+        })
+    });
+    work.await??;
+    deps.metrics.deleted(1);
+    Ok(())
+}
+
+/// Deletes the letters of a topic that `token` confirms, page by page: after a failure the same token goes on.
+///
+/// # Errors
+/// `Unconfirmed`, `Store`.
+pub async fn purge(
+    deps: &KeeperDeps,
+    caller: Caller,
+    topic: String,
+    token: Option<String>,
+) -> Result<u64, ChangeError> {
+    let given = token.and_then(|token| Confirmation::read(&token, caller.tenant.as_str(), &topic));
+    let upto = given.map_or(i64::MAX, |given| given.upto);
+    let now = count(deps, &caller, &topic, upto).await?;
+    // Numbers are given before their rows can be seen: an older one may have come since.
+    let confirmed = given.filter(|given| now.letters <= given.letters);
+    if now.letters == 0 {
+        return Ok(0);
+    }
+    if confirmed.is_none() {
+        let all = count(deps, &caller, &topic, i64::MAX).await?;
+        let token = all.token(caller.tenant.as_str(), &topic);
+        return Err(ChangeError::Unconfirmed { token, letters: all.letters });
+    }
+    let mut deleted = 0;
+    loop {
+        let page = purge_page(deps, caller.clone(), topic.clone(), upto).await?;
+        deps.metrics.deleted(page);
+        deleted += page;
+        if page < PURGE_PAGE.unsigned_abs() {
+            return Ok(deleted);
+        }
+    }
+}
+
+async fn count(deps: &KeeperDeps, caller: &Caller, topic: &str, upto: i64) -> Result<Confirmation, ChangeError> {
+    let (tenant, topic) = (caller.tenant.clone(), topic.to_owned());
+    let work = deps.store.run(move |connection| {
+        Box::pin(
+            async move { replay::count(connection, tenant.as_str(), &topic, &LetterFilter::default(), upto).await },
+        )
+    });
+    let (letters, upto) = work.await?;
+    Ok(Confirmation { upto, letters })
+}
+
+async fn purge_page(deps: &KeeperDeps, caller: Caller, topic: String, upto: i64) -> Result<u64, ChangeError> {
+    let at = (deps.clock)();
+    let work = deps.store.run(move |connection| {
+        Box::pin(async move {
+            let mut transaction = connection.begin().await?;
+            let tenant = caller.tenant.as_str();
+            let deleted = replay::delete_page(&mut transaction, tenant, &topic, upto, PURGE_PAGE).await?;
+            if deleted > 0 {
+                let details = json!({"upto": upto, "deleted": deleted});
+                let audit = audit(&caller, "admin.dlq.purge", topic, details);
+                audit_event::insert(&mut transaction, &caller.tenant, &audit, at).await?;
+            }
+            transaction.commit().await?;
+            Ok(deleted)
+        })
+    });
+    Ok(work.await?)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,200 @@
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a failed expectation ends the test")]
+
+use std::sync::Arc;
+
+use sqlx::PgPool;
+use time::OffsetDateTime;
+use tokio::runtime::Handle;
+
+use super::*;
+use crate::{
+    dead_letters::{job, metrics::DeadLetterMetrics, settings::DeadLetterSettings},
+    domain::{
+        dead_letter::{Failure, HISTORY_HEADER, Origin},
+        ids::Tenant,
+    },
+    store::{
+        Connections, Store,
+        dead_letters::{NewDeadLetter, bury},
+    },
+};
+
+const TOPIC: &str = "memory.wal.dlq";
+
+fn clock() -> OffsetDateTime {
+    OffsetDateTime::UNIX_EPOCH
+}
+
+fn deps(pool: &PgPool) -> KeeperDeps {
+    let store = Store::new(Connections::of_pool(pool.clone()), std::time::Duration::from_secs(5), Handle::current());
+    KeeperDeps {
+        store,
+        crowded: Arc::new(|| false),
+        settings: Arc::new(DeadLetterSettings { page_letters: 2, ..DeadLetterSettings::default() }),
+        metrics: DeadLetterMetrics::register(&prometheus::Registry::new()).unwrap(),
+        clock,
+    }
+}
+
+fn caller(tenant: &str) -> Caller {
+    let tenant = Tenant::new(tenant).unwrap();
+    Caller { tenant, subject: None, scope: None, correlation_id: Uuid::new_v4(), address: None }
+}
+
+fn letter(origin: Origin, original: &[u8], error: &str) -> NewDeadLetter {
+    NewDeadLetter {
+        tenant: "t".into(),
+        source_topic: "memory.wal".into(),
+        key: Some("k".into()),
+        headers: json!({"own": "1"}),
+        original: original.to_vec(),
+        failure: Failure { error: error.into(), class: "odd", code: None, tries: 2 },
+        origin,
+        session_id: Some(Uuid::nil()),
+        seq: Some(3),
+        position: None,
+    }
+}
+
+/// Buries letters and returns their numbers.
+async fn buried(pool: &PgPool, letters: Vec<NewDeadLetter>) -> Vec<i64> {
+    let mut connection = pool.acquire().await.unwrap();
+    bury(&mut connection, letters, clock()).await.unwrap();
+    ids(pool).await
+}
+
+async fn ids(pool: &PgPool) -> Vec<i64> {
+    sqlx::query_scalar("SELECT id FROM dlq_messages ORDER BY id").fetch_all(pool).await.unwrap()
+}
+
+type Waiting = (String, Value, Vec<u8>);
+
+/// What waits for the topic itself, beside the notices.
+async fn waiting(pool: &PgPool) -> Vec<Waiting> {
+    let sql = "SELECT partition_key, headers, payload_bytes FROM message_outbox WHERE topic = 'memory.wal' ORDER BY id";
+    sqlx::query_as(sql).fetch_all(pool).await.unwrap()
+}
+
+async fn audited(pool: &PgPool) -> Vec<String> {
+    sqlx::query_scalar("SELECT action FROM audit_event ORDER BY id").fetch_all(pool).await.unwrap()
+}
+
+#[sqlx::test(migrations = "../migrations")]
+async fn a_letter_goes_back_byte_by_byte_and_only_once(pool: PgPool) {
+    let deps = deps(&pool);
+    let id = buried(&pool, vec![letter(Origin::Replicator, b"\xff{ }", "odd")]).await[0];
+    let again = |tenant| reprocess(&deps, caller(tenant), TOPIC.into(), id, None);
+    assert!(matches!(again("other").await, Err(ChangeError::NotFound)), "another tenant's");
+    assert_eq!(again("t").await.unwrap(), "memory.wal");
+    assert!(matches!(again("t").await, Err(ChangeError::NotFound)));
+    let sent = waiting(&pool).await;
+    assert_eq!((sent.len(), sent[0].0.as_str(), sent[0].2.as_slice()), (1, "k", &b"\xff{ }"[..]));
+    assert_eq!(sent[0].1["own"], "1");
+    assert!(ids(&pool).await.is_empty());
+    assert_eq!(audited(&pool).await, ["admin.dlq.reprocess"]);
+}
+
+#[sqlx::test(migrations = "../migrations")]
+async fn a_record_that_fails_again_keeps_its_history(pool: PgPool) {
+    let deps = deps(&pool);
+    let id = buried(&pool, vec![letter(Origin::Outbox, b"{}", "first")]).await[0];
+    reprocess(&deps, caller("t"), TOPIC.into(), id, None).await.unwrap();
+    let (_, headers, original) = waiting(&pool).await.remove(0);
+    assert!(headers[HISTORY_HEADER].is_string());
+    buried(&pool, vec![NewDeadLetter { headers, ..letter(Origin::Outbox, &original, "second") }]).await;
+    let sql = "SELECT headers, attempts, history FROM dlq_messages";
+    let (headers, attempts, history): (Value, i32, Value) = sqlx::query_as(sql).fetch_one(&pool).await.unwrap();
+    assert_eq!((headers, attempts), (json!({"own": "1"}), 4));
+    assert_eq!((&history[0]["error"], &history[1]["error"]), (&json!("first"), &json!("second")));
+}
+
+#[sqlx::test(migrations = "../migrations")]
+async fn a_memory_goes_back_into_its_queue_with_its_history(pool: PgPool) {
+    let deps = deps(&pool);
+    let event = json!({"tenant": "t", "payload": {"id": "e", "idempotency_key": "i", "content": "hi"}});
+    let id = buried(&pool, vec![letter(Origin::Memory, event.to_string().as_bytes(), "no")]).await[0];
+    reprocess(&deps, caller("t"), TOPIC.into(), id, None).await.unwrap();
+    let sql = "SELECT payload, idempotency_key, seq, history FROM memory_write_outbox";
+    let row: (Value, String, Option<i64>, Value) = sqlx::query_as(sql).fetch_one(&pool).await.unwrap();
+    assert_eq!((&row.0, row.1.as_str(), row.2), (&event["payload"], "i", Some(3)));
+    assert_eq!(row.3[0]["error"], "no");
+    assert!(waiting(&pool).await.is_empty());
+}
+
+#[sqlx::test(migrations = "../migrations")]
+async fn an_edit_that_leaves_the_tenant_or_spoils_the_record_changes_nothing(pool: PgPool) {
+    let deps = deps(&pool);
+    let event = json!({"tenant": "t", "payload": {"id": "e"}});
+    let id = buried(&pool, vec![letter(Origin::Memory, event.to_string().as_bytes(), "no")]).await[0];
+    for bad in [
+        json!({"tenant": "other", "payload": {"id": "e"}}),
+        json!({"tenant": "t", "metadata": {"tenant": "other"}, "payload": {"id": "e"}}),
+        json!({"payload": {"id": "e"}}),
+        json!({"tenant": "t", "payload": {"id": 7}}),
+        json!({"tenant": "t", "payload": "e"}),
+    ] {
+        let outcome = reprocess(&deps, caller("t"), TOPIC.into(), id, Some(bad.clone())).await;
+        assert!(matches!(outcome, Err(ChangeError::Unusable(_))), "{bad}: {outcome:?}");
+    }
+    assert_eq!((ids(&pool).await, audited(&pool).await.len()), (vec![id], 0));
+    let good = json!({"tenant": "t", "payload": {"id": "e", "content": "mended"}});
+    reprocess(&deps, caller("t"), TOPIC.into(), id, Some(good)).await.unwrap();
+    let details: Value = sqlx::query_scalar("SELECT details FROM audit_event").fetch_one(&pool).await.unwrap();
+    assert!(details["edited"]["after"]["sha256"].is_string() && !details.to_string().contains("mended"), "{details}");
+}
+
+#[sqlx::test(migrations = "../migrations")]
+async fn a_purge_takes_what_was_confirmed_and_nothing_that_came_later(pool: PgPool) {
+    let deps = deps(&pool);
+    let odd = || letter(Origin::Outbox, b"{}", "odd");
+    buried(&pool, vec![odd(), odd()]).await;
+    buried(&pool, vec![NewDeadLetter { tenant: "other".into(), ..odd() }]).await;
+    let go = |token: Option<String>| purge(&deps, caller("t"), TOPIC.into(), token);
+    let Err(ChangeError::Unconfirmed { token, letters }) = go(None).await else { panic!("purged at once") };
+    assert_eq!(letters, 2);
+    for wrong in ["", "x", "9-9-0000000000000000"] {
+        let outcome = go(Some(wrong.into())).await;
+        assert!(matches!(&outcome, Err(ChangeError::Unconfirmed { token: right, .. }) if *right == token), "{wrong}");
+    }
+    let all = buried(&pool, vec![odd()]).await;
+    assert_eq!(go(Some(token.clone())).await.unwrap(), 2);
+    assert_eq!(go(Some(token)).await.unwrap(), 0);
+    assert_eq!(ids(&pool).await, all[2..], "the other tenant's and the later one are left");
+    assert_eq!(audited(&pool).await, ["admin.dlq.purge"]);
+}
+
+#[sqlx::test(migrations = "../migrations")]
+async fn an_older_letter_that_was_committed_late_is_not_purged_unseen(pool: PgPool) {
+    let deps = deps(&pool);
+    let odd = || letter(Origin::Outbox, b"{}", "odd");
+    let mut late = pool.begin().await.unwrap();
+    bury(&mut late, vec![odd()], clock()).await.unwrap();
+    buried(&pool, vec![odd()]).await;
+    let go = |token: Option<String>| purge(&deps, caller("t"), TOPIC.into(), token);
+    let Err(ChangeError::Unconfirmed { token, .. }) = go(None).await else { panic!("purged at once") };
+    late.commit().await.unwrap();
+    let Err(ChangeError::Unconfirmed { letters, .. }) = go(Some(token)).await else { panic!("purged unseen") };
+    assert_eq!((letters, ids(&pool).await.len()), (2, 2));
+}
+
+#[sqlx::test(migrations = "../migrations")]
+async fn an_order_sends_what_matched_when_it_was_given_page_by_page(pool: PgPool) {
+    let deps = deps(&pool);
+    let numbered = |n: i32| letter(Origin::Outbox, format!("{n}").as_bytes(), if n == 2 { "other" } else { "Odd" });
+    buried(&pool, (0..6).map(numbered).collect()).await;
+    let filter = LetterFilter { containing: Some("oDD".into()), ..LetterFilter::default() };
+    let begun = reprocess_all(&deps, caller("t"), TOPIC.into(), filter, 4).await.unwrap();
+    assert_eq!((begun.status.as_str(), begun.total), ("running", 4));
+    buried(&pool, vec![numbered(9)]).await;
+    assert!(job::next_page(&deps).await.unwrap());
+    assert_eq!(waiting(&pool).await.len(), 2, "a page at a time");
+    // Two at once do no page twice.
+    while tokio::try_join!(job::next_page(&deps), job::next_page(&deps)).unwrap() != (false, false) {}
+    let sent = waiting(&pool).await;
+    assert_eq!(sent.iter().map(|(_, _, bytes)| bytes.as_slice()).collect::<Vec<_>>(), [b"0", b"1", b"3", b"4"]);
+    let mut connection = pool.acquire().await.unwrap();
+    let done = dlq_jobs::get(&mut connection, "t", TOPIC, begun.id).await.unwrap().unwrap();
+    assert_eq!((done.status.as_str(), done.reprocessed, done.failed), ("completed", 4, 0));
+    assert!(dlq_jobs::get(&mut connection, "other", TOPIC, begun.id).await.unwrap().is_none());
+    assert_eq!(ids(&pool).await.len(), 3);
+}

@@ -1,0 +1,82 @@
+//! A page of an order to send many letters again.
+//!
+//! The letters of a page, where they go, and how far the order is are one transaction: an order that was cut off anywhere
+//! goes on with the letter after the last one that went out.
+
+use serde_json::json;
+use sqlx::Connection;
+
+use super::{changes::RESOURCE, keeper::KeeperDeps};
+use crate::{
+    domain::{append::AuditWrite, ids::Tenant},
+    store::{
+        StoreError, audit_event,
+        dead_letters::replay::{self, Outgoing},
+        dlq_jobs,
+    },
+};
+
+/// Most bytes of records in a page; at least one record is in it.
+const PAGE_BYTES: i64 = 8 << 20;
+
+/// Does the next page of the order that has waited longest, if there is one. Returns whether there was.
+///
+/// # Errors
+/// The store's; nothing of the page was done, or all of it.
+pub async fn next_page(deps: &KeeperDeps) -> Result<bool, StoreError> {
+    let (at, page_letters) = ((deps.clock)(), i64::from(deps.settings.page_letters));
+    let work = deps.store.run(move |connection| {
+        Box::pin(async move {
+            let mut transaction = connection.begin().await?;
+            let Some(mut job) = dlq_jobs::lock_next(&mut transaction).await? else {
+                transaction.rollback().await?;
+                return Ok(None);
+            };
+            let limit = page_letters.min(job.left());
+            let span = (job.place, job.upto);
+            let letters =
+                replay::lock_page(&mut transaction, &job.tenant, &job.topic, &job.filter, span, limit, PAGE_BYTES)
+                    .await?;
+            let Some(last) = letters.last().map(|letter| letter.id) else {
+                "completed".clone_into(&mut job.status);
+                job.updated_at = at;
+                dlq_jobs::advance(&mut transaction, &job).await?;
+                transaction.commit().await?;
+                return Ok(Some(0));
+            };
+            let (mut sent, mut outgoing) = (Vec::new(), Vec::new());
+            for letter in letters {
+                let id = letter.id;
+                match Outgoing::of(letter) {
+                    Ok(one) => {
+                        sent.push(id);
+                        outgoing.push(one);
+                    }
+                    Err(_) => job.failed += 1,
+                }
+            }
+            replay::send(&mut transaction, outgoing, at).await?;
+            let deleted = replay::delete_all(&mut transaction, &job.tenant, &sent).await?;
+            job.reprocessed += i64::try_from(deleted).unwrap_or(i64::MAX);
+            (job.place, job.updated_at) = (last, at);
+            if let Some(tenant) = Tenant::new(&job.tenant) {
+                let audit = AuditWrite {
+                    correlation_id: job.request_id,
+                    subject: job.subject.clone(),
+                    action: "admin.dlq.reprocess_page",
+                    resource: RESOURCE,
+                    target_id: job.id.to_string(),
+                    details: json!({"topic": job.topic, "letters": deleted, "upto": last}),
+                    ip: job.ip,
+                };
+                audit_event::insert(&mut transaction, &tenant, &audit, at).await?;
+            }
+            dlq_jobs::advance(&mut transaction, &job).await?;
+            transaction.commit().await?;
+            Ok(Some(deleted))
+        })
+    });
+    let Some(sent) = work.await? else { return Ok(false) };
+    deps.metrics.reprocessed(sent);
+    Ok(true)
+}
