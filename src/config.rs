@@ -21,6 +21,7 @@ pub use sections::{
 use somaagent_actors::{
     bus::{kafka::KafkaSettings, table::EventLogSettings},
     conversation::{SessionSettings, TurnSettings},
+    dead_letters::DeadLetterSettings,
     llm::ModelSettings,
     outbox::QueueSettings,
     replicator::ReplicatorSettings,
@@ -69,6 +70,8 @@ pub struct Config {
     pub event_log: EventLogSettings,
     /// The copy of what was remembered.
     pub replicator: ReplicatorSettings,
+    /// What could not be carried on.
+    pub dead_letters: DeadLetterSettings,
     /// The offline responder.
     pub responder: ResponderSettings,
     /// Deadlines of the start.
@@ -140,6 +143,7 @@ impl Config {
         let memory_sync = sections.take("memory_sync", faults);
         let event_log = sections.take("event_log", faults);
         let replicator = sections.take("replicator", faults);
+        let dead_letters = sections.take("dead_letters", faults);
         let responder = sections.take("responder", faults);
         let boot = sections.take("boot", faults);
         let shutdown = sections.take("shutdown", faults);
@@ -162,6 +166,7 @@ impl Config {
             memory_sync: memory_sync?,
             event_log: event_log?,
             replicator: replicator?,
+            dead_letters: dead_letters?,
             responder: responder?,
             boot: boot?,
             shutdown: shutdown?,
@@ -185,6 +190,7 @@ impl Config {
         rooms::check_queue("memory_sync", &self.memory_sync, faults);
         rooms::check_event_log(&self.event_log, faults);
         rooms::check_replicator(&self.replicator, faults);
+        rooms::check_dead_letters(&self.dead_letters, faults);
         rooms::check_responder(self.responder, faults);
         self.boot.check(faults);
         self.shutdown.check(faults);
@@ -302,6 +308,7 @@ mod tests {
         assert_eq!(format!("{:?}", config.memory_sync), format!("{:?}", QueueSettings::MEMORY_SYNC));
         assert_eq!(format!("{:?}", config.event_log), format!("{:?}", EventLogSettings::default()));
         assert_eq!(format!("{:?}", config.replicator), format!("{:?}", ReplicatorSettings::default()));
+        assert_eq!(format!("{:?}", config.dead_letters), format!("{:?}", DeadLetterSettings::default()));
         assert_eq!(format!("{:?}", config.responder), format!("{:?}", ResponderSettings::default()));
     }
 

@@ -12,6 +12,7 @@ use std::{
 use anyhow::{Context, anyhow};
 use somaagent_actors::{
     conversation::{ConversationMetrics, Conversations, Deps, PlantedPanic, SessionKeeper, queries::Reads},
+    dead_letters::DeadLetters,
     domain::memory::MemorySpace,
     journal::{self, Journal, JournalMetrics, messages::Commit},
     llm::{LlmMetrics, ModelClient, ModelSettings},
@@ -33,6 +34,8 @@ use tokio::{
     runtime::Handle,
     sync::{Mutex, Semaphore},
 };
+
+use durability::Ways;
 
 use crate::{
     boot::{Base, Rooms},
@@ -83,6 +86,7 @@ struct Sessions {
     write_through: Port<WriteThrough>,
     brain: HealthReader,
     store: Store,
+    dead_letters: DeadLetters,
 }
 
 impl Rooms for Built {
@@ -130,9 +134,10 @@ impl Rooms for Built {
         let seat = supervisor.seat::<SessionKeeper>(Restart::Permanent);
         seat.start(move || SessionKeeper::new(kept, crashes)).await.context("session keeper")?;
         drain(shutdown, &conversations, supervisor);
-        let write_through = durability::carry_on(base, store.clone(), brain, journal).await?;
+        let Ways { write_through, dead_letters } = durability::carry_on(base, store.clone(), brain, journal).await?;
         let reads = Reads::new(store.clone());
-        self.sessions = Some(Sessions { conversations, reads, write_through, brain: health, store });
+        let brain = health;
+        self.sessions = Some(Sessions { conversations, reads, write_through, brain, store, dead_letters });
         Ok(())
     }
 
@@ -150,6 +155,7 @@ impl Rooms for Built {
             components: components(sessions.reads.clone(), sessions.brain, sessions.store).into(),
             reads: sessions.reads,
             write_through: sessions.write_through,
+            dead_letters: sessions.dead_letters,
             tree: base.tree.clone(),
             facts: Arc::new(facts(base)),
             draining: draining.clone(),

@@ -12,6 +12,7 @@ use std::{
 use serde::Serialize;
 use somaagent_actors::{
     conversation::{Conversations, queries::Reads},
+    dead_letters::DeadLetters,
     outbox::WriteThrough,
 };
 use somaagent_supervision::{Port, Tree};
@@ -28,6 +29,8 @@ pub struct Door {
     pub reads: Reads,
     /// Who writes memories at once.
     pub write_through: Port<WriteThrough>,
+    /// What could not be carried on.
+    pub dead_letters: DeadLetters,
     /// The actors, for `/v1/admin/actors`.
     pub tree: Tree,
     /// The parts that health replies name, in their order.

@@ -6,6 +6,7 @@
 //! | `routes` | one file a topic; `routes::TABLE` is the one list of what the door answers |
 //! | `extract` | what a handler may ask of a request: caller, session id, body, query, idempotency key |
 //! | `middleware` | what happens around every request: site check, correlation id, span, metrics, headers |
+//! | `link`, `wire` | the header `Link`; times and events as they look in JSON |
 //! | [`problem`] | every way a request can fail, as RFC 9457 problem details; `problems.md` explains each code |
 //! | `sse` | a subscription as a `text/event-stream` response |
 //! | [`render`] | Markdown as HTML that is safe to insert |
@@ -17,6 +18,7 @@
 
 pub mod door;
 mod extract;
+mod link;
 mod metrics;
 mod middleware;
 pub mod openapi;

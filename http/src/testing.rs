@@ -16,6 +16,7 @@ use prometheus::Registry;
 use serde_json::Value;
 use somaagent_actors::{
     conversation::{ConversationMetrics, Conversations, Deps, queries::Reads},
+    dead_letters::{DeadLetters, Ports, queries::LetterReads},
     domain::memory::MemorySpace,
     llm::{ModelClient, ModelSettings},
     store::{Connections, Store},
@@ -136,12 +137,23 @@ pub(crate) fn dark(registry: &Registry) -> Door {
     let facts = Facts { version: "1.2.3".to_owned(), responder: "offline", ..Facts::default() };
     Door {
         conversations,
+        dead_letters: DeadLetters::new(LetterReads::new(store.clone(), vec![]), unanswered()),
         reads: Reads::new(store),
         write_through,
         tree,
         components: components(),
         facts: Arc::new(facts),
         draining: Draining::default(),
+    }
+}
+
+/// Ports to nobody.
+fn unanswered() -> Ports {
+    Ports {
+        reprocess: Probe::new(1).1,
+        reprocess_all: Probe::new(1).1,
+        discard: Probe::new(1).1,
+        purge: Probe::new(1).1,
     }
 }
 

@@ -32,6 +32,8 @@ const NAMES: &[(&str, &[&str])] = &[
     ("data.dir", &["SA01_DATA_DIR"]),
     ("database.dsn", &["SA01_DB_DSN", "POSTGRES_DSN"]),
     ("database.pool_size", &["PG_POOL_MAX_SIZE"]),
+    ("dead_letters.poll_seconds", &["GATEWAY_DLQ_POLL_SECONDS"]),
+    ("dead_letters.topics", &["DLQ_TOPICS"]),
     ("headers.csp", &["GATEWAY_CSP"]),
     ("headers.frame_options", &["GATEWAY_FRAME_OPTIONS"]),
     ("headers.hsts", &["GATEWAY_HSTS"]),

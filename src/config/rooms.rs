@@ -4,7 +4,8 @@
 use somaagent_actors::{
     bus::{kafka::KafkaSettings, table::EventLogSettings},
     conversation::{SessionSettings, TurnSettings},
-    domain::ids::Tenant,
+    dead_letters::DeadLetterSettings,
+    domain::{dead_letter, ids::Tenant},
     llm::{self, ModelSettings},
     outbox::QueueSettings,
     replicator::ReplicatorSettings,
@@ -123,6 +124,17 @@ pub(super) fn check_kafka(kafka: &KafkaSettings, faults: &mut Faults) {
     if kafka.replication_factor != -1 {
         faults.range("kafka.replication_factor", kafka.replication_factor, 1..=100);
     }
+}
+
+pub(super) fn check_dead_letters(letters: &DeadLetterSettings, faults: &mut Faults) {
+    for topic in letters.shown_topics().iter().filter(|topic| !dead_letter::is_topic(topic)) {
+        faults.add(
+            "dead_letters.topics",
+            format!("{topic:?} is no name of a topic of dead letters, such as memory.wal.dlq"),
+        );
+    }
+    faults.range("dead_letters.poll_seconds", letters.poll_seconds, 1..=86_400);
+    faults.range("dead_letters.page_letters", letters.page_letters, 1..=1_000);
 }
 
 pub(super) fn check_responder(responder: ResponderSettings, faults: &mut Faults) {

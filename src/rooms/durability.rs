@@ -1,10 +1,12 @@
 //! What carries on what was committed: memories to the memory service, records to the log, what the log tells to the
-//! replica.
+//! replica; and what could not be carried on.
 
 use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context, anyhow};
 use somaagent_actors::{
+    bus::Log,
+    dead_letters::{DeadLetterMetrics, DeadLetters, DlqKeeper, KeeperDeps, Ports, queries::LetterReads},
     domain::ids::Tenant,
     journal::messages::Commit,
     outbox::{MemorySync, MemorySyncDeps, MemorySyncMetrics, OutboxMetrics, OutboxRelay, RelayDeps, WriteThrough},
@@ -12,7 +14,7 @@ use somaagent_actors::{
     store::{Store, memory_replica},
 };
 use somaagent_http::door::{Component, Condition, Finding, Scope, Weight};
-use somaagent_supervision::{Port, Restart, Strategy, SupervisorSpec};
+use somaagent_supervision::{Port, Restart, Strategy, SupervisorRef, SupervisorSpec};
 use time::OffsetDateTime;
 
 use super::{
@@ -24,68 +26,120 @@ use crate::boot::Base;
 
 /// How long the replicator waits for records before it says that none wait.
 const WAIT: Duration = Duration::from_secs(1);
-
 /// Memories that requests may be waiting for.
 const WRITE_THROUGH_CAPACITY: usize = 1_024;
+/// Changes of dead letters that may be waiting; people ask for them one by one.
+const CHANGES_CAPACITY: usize = 64;
 
-/// Starts the subtree `durability` and returns the way to have a memory written at once.
-pub(super) async fn carry_on(
-    base: &Base,
-    store: Store,
-    brain: Brain,
-    journal: Port<Commit>,
-) -> anyhow::Result<Port<WriteThrough>> {
+/// The ways into the subtree.
+pub(super) struct Ways {
+    /// To have a memory written at once.
+    pub(super) write_through: Port<WriteThrough>,
+    /// To see and change dead letters.
+    pub(super) dead_letters: DeadLetters,
+}
+
+/// Starts the subtree `durability`.
+pub(super) async fn carry_on(base: &Base, store: Store, brain: Brain, journal: Port<Commit>) -> anyhow::Result<Ways> {
     let Opened { log, source } = log::open(base, store.clone()).await.context("log")?;
     let spec = SupervisorSpec::new("durability", Strategy::RestForOne).arbiters(1);
     let supervisor = base.root.supervisor(spec).await?;
     let crowded: Arc<dyn Fn() -> bool + Send + Sync> = Arc::new(move || journal.depth() > 0);
-    let deps = RelayDeps {
-        store: store.clone(),
-        log: Arc::clone(&log),
-        health: brain.health,
-        crowded: Arc::clone(&crowded),
-        settings: Arc::new(base.config.outbox.clone()),
-        metrics: OutboxMetrics::register(&base.registry)?,
-        clock: now,
-    };
-    let seat = supervisor.seat::<OutboxRelay>(Restart::Permanent);
-    seat.start(move || OutboxRelay::new(deps)).await.context("outbox relay")?;
-    let deps = MemorySyncDeps {
-        store: store.clone(),
-        remember: brain.remember,
-        remember_batch: brain.remember_batch,
-        space: brain.space,
-        crowded: Arc::clone(&crowded),
-        settings: Arc::new(base.config.memory_sync.clone()),
-        metrics: MemorySyncMetrics::register(&base.registry)?,
-        clock: now,
-    };
-    let seat = supervisor.seat::<MemorySync>(Restart::Permanent);
-    let write_through = seat.port("write-through", WRITE_THROUGH_CAPACITY);
-    seat.start(move || MemorySync::new(deps)).await.context("memory sync")?;
-    let keeper = LogKeeperDeps {
-        store: store.clone(),
-        retention: Duration::from_millis(base.config.event_log.retention_ms),
-        clock: now,
-    };
-    let deps = ReplicatorDeps {
-        store,
-        log,
-        source,
-        tenant: Tenant::new(base.config.http.default_tenant.trim()).ok_or_else(|| anyhow!("no default tenant"))?,
-        crowded,
-        settings: Arc::new(base.config.replicator.clone()),
-        metrics: ReplicatorMetrics::register(&base.registry)?,
-        wait: WAIT,
-        clock: now,
-    };
-    let seat = supervisor.seat::<WalReplicator>(Restart::Permanent);
-    seat.start(move || WalReplicator::new(deps)).await.context("replicator")?;
+    let subtree = Subtree { base, supervisor, store, crowded };
+    subtree.relay(Arc::clone(&log), &brain).await?;
+    let write_through = subtree.remember(brain).await?;
+    subtree.replicate(log, source).await?;
     if source == TABLE {
-        let seat = supervisor.seat::<LogKeeper>(Restart::Permanent);
-        seat.start(move || LogKeeper::new(keeper)).await.context("log keeper")?;
+        subtree.keep_log().await?;
     }
-    Ok(write_through)
+    let dead_letters = subtree.keep_dead_letters().await?;
+    Ok(Ways { write_through, dead_letters })
+}
+
+/// What every child of the subtree is made of.
+struct Subtree<'a> {
+    base: &'a Base,
+    supervisor: SupervisorRef,
+    store: Store,
+    crowded: Arc<dyn Fn() -> bool + Send + Sync>,
+}
+
+impl Subtree<'_> {
+    async fn relay(&self, log: Arc<dyn Log>, brain: &Brain) -> anyhow::Result<()> {
+        let deps = RelayDeps {
+            store: self.store.clone(),
+            log,
+            health: brain.health.clone(),
+            crowded: Arc::clone(&self.crowded),
+            settings: Arc::new(self.base.config.outbox.clone()),
+            metrics: OutboxMetrics::register(&self.base.registry)?,
+            clock: now,
+        };
+        let seat = self.supervisor.seat::<OutboxRelay>(Restart::Permanent);
+        seat.start(move || OutboxRelay::new(deps)).await.context("outbox relay")
+    }
+
+    async fn remember(&self, brain: Brain) -> anyhow::Result<Port<WriteThrough>> {
+        let deps = MemorySyncDeps {
+            store: self.store.clone(),
+            remember: brain.remember,
+            remember_batch: brain.remember_batch,
+            space: brain.space,
+            crowded: Arc::clone(&self.crowded),
+            settings: Arc::new(self.base.config.memory_sync.clone()),
+            metrics: MemorySyncMetrics::register(&self.base.registry)?,
+            clock: now,
+        };
+        let seat = self.supervisor.seat::<MemorySync>(Restart::Permanent);
+        let write_through = seat.port("write-through", WRITE_THROUGH_CAPACITY);
+        seat.start(move || MemorySync::new(deps)).await.context("memory sync")?;
+        Ok(write_through)
+    }
+
+    async fn replicate(&self, log: Arc<dyn Log>, source: &'static str) -> anyhow::Result<()> {
+        let tenant = Tenant::new(self.base.config.http.default_tenant.trim());
+        let deps = ReplicatorDeps {
+            store: self.store.clone(),
+            log,
+            source,
+            tenant: tenant.ok_or_else(|| anyhow!("no default tenant"))?,
+            crowded: Arc::clone(&self.crowded),
+            settings: Arc::new(self.base.config.replicator.clone()),
+            metrics: ReplicatorMetrics::register(&self.base.registry)?,
+            wait: WAIT,
+            clock: now,
+        };
+        let seat = self.supervisor.seat::<WalReplicator>(Restart::Permanent);
+        seat.start(move || WalReplicator::new(deps)).await.context("replicator")
+    }
+
+    /// Keeps the log inside the database short.
+    async fn keep_log(&self) -> anyhow::Result<()> {
+        let retention = Duration::from_millis(self.base.config.event_log.retention_ms);
+        let deps = LogKeeperDeps { store: self.store.clone(), retention, clock: now };
+        let seat = self.supervisor.seat::<LogKeeper>(Restart::Permanent);
+        seat.start(move || LogKeeper::new(deps)).await.context("log keeper")
+    }
+
+    async fn keep_dead_letters(&self) -> anyhow::Result<DeadLetters> {
+        let settings = &self.base.config.dead_letters;
+        let deps = KeeperDeps {
+            store: self.store.clone(),
+            crowded: Arc::clone(&self.crowded),
+            settings: Arc::new(settings.clone()),
+            metrics: DeadLetterMetrics::register(&self.base.registry)?,
+            clock: now,
+        };
+        let seat = self.supervisor.seat::<DlqKeeper>(Restart::Permanent);
+        let ports = Ports {
+            reprocess: seat.port("reprocess", CHANGES_CAPACITY),
+            reprocess_all: seat.port("reprocess-all", CHANGES_CAPACITY),
+            discard: seat.port("discard", CHANGES_CAPACITY),
+            purge: seat.port("purge", CHANGES_CAPACITY),
+        };
+        seat.start(move || DlqKeeper::new(deps)).await.context("keeper of dead letters")?;
+        Ok(DeadLetters::new(LetterReads::new(self.store.clone(), settings.shown_topics()), ports))
+    }
 }
 
 /// How old the newest record of the replica is. It grows while nothing is said, so it is only shown.

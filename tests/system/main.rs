@@ -18,6 +18,7 @@ mod brain_faults;
 mod concurrency;
 mod crash;
 mod database_faults;
+mod dead_letters;
 mod embedded;
 mod history;
 mod hostile_page;

@@ -2,6 +2,7 @@
 
 mod body;
 mod caller;
+mod dead_letter;
 mod hints;
 mod idempotency;
 mod query;
@@ -9,6 +10,7 @@ mod session_id;
 
 pub(crate) use body::{JsonBody, wrong};
 pub(crate) use caller::{By, CorrelationId, TENANT_RULE};
+pub(crate) use dead_letter::{JobId, LetterId, LetterTopic};
 pub(crate) use hints::Hints;
 pub(crate) use idempotency::IdempotencyKey;
 pub(crate) use query::{Query, bad};
@@ -38,7 +40,7 @@ macro_rules! from_head {
     )+ };
 }
 
-from_head!(By, Hints, IdempotencyKey, Query, SessionId);
+from_head!(By, Hints, IdempotencyKey, JobId, LetterId, LetterTopic, Query, SessionId);
 
 /// The value of a header as text. A value that is not visible ASCII is refused, an empty one is as good as none.
 pub(crate) fn header<'a>(request: &'a HttpRequest, name: &'static str) -> Result<Option<&'a str>, Problem> {

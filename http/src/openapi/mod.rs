@@ -26,14 +26,18 @@ const DESCRIPTION: &str = "Talk to an agent that remembers. Post a message, read
 Every failure is `application/problem+json` whose `type` ends in a stable code.";
 
 /// Tags in the order of reading.
-const TAGS: [(&str, &str); 6] = [
+const TAGS: [(&str, &str); 7] = [
     ("messages", "Say something and read the answer while it is written"),
     ("sessions", "Find, read and change conversations"),
     ("health", "Whether the service works"),
     ("configuration", "What is in effect"),
     ("admin", "Look inside the process"),
+    ("dead-letters", "See, mend and send again what could not be carried on"),
     ("page", "The web page"),
 ];
+
+/// Tags whose operations see one tenant only.
+const OF_TENANTS: [&str; 3] = ["messages", "sessions", "dead-letters"];
 
 /// Problems any operation can answer with.
 const EVERYWHERE: [Code; 3] = [Code::HostNotAllowed, Code::OriginNotAllowed, Code::Internal];
@@ -71,7 +75,7 @@ fn complete(operation: &mut Operation) {
     for (status, codes) in by_status {
         operation.responses.responses.insert(status.to_string(), RefOr::T(problems(&codes)));
     }
-    let of_tenant = operation.tags.iter().flatten().any(|tag| tag == "messages" || tag == "sessions");
+    let of_tenant = operation.tags.iter().flatten().any(|tag| OF_TENANTS.contains(&tag.as_str()));
     let parameters = operation.parameters.get_or_insert_default();
     parameters.push(header("X-Request-ID", "A UUID that names the request in replies, logs and audit"));
     if of_tenant {

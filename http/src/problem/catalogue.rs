@@ -52,6 +52,10 @@ catalogue! {
     NotFound: 404 "not-found" "Not Found";
     /// The caller has no such session.
     SessionNotFound: 404 "session-not-found" "Session not found";
+    /// The caller has no such dead letter.
+    DeadLetterNotFound: 404 "dead-letter-not-found" "DLQ item not found";
+    /// The caller has no such order.
+    JobNotFound: 404 "job-not-found" "Job not found";
     /// The path exists, the method does not.
     MethodNotAllowed: 405 "method-not-allowed" "Method Not Allowed";
     /// The body did not arrive in time.
@@ -66,6 +70,8 @@ catalogue! {
     HeadMoved: 409 "head-moved" "The session has moved on";
     /// The client expects events that do not exist.
     HeadAhead: 409 "head-ahead" "The session has fewer events than expected";
+    /// Nobody has said that exactly this may be deleted.
+    ConfirmationNeeded: 409 "confirmation-needed" "This deletes much and must be confirmed";
     /// The session was deleted.
     SessionDeleted: 410 "session-deleted" "The session was deleted";
     /// The body is larger than allowed.

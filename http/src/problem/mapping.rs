@@ -1,6 +1,9 @@
 //! What the actors refuse, as problems: the one place where their errors get a status.
 
-use somaagent_actors::conversation::{ConversationError, queries::StoreError};
+use somaagent_actors::{
+    conversation::{ConversationError, queries::StoreError},
+    dead_letters::messages::ChangeError,
+};
 use somaagent_supervision::AskError;
 use uuid::Uuid;
 
@@ -39,6 +42,24 @@ impl From<StoreError> for Problem {
             StoreError::Rejected(..) => Code::Internal,
         };
         Self::new(code).caused_by(error)
+    }
+}
+
+impl From<ChangeError> for Problem {
+    fn from(error: ChangeError) -> Self {
+        match error {
+            ChangeError::NotFound => Code::DeadLetterNotFound.into(),
+            ChangeError::Unusable(why) => Self::new(Code::InvalidBody).at(&["body".into(), "event".into()], &why),
+            ChangeError::Unconfirmed { token, letters } => {
+                Self::new(Code::ConfirmationNeeded).with("confirm", token).with("letters", letters)
+            }
+            ChangeError::Ask(error) => error.into(),
+            // A change that broke off may have been made.
+            ChangeError::Store(error @ (StoreError::Interrupted(..) | StoreError::TimedOut)) => {
+                Self::new(Code::OutcomeUnknown).caused_by(error)
+            }
+            ChangeError::Store(error) => error.into(),
+        }
     }
 }
 

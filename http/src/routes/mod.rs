@@ -4,11 +4,13 @@ mod action;
 mod actors;
 mod config;
 mod control;
+mod dead_letters;
 mod describe;
 mod health;
 mod history;
 mod message;
 mod page;
+mod reprocessing;
 mod sessions;
 mod state;
 mod stream;
@@ -86,6 +88,14 @@ table! {
     Text "/v1/sessions/{session_id}/context-window" { GET history::get_context_window }
     Plain "/v1/sessions/{session_id}/state" { GET state::get_state }
     Plain "/v1/admin/actors" { GET actors::get_actors }
+    Plain "/v1/admin/dlq" { GET dead_letters::get_topics }
+    Text "/v1/admin/dlq/{topic}" { GET dead_letters::get_letters, DELETE dead_letters::delete_letters }
+    Plain "/v1/admin/dlq/{topic}/reprocess" { POST reprocessing::post_reprocess_all }
+    Plain "/v1/admin/dlq/{topic}/reprocess/{job_id}" { GET reprocessing::get_job }
+    Text "/v1/admin/dlq/{topic}/{id}" { GET dead_letters::get_letter, DELETE dead_letters::delete_letter }
+    Plain "/v1/admin/dlq/{topic}/{id}/reprocess" {
+        POST reprocessing::post_reprocess, PUT reprocessing::put_reprocess
+    }
     Plain "/healthz" { GET health::get_healthz }
     Plain "/readyz" { GET health::get_readyz }
     Plain "/v1/health" { GET health::get_v1_health }

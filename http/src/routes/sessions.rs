@@ -1,7 +1,5 @@
 //! The list of sessions.
 
-use std::fmt::Write as _;
-
 use actix_web::{HttpResponse, http::header::LINK, web::Data};
 use serde::Serialize;
 use serde_json::Value;
@@ -15,6 +13,7 @@ use uuid::Uuid;
 use crate::{
     door::Door,
     extract::{By, Query},
+    link,
     problem::{Code, Problem},
     wire::timestamp,
 };
@@ -114,28 +113,15 @@ pub(crate) async fn get_sessions(door: Data<Door>, by: By, query: Query) -> Resu
     Ok(response.json(found.into_iter().map(SessionReply::from).collect::<Vec<_>>()))
 }
 
-/// The `Link` (RFC 8288) to the page after `last`.
+/// The `Link` to the page after `last`.
 fn next_page(last: &SessionSummary, limit: i64, query: &Query) -> Result<String, Problem> {
     let cursor = ListCursor { updated_at: last.updated_at, session_id: last.session_id };
-    let mut parts = vec![format!("limit={limit}"), format!("cursor={}", encoded(&cursor.to_string()))];
+    let (limit, cursor) = (limit.to_string(), cursor.to_string());
+    let mut parameters = vec![("limit", limit.as_str()), ("cursor", cursor.as_str())];
     for name in ["q", "tenant"] {
-        if let Some(value) = query.text(name)? {
-            parts.push(format!("{name}={}", encoded(value)));
-        }
+        parameters.extend(query.text(name)?.map(|value| (name, value)));
     }
-    Ok(format!("</v1/sessions?{}>; rel=\"next\"", parts.join("&")))
-}
-
-/// Percent-encodes what is not unreserved (RFC 3986 §2.3).
-fn encoded(text: &str) -> String {
-    text.bytes().fold(String::with_capacity(text.len()), |mut out, byte| {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            out.push(char::from(byte));
-        } else {
-            let _infallible = write!(out, "%{byte:02X}");
-        }
-        out
-    })
+    Ok(link::next("/v1/sessions", &parameters))
 }
 
 /// The session, or the problem that says why there is none.

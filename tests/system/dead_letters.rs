@@ -1,0 +1,260 @@
+//! What cannot be carried on waits, in full, until somebody mends it, sends it again or lets it go.
+
+use std::net::{Ipv4Addr, TcpListener};
+
+use reqwest::Method;
+use serde_json::{Value, json};
+use somaagent_test_services::brain::Mood;
+use somaagent_test_services::client::{Answer, Post};
+use somaagent_test_services::wait::eventually;
+
+use crate::stack::{Setup, Stack, new_session};
+
+const DLQ: &str = "/v1/admin/dlq/memory.wal.dlq";
+
+fn quick() -> Setup {
+    Setup::default()
+        .set("MEMORY_SYNC_INTERVAL_SECONDS", "0.05")
+        .set("MEMORY_SYNC_MAX_RETRIES", 0)
+        .set("OUTBOX_SYNC_INTERVAL_SECONDS", "0.05")
+        .set("GATEWAY_DLQ_POLL_SECONDS", 10)
+}
+
+/// Says something that the memory service refuses, and returns the letters of message and answer, the newest first.
+async fn refused(stack: &Stack, session: &str) -> Vec<Value> {
+    let known = letters(stack).await.len();
+    stack.brain.set_mood(Mood::Failing(400, None));
+    stack.post(&Post::new("our parrot is green").to(session)).await;
+    stack.ended_turns(session, 1).await;
+    let found = eventually("two dead letters", async || {
+        let found = letters(stack).await;
+        (found.len() == known + 2).then_some(found)
+    })
+    .await;
+    stack.brain.set_mood(Mood::Well);
+    found
+}
+
+async fn letters(stack: &Stack) -> Vec<Value> {
+    stack.get(&format!("{DLQ}?limit=1000")).await.as_array().cloned().unwrap()
+}
+
+fn path(letter: &Value) -> String {
+    format!("{DLQ}/{}", letter["id"])
+}
+
+async fn reprocess(stack: &Stack, letter: &Value) -> Answer {
+    stack.client.post(&format!("{}/reprocess", path(letter)), &json!({})).await.unwrap()
+}
+
+/// The records of a topic of the log.
+async fn logged(stack: &Stack, topic: &str) -> Vec<Value> {
+    let sql = "SELECT jsonb_build_object('key', key, 'partition', partition, 'headers', headers,
+                   'record', convert_from(payload, 'UTF8')::jsonb)
+               FROM event_log WHERE topic = $1 ORDER BY partition, \"offset\"";
+    sqlx::query_scalar(sql).bind(topic).fetch_all(&stack.database.pool().await.unwrap()).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_memory_that_is_refused_ends_as_one_dead_letter_and_one_record_on_its_topic() {
+    let stack = quick().start().await;
+    let session = new_session();
+    let found = refused(&stack, &session).await;
+    assert_eq!(found[1]["event"]["payload"]["content"], "our parrot is green");
+    assert!(found.iter().all(|letter| letter["topic"] == "memory.wal.dlq" && letter["error"].is_string()));
+    let notices = eventually("a record for each", async || {
+        let notices = logged(&stack, "memory.wal.dlq").await;
+        (notices.len() >= 2).then_some(notices)
+    })
+    .await;
+    for (notice, letter) in notices.iter().zip(found.iter().rev()) {
+        assert_eq!((&notice["key"], &notice["partition"]), (&json!(session), &json!(0)));
+        assert_eq!(notice["headers"]["__connect.errors.topic"], "memory.wal");
+        assert_eq!(notice["headers"]["__connect.errors.connector.name"], "memory-sync");
+        assert_eq!(notice["record"]["original_event"], letter["event"]);
+        assert_eq!(notice["record"]["dead_letter_id"], letter["id"]);
+    }
+    let letter = stack.get(&path(&found[1])).await;
+    assert_eq!((&letter["error_code"], &letter["origin"]["kind"]), (&json!("400"), &json!("memory")));
+    assert_eq!((&letter["attempts"], &letter["history"][0]["error"]), (&json!(1), &letter["error"]));
+    assert_eq!((&letter["event"], &letter["origin"]["session_id"]), (&found[1]["event"], &json!(session)));
+    assert!(
+        letter["original"].as_str().is_some_and(|text| text.len() as u64 >= letter["size_bytes"].as_u64().unwrap())
+    );
+    assert_eq!((letters(&stack).await.len(), logged(&stack, "memory.wal.dlq").await.len()), (2, 2));
+    assert!(logged(&stack, "memory.wal").await.is_empty());
+}
+
+#[tokio::test]
+async fn lists_are_paged_and_filtered_and_belong_to_one_tenant() {
+    let stack = quick().start().await;
+    for _ in 0..2 {
+        refused(&stack, &new_session()).await;
+    }
+    let all = letters(&stack).await;
+    let (mut paged, mut next) = (Vec::new(), Some(format!("{DLQ}?limit=3&error=400")));
+    while let Some(path) = next {
+        let page = stack.client.get(&path).await.unwrap();
+        paged.extend(page.json().as_array().cloned().unwrap());
+        next = page.header("link").split_once('>').map(|(link, _)| link.trim_start_matches('<').to_owned());
+    }
+    assert_eq!(paged, all);
+    assert_eq!(stack.get(&format!("{DLQ}?error=no+such+error")).await, json!([]));
+    assert_eq!(stack.get(&format!("{DLQ}?until=2020-01-01T00:00:00Z")).await, json!([]));
+    let since = format!("{DLQ}?since={}", all[3]["created_at"].as_str().unwrap());
+    assert_eq!(stack.get(&since).await.as_array().map(Vec::len), Some(4));
+    let topics = stack.get("/v1/admin/dlq").await;
+    assert_eq!((&topics[0]["topic"], &topics[0]["depth"]), (&json!("memory.wal.dlq"), &json!(4)));
+    assert_eq!(topics[0]["newest"], all[0]["created_at"]);
+    assert_eq!(stack.get(&format!("{DLQ}?tenant=other")).await, json!([]));
+    assert_eq!(stack.get("/v1/admin/dlq?tenant=other").await[0]["depth"], 0);
+    for (method, rest) in [(Method::GET, ""), (Method::DELETE, ""), (Method::POST, "/reprocess")] {
+        let request = stack.client.request(method, &format!("{}{rest}?tenant=other", path(&all[0])));
+        assert_eq!(stack.client.send(request).await.unwrap().code(), "dead-letter-not-found");
+    }
+    assert_eq!(letters(&stack).await, all);
+}
+
+#[tokio::test]
+async fn a_mended_memory_is_remembered_and_sending_twice_has_one_effect() {
+    let stack = quick().start().await;
+    let found = refused(&stack, &new_session()).await;
+    let (answer, message) = (&found[0], &found[1]);
+    let mut event = message["event"].clone();
+    event["payload"]["content"] = json!("our parrot is blue");
+    let edit = |event: &Value| {
+        let request = stack.client.request(Method::PUT, &format!("{}/reprocess", path(message)));
+        request.json(&json!({ "event": event }))
+    };
+    let foreign = Value::Object(
+        event
+            .as_object()
+            .cloned()
+            .map(|mut event| {
+                event.insert("tenant".into(), json!("other"));
+                event
+            })
+            .unwrap(),
+    );
+    assert_eq!(stack.client.send(edit(&foreign)).await.unwrap().code(), "invalid-body");
+    let mended = stack.client.send(edit(&event)).await.unwrap();
+    let expected = json!({"status": "reprocessed", "target": "memory.wal", "published": false, "enqueued": true});
+    assert_eq!((mended.status, mended.json()), (200, expected));
+    assert_eq!(reprocess(&stack, message).await.code(), "dead-letter-not-found");
+    assert_eq!(reprocess(&stack, answer).await.status, 200);
+    assert_eq!(reprocess(&stack, answer).await.code(), "dead-letter-not-found");
+    let id = |letter: &Value| letter["event"]["payload"]["id"].as_str().unwrap().to_owned();
+    let records = eventually("both memories in the log", async || {
+        let records = logged(&stack, "memory.wal").await;
+        (records.len() >= 2).then_some(records)
+    })
+    .await;
+    assert_eq!(records.len(), 2);
+    assert_eq!(stack.brain.received(), [id(message), id(answer)], "each was written once");
+    assert_eq!(stack.brain.value("public", "wm", &id(message)).unwrap()["content"], "our parrot is blue");
+    assert!(letters(&stack).await.is_empty());
+    let sql = "SELECT array_agg(action ORDER BY id) FROM audit_event WHERE resource = 'dead_letter'";
+    let actions: Vec<String> = sqlx::query_scalar(sql).fetch_one(&stack.database.pool().await.unwrap()).await.unwrap();
+    assert_eq!(actions, ["admin.dlq.reprocess", "admin.dlq.reprocess"]);
+}
+
+#[tokio::test]
+async fn what_fails_again_comes_back_with_its_history() {
+    let stack = quick().start().await;
+    let found = refused(&stack, &new_session()).await;
+    stack.brain.set_mood(Mood::Failing(422, None));
+    assert_eq!(reprocess(&stack, &found[0]).await.status, 200);
+    let again = eventually("the letter to come back", async || {
+        let all = letters(&stack).await;
+        all.first().filter(|letter| letter["id"] != found[0]["id"] && all.len() == 2).cloned()
+    })
+    .await;
+    let letter = stack.get(&path(&again)).await;
+    assert_eq!((&letter["attempts"], &letter["error_code"]), (&json!(2), &json!("422")));
+    assert_eq!(letter["history"].as_array().map(Vec::len), Some(2));
+    assert_eq!(letter["event"]["payload"], found[0]["event"]["payload"]);
+}
+
+#[tokio::test]
+async fn a_purge_needs_its_token_and_the_gauge_follows() {
+    let metrics = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
+    let stack = quick().set("GATEWAY_METRICS_PORT", metrics).start().await;
+    let depth = async |expected: &str| {
+        let line = format!("gateway_dlq_depth{{topic=\"memory.wal.dlq\"}} {expected}");
+        eventually(&line, async || {
+            let answer = reqwest::get(format!("http://127.0.0.1:{metrics}/metrics")).await.ok()?;
+            answer.text().await.ok()?.lines().any(|found| found == line).then_some(())
+        })
+        .await;
+    };
+    depth("0").await;
+    let found = refused(&stack, &new_session()).await;
+    depth("2").await;
+    let refusal = stack.client.delete(DLQ).await.unwrap();
+    assert_eq!((refusal.status, refusal.code().as_str()), (409, "confirmation-needed"));
+    assert_eq!(refusal.json()["letters"], 2);
+    assert_eq!(stack.client.delete(&path(&found[0])).await.unwrap().json(), json!({"status": "deleted", "deleted": 1}));
+    assert_eq!(stack.client.delete(&path(&found[0])).await.unwrap().code(), "dead-letter-not-found");
+    depth("1").await;
+    let later = refused(&stack, &new_session()).await;
+    let confirmed = format!("{DLQ}?confirm={}", refusal.text_of("confirm"));
+    for deleted in [1, 0] {
+        let purged = stack.client.delete(&confirmed).await.unwrap();
+        assert_eq!((purged.status, purged.json()), (200, json!({"status": "purged", "deleted": deleted})));
+    }
+    assert_eq!(letters(&stack).await, later[..2], "what came after the refusal is left");
+    depth("2").await;
+}
+
+/// Letters of an earlier day, more than are sent in one go.
+async fn old_letters(stack: &Stack, count: i32) {
+    let sql = "INSERT INTO dlq_messages (
+                   tenant, topic, source_topic, partition_key, original, event, error, error_class, attempts, origin,
+                   created_at, updated_at
+               )
+               SELECT 'public', 'conversation.outbound.dlq', 'conversation.outbound', (n % 7)::text,
+                      convert_to(jsonb_build_object('n', n)::text, 'UTF8'), jsonb_build_object('n', n),
+                      CASE WHEN n % 10 = 0 THEN 'other' ELSE 'odd' END, 'odd', 1, 'outbox', now(), now()
+               FROM generate_series(1, $1) AS n";
+    sqlx::query(sql).bind(count).execute(&stack.database.pool().await.unwrap()).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_order_to_send_all_again_goes_on_after_a_kill() {
+    let mut stack = quick().set("SA01_DEAD_LETTERS__PAGE_LETTERS", 2).start().await;
+    let topic = "/v1/admin/dlq/conversation.outbound.dlq";
+    old_letters(&stack, 2_000).await;
+    let order = stack.client.post(&format!("{topic}/reprocess?error=ODD"), &json!({})).await.unwrap();
+    assert_eq!((order.status, &order.json()["total"]), (202, &json!(1_800)), "{}", order.text);
+    let place = order.header("location").to_owned();
+    let some = eventually("the order to be under way", async || {
+        stack.get(&place).await["reprocessed"].as_i64().filter(|done| *done > 0)
+    })
+    .await;
+    assert!(some < 1_800, "all was done before the kill");
+    stack.app.kill().await.unwrap();
+    stack.app.restart().await.unwrap();
+    let done = eventually("the order to be done", async || {
+        let job = stack.get(&place).await;
+        (job["status"] == "completed").then_some(job)
+    })
+    .await;
+    assert_eq!((&done["reprocessed"], &done["failed"]), (&json!(1_800), &json!(0)));
+    assert_eq!(stack.get(&format!("{topic}?limit=1000")).await.as_array().map(Vec::len), Some(200));
+    // Each went into the outbox once, and those of a key in their order.
+    let pool = stack.database.pool().await.unwrap();
+    let sql = "SELECT count(*), count(DISTINCT payload_bytes), count(*) FILTER (WHERE n < before)
+               FROM (
+                   SELECT payload_bytes, (convert_from(payload_bytes, 'UTF8')::jsonb -> 'n')::int AS n,
+                          lag((convert_from(payload_bytes, 'UTF8')::jsonb -> 'n')::int)
+                              OVER (PARTITION BY partition_key ORDER BY id) AS before
+                   FROM message_outbox WHERE topic = 'conversation.outbound'
+               ) AS sent";
+    let counts: (i64, i64, i64) = sqlx::query_as(sql).fetch_one(&pool).await.unwrap();
+    assert_eq!(counts, (1_800, 1_800, 0));
+    eventually("all to be in the log", async || {
+        let sql = "SELECT count(DISTINCT payload) FROM event_log WHERE topic = 'conversation.outbound'";
+        (sqlx::query_scalar::<_, i64>(sql).fetch_one(&pool).await.unwrap() == 1_800).then_some(())
+    })
+    .await;
+}
