@@ -121,6 +121,46 @@ async fn a_kill_at_any_point_leaves_each_memory_in_the_replica_once_and_in_order
     assert_eq!(letters(&pool).await, planted, "each once");
 }
 
+#[tokio::test]
+async fn two_processes_share_the_log_and_one_takes_over_from_the_other() {
+    let mut stack = quick().start().await;
+    let pool = stack.database.pool().await.unwrap();
+    let mut second = stack.app.binary().elsewhere().unwrap().fixed_port().start().await.unwrap();
+    shared_by(&pool, 2).await;
+    let sessions: Vec<String> = (0..6).map(|_| new_session()).collect();
+    for session in &sessions {
+        say(&stack, session, 1, 1).await;
+    }
+    for session in &sessions {
+        let keys = said(&stack, session).await;
+        assert_eq!(replicated(&pool, session, keys.len()).await, keys);
+    }
+    // One dies without a word; what was its own is the other's when its lease is over.
+    second.kill().await.unwrap();
+    for session in &sessions {
+        say(&stack, session, 1, 2).await;
+        let keys = said(&stack, session).await;
+        assert_eq!(replicated(&pool, session, keys.len()).await, keys);
+    }
+    shared_by(&pool, 1).await;
+    assert_eq!(letters(&pool).await, 0);
+    // One that ends in order leaves nothing that others would have to wait for.
+    stack.app.terminate().await.unwrap();
+    let members: i64 = sqlx::query_scalar("SELECT count(*) FROM event_log_members").fetch_one(&pool).await.unwrap();
+    assert_eq!(members, 0);
+}
+
+/// Waits until every partition of the log of memories is read, by so many processes.
+async fn shared_by(pool: &PgPool, members: i64) {
+    eventually(&format!("{members} readers of the log"), async || {
+        let sql = "SELECT count(DISTINCT owner), count(*) FILTER (WHERE owner IS NULL)
+                   FROM event_log_offsets WHERE group_name = 'memory-replicator'";
+        let shared: (i64, i64) = sqlx::query_as(sql).fetch_one(pool).await.unwrap();
+        (shared == (members, 0)).then_some(())
+    })
+    .await;
+}
+
 /// Poison for the session's partition, once its first record has told which one that is.
 async fn plant_if_known(pool: &PgPool, session: &str) {
     let sql = "SELECT count(*) FROM event_log WHERE topic = 'memory.wal' AND key = $1";
