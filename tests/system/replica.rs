@@ -7,7 +7,7 @@ use somaagent_test_services::client::{Client, Post};
 use somaagent_test_services::wait::eventually;
 use sqlx::PgPool;
 
-use crate::stack::{Setup, Stack, new_session};
+use crate::stack::{Setup, Stack, binary, ended_turns, new_session};
 
 fn quick() -> Setup {
     Setup::default().set("MEMORY_SYNC_INTERVAL_SECONDS", "0.05").set("OUTBOX_SYNC_INTERVAL_SECONDS", "0.05")
@@ -119,6 +119,48 @@ async fn a_kill_at_any_point_leaves_each_memory_in_the_replica_once_and_in_order
     eventually("each poison record to be a dead letter", async || (letters(&pool).await >= planted).then_some(()))
         .await;
     assert_eq!(letters(&pool).await, planted, "each once");
+}
+
+#[tokio::test]
+async fn a_database_that_comes_and_goes_delays_the_replica_and_gives_up_nothing() {
+    let stack = quick().proxied_database().start().await;
+    let pool = stack.database.pool().await.unwrap();
+    let session = new_session();
+    let mut sprung = stack.proxy.cut_before_commit("UPDATE memory_replica_offsets");
+    say(&stack, &session, 1, 1).await;
+    sprung.wait().await;
+    let keys = said(&stack, &session).await;
+    assert_eq!(replicated(&pool, &session, keys.len()).await, keys);
+
+    stack.proxy.refuse(true);
+    stack.proxy.cut();
+    let health = &stack.get("/v1/health").await["components"]["memory_replicator"];
+    assert_eq!(health["status"], "down", "{health}");
+    stack.proxy.heal();
+    let post = Post::new("back again").to(&session).key("back");
+    eventually("a message to be accepted", async || {
+        (stack.client.message(&post).await.unwrap().status == 200).then_some(())
+    })
+    .await;
+    stack.ended_turns(&session, 2).await;
+    let keys = said(&stack, &session).await;
+    assert_eq!(replicated(&pool, &session, keys.len()).await, keys);
+    assert_eq!(letters(&pool).await, 0);
+}
+
+#[tokio::test]
+async fn without_anything_configured_what_was_said_is_in_the_replica_too() {
+    let app = binary().set("SA01_RESPONDER__TOKEN_DELAY_MS", "1").start().await.unwrap();
+    let client = Client::new(app.url()).unwrap();
+    let session = new_session();
+    client.message(&Post::new("hello").to(&session)).await.unwrap();
+    ended_turns(&client, &session, 1).await;
+    eventually("something in the replica", async || {
+        let health = client.get("/v1/health").await.unwrap().json();
+        let part = &health["components"]["memory_replicator"];
+        (part["status"] == "ok").then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]
