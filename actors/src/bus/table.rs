@@ -24,14 +24,14 @@ use crate::{
 /// Partitions of a topic that is none of dead letters. Part of where a key's records are: it never changes.
 pub const PARTITIONS: i32 = 3;
 
-/// How long a member may be silent before its partitions are free.
-pub const LEASE: Duration = Duration::from_secs(10);
-
 /// Partitions of `topic`. Dead letters of a topic are few and are read as one list.
 #[must_use]
 pub fn partitions(topic: &str) -> i32 {
     if dead_letter::is_dead(topic) { 1 } else { PARTITIONS }
 }
+
+/// How long a member may be silent before its partitions are free.
+pub const LEASE: Duration = Duration::from_secs(10);
 
 /// The section `event_log` of the configuration.
 #[derive(Clone, Debug, Deserialize)]
@@ -73,8 +73,8 @@ impl TableLog {
     /// # Errors
     /// The store's.
     pub async fn ensure_topics(&self, topics: &[&str]) -> Result<(), StoreError> {
-        let topics: Vec<String> =
-            topics.iter().flat_map(|topic| [(*topic).to_owned(), dead_letter::topic_of(topic)]).collect();
+        let dead = topics.iter().filter(|topic| !dead_letter::is_dead(topic)).map(|topic| dead_letter::topic_of(topic));
+        let topics: Vec<String> = topics.iter().map(|topic| (*topic).to_owned()).chain(dead).collect();
         self.store
             .run(move |connection| {
                 Box::pin(async move {

@@ -10,6 +10,8 @@ pub const SUFFIX: &str = ".dlq";
 /// The header in which a record that is sent again carries what it went through: the JSON text of its history.
 pub const HISTORY_HEADER: &str = "dlq.history";
 
+/// Longest text that an index of the store is sure to hold, in bytes; it holds about three of them.
+const INDEXED_BYTES: usize = 800;
 /// Longest name of a topic, in bytes, as in Kafka.
 const TOPIC_BYTES: usize = 249;
 /// Times of giving up that a history keeps; of more the newest.
@@ -139,12 +141,18 @@ fn holds_nul(value: &Value) -> bool {
     }
 }
 
+/// Whether an index can hold `text`; a record of somebody else may be keyed by more.
+#[must_use]
+pub const fn fits_index(text: &str) -> bool {
+    text.len() <= INDEXED_BYTES
+}
+
 /// What makes the notice of a dead letter the same when it waits twice. A record of the log has its id in its payload.
 #[must_use]
 pub fn dedupe_key(event: Option<&Value>) -> Option<String> {
     let event = event?;
     let ids = [&event["event_id"], &event["task_id"], &event["payload"]["id"]];
-    ids.into_iter().find_map(Value::as_str).map(ToOwned::to_owned)
+    ids.into_iter().find_map(Value::as_str).filter(|id| fits_index(id)).map(ToOwned::to_owned)
 }
 
 /// A dead letter, as far as its notice tells of it.

@@ -7,12 +7,14 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 use sqlx::Connection;
 use time::OffsetDateTime;
+use uuid::Uuid;
 
 use super::wal_replicator::ReplicatorDeps;
 use crate::{
     bus::LoggedRecord,
     domain::{
         dead_letter::{Failure, Origin},
+        ids::Tenant,
         wal,
     },
     store::{
@@ -141,9 +143,7 @@ async fn transact(
                 return Ok(false);
             }
             memory_replica::upsert(&mut transaction, &place, &rows, at).await?;
-            if !letters.is_empty() {
-                dead_letters::bury(&mut transaction, letters, at).await?;
-            }
+            dead_letters::bury(&mut transaction, letters, at).await?;
             transaction.commit().await?;
             Ok(true)
         })
@@ -158,28 +158,30 @@ async fn transact(
     Ok(Some(next))
 }
 
-/// The record as a dead letter, which no database refuses.
+/// The record as a dead letter.
 fn letter(deps: &ReplicatorDeps, place: &LogPartition, entry: &Entry, refused: Option<&String>) -> NewDeadLetter {
     let Entry { record, told } = entry;
-    let class = if told.is_err() { "unreadable" } else { "replica-refused" };
     let reason = refused.or_else(|| told.as_ref().err()).map_or("", String::as_str);
+    let class = if refused.is_some() { "record-refused" } else { "record-unreadable" };
     let json: Option<Value> = serde_json::from_slice(&record.payload).ok();
     let said = json.as_ref().map(|json| &json["tenant"]).and_then(Value::as_str);
-    let tenant =
-        said.or_else(|| record.headers["tenant_id"].as_str()).map(storable).filter(|tenant| !tenant.is_empty());
+    let named = [said, record.headers["tenant_id"].as_str()];
+    // What is no name of a tenant is nobody's.
+    let tenant = named.into_iter().flatten().find(|name| Tenant::new(name).is_some());
+    let session = json.as_ref().and_then(|json| json["session_id"].as_str());
     let mut headers = record.headers.clone();
     clean(&mut headers);
     NewDeadLetter {
-        tenant: tenant.unwrap_or_else(|| deps.tenant.to_string()),
+        tenant: tenant.map_or_else(|| deps.tenant.to_string(), ToOwned::to_owned),
         source_topic: place.topic.clone(),
         key: record.key.as_deref().map(storable),
         headers,
         original: record.payload.clone(),
         failure: Failure { error: storable(reason), class, code: None, tries: 1 },
         origin: Origin::Replicator,
-        session_id: None,
+        session_id: session.and_then(|id| Uuid::try_parse(id).ok()),
         seq: None,
-        position: Some((place.partition, record.offset)),
+        position: Some((place.partition, entry.offset())),
     }
 }
 

@@ -83,7 +83,7 @@ async fn replica(pool: &PgPool, session: &str) -> Vec<String> {
     sqlx::query_scalar(sql).bind(session).fetch_all(pool).await.unwrap()
 }
 
-async fn letters(pool: &PgPool) -> Vec<(String, Value, String)> {
+async fn letters(pool: &PgPool) -> Vec<(String, Option<Value>, String)> {
     let sql = "SELECT tenant, event, error FROM dlq_messages WHERE topic = 'memory.wal.dlq' ORDER BY id";
     sqlx::query_as(sql).fetch_all(pool).await.unwrap()
 }

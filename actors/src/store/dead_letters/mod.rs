@@ -126,7 +126,7 @@ async fn keep(
         seq: letter.seq,
         topic,
         // What had no order needs none here.
-        key: letter.key.unwrap_or_else(|| id.to_string()),
+        key: letter.key.filter(|key| dead_letter::fits_index(key)).unwrap_or_else(|| id.to_string()),
     })
 }
 

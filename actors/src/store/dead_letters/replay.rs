@@ -6,7 +6,7 @@ use time::OffsetDateTime;
 
 use super::browse::{Letter, LetterFilter};
 use crate::{
-    domain::dead_letter::{HISTORY_HEADER, Origin},
+    domain::dead_letter::{self, HISTORY_HEADER, Origin},
     store::{
         memory_write_outbox::{self, ReturnedMemory},
         message_outbox::{self, NewBytes},
@@ -33,6 +33,10 @@ impl Outgoing {
     /// When the queue it came from cannot take it.
     pub fn of(letter: Letter) -> Result<Self, Unusable> {
         if letter.origin != Origin::Memory.as_str() {
+            let key = letter.partition_key.unwrap_or_else(|| letter.id.to_string());
+            if !dead_letter::fits_index(&key) {
+                return Err(Unusable("has too long a key"));
+            }
             let mut headers = letter.headers;
             if let Some(headers) = headers.as_object_mut() {
                 headers.insert(HISTORY_HEADER.to_owned(), letter.history.to_string().into());
@@ -42,7 +46,7 @@ impl Outgoing {
                 session_id: letter.session_id,
                 seq: letter.seq,
                 topic: letter.source_topic,
-                key: letter.partition_key.unwrap_or_else(|| letter.id.to_string()),
+                key,
                 headers,
                 payload: letter.original,
                 // It is sent because somebody said so, also beside another version that waits.
