@@ -15,9 +15,10 @@ fn on(kafka: &Kafka) -> Setup {
         .set("OUTBOX_SYNC_BACKOFF_BASE_SECONDS", "0.05")
         .set("OUTBOX_SYNC_BACKOFF_MAX_SECONDS", "0.5")
         .set("MEMORY_SYNC_INTERVAL_SECONDS", "0.05")
+        .set("SA01_BRAIN__BREAKER_COOLDOWN_MS", 50)
         .set("SA01_OUTBOX__LEASE_MS", 4_000)
         .set("SA01_MEMORY_SYNC__LEASE_MS", 1_000)
-        .set("SA01_BOOT__STEP_MS", 30_000)
+        .set("SA01_KAFKA__SESSION_TIMEOUT_MS", 3_000)
 }
 
 /// Posts in both sessions without waiting for what becomes of it.
@@ -60,8 +61,19 @@ async fn logged(kafka: &Kafka, topic: &str, session: &str, id: impl Fn(&Value) -
     ids
 }
 
+/// Waits until the replica has these memories of a session, each once, in this order.
+async fn replicated(stack: &Stack, session: &str, ids: &[String]) {
+    let pool = stack.database.pool().await.unwrap();
+    eventually("the replica to have every memory once", async || {
+        let sql = "SELECT event_id FROM memory_replica WHERE tenant = 'public' AND session_id = $1 ORDER BY id";
+        let rows: Vec<String> = sqlx::query_scalar(sql).bind(session).fetch_all(&pool).await.ok()?;
+        (rows == ids).then_some(())
+    })
+    .await;
+}
+
 #[tokio::test]
-async fn what_was_said_arrives_on_the_broker_in_order_over_every_kill() {
+async fn what_was_said_reaches_the_broker_and_the_replica_in_order_over_every_kill() {
     let kafka = Kafka::start().unwrap();
     let mut stack = on(&kafka).start().await;
     let sessions = [new_session(), new_session()];
@@ -96,6 +108,7 @@ async fn what_was_said_arrives_on_the_broker_in_order_over_every_kill() {
         let all: Vec<String> =
             history.iter().map(|event| event["payload"]["event_id"].as_str().unwrap().to_owned()).collect();
         assert_eq!(logged(&kafka, "memory.wal", session, |said| &said["payload"]["id"]).await, all);
+        replicated(&stack, session, &all).await;
     }
 }
 

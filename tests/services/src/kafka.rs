@@ -4,6 +4,7 @@
 //! fetches once into the build's target folder. A broker started here lives in a folder of its own on free ports; what it
 //! acknowledged survives its `kill -9`, because it is in the system's page cache by then.
 
+use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
@@ -247,24 +248,26 @@ pub struct Kept {
 fn all_records(consumer: &BaseConsumer, topic: &str) -> Result<Vec<Kept>> {
     let metadata = consumer.fetch_metadata(Some(topic), ANSWER_WITHIN)?;
     let partitions: usize = metadata.topics().iter().map(|topic| topic.partitions().len()).sum();
-    let mut kept = Vec::new();
+    let mut places = TopicPartitionList::new();
     for partition in 0..i32::try_from(partitions)? {
-        let mut place = TopicPartitionList::new();
-        place.add_partition_offset(topic, partition, Offset::Beginning)?;
-        consumer.assign(&place)?;
-        loop {
-            match consumer.poll(ANSWER_WITHIN) {
-                Some(Ok(message)) => kept.push(Kept {
-                    partition: message.partition(),
-                    key: message.key().map(|key| String::from_utf8_lossy(key).into_owned()),
-                    payload: message.payload().unwrap_or_default().to_vec(),
-                }),
-                Some(Err(KafkaError::PartitionEOF(_))) => break,
-                Some(Err(error)) => return Err(error.into()),
-                None => bail!("the broker does not answer"),
-            }
+        places.add_partition_offset(topic, partition, Offset::Beginning)?;
+    }
+    consumer.assign(&places)?;
+    let (mut kept, mut ended) = (Vec::new(), HashSet::new());
+    while ended.len() < partitions {
+        match consumer.poll(ANSWER_WITHIN) {
+            Some(Ok(message)) => kept.push(Kept {
+                partition: message.partition(),
+                key: message.key().map(|key| String::from_utf8_lossy(key).into_owned()),
+                payload: message.payload().unwrap_or_default().to_vec(),
+            }),
+            Some(Err(KafkaError::PartitionEOF(partition))) => drop(ended.insert(partition)),
+            Some(Err(error)) => return Err(error.into()),
+            None => bail!("the broker does not answer"),
         }
     }
+    // Within a partition they came in its order.
+    kept.sort_by_key(|record| record.partition);
     Ok(kept)
 }
 

@@ -77,6 +77,8 @@ impl ClientContext for Logged {
 pub(super) fn log_line(level: RDKafkaLogLevel, facility: &str, line: &str) {
     use RDKafkaLogLevel::{Alert, Critical, Debug, Emerg, Error, Info, Notice, Warning};
     match level {
+        // What the library thinks of our choices: they are explained where they are made.
+        _ if facility == "CONFWARN" => tracing::debug!(facility, "kafka: {line}"),
         Emerg | Alert | Critical => tracing::error!(facility, "kafka: {line}"),
         // A lost connection is an error to the library; it comes back by itself.
         Error | Warning => tracing::warn!(facility, "kafka: {line}"),
