@@ -130,6 +130,22 @@ async fn a_reader_outlives_its_broker() {
 }
 
 #[tokio::test]
+async fn a_reader_that_rests_gets_everything_afterwards() {
+    let kafka = Kafka::shared().unwrap();
+    let (log, topic) = (log(kafka_settings(kafka.address())), new_topic());
+    kafka.make_topic(&topic, PARTITIONS, &[]).await.unwrap();
+    say(&log, &topic, &KEYS, 0, 2_500).await;
+    let mut reader = join(&log, &new_group(), &topic).await;
+    let mut heard = read(&mut reader, 1).await;
+    // Meanwhile more is sent than is held at most.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    heard.0.extend(read(&mut reader, KEYS.len() * 2_500 - heard.len()).await.0);
+    for key in KEYS {
+        assert!(heard.of(key) == said(key, 2_500), "{key} is out of order or has a gap");
+    }
+}
+
+#[tokio::test]
 async fn a_topic_that_is_missing_is_waited_for() {
     let kafka = Kafka::shared().unwrap();
     let (log, topic) = (log(hasty(kafka.address())), new_topic());

@@ -203,3 +203,87 @@ impl Tenure {
 fn size<'a>(records: impl IntoIterator<Item = &'a LoggedRecord>) -> usize {
     records.into_iter().map(|record| record.payload.len()).sum()
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failed expectation ends the test")]
+
+    use time::OffsetDateTime;
+
+    use super::*;
+
+    fn record(offset: i64, bytes: usize) -> LoggedRecord {
+        let (headers, appended_at) = (serde_json::json!({}), OffsetDateTime::UNIX_EPOCH);
+        LoggedRecord { offset, key: None, headers, payload: vec![0; bytes], appended_at }
+    }
+
+    fn with(partitions: &[i32], records: i64) -> Tenure {
+        let mut tenure = Tenure::default();
+        tenure.apply(partitions.iter().map(|partition| Move::Came(*partition)).collect());
+        for offset in 0..records {
+            for partition in partitions {
+                tenure.keep(*partition, record(offset, 1));
+            }
+        }
+        tenure
+    }
+
+    #[test]
+    fn partitions_take_turns() {
+        let mut tenure = with(&[0, 1, 2], 4);
+        let turns: Vec<_> = std::iter::from_fn(|| tenure.batch(2)).map(|batch| batch.partition).collect();
+        assert_eq!(turns, [1, 2, 0, 1, 2, 0]);
+    }
+
+    #[test]
+    fn what_went_is_forgotten_and_may_not_be_committed_even_if_it_comes_back() {
+        let mut tenure = with(&[0], 4);
+        let batch = tenure.batch(2).unwrap();
+        assert!(tenure.is_due(0));
+        tenure.apply(vec![Move::Went(0)]);
+        assert!(!tenure.holds(0) && !tenure.is_due(0) && tenure.batch(2).is_none());
+        tenure.apply(vec![Move::Came(0)]);
+        tenure.put_back(batch);
+        assert!(tenure.holds(0) && !tenure.is_due(0) && tenure.batch(2).is_none());
+        tenure.keep(0, record(9, 1));
+        assert_eq!(tenure.batch(2).unwrap().records[0].offset, 9);
+        assert!(tenure.is_due(0));
+    }
+
+    #[test]
+    fn records_of_a_partition_that_went_are_not_kept() {
+        let mut tenure = with(&[0], 0);
+        tenure.apply(vec![Move::Went(0)]);
+        tenure.keep(0, record(0, 1));
+        tenure.keep(7, record(0, 1));
+        assert!(tenure.batch(1).is_none());
+    }
+
+    #[test]
+    fn what_nobody_took_comes_first_the_next_time() {
+        let mut tenure = with(&[0], 5);
+        let batch = tenure.batch(3).unwrap();
+        tenure.put_back(batch);
+        let offsets: Vec<_> = tenure.batch(9).unwrap().records.iter().map(|record| record.offset).collect();
+        assert_eq!(offsets, [0, 1, 2, 3, 4]);
+    }
+
+    #[test]
+    fn sending_stops_when_much_is_held_and_goes_on_when_half_of_it_is_gone() {
+        let mut tenure = with(&[0, 1], 0);
+        tenure.keep(0, record(0, HELD_BYTES / 2));
+        assert_eq!(tenure.pause(false), None);
+        tenure.keep(0, record(1, HELD_BYTES / 2));
+        assert_eq!(tenure.pause(false), Some(true));
+        assert_eq!(tenure.pause(false), None);
+        assert!(tenure.has(100), "nothing more will come");
+        // A partition that comes meanwhile is sent from until it is told too.
+        tenure.apply(vec![Move::Came(2)]);
+        assert_eq!(tenure.pause(true), Some(true));
+        tenure.batch(1).unwrap();
+        assert_eq!(tenure.pause(false), Some(false));
+        assert_eq!((tenure.records, tenure.bytes), (1, HELD_BYTES / 2));
+        tenure.apply(vec![Move::Went(0)]);
+        assert_eq!((tenure.records, tenure.bytes), (0, 0));
+    }
+}
