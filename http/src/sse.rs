@@ -1,10 +1,12 @@
 //! A subscription as a `text/event-stream` response.
 //!
 //! Every block is `id:` (frames that can be resumed from) and one `data:` line; there is no `event:` line, so that an
-//! `EventSource` with only `onmessage` sees every frame. A frame is encoded once per mode, however many read it. The
-//! stream ends only when the subscription does, and it is never compressed.
+//! `EventSource` with only `onmessage` sees every frame. A frame is encoded once per mode, however many read it; where that
+//! means to render a long text, a thread of its own does it and the frames behind wait. The stream ends only when the
+//! subscription does, and it is never compressed.
 
 use std::{
+    future::Future,
     io::Write as _,
     pin::Pin,
     sync::Arc,
@@ -14,7 +16,9 @@ use std::{
 
 use actix_web::{
     HttpResponse,
+    error::BlockingError,
     http::header::{CACHE_CONTROL, CONTENT_TYPE},
+    web::block,
 };
 use bytes::Bytes;
 use futures_util::Stream;
@@ -29,6 +33,9 @@ use crate::render::to_html;
 
 /// The first bytes: how many milliseconds an `EventSource` waits before it connects again.
 const OPENING: Bytes = Bytes::from_static(b"retry: 1000\n\n");
+
+/// Longer texts, in bytes, are not rendered on the thread that serves everybody.
+const RENDERED_IN_PLACE_BYTES: usize = 1 << 10;
 
 /// Answers with everything `subscription` yields, and a heartbeat every `heartbeat`.
 pub(crate) fn respond<S>(
@@ -55,8 +62,12 @@ struct Blocks<S> {
     mode: StreamMode,
     heartbeat: Interval,
     keepalive: Bytes,
+    /// The frame that is being encoded elsewhere. Dropped with the reader; whoever else reads the frame gets its bytes.
+    encoding: Option<Encoding>,
     _open: Open,
 }
+
+type Encoding = Pin<Box<dyn Future<Output = Result<Bytes, BlockingError>>>>;
 
 impl<S> Blocks<S> {
     fn new(session_id: Uuid, subscription: S, mode: StreamMode, every: Duration, open: IntGauge) -> Self {
@@ -64,7 +75,7 @@ impl<S> Blocks<S> {
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let keepalive = json!({"type": "system.keepalive", "role": "system", "session_id": session_id});
         let keepalive = Bytes::from(format!("data: {keepalive}\n\n"));
-        Self { opened: false, subscription, mode, heartbeat, keepalive, _open: Open::count(open) }
+        Self { opened: false, subscription, mode, heartbeat, keepalive, encoding: None, _open: Open::count(open) }
     }
 }
 
@@ -81,10 +92,32 @@ impl<S: Stream<Item = Arc<Frame>> + Unpin> Stream for Blocks<S> {
         if this.heartbeat.poll_tick(cx).is_ready() {
             return Poll::Ready(Some(Ok(this.keepalive.clone())));
         }
-        let frame = ready!(Pin::new(&mut this.subscription).poll_next(cx));
-        let mode = this.mode;
-        Poll::Ready(frame.map(|frame| Ok(frame.encoded(mode, |frame| block(frame, mode)))))
+        if this.encoding.is_none() {
+            let Some(frame) = ready!(Pin::new(&mut this.subscription).poll_next(cx)) else { return Poll::Ready(None) };
+            let mode = this.mode;
+            let encode = move |frame: &Frame| frame.encoded(mode, |frame| encoded(frame, mode));
+            if rendered_bytes(&frame.body, mode) <= RENDERED_IN_PLACE_BYTES {
+                return Poll::Ready(Some(Ok(encode(&frame))));
+            }
+            this.encoding = Some(Box::pin(block(move || encode(&frame))));
+        }
+        let Some(encoding) = &mut this.encoding else { return Poll::Ready(None) };
+        let bytes = ready!(encoding.as_mut().poll(cx));
+        this.encoding = None;
+        // Without the bytes the stream ends, so that its reader comes back for them.
+        Poll::Ready(bytes.ok().map(Ok))
     }
+}
+
+/// How many bytes of text have to be rendered for a frame.
+fn rendered_bytes(body: &FrameBody, mode: StreamMode) -> usize {
+    let text = match body {
+        _ if mode != StreamMode::Html => None,
+        FrameBody::Event(event) => answer(event),
+        FrameBody::SoFar { text, .. } => Some(&**text),
+        FrameBody::Delta { .. } => None,
+    };
+    text.map_or(0, str::len)
 }
 
 /// One open stream in the gauge.
@@ -104,7 +137,7 @@ impl Drop for Open {
 }
 
 /// The bytes of a frame. JSON as serde writes it has no line break, so one `data:` line is enough.
-fn block(frame: &Frame, mode: StreamMode) -> Bytes {
+fn encoded(frame: &Frame, mode: StreamMode) -> Bytes {
     let mut bytes = Vec::with_capacity(1024);
     let written = match frame.id {
         Some(id) => write!(bytes, "id: {id}\ndata: "),
@@ -163,7 +196,7 @@ mod tests {
     use super::*;
 
     fn json_of(frame: &Frame, mode: StreamMode) -> Value {
-        let bytes = block(frame, mode);
+        let bytes = encoded(frame, mode);
         let text = std::str::from_utf8(&bytes).unwrap_or_default();
         let data = text.lines().find_map(|line| line.strip_prefix("data: ")).unwrap_or_default();
         assert!(text.ends_with("\n\n") && !text.trim_end().contains("\n\n"), "{text}");
@@ -176,9 +209,9 @@ mod tests {
 
     #[test]
     fn a_block_has_its_id_and_one_data_line() {
-        let bytes = block(&frame(FrameBody::Event(json!({"type": "user", "message": "a\nb"}))), StreamMode::Full);
+        let bytes = encoded(&frame(FrameBody::Event(json!({"type": "user", "message": "a\nb"}))), StreamMode::Full);
         assert_eq!(&bytes[..], b"id: 3.1.4\ndata: {\"type\":\"user\",\"message\":\"a\\nb\"}\n\n");
-        let bytes = block(&Frame::new(None, FrameBody::Event(json!({"type": "x"}))), StreamMode::Full);
+        let bytes = encoded(&Frame::new(None, FrameBody::Event(json!({"type": "x"}))), StreamMode::Full);
         assert_eq!(&bytes[..], b"data: {\"type\":\"x\"}\n\n");
     }
 
@@ -230,5 +263,39 @@ mod tests {
         let gauge = IntGauge::new("g", "g").unwrap_or_else(|_| unreachable!());
         let blocks = Blocks::new(Uuid::nil(), stream::empty(), StreamMode::Full, Duration::from_secs(1), gauge);
         assert_eq!(blocks.count().await, 1);
+    }
+
+    #[tokio::test]
+    async fn a_long_text_is_rendered_elsewhere_while_the_stream_keeps_its_order_and_beats() {
+        let gauge = IntGauge::new("g", "g").unwrap_or_else(|_| unreachable!());
+        let said = |n: u32, text: String| {
+            let event = json!({"role": "assistant", "n": n, "message": text});
+            Arc::new(frame(FrameBody::Event(event)))
+        };
+        let long = "*long* ".repeat(4_000);
+        let frames = [said(1, long.clone()), said(2, "short".to_owned()), said(3, long)];
+        let subscription = stream::iter(frames.clone());
+        let every = Duration::from_secs(3600);
+        let mut blocks = Blocks::new(Uuid::nil(), subscription, StreamMode::Html, every, gauge.clone());
+        assert_eq!(blocks.next().await, Some(Ok(OPENING)));
+        assert!(futures_util::poll!(blocks.next()).is_pending(), "a long text was rendered in place");
+        blocks.heartbeat.reset_immediately();
+        let beat = blocks.next().await.and_then(Result::ok).unwrap_or_default();
+        assert!(beat.starts_with(b"data: {"), "no heartbeat while a frame is encoded");
+        let mut seen = Vec::new();
+        while let Some(Ok(bytes)) = blocks.next().await {
+            seen.push(bytes);
+        }
+        let expected: Vec<Bytes> = frames.iter().map(|frame| encoded(frame, StreamMode::Html)).collect();
+        assert!(seen == expected, "{} frames, or not in their order", seen.len());
+        drop(blocks);
+
+        // A reader that goes away meanwhile leaves nothing open.
+        let subscription = stream::iter([said(4, "*long* ".repeat(4_000))]).chain(stream::pending());
+        let mut blocks = Blocks::new(Uuid::nil(), subscription, StreamMode::Html, every, gauge.clone());
+        assert_eq!(blocks.next().await, Some(Ok(OPENING)));
+        assert!(futures_util::poll!(blocks.next()).is_pending());
+        drop(blocks);
+        assert_eq!(gauge.get(), 0);
     }
 }

@@ -5,14 +5,16 @@ use pulldown_cmark::{Alignment, CodeBlockKind, CowStr, Event, Options, Parser, T
 use super::{
     escape_into,
     highlight::{self, Budget},
+    nesting::Nesting,
 };
 
 /// Renders to HTML that is well formed but not yet checked against the allow-list.
 pub(super) fn to_html(markdown: &str) -> String {
     let options = Options::ENABLE_TABLES | Options::ENABLE_STRIKETHROUGH | Options::ENABLE_TASKLISTS;
-    let mut writer = Writer::default();
+    let (mut nesting, mut writer) = (Nesting::default(), Writer::default());
     let mut out = String::with_capacity(markdown.len() * 3 / 2);
-    let events = Parser::new_ext(markdown, options).filter_map(|event| writer.translate(event));
+    let events = Parser::new_ext(markdown, options).filter_map(|event| nesting.bound(event));
+    let events = events.flat_map(|event| writer.write(event)).flatten();
     html::push_html(&mut out, events);
     out
 }
@@ -24,6 +26,9 @@ struct Writer<'a> {
     alignments: Vec<Alignment>,
     column: usize,
     in_head: bool,
+    /// Cells of the row that hold nothing so far: written once something follows them. A row gets a cell for each column of
+    /// its head, and what nobody wrote would be out of proportion to the text.
+    owed: String,
     budget: Budget,
 }
 
@@ -33,6 +38,34 @@ struct Code<'a> {
 }
 
 impl<'a> Writer<'a> {
+    /// The event as it is to be written, after the cells that are owed to it.
+    fn write(&mut self, event: Event<'a>) -> [Option<Event<'a>>; 2] {
+        match event {
+            Event::Start(Tag::TableCell) => {
+                let cell = self.cell();
+                self.owed.push_str(&cell);
+                [None, None]
+            }
+            Event::End(TagEnd::TableCell) => {
+                let end = if self.in_head { "</th>" } else { "</td>" };
+                if self.owed.is_empty() {
+                    return [Some(Event::Html(end.into())), None];
+                }
+                self.owed.push_str(end);
+                [None, None]
+            }
+            Event::End(TagEnd::TableRow) => {
+                self.owed.clear();
+                [self.translate(event), None]
+            }
+            event => [self.settle(), self.translate(event)],
+        }
+    }
+
+    fn settle(&mut self) -> Option<Event<'a>> {
+        (!self.owed.is_empty()).then(|| Event::Html(std::mem::take(&mut self.owed).into()))
+    }
+
     fn translate(&mut self, event: Event<'a>) -> Option<Event<'a>> {
         match event {
             Event::Start(Tag::CodeBlock(kind)) => {
@@ -84,10 +117,6 @@ impl<'a> Writer<'a> {
             Event::Start(Tag::TableHead) => (self.in_head, self.column) = (true, 0),
             Event::Start(Tag::TableRow) => self.column = 0,
             Event::End(TagEnd::TableHead) => self.in_head = false,
-            Event::Start(Tag::TableCell) => return Event::Html(self.cell().into()),
-            Event::End(TagEnd::TableCell) => {
-                return Event::Html(if self.in_head { "</th>" } else { "</td>" }.into());
-            }
             _ => {}
         }
         event

@@ -5,6 +5,7 @@
 
 pub mod highlight;
 mod markdown;
+mod nesting;
 mod sanitise;
 
 use std::fmt::Write as _;
@@ -15,7 +16,7 @@ pub const MAX_BYTES: usize = 256 << 10;
 /// Renders Markdown. An unfinished code fence renders as code, so an answer can be rendered while it is written.
 #[must_use]
 pub fn to_html(markdown: &str) -> String {
-    if markdown.len() > MAX_BYTES {
+    if markdown.len() > MAX_BYTES || parsing_steps(markdown) > MAX_PARSING_STEPS {
         let mut html = String::with_capacity(markdown.len() + 64);
         html.push_str("<pre>");
         escape_into(&mut html, markdown);
@@ -23,6 +24,18 @@ pub fn to_html(markdown: &str) -> String {
         return html;
     }
     sanitise::clean(&markdown::to_html(markdown))
+}
+
+/// What parsing may take at most, as [`parsing_steps`] counts it.
+const MAX_PARSING_STEPS: usize = 4 << 20;
+
+/// A bound on what the parser does beyond one step a byte: each line may go on with every quote and list that is open, and
+/// at most as many are open as the longest run of their marks and of indentation has bytes.
+fn parsing_steps(markdown: &str) -> usize {
+    let opens = |byte: &u8| matches!(byte, b' ' | b'\t' | b'>' | b'-' | b'+' | b'*' | b'.' | b')');
+    let marks = |line: &str| line.bytes().filter(|byte| !byte.is_ascii_digit()).take_while(opens).count();
+    let deepest = markdown.split(['\n', '\r']).map(marks).max().unwrap_or_default();
+    deepest.saturating_mul(markdown.split(['\n', '\r']).count())
 }
 
 /// Appends `text` so that it reads as text, also inside an attribute.

@@ -1,9 +1,5 @@
 //! What Markdown becomes, for friends and foes.
 
-use std::time::Duration;
-
-use tokio::time::Instant;
-
 use super::*;
 
 #[test]
@@ -149,22 +145,99 @@ fn a_text_that_is_too_long_is_shown_as_it_is() {
     assert!(!html.contains("<b>") && !html.contains("<em>"));
 }
 
+/// The text of [`MAX_BYTES`] that `unit` repeated makes, with `last` at its end.
+fn full(unit: &str, last: &str) -> String {
+    unit.repeat((MAX_BYTES - last.len()) / unit.len()) + last
+}
+
+/// The greatest number of elements inside one another.
+fn depth(html: &str) -> usize {
+    let tags = html.split('<').skip(1).filter(|tag| !["br", "hr", "input"].iter().any(|void| tag.starts_with(void)));
+    let depths = tags.scan(0_usize, |open, tag| {
+        *open = if tag.starts_with('/') { open.saturating_sub(1) } else { *open + 1 };
+        Some(*open)
+    });
+    depths.max().unwrap_or_default()
+}
+
+/// Quotes and lists with an item each, what a table or a paragraph takes, and what is inside that.
+const MAX_DEPTH: usize = 2 * nesting::MAX_BLOCKS + 6 + nesting::MAX_INLINES;
+
 #[test]
-fn text_made_to_be_slow_is_rendered_all_the_same() {
-    for slow in [
-        "[".repeat(50_000),
-        "*a ".repeat(40_000),
-        "> ".repeat(5_000),
-        "`".repeat(60_000),
-        format!("```js\n{}\n```", "(".repeat(100_000)),
-        format!("```html\n{}```", "<a b='\n".repeat(10_000)),
-        "| a ".repeat(20_000),
-        "<".repeat(100_000),
-        "&#0;".repeat(50_000),
+fn text_that_nests_without_end_is_shown_flat_from_some_depth_on() {
+    for (unit, last) in [
+        (">", "deepest"),
+        ("> ", "deepest"),
+        ("- ", "deepest"),
+        ("1. ", "deepest"),
+        ("> - + ", "*deepest*"),
+        ("*a **b ", "deepest"),
+        ("[", "deepest"),
+        ("![", "deepest"),
+        ("[a](", "deepest"),
+        ("[a][", "deepest"),
     ] {
-        let began = Instant::now();
-        let html = to_html(&slow);
-        assert!(began.elapsed() < Duration::from_secs(20), "{} took {:?}", &slow[..20], began.elapsed());
-        assert!(!html.is_empty());
+        let html = to_html(&full(unit, last));
+        assert!(depth(&html) <= MAX_DEPTH, "{unit}: {}", depth(&html));
+        assert!(html.len() <= 8 * MAX_BYTES, "{unit}: {} bytes", html.len());
+        assert!(html.contains("deepest"), "{unit}: the text is lost");
     }
+}
+
+#[test]
+fn what_opens_and_closes_without_end_is_shown_flat_from_some_depth_on() {
+    for (open, close) in [("*a ", " b*"), ("**a *b ", " c* d**"), ("~~a *b ", " c* d~~"), ("![", "](b)"), ("[![", "](b)](c)")] {
+        let levels = MAX_BYTES / (open.len() + close.len()) - 2;
+        let html = to_html(&format!("{}deepest{}", open.repeat(levels), close.repeat(levels)));
+        assert!(depth(&html) <= MAX_DEPTH, "{open}: {}", depth(&html));
+        assert!(html.len() <= 8 * MAX_BYTES && html.contains("deepest"), "{open}: {} bytes", html.len());
+    }
+}
+
+#[test]
+fn what_is_shown_flat_keeps_its_words_apart() {
+    let lists = |last: &str| format!("{}{last}", "- ".repeat(nesting::MAX_BLOCKS + 3));
+    let indent = " ".repeat(2 * (nesting::MAX_BLOCKS + 2));
+    let html = to_html(&format!("{}\n{indent}- two", lists("one")));
+    assert!(html.contains("one<br>\ntwo"), "{html}");
+    let quotes = to_html(&format!("{}one\n>\n> two", ">".repeat(nesting::MAX_BLOCKS + 3)));
+    assert!(quotes.contains("<p>one</p>") && quotes.contains("<p>two</p>"), "{quotes}");
+    assert_eq!(to_html("> - a\n>   > b").matches("<blockquote>").count(), 2, "what is not deep keeps its form");
+}
+
+#[test]
+fn a_link_holds_no_link() {
+    let html = to_html("[a ![b](https://e.example/b.png) c](https://e.example/)");
+    assert_eq!(html.matches("<a ").count(), 1, "{html}");
+    assert!(html.contains(">a b c</a>"), "{html}");
+}
+
+#[test]
+fn lines_that_go_on_with_all_that_is_open_are_shown_as_they_are() {
+    let half = MAX_BYTES / 2;
+    let html = to_html(&format!("{}a\n{}", ">".repeat(half), "b\n".repeat(half / 2 - 1)));
+    assert!(html.starts_with("<pre>&gt;&gt;") && html.ends_with("b\n</pre>\n"));
+    let ordinary = format!("{}\n\n*a*\n{}", "-".repeat(120), "    indented\n".repeat(10_000));
+    assert!(to_html(&ordinary).contains("<em>a</em>"));
+}
+
+#[test]
+fn a_wide_table_with_many_rows_is_as_large_as_its_text() {
+    let wide = MAX_BYTES / 8;
+    let table = format!("{}\n{}\n{}", "|a".repeat(wide), "|-".repeat(wide), "b\n".repeat(MAX_BYTES / 4));
+    let html = to_html(&table);
+    assert!(html.len() <= 16 * table.len(), "{} bytes", html.len());
+    let html = to_html("| a | b | c |\n| - | - | - |\n| | 2 |\n| 1 | | 3 |");
+    assert!(html.contains("<tr><td></td><td>2</td></tr>"), "{html}");
+    assert!(html.contains("<tr><td>1</td><td></td><td>3</td></tr>"), "{html}");
+}
+
+#[test]
+fn text_made_to_be_slow_is_in_proportion_when_rendered() {
+    for unit in ["`", "<", "&#0;", "| a ", "|a\n|-\n", "*_", "<a b=\"", "[a]: b\n\n[a] ", "a\n", "> ```\n", "```js\n(((\n"] {
+        let html = to_html(&full(unit, ""));
+        assert!(html.len() <= 16 * MAX_BYTES && depth(&html) <= MAX_DEPTH, "{unit}: {} bytes", html.len());
+    }
+    let html = to_html(&format!("```js\n{}", full("({[", "")[..MAX_BYTES - 8].to_owned()));
+    assert!(html.starts_with("<pre><code class=\"language-js\">") && html.len() <= 2 * MAX_BYTES);
 }
