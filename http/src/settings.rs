@@ -32,6 +32,8 @@ pub struct DoorSettings {
     pub send_timeout_ms: u64,
     /// Milliseconds a health component has to answer.
     pub health_timeout_ms: u64,
+    /// Milliseconds the oldest message of an actor may be queued or in hand before the process counts as not ready.
+    pub stalled_ms: u64,
     /// Threads that serve requests; 0 means one per core.
     pub workers: usize,
     /// Connections one worker holds at once.
@@ -79,6 +81,7 @@ impl Default for DoorSettings {
             disconnect_timeout_ms: 1_000,
             send_timeout_ms: 30_000,
             health_timeout_ms: 2_000,
+            stalled_ms: 120_000,
             workers: 0,
             max_connections: 25_000,
             api_version: "v1".to_owned(),
@@ -113,7 +116,7 @@ impl DoorSettings {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct HeaderSettings {
-    /// `X-Frame-Options`: `DENY` or `SAMEORIGIN`; any other text sends none.
+    /// `X-Frame-Options`: `DENY` or `SAMEORIGIN`; `NONE` sends none.
     pub frame_options: String,
     /// `Referrer-Policy`; empty sends none.
     pub referrer_policy: String,
@@ -129,6 +132,37 @@ pub struct HeaderSettings {
     pub hsts_include_subdomains: bool,
     /// Its `preload`.
     pub hsts_preload: bool,
+}
+
+impl HeaderSettings {
+    /// What cannot be sent: the setting and what is wrong with it. A header that protects is never left out in silence.
+    #[must_use]
+    pub fn faults(&self) -> Vec<(&'static str, String)> {
+        let mut faults = Vec::new();
+        if !["DENY", "SAMEORIGIN", "NONE"].iter().any(|known| self.frame_options.eq_ignore_ascii_case(known)) {
+            faults.push(("frame_options", format!("{:?} is not DENY, SAMEORIGIN or NONE", self.frame_options)));
+        }
+        let texts = [
+            ("referrer_policy", Some(&self.referrer_policy)),
+            ("permissions_policy", self.permissions_policy.as_ref()),
+            ("csp", self.csp.as_ref()),
+        ];
+        for (name, text) in texts {
+            if !text.is_none_or(|text| is_header_text(text)) {
+                faults.push((name, NO_HEADER_TEXT.to_owned()));
+            }
+        }
+        faults
+    }
+}
+
+/// What is wrong with a text that [`is_header_text`] refuses.
+pub const NO_HEADER_TEXT: &str = "has a character that no header can carry: only visible ASCII on one line will do";
+
+/// Whether a text can be the value of a header as it is.
+#[must_use]
+pub fn is_header_text(text: &str) -> bool {
+    text.bytes().all(|byte| (0x20..0x7f).contains(&byte))
 }
 
 impl Default for HeaderSettings {

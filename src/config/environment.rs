@@ -4,7 +4,7 @@
 //! original gateway. Each old name is also known with `SA01_` in front. Of several that are set the most particular
 //! wins: the generic one, then those that begin with `SA01_`, then the old ones.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use toml::Value;
@@ -75,6 +75,7 @@ const NAMES: &[(&str, &[&str])] = &[
     ("server.host", &["GATEWAY_HOST"]),
     ("server.metrics_host", &["GATEWAY_METRICS_HOST"]),
     ("server.metrics_port", &["GATEWAY_METRICS_PORT"]),
+    ("server.metrics_public", &["GATEWAY_METRICS_PUBLIC"]),
     ("server.port", &["GATEWAY_PORT", "PORT"]),
     ("server.version", &["SA01_VERSION"]),
     ("write_through.background", &["GATEWAY_WRITE_THROUGH_ASYNC"]),
@@ -148,10 +149,8 @@ impl Environment {
     /// All settings that are set, by key, each with the value that wins.
     fn settings(&self, faults: &mut Faults) -> BTreeMap<String, Found> {
         let mut settings = BTreeMap::new();
-        for key in NAMES.iter().map(|(key, _)| *key).chain(SECRETS.iter().copied()) {
-            if settings.contains_key(key) {
-                continue;
-            }
+        let known: BTreeSet<&str> = NAMES.iter().map(|(key, _)| *key).chain(SECRETS.iter().copied()).collect();
+        for key in known {
             if let Some(found) = self.named(key, faults) {
                 settings.insert(key.to_owned(), found);
             }

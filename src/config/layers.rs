@@ -55,13 +55,13 @@ impl Deployment {
 
 /// The defaults alone.
 pub(super) fn defaults(faults: &mut Faults) -> Table {
-    parse("config/default.toml", DEFAULT, faults)
+    parse("the defaults", "config/default.toml", DEFAULT, faults)
 }
 
 /// All layers merged.
 pub(super) fn merged(deployment: Deployment, environment: &Environment, faults: &mut Faults) -> Table {
     let mut table = defaults(faults);
-    merge(&mut table, parse("the overlay of SA01_ENV", deployment.overlay(), faults));
+    merge(&mut table, parse("SA01_ENV", "the overlay", deployment.overlay(), faults));
     if let Some(named) = environment.first(&["SA01_CONFIG"]) {
         merge(&mut table, file(&named.text, faults));
     }
@@ -77,7 +77,7 @@ fn file(path: &str, faults: &mut Faults) -> Table {
             return Table::new();
         }
     };
-    let mut table = parse(path, &text, faults);
+    let mut table = parse("SA01_CONFIG", path, &text, faults);
     for secret in SECRETS {
         let Some((section, name)) = secret.split_once('.') else { continue };
         let removed = table.get_mut(section).and_then(Value::as_table_mut).and_then(|section| section.remove(name));
@@ -91,10 +91,12 @@ fn file(path: &str, faults: &mut Faults) -> Table {
     table
 }
 
-fn parse(name: &str, text: &str, faults: &mut Faults) -> Table {
+/// Reads a layer; a fault is `key`'s and names the `place`.
+fn parse(key: &str, place: &str, text: &str, faults: &mut Faults) -> Table {
     text.parse().unwrap_or_else(|error: toml::de::Error| {
         // The first line of the message names the fault; the rest would repeat the text, which may hold anything.
-        faults.add(name, error.message().lines().next().unwrap_or_default().to_owned());
+        let what = error.message().lines().next().unwrap_or_default();
+        faults.add(key, format!("{place} is not TOML: {what}"));
         Table::new()
     })
 }

@@ -11,7 +11,10 @@ use somaagent_actors::{
     replicator::ReplicatorSettings,
     somabrain::BrainSettings,
 };
-use somaagent_http::{DoorSettings, settings::WriteThroughSettings};
+use somaagent_http::{
+    DoorSettings,
+    settings::{HeaderSettings, NO_HEADER_TEXT, WriteThroughSettings, is_header_text},
+};
 
 use super::{faults::Faults, sections::DAY_MS};
 use crate::embedded::responder::ResponderSettings;
@@ -29,6 +32,10 @@ pub(super) fn check_http(http: &DoorSettings, faults: &mut Faults) {
     if Tenant::new(http.default_tenant.trim()).is_none() {
         faults.add("http.default_tenant", "is no name of a tenant");
     }
+    if !is_header_text(&http.api_version) {
+        faults.add("http.api_version", NO_HEADER_TEXT);
+    }
+    faults.range("http.stalled_ms", http.stalled_ms, 1000..=DAY_MS);
     faults.range("http.sse_heartbeat_seconds", http.sse_heartbeat_seconds, 1..=3600);
     faults.range("http.body_limit_bytes", http.body_limit_bytes, 1024..=1 << 30);
     faults.range("http.message_limit_bytes", http.message_limit_bytes, 1..=http.body_limit_bytes);
@@ -40,6 +47,12 @@ pub(super) fn check_http(http: &DoorSettings, faults: &mut Faults) {
     faults.range("http.health_timeout_ms", http.health_timeout_ms, 10..=DAY_MS);
     faults.range("http.workers", http.workers, 0..=1024);
     faults.range("http.max_connections", http.max_connections, 1..=1_000_000);
+}
+
+pub(super) fn check_headers(headers: &HeaderSettings, faults: &mut Faults) {
+    for (name, what) in headers.faults() {
+        faults.add(&format!("headers.{name}"), what);
+    }
 }
 
 pub(super) fn check_write_through(write_through: &WriteThroughSettings, faults: &mut Faults) {

@@ -34,6 +34,8 @@ pub struct ServerSettings {
     pub metrics_host: String,
     /// Its port; 0 or less: there is none.
     pub metrics_port: i32,
+    /// Whether the metrics' listener may be reached from other machines, by anybody.
+    pub metrics_public: bool,
     /// The version shown to clients.
     pub version: String,
 }
@@ -63,8 +65,13 @@ impl ServerSettings {
             ),
             Ok(_) => {}
         }
-        if parse_host(&self.metrics_host).is_err() {
-            faults.add("server.metrics_host", format!("{} is not an IP address", self.metrics_host));
+        match parse_host(&self.metrics_host) {
+            Err(_) => faults.add("server.metrics_host", format!("{} is not an IP address", self.metrics_host)),
+            Ok(address) if !address.is_loopback() && self.metrics_port > 0 && !self.metrics_public => faults.add(
+                "server.metrics_host",
+                format!("{address} is not loopback, and whoever reaches the metrics may read them: GATEWAY_METRICS_PUBLIC=true allows that"),
+            ),
+            Ok(_) => {}
         }
         faults.range("server.metrics_port", self.metrics_port, i32::MIN..=i32::from(u16::MAX));
         if self.metrics_port > 0 && self.metrics_port == i32::from(self.port) {

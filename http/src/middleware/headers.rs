@@ -22,7 +22,7 @@ const PERMISSIONS_POLICY: HeaderName = HeaderName::from_static("permissions-poli
 pub(crate) struct CommonHeaders(Vec<(HeaderName, HeaderValue)>);
 
 impl CommonHeaders {
-    /// Prepares the headers that `settings` ask for; a text that cannot be a header value is left out.
+    /// Prepares the headers that `settings` ask for. A text that cannot be a header value was refused with the configuration.
     pub(crate) fn new(settings: &DoorSettings) -> Self {
         let HeaderSettings { frame_options, referrer_policy, permissions_policy, csp, .. } = &settings.headers;
         let frames = frame_options.to_ascii_uppercase();
@@ -112,7 +112,7 @@ mod tests {
     #[test]
     fn optional_headers_are_sent_as_configured() {
         let mut settings = DoorSettings::default();
-        settings.headers.frame_options = "ALLOWALL".to_owned();
+        settings.headers.frame_options = "NONE".to_owned();
         settings.headers.permissions_policy = Some("camera=()".to_owned());
         settings.headers.csp = Some("default-src 'none'".to_owned());
         settings.headers.hsts = true;

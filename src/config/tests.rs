@@ -1,0 +1,225 @@
+//! What configurations become, and what is said of faulty ones.
+
+#![allow(clippy::unwrap_used, reason = "a failed expectation ends the test")]
+
+use super::*;
+
+fn faults<const N: usize>(variables: [(&str, &str); N]) -> String {
+    Config::load(&Environment::of(variables)).unwrap_err().to_string()
+}
+
+#[test]
+fn nothing_configured_is_a_whole_configuration_with_the_embedded_database() {
+    let config = Config::load(&Environment::default()).unwrap();
+    assert_eq!(config.deployment, Deployment::Dev);
+    assert_eq!((config.server.host.as_str(), config.server.port), ("127.0.0.1", 8010));
+    assert_eq!(config.server.metrics_address().unwrap().1, 9400);
+    assert!(config.database.dsn.is_none());
+    assert_eq!((config.turns.max_attempts, config.sessions.queue_max), (3, 16));
+}
+
+#[test]
+fn variables_override_by_any_of_their_names() {
+    let config = Config::load(&Environment::of([
+        ("PORT", "9001"),
+        ("SA01_TURNS__MAX_ATTEMPTS", "5"),
+        ("GATEWAY_DISABLE_SSE", "on"),
+        ("LOG_LEVEL", "DEBUG"),
+        ("GATEWAY_METRICS_PORT", "-1"),
+    ]))
+    .unwrap();
+    assert_eq!(config.server.port, 9001);
+    assert_eq!(config.turns.max_attempts, 5);
+    assert!(config.http.disable_sse);
+    assert_eq!(config.server.metrics_address(), None);
+}
+
+#[test]
+fn all_faults_are_reported_at_once_and_named() {
+    let text = faults([
+        ("SA01_ENV", "LIVE"),
+        ("GATEWAY_PORT", "eighty"),
+        ("PG_POOL_MAX_SIZE", "0"),
+        ("SA01_TURNS__MAX_ATEMPTS", "3"),
+        ("SA01_NOWHERE__KEY", "3"),
+        ("SA01_LOG__FORMAT", "xml"),
+        ("LOG_LEVEL", "loud=very"),
+        ("SA01_DB_DSN", "localhost"),
+        ("SA01_DATA_DIR", ""),
+    ]);
+    for named in [
+        "9 faults",
+        "SA01_ENV: LIVE is not",
+        "server.port (GATEWAY_PORT): GATEWAY_PORT is not a whole number",
+        "database.pool_size (PG_POOL_MAX_SIZE): 0 is not between",
+        "turns.max_atempts (SA01_TURNS__MAX_ATEMPTS): unknown field",
+        "nowhere: is unknown",
+        "log.format (SA01_LOG__FORMAT): unknown variant `xml`",
+        "log.level (LOG_LEVEL)",
+        "database.dsn (SA01_DB_DSN): is not a URL",
+        "data.dir (SA01_DATA_DIR): SA01_DATA_DIR is set but empty",
+    ] {
+        assert!(text.contains(named), "{named} is missing in {text}");
+    }
+}
+
+#[test]
+fn settings_without_a_default_have_the_type_of_their_room() {
+    let config = Config::load(&Environment::of([
+        ("SA01_LLM_BASE_URL", "http://m"),
+        ("SA01_LLM_MODEL", "m"),
+        ("SA01_LLM_API_KEY", "123"),
+        ("SA01_MODEL__TEMPERATURE", "0.5"),
+        ("SA01_MODEL__EXTRA", "{ max_tokens = 9 }"),
+    ]))
+    .unwrap();
+    assert_eq!(config.model.temperature, Some(0.5));
+    assert_eq!(config.model.extra["max_tokens"], 9);
+    assert!(config.model.api_key.is_some());
+    let text = faults([("SA01_MODEL__TEMPERATURE", "warm"), ("SA01_LLM_API_KEY", "canary")]);
+    assert!(text.contains("model.temperature (SA01_MODEL__TEMPERATURE): invalid type"), "{text}");
+    assert!(text.contains("model.api_key (SA01_LLM_API_KEY): is set, but") && !text.contains("canary"), "{text}");
+}
+
+#[test]
+fn numbers_out_of_the_types_range_are_faults_of_their_key() {
+    let text = faults([("GATEWAY_PORT", "70000"), ("SA01_SESSIONS__QUEUE_MAX", "-1")]);
+    assert!(text.contains("server.port") && text.contains("sessions.queue_max"), "{text}");
+}
+
+#[test]
+fn the_file_of_defaults_says_what_the_rooms_do() {
+    let config = Config::load(&Environment::default()).unwrap();
+    assert_eq!(format!("{:?}", config.http), format!("{:?}", DoorSettings::default()));
+    assert_eq!(format!("{:?}", config.headers), format!("{:?}", HeaderSettings::default()));
+    assert_eq!(format!("{:?}", config.write_through), format!("{:?}", WriteThroughSettings::default()));
+    assert_eq!(format!("{:?}", config.sessions), format!("{:?}", SessionSettings::default()));
+    assert_eq!(format!("{:?}", config.turns), format!("{:?}", TurnSettings::default()));
+    assert_eq!(format!("{:?}", config.model), format!("{:?}", ModelSettings::default()));
+    assert_eq!(format!("{:?}", config.brain), format!("{:?}", BrainSettings::default()));
+    assert_eq!(format!("{:?}", config.kafka), format!("{:?}", KafkaSettings::default()));
+    assert_eq!(format!("{:?}", config.outbox), format!("{:?}", QueueSettings::OUTBOX));
+    assert_eq!(format!("{:?}", config.memory_sync), format!("{:?}", QueueSettings::MEMORY_SYNC));
+    assert_eq!(format!("{:?}", config.event_log), format!("{:?}", EventLogSettings::default()));
+    assert_eq!(format!("{:?}", config.replicator), format!("{:?}", ReplicatorSettings::default()));
+    assert_eq!(format!("{:?}", config.dead_letters), format!("{:?}", DeadLetterSettings::default()));
+    assert_eq!(format!("{:?}", config.responder), format!("{:?}", ResponderSettings::default()));
+}
+
+#[test]
+fn production_refuses_each_embedded_part_by_name() {
+    let text = faults([("SA01_ENV", "PROD")]);
+    assert!(text.contains("database.dsn (SA01_DB_DSN)") && text.contains("embedded database"), "{text}");
+}
+
+#[test]
+fn listening_beyond_this_machine_is_refused() {
+    assert!(faults([("GATEWAY_HOST", "0.0.0.0")]).contains("server.host (GATEWAY_HOST): 0.0.0.0 is not loopback"));
+    assert!(faults([("GATEWAY_REQUIRE_AUTH", "true")]).contains("http.require_auth (GATEWAY_REQUIRE_AUTH)"));
+}
+
+#[test]
+fn metrics_beyond_this_machine_are_refused_unless_that_is_said() {
+    let everywhere = ("GATEWAY_METRICS_HOST", "0.0.0.0");
+    let text = faults([everywhere]);
+    assert!(text.contains("server.metrics_host (GATEWAY_METRICS_HOST): 0.0.0.0 is not loopback"), "{text}");
+    assert!(Config::load(&Environment::of([everywhere, ("GATEWAY_METRICS_PUBLIC", "true")])).is_ok());
+    assert!(Config::load(&Environment::of([everywhere, ("GATEWAY_METRICS_PORT", "0")])).is_ok());
+}
+
+#[test]
+fn a_header_that_cannot_be_sent_is_a_fault_of_its_setting() {
+    let text = faults([
+        ("GATEWAY_FRAME_OPTIONS", "BANANA"),
+        ("GATEWAY_CSP", "default-src 'none';\nimg-src *"),
+        ("GATEWAY_REFERRER_POLICY", "no\u{7}referrer"),
+        ("GATEWAY_PERMISSIONS_POLICY", "camera=(\u{e4})"),
+        ("GATEWAY_API_VERSION", "v\u{1}"),
+    ]);
+    for named in [
+        "5 faults",
+        "headers.frame_options (GATEWAY_FRAME_OPTIONS): \"BANANA\" is not DENY, SAMEORIGIN or NONE",
+        "headers.csp (GATEWAY_CSP): has a character",
+        "headers.referrer_policy (GATEWAY_REFERRER_POLICY): has a character",
+        "headers.permissions_policy (GATEWAY_PERMISSIONS_POLICY): has a character",
+        "http.api_version (GATEWAY_API_VERSION): has a character",
+    ] {
+        assert!(text.contains(named), "{named} is missing in {text}");
+    }
+    assert!(Config::load(&Environment::of([("GATEWAY_FRAME_OPTIONS", "sameorigin")])).is_ok());
+}
+
+#[test]
+fn each_fault_is_told_once_and_by_a_name_that_exists() {
+    let text = faults([("SA01_DB_DSN_FILE", "/nowhere"), ("SOMA_API_KEY_FILE", "/nowhere")]);
+    assert_eq!((text.matches("SA01_DB_DSN_FILE").count(), text.matches("SOMA_API_KEY_FILE").count()), (1, 1), "{text}");
+    let file = tempfile::NamedTempFile::with_suffix(".toml").unwrap();
+    std::fs::write(&file, "[server\nport = canary").unwrap();
+    let path = file.path().to_str().unwrap();
+    let text = faults([("SA01_CONFIG", path)]);
+    assert!(text.contains(&format!("\n  SA01_CONFIG: {path} is not TOML: ")), "{text}");
+    assert!(!text.contains("canary") && !text.contains("__"), "{text}");
+}
+
+#[test]
+fn a_secret_comes_from_a_file_and_is_never_shown() {
+    let folder = std::env::temp_dir().join(format!("sa01-{}", uuid::Uuid::new_v4()));
+    std::fs::write(&folder, "postgres://me:canary@127.0.0.1/d\n").unwrap();
+    let environment = Environment::of([("SA01_DB_DSN_FILE", folder.to_str().unwrap())]);
+    let config = Config::load(&environment).unwrap();
+    std::fs::remove_file(&folder).unwrap();
+    assert!(!format!("{config:?}").contains("canary") && !config.shown().contains("the database"));
+    assert!(config.shown().contains("postgres://me:********@127.0.0.1/d"), "{}", config.shown());
+    assert!(faults([("SA01_DB_DSN_FILE", "/nowhere")]).contains("/nowhere, which cannot be read"));
+    assert!(faults([("SA01_DB_DSN_FILE", "/x"), ("SA01_DB_DSN", "y")]).contains("both set"));
+}
+
+#[test]
+fn brokers_are_configured_by_their_old_names_and_their_password_is_never_shown() {
+    let variables = [
+        ("KAFKA_BOOTSTRAP_SERVERS", "old:9092"),
+        ("SA01_KAFKA_BOOTSTRAP_SERVERS", "kafka:9092,kafka2:9092"),
+        ("KAFKA_SECURITY_PROTOCOL", "SASL_PLAINTEXT"),
+        ("KAFKA_SASL_MECHANISM", "PLAIN"),
+        ("KAFKA_SASL_USERNAME", "me"),
+        ("KAFKA_SASL_PASSWORD", "canary"),
+        ("PUBLISH_KAFKA_TIMEOUT_SECONDS", "2.0"),
+    ];
+    let config = Config::load(&Environment::of(variables)).unwrap();
+    assert_eq!(config.kafka.bootstrap_servers, "kafka:9092,kafka2:9092");
+    assert_eq!(config.kafka.timeout().as_secs(), 2);
+    assert!(!format!("{config:?}").contains("canary") && config.shown().contains("sasl_password = \"********\""));
+    let text = faults([
+        ("KAFKA_BOOTSTRAP_SERVERS", "http://kafka"),
+        ("KAFKA_SASL_PASSWORD", "canary"),
+        ("PUBLISH_KAFKA_TIMEOUT_SECONDS", "0"),
+    ]);
+    for named in ["kafka.bootstrap_servers (KAFKA_BOOTSTRAP_SERVERS)", "kafka.security_protocol", "3 faults"] {
+        assert!(text.contains(named) && !text.contains("canary"), "{named} is missing in {text}");
+    }
+}
+
+#[test]
+fn a_file_overrides_the_overlay_and_may_hold_no_secret() {
+    let file = std::env::temp_dir().join(format!("sa01-{}.toml", uuid::Uuid::new_v4()));
+    std::fs::write(&file, "[turns]\nmax_attempts = 7\n[server]\nport = 1\n").unwrap();
+    let named = file.to_str().unwrap();
+    let config = Config::load(&Environment::of([("SA01_CONFIG", named), ("PORT", "2")])).unwrap();
+    assert_eq!((config.turns.max_attempts, config.server.port), (7, 2));
+    std::fs::write(&file, "[database]\ndsn = \"postgres://me:canary@h/d\"\n").unwrap();
+    let text = faults([("SA01_CONFIG", named)]);
+    assert!(text.contains("database.dsn") && !text.contains("canary"), "{text}");
+    std::fs::write(&file, "[turns\nmax_attempts = 7").unwrap();
+    assert!(faults([("SA01_CONFIG", named)]).contains(named));
+    std::fs::remove_file(&file).unwrap();
+}
+
+#[test]
+fn what_is_shown_reads_back_as_the_same_configuration() {
+    let config = Config::load(&Environment::default()).unwrap();
+    let file = std::env::temp_dir().join(format!("sa01-{}.toml", uuid::Uuid::new_v4()));
+    std::fs::write(&file, config.shown()).unwrap();
+    let again = Config::load(&Environment::of([("SA01_CONFIG", file.to_str().unwrap())])).unwrap();
+    std::fs::remove_file(&file).unwrap();
+    assert_eq!(config.shown(), again.shown());
+}
