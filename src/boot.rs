@@ -14,6 +14,7 @@ use prometheus::Registry;
 use somaagent_supervision::{Restart, Strategy, SupervisorRef, SupervisorSpec, Tree};
 use sqlx::migrate::Migrator;
 use thiserror::Error;
+use tokio::time::Instant;
 
 use crate::config::Config;
 use crate::data_dir::DataDir;
@@ -22,6 +23,9 @@ use crate::embedded::postgres::{EmbeddedPostgres, EmbeddedServer};
 use crate::listen::listen;
 use crate::shutdown::{Shutdown, Stage};
 use crate::telemetry::metrics;
+
+/// What a step that keeps a deadline itself gets beyond it.
+const GRACE: Duration = Duration::from_millis(500);
 
 /// A step of the start failed.
 #[derive(Debug, Error)]
@@ -95,7 +99,8 @@ pub async fn start(
     let patience = Duration::from_millis(config.boot.migrations_ms);
     let registry = Registry::new();
     step("port", within, async { rooms.listen(&config) }).await?;
-    let database = step("database", within, open_database(&config, shutdown)).await?;
+    // It waits for the database itself, and so can say what it met.
+    let database = step("database", within + GRACE, open_database(&config, shutdown, within)).await?;
     step("migrations", patience, async { Ok(database.migrate(rooms.migrator()).await?) }).await?;
     let base = step("tree", within, plant(config, registry, database, shutdown)).await?;
     step("stand-ins", within, rooms.stand_ins(&base, shutdown)).await?;
@@ -110,7 +115,7 @@ async fn step<T>(
     within: Duration,
     work: impl Future<Output = anyhow::Result<T>>,
 ) -> Result<T, BootError> {
-    let started = tokio::time::Instant::now();
+    let started = Instant::now();
     let done = tokio::time::timeout(within, work).await.map_err(|_| BootError::Late { step: name, within })?;
     let done = done.map_err(|source| BootError::Failed { step: name, source })?;
     tracing::debug!(step = name, took_ms = started.elapsed().as_millis(), "step of the start done");
@@ -118,7 +123,8 @@ async fn step<T>(
 }
 
 /// The configured database, else the one inside the process on the data folder, which only that one needs.
-async fn open_database(config: &Config, shutdown: &mut Shutdown) -> anyhow::Result<Database> {
+async fn open_database(config: &Config, shutdown: &mut Shutdown, within: Duration) -> anyhow::Result<Database> {
+    let started = Instant::now();
     let database = if let Some(database) = Database::configured(&config.database)? {
         database
     } else {
@@ -129,7 +135,7 @@ async fn open_database(config: &Config, shutdown: &mut Shutdown) -> anyhow::Resu
     };
     let closed = database.clone();
     shutdown.at(Stage::Database, "database", |within| async move { closed.close(within).await });
-    database.reach().await?;
+    database.reach(within.saturating_sub(started.elapsed())).await?;
     Ok(database)
 }
 

@@ -45,6 +45,14 @@ pub enum DatabaseError {
     /// The DSN cannot be read; a checked configuration has no such DSN.
     #[error("database.dsn {0}")]
     Dsn(&'static str),
+    /// It did not answer in time.
+    #[error("the database did not answer within {} ms", .within.as_millis())]
+    Unreachable {
+        /// How long it was waited for.
+        within: Duration,
+        /// What the last attempt met, if one ended.
+        source: Option<sqlx::Error>,
+    },
     /// It does not let us in.
     #[error("the database refuses us")]
     Refused(#[source] sqlx::Error),
@@ -120,11 +128,18 @@ impl Database {
         self.embedded.as_ref().map(|embedded| &embedded.server)
     }
 
-    /// Waits until the database answers. A server that is not up yet is waited for; the caller sets the deadline.
+    /// Waits until the database answers. A server that is not up yet is waited for, at most `within`.
     ///
     /// # Errors
-    /// If it lets nobody in, or is too old.
-    pub async fn reach(&self) -> Result<(), DatabaseError> {
+    /// If it lets nobody in, is too old, or does not answer in time.
+    pub async fn reach(&self, within: Duration) -> Result<(), DatabaseError> {
+        let mut met = None;
+        let reached = timeout_at(Instant::now() + within, self.answers(&mut met)).await;
+        reached.unwrap_or(Err(DatabaseError::Unreachable { within, source: met }))
+    }
+
+    /// As [`Self::reach`], without end; `met` is what the last attempt ended with.
+    async fn answers(&self, met: &mut Option<sqlx::Error>) -> Result<(), DatabaseError> {
         loop {
             match self.version().await {
                 Ok(version) if version < VERSION_MIN => return Err(DatabaseError::TooOld(version)),
@@ -132,6 +147,7 @@ impl Database {
                 // Not there yet, starting up, shutting down, or busy with the recovery after a kill.
                 Err(error) if is_passing(&error) => {
                     tracing::info!(error = &error as &dyn std::error::Error, "the database does not answer yet");
+                    *met = Some(error);
                     tokio::time::sleep(RETRY_EVERY).await;
                 }
                 Err(error) => return Err(DatabaseError::Refused(error)),

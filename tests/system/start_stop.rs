@@ -170,6 +170,7 @@ async fn a_database_that_cannot_be_reached_is_named_without_its_password() {
     assert!(ended.code.is_some_and(told), "{:?}: {}", ended.code, ended.output);
     assert!(!ended.output.contains("canary"), "the password is told: {}", ended.output);
     assert!(ended.output.to_lowercase().contains("database"), "{}", ended.output);
+    assert!(ended.output.contains("Connection refused"), "the cause is not told: {}", ended.output);
 }
 
 #[tokio::test]
