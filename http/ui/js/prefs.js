@@ -31,7 +31,7 @@ export function theme() {
   return chosen === 'light' || chosen === 'dark' ? chosen : 'system';
 }
 
-/** @typedef {{key: string, text: string}} Unsent */
+/** @typedef {{key: string, text: string, problem?: import('./types.js').Problem}} Unsent */
 
 /**
  * Messages of a session that were typed and sent but never acknowledged.
@@ -50,6 +50,15 @@ export function unsent(session) {
 export function keepUnsent(session, message) {
   const others = unsent(session).filter((other) => other.key !== message.key);
   write(`unsent.${session}`, JSON.stringify([...others, message]));
+}
+
+/**
+ * Keeps why a message was not accepted.
+ * @param {string} session @param {string} key @param {import('./types.js').Problem} problem
+ */
+export function noteUnsent(session, key, problem) {
+  const noted = unsent(session).map((message) => (message.key === key ? { ...message, problem } : message));
+  if (noted.length > 0) write(`unsent.${session}`, JSON.stringify(noted));
 }
 
 /** @param {string} session @param {string} key */

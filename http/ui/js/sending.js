@@ -40,7 +40,9 @@ async function deliver(id, key, message) {
     sessions.posted(id, (conversation.id === id ? conversation.title : null) ?? message);
     return true;
   } catch (error) {
-    updateConversation(id, ({ turns }) => ({ turns: refused(turns, key, api.problemOf(error)) }));
+    const problem = api.problemOf(error);
+    prefs.noteUnsent(id, key, problem);
+    updateConversation(id, ({ turns }) => ({ turns: refused(turns, key, problem) }));
     return false;
   }
 }
@@ -48,11 +50,12 @@ async function deliver(id, key, message) {
 /** Messages that a closed page left unsent come back as failed ones, to be sent or not. @param {string} id */
 export function restoreUnsent(id) {
   const shown = new Map(current().conversation.turns.map((turn) => [turn.key, turn]));
-  for (const { key, text: message } of prefs.unsent(id)) {
+  for (const { key, text: message, problem: met } of prefs.unsent(id)) {
     const turn = shown.get(key);
     if (turn && turn.seq !== null) prefs.dropUnsent(id, key);
     else if (!turn) {
-      const problem = { status: 0, code: 'unreachable', detail: text.problem.unreachable, retryAfter: null };
+      // Without a reason the page was closed before it had an answer.
+      const problem = met ?? { status: 0, code: 'unreachable', detail: text.problem.unreachable, retryAfter: null };
       updateConversation(id, ({ turns }) => ({ turns: refused(withUnsent(turns, key, message), key, problem) }));
     }
   }

@@ -68,6 +68,22 @@ test('a message that cannot be sent stays with the reason, survives a reload, an
   assert.equal(await page.locator('.said-text', { hasText: 'Into the void' }).count(), 1);
 });
 
+test('a message that was refused says after a reload why it was', async () => {
+  const page = await openPage(parts.browser);
+  await page.goto(parts.server.url);
+  await say(page, 'The first one');
+  await untilAnswer(page, 'final');
+  await say(page, 'long '.repeat(60_000));
+  const reason = page.locator('soma-turn').last().getByRole('alert');
+  await reason.waitFor();
+  const said = await reason.textContent();
+  assert.match(said ?? '', /262144 bytes/);
+  await page.reload();
+  await reason.waitFor();
+  assert.equal(await reason.textContent(), said);
+  assert.equal(await page.getByText('The server could not be reached.').count(), 0);
+});
+
 test('a reply that was lost on its way does not make the message count twice', async () => {
   const page = await openPage(parts.browser);
   await page.goto(parts.server.url);
