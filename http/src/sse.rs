@@ -275,7 +275,7 @@ mod tests {
         let long = "*long* ".repeat(4_000);
         let frames = [said(1, long.clone()), said(2, "short".to_owned()), said(3, long)];
         let subscription = stream::iter(frames.clone());
-        let every = Duration::from_secs(3600);
+        let every = Duration::from_hours(1);
         let mut blocks = Blocks::new(Uuid::nil(), subscription, StreamMode::Html, every, gauge.clone());
         assert_eq!(blocks.next().await, Some(Ok(OPENING)));
         assert!(futures_util::poll!(blocks.next()).is_pending(), "a long text was rendered in place");

@@ -186,7 +186,9 @@ fn text_that_nests_without_end_is_shown_flat_from_some_depth_on() {
 
 #[test]
 fn what_opens_and_closes_without_end_is_shown_flat_from_some_depth_on() {
-    for (open, close) in [("*a ", " b*"), ("**a *b ", " c* d**"), ("~~a *b ", " c* d~~"), ("![", "](b)"), ("[![", "](b)](c)")] {
+    for (open, close) in
+        [("*a ", " b*"), ("**a *b ", " c* d**"), ("~~a *b ", " c* d~~"), ("![", "](b)"), ("[![", "](b)](c)")]
+    {
         let levels = MAX_BYTES / (open.len() + close.len()) - 2;
         let html = to_html(&format!("{}deepest{}", open.repeat(levels), close.repeat(levels)));
         assert!(depth(&html) <= MAX_DEPTH, "{open}: {}", depth(&html));
@@ -234,7 +236,9 @@ fn a_wide_table_with_many_rows_is_as_large_as_its_text() {
 
 #[test]
 fn text_made_to_be_slow_is_in_proportion_when_rendered() {
-    for unit in ["`", "<", "&#0;", "| a ", "|a\n|-\n", "*_", "<a b=\"", "[a]: b\n\n[a] ", "a\n", "> ```\n", "```js\n(((\n"] {
+    for unit in
+        ["`", "<", "&#0;", "| a ", "|a\n|-\n", "*_", "<a b=\"", "[a]: b\n\n[a] ", "a\n", "> ```\n", "```js\n(((\n"]
+    {
         let html = to_html(&full(unit, ""));
         assert!(html.len() <= 16 * MAX_BYTES && depth(&html) <= MAX_DEPTH, "{unit}: {} bytes", html.len());
     }
