@@ -8,7 +8,7 @@ use actix_web::{
     dev::{ServiceRequest, ServiceResponse},
     http::{
         Method, StatusCode,
-        header::{HeaderName, HeaderValue},
+        header::{CONTENT_ENCODING, HeaderName, HeaderValue},
     },
     middleware::Next,
     web::Data,
@@ -76,7 +76,7 @@ fn method_label(method: &Method) -> &'static str {
 }
 
 /// Names the request in the reply; gives a problem its `instance`, and the log its cause.
-fn finish(response: ServiceResponse, id: Uuid) -> ServiceResponse {
+fn finish(mut response: ServiceResponse, id: Uuid) -> ServiceResponse {
     let problem = response.response().error().and_then(|error| {
         let own = error.as_error::<Problem>();
         if let Some(problem) = own {
@@ -86,6 +86,8 @@ fn finish(response: ServiceResponse, id: Uuid) -> ServiceResponse {
     });
     let mut response = match problem {
         Some(mut problem) => {
+            // The body that was compressed on its way here is not the one that goes out.
+            response.headers_mut().remove(CONTENT_ENCODING);
             for (name, value) in response.headers() {
                 if !problem.headers().contains_key(name) {
                     problem.headers_mut().insert(name.clone(), value.clone());
