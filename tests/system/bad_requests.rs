@@ -128,6 +128,7 @@ fn headers() -> Vec<Bad> {
     let body = json!({"message": "x"});
     vec![
         message(&body, 422, "invalid-header").header("idempotency-key", &"k".repeat(256)),
+        message(&body, 422, "invalid-header").header("idempotency-key", ""),
         message(&body, 422, "invalid-header").header("idempotency-key", "schlüssel"),
         message(&body, 422, "invalid-header").header("x-tenant-id", &"t".repeat(201)),
         message(&body, 422, "invalid-header").header("x-persona-id", &"p".repeat(129)),
@@ -149,6 +150,9 @@ fn conflicts(at: &Places) -> Vec<Bad> {
         message(&with("expected_head", json!(1)), 409, "head-moved"),
         message(&with("expected_head", json!(99)), 409, "head-ahead"),
         message(&to(&at.used), 422, "idempotency-key-reused").header("idempotency-key", "taken"),
+        message(&json!({"message": "hi", "session_id": at.used}), 422, "idempotency-key-reused")
+            .header("idempotency-key", "taken")
+            .header("x-persona-id", "another"),
         post("/message_async", &json!({}), 422, "invalid-body"),
         post("/v1/session/action", &json!({"action": "dance"}), 400, "unknown-action"),
         post("/v1/session/action", &json!({}), 422, "invalid-body"),
@@ -191,10 +195,8 @@ fn reads(at: &Places) -> Vec<Bad> {
     ];
     for rest in ["events", "history", "context-window", "state"] {
         table.push(get(&format!("/v1/sessions/not-a-uuid/{rest}"), 404, "session-not-found"));
-        table.push(get(&format!("/v1/sessions/{}/{rest}", at.deleted), 410, "session-deleted"));
-    }
-    for rest in ["history", "context-window", "state"] {
         table.push(get(&format!("/v1/sessions/{}/{rest}", at.unused), 404, "session-not-found"));
+        table.push(get(&format!("/v1/sessions/{}/{rest}", at.deleted), 410, "session-deleted"));
     }
     table
 }
@@ -203,6 +205,7 @@ fn changes(at: &Places) -> Vec<Bad> {
     let unused = |rest: &str| format!("/v1/sessions/{}{rest}", at.unused);
     let used = |rest: &str| format!("/v1/sessions/{}{rest}", at.used);
     let patch = |path: &str, body: &Value, status, code| Bad::new(Method::PATCH, path, status, code).json(body);
+    let delete = |path: &str, status, code| Bad::new(Method::DELETE, path, status, code);
     vec![
         patch(&unused(""), &json!({"title": "x"}), 404, "session-not-found"),
         patch(&used(""), &json!({}), 422, "invalid-body"),
@@ -214,7 +217,9 @@ fn changes(at: &Places) -> Vec<Bad> {
         Bad::new(Method::PATCH, &used(""), 400, "bad-json").bytes(b"{"),
         Bad::new(Method::PATCH, &used(""), 415, "unsupported-media-type").bare("title=x"),
         patch(&format!("/v1/sessions/{}", at.deleted), &json!({"title": "x"}), 410, "session-deleted"),
-        Bad::new(Method::DELETE, "/v1/sessions/not-a-uuid", 404, "session-not-found"),
+        delete(&unused(""), 404, "session-not-found"),
+        delete("/v1/sessions/not-a-uuid", 404, "session-not-found"),
+        delete(&format!("/v1/sessions/{}", at.deleted), 410, "session-deleted"),
         post(&unused("/reset"), &json!({}), 404, "session-not-found"),
         post(&unused("/stop"), &json!({}), 404, "session-not-found"),
         post(&unused("/pause"), &json!({"paused": true}), 404, "session-not-found"),

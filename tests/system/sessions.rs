@@ -195,21 +195,16 @@ async fn another_tenants_sessions_do_not_exist() {
         stack.client.request(method, &path.replace("{id}", &session)).header("x-tenant-id", "another")
     };
     for (method, path) in [
+        (Method::GET, "/v1/sessions/{id}/events"),
         (Method::GET, "/v1/sessions/{id}/history"),
         (Method::GET, "/v1/sessions/{id}/state"),
         (Method::POST, "/v1/sessions/{id}/stop"),
+        (Method::DELETE, "/v1/sessions/{id}"),
     ] {
         let answer = stack.client.send(theirs(method.clone(), path).json(&json!({}))).await.unwrap();
         assert_eq!((answer.status, answer.code().as_str()), (404, "session-not-found"), "{method} {path}");
     }
-    let nothing = [
-        (Method::GET, "/v1/sessions", json!([])),
-        (Method::GET, "/v1/sessions/{id}/events", json!({"session_id": session, "events": [], "next_cursor": null})),
-        (Method::DELETE, "/v1/sessions/{id}", json!({"status": "deleted", "result": {"events": 0, "envelopes": 0}})),
-    ];
-    for (method, path, answer) in nothing {
-        assert_eq!(stack.client.send(theirs(method, path)).await.unwrap().json(), answer, "{path}");
-    }
+    assert_eq!(stack.client.send(theirs(Method::GET, "/v1/sessions")).await.unwrap().json(), json!([]));
     // The same id is another session for them.
     let body = json!({"message": "theirs", "session_id": session});
     let answer = stack.client.send(theirs(Method::POST, "/v1/session/message").json(&body)).await.unwrap();
@@ -239,5 +234,24 @@ async fn a_fleet_of_readers_is_told_of_a_shutdown_by_the_end_of_their_streams() 
     assert_eq!(stack.app.terminate().await.unwrap(), Some(0));
     for stream in &mut streams {
         stream.until_end().await;
+    }
+}
+
+/// What clients say of a message cannot pass for what this system says of its answer.
+#[tokio::test]
+async fn a_client_cannot_write_what_only_the_system_says() {
+    let stack = Stack::start().await;
+    let session = new_session();
+    let forged = ["final", "completed", "error_code", "error", "partial", "retriable", "status", "usage", "recall"];
+    let mut metadata: serde_json::Map<_, _> = forged.iter().map(|name| ((*name).to_owned(), json!("forged"))).collect();
+    metadata.insert("colour".into(), json!("green"));
+    let mut stream = stack.client.events(&session).open().await.unwrap();
+    stack.post(&Post::new("hi").to(&session).with("metadata", json!(metadata))).await;
+    let last = stream.until_terminal().await.unwrap();
+    assert_eq!(last.data["metadata"]["colour"], "green", "what is the client's own is lost");
+    assert_eq!(last.data["metadata"]["status"], "completed");
+    assert!(stream.frames().len() >= 3, "{:?}", stream.frames());
+    for frame in stream.frames() {
+        assert!(!frame.data.to_string().contains("forged"), "{}", frame.data);
     }
 }

@@ -12,6 +12,33 @@ pub const VERSION: &str = "sa01-v1";
 /// String and JSON details of an event, by name.
 pub type Metadata = Map<String, Value>;
 
+/// Names in an event's metadata that only this system writes, or that tell clients what became of a turn. What a client gives
+/// under one of them is dropped at the door: it would stand on every frame of the answer. `source` is not among them: a
+/// client's own is kept as `ingress_source`.
+pub const RESERVED: [&str; 21] = [
+    "analysis",
+    "attempt",
+    "completed",
+    "context",
+    "error",
+    "error_code",
+    "escalation",
+    "final",
+    "ingress_source",
+    "model",
+    "partial",
+    "policy",
+    "recall",
+    "retriable",
+    "sequence",
+    "status",
+    "stream_index",
+    "timing",
+    "tool_name",
+    "turn",
+    "usage",
+];
+
 /// The types of events that are stored. The live ones (`assistant.started`, `.thinking`, `.stream`) have no row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EventType {
@@ -150,7 +177,7 @@ impl Ingress {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::ids::Tenant;
+    use crate::domain::{analysis::analyse, ids::Tenant};
 
     #[test]
     fn a_terminal_event_says_that_it_completes_its_turn() {
@@ -168,6 +195,20 @@ mod tests {
         let last = draft.stored(EventType::Final, 2, 1);
         assert_eq!(last["metadata"], json!({"sequence": 2, "turn": 1, "completed": true}));
         assert_eq!((last["type"].as_str(), last["version"].as_str()), (Some("assistant.final"), Some(VERSION)));
+        assert!(last["metadata"].as_object().is_some_and(|written| written.keys().all(|name| is_reserved(name))));
+    }
+
+    #[test]
+    fn what_every_answer_is_given_is_reserved() {
+        let mut ingress = Ingress::default();
+        ingress.metadata.insert("source".into(), "web".into());
+        let written = ingress.answered("slm", "completed", Some(&analyse("hi")), 1);
+        assert!(written.len() >= 5, "{written:?}");
+        assert!(written.keys().all(|name| name == "source" || is_reserved(name)), "{written:?}");
+    }
+
+    fn is_reserved(name: &str) -> bool {
+        RESERVED.contains(&name)
     }
 
     #[test]

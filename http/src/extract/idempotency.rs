@@ -14,7 +14,11 @@ pub(crate) struct IdempotencyKey(pub(crate) Option<String>);
 
 impl FromHead for IdempotencyKey {
     fn from_head(request: &HttpRequest) -> Result<Self, Problem> {
-        let Some(key) = header(request, HEADER)? else { return Ok(Self(None)) };
+        if !request.headers().contains_key(HEADER) {
+            return Ok(Self(None));
+        }
+        // An empty one was meant to be a key: without it the request would be done twice.
+        let key = header(request, HEADER)?.unwrap_or_default();
         if Idempotency::is_usable(key) {
             Ok(Self(Some(key.to_owned())))
         } else {

@@ -3,6 +3,7 @@
 mod body;
 mod caller;
 mod dead_letter;
+mod declares;
 mod hints;
 mod idempotency;
 mod query;
@@ -11,6 +12,7 @@ mod session_id;
 pub(crate) use body::{JsonBody, wrong};
 pub(crate) use caller::{By, CorrelationId, TENANT_RULE};
 pub(crate) use dead_letter::{JobId, LetterId, LetterTopic};
+pub(crate) use declares::{Declared, declared_by};
 pub(crate) use hints::Hints;
 pub(crate) use idempotency::IdempotencyKey;
 pub(crate) use query::{Query, bad};

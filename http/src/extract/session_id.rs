@@ -11,6 +11,11 @@ use crate::problem::{Code, Problem};
 pub(crate) struct SessionId(pub(crate) Uuid);
 
 impl SessionId {
+    /// The one in the path of `request`.
+    pub(crate) fn of(request: &HttpRequest) -> Result<Self, Problem> {
+        Self::parse(request.match_info().query("session_id"))
+    }
+
     /// Reads an id from text.
     pub(crate) fn parse(text: &str) -> Result<Self, Problem> {
         Uuid::try_parse(text).map(Self).map_err(|_| Code::SessionNotFound.into())
@@ -19,6 +24,6 @@ impl SessionId {
 
 impl FromHead for SessionId {
     fn from_head(request: &HttpRequest) -> Result<Self, Problem> {
-        Self::parse(request.match_info().query("session_id"))
+        Self::of(request)
     }
 }

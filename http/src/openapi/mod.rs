@@ -1,25 +1,29 @@
 //! The description of the API: OpenAPI 3.2, made from the handlers and completed here.
 //!
-//! A handler says what it does, its action (`x-action`) and the problems that are its own (`x-problems`); what holds for
-//! every operation is added here: the problem schema, the replies for all codes, also those of bodies, common headers.
+//! A handler says what it does, its action (`x-action`) and the problems that are its own (`x-problems`); its arguments say
+//! what they refuse. What holds for every operation is added here: the problem schema, the replies for all codes, common
+//! headers.
 
 pub(crate) mod shapes;
 
 use std::collections::BTreeMap;
 
-use serde_json::Value;
+use actix_web::http::Method;
+use serde_json::{Value, json};
 use utoipa::{
     OpenApi as _, PartialSchema as _, ToSchema as _,
     openapi::{
         Content, InfoBuilder, License, OpenApi, OpenApiVersion, Ref, RefOr, Response, ResponseBuilder,
-        path::{Operation, Parameter, ParameterBuilder, ParameterIn},
+        extensions::ExtensionsBuilder,
+        path::{Operation, Parameter, ParameterBuilder, ParameterIn, PathItem},
         tag::TagBuilder,
     },
 };
 
 use crate::{
+    extract::Declared,
     problem::{Code, MEDIA_TYPE},
-    routes::Paths,
+    routes::{Paths, TABLE},
 };
 
 const DESCRIPTION: &str = "Talk to an agent that remembers. Post a message, read the answer on the session's event stream. \
@@ -36,15 +40,8 @@ const TAGS: [(&str, &str); 7] = [
     ("page", "The web page"),
 ];
 
-/// Tags whose operations see one tenant only.
-const OF_TENANTS: [&str; 3] = ["messages", "sessions", "dead-letters"];
-
 /// Problems any operation can answer with.
 const EVERYWHERE: [Code; 3] = [Code::HostNotAllowed, Code::OriginNotAllowed, Code::Internal];
-
-/// Problems of any operation that takes a body.
-const OF_BODIES: [Code; 5] =
-    [Code::BadJson, Code::BodyTooLarge, Code::UnsupportedMediaType, Code::InvalidBody, Code::RequestTimeout];
 
 /// The description with the given version of the API.
 #[must_use]
@@ -58,32 +55,61 @@ pub fn describe(version: &str) -> OpenApi {
         .license(Some(License::new("Apache-2.0")))
         .build();
     api.tags = Some(TAGS.map(|(name, text)| TagBuilder::new().name(name).description(Some(text)).build()).into());
-    for item in api.paths.paths.values_mut() {
-        let methods = [&mut item.get, &mut item.post, &mut item.put, &mut item.patch, &mut item.delete];
-        methods.into_iter().flatten().for_each(complete);
+    for resource in TABLE {
+        let Some(item) = api.paths.paths.get_mut(&template(resource.pattern)) else { continue };
+        for (method, _, declared) in resource.methods {
+            if let Some(operation) = operation_of(item, method) {
+                complete(operation, &declared());
+            }
+        }
     }
     api
 }
 
+/// The router's pattern as OpenAPI writes it.
+fn template(pattern: &str) -> String {
+    pattern.replace(":.*}", "}")
+}
+
+fn operation_of<'a>(item: &'a mut PathItem, method: &Method) -> Option<&'a mut Operation> {
+    let place = match method.as_str() {
+        "GET" => &mut item.get,
+        "POST" => &mut item.post,
+        "PUT" => &mut item.put,
+        "PATCH" => &mut item.patch,
+        "DELETE" => &mut item.delete,
+        _ => return None,
+    };
+    place.as_mut()
+}
+
 /// Adds what every operation has in common.
-fn complete(operation: &mut Operation) {
+fn complete(operation: &mut Operation, arguments: &Declared) {
+    let mut codes = own(operation);
+    for code in &arguments.problems {
+        if !codes.contains(code) {
+            codes.push(*code);
+        }
+    }
+    let listed = ExtensionsBuilder::new().add("x-problems", json!(codes)).build();
+    operation.extensions.get_or_insert_default().merge(listed);
     let mut by_status: BTreeMap<u16, Vec<Code>> = BTreeMap::new();
-    let of_body = operation.request_body.iter().flat_map(|_| OF_BODIES);
-    for code in declared(operation).into_iter().chain(of_body).chain(EVERYWHERE) {
+    for code in codes.into_iter().chain(EVERYWHERE) {
         by_status.entry(code.status()).or_default().push(code);
     }
     for (status, codes) in by_status {
-        operation.responses.responses.insert(status.to_string(), RefOr::T(problems(&codes)));
+        operation.responses.responses.entry(status.to_string()).or_insert_with(|| RefOr::T(problems(&codes)));
     }
-    let of_tenant = operation.tags.iter().flatten().any(|tag| OF_TENANTS.contains(&tag.as_str()));
     let parameters = operation.parameters.get_or_insert_default();
     parameters.push(header("X-Request-ID", "A UUID that names the request in replies, logs and audit"));
-    if of_tenant {
-        parameters.push(header("X-Tenant-Id", "The tenant; also as query parameter `tenant`"));
+    if arguments.names_tenant {
+        parameters.push(header("X-Tenant-Id", "The tenant, at most 200 bytes; wins over the query parameter `tenant`"));
+        parameters.push(parameter("tenant", ParameterIn::Query, "The tenant, where no header can be sent"));
     }
 }
 
-fn declared(operation: &Operation) -> Vec<Code> {
+/// The problems that an operation lists itself.
+fn own(operation: &Operation) -> Vec<Code> {
     let listed = operation.extensions.as_ref().and_then(|extensions| extensions.get("x-problems"));
     listed.and_then(Value::as_array).into_iter().flatten().filter_map(|code| Code::parse(code.as_str()?)).collect()
 }
@@ -95,9 +121,13 @@ fn problems(codes: &[Code]) -> Response {
 }
 
 fn header(name: &str, description: &str) -> RefOr<Parameter> {
+    parameter(name, ParameterIn::Header, description)
+}
+
+fn parameter(name: &str, place: ParameterIn, description: &str) -> RefOr<Parameter> {
     let parameter = ParameterBuilder::new()
         .name(name)
-        .parameter_in(ParameterIn::Header)
+        .parameter_in(place)
         .description(Some(description))
         .schema(Some(String::schema()))
         .build();

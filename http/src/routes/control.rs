@@ -2,7 +2,7 @@
 
 use actix_web::web::{Data, Json};
 use serde::{Deserialize, Serialize};
-use somaagent_actors::{conversation::ConversationError, domain::title};
+use somaagent_actors::domain::title;
 use utoipa::ToSchema;
 
 use super::sessions::{SessionReply, find};
@@ -103,8 +103,7 @@ pub(crate) struct Removed {
     envelopes: Option<u64>,
 }
 
-/// Deletes a session for good: its events go, its readers are told, its id is never used again. Where nothing is left to
-/// delete, nothing is removed: safe to repeat.
+/// Deletes a session for good: its events go, its readers are told, its id is never used again.
 #[utoipa::path(
     delete,
     path = "/v1/sessions/{session_id}",
@@ -121,12 +120,8 @@ pub(crate) async fn delete_session(
     by: By,
     session: SessionId,
 ) -> Result<Json<RemovedReply>, Problem> {
-    let (events, envelopes) = match door.conversations.delete(&by.caller(), session.0).await {
-        Ok(events) => (events, 1),
-        Err(ConversationError::NotFound | ConversationError::Deleted) => (0, 0),
-        Err(error) => return Err(error.into()),
-    };
-    Ok(Json(RemovedReply { status: "deleted", result: Removed { events, envelopes: Some(envelopes) } }))
+    let events = door.conversations.delete(&by.caller(), session.0).await?;
+    Ok(Json(RemovedReply { status: "deleted", result: Removed { events, envelopes: Some(1) } }))
 }
 
 /// Empties a session: its events go, its title and settings stay, its numbering goes on.

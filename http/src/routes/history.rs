@@ -4,7 +4,7 @@ use actix_web::web::{Data, Json, block};
 use serde::Serialize;
 use serde_json::{Value, json};
 use somaagent_actors::{
-    conversation::queries::{Lookup, SessionSummary},
+    conversation::queries::SessionSummary,
     domain::{
         event::StoredEvent,
         transcript::{context_window, estimated_tokens, history},
@@ -47,7 +47,7 @@ pub(crate) struct EventsReply {
         ("limit" = Option<i64>, Query, minimum = 1, maximum = 500, description = "Page size (100)"),
         ("render" = Option<String>, Query, description = "`html` adds `payload.html` to answers"),
     ),
-    responses((status = 200, description = "A page of events; an empty one for a session that nobody has begun", body = EventsReply)),
+    responses((status = 200, description = "A page of events", body = EventsReply)),
     extensions(
         ("x-action" = json!("conversation.read")),
         ("x-problems" = json!(["session-not-found", "session-deleted", "invalid-query", "unavailable", "timeout"])),
@@ -64,8 +64,8 @@ pub(crate) async fn get_events(
     let html = rendered(&query)?;
     let key = by.caller().session(session.0);
     let stored = door.reads.events(&key, after.unwrap_or(0), limit).await?;
-    if stored.is_empty() && matches!(door.reads.session(&key).await?, Lookup::Deleted) {
-        return Err(Code::SessionDeleted.into());
+    if stored.is_empty() {
+        find(&door, &key).await?;
     }
     let next_cursor = stored.last().map(|event| event.seq).or(after);
     let show_all = move || stored.into_iter().map(|event| show(event, html)).collect();

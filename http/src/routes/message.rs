@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 
 use actix_web::web::{Data, Json};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 use somaagent_actors::{
     conversation::{Accepted, MessageDraft},
     domain::{
         caller::Caller,
-        event::Metadata,
+        event::{Metadata, RESERVED},
         idempotency::{Idempotency, body_hash, derived_session_id},
         ids::Tenant,
         message::MAX_PERSONA_CHARS,
@@ -41,15 +41,15 @@ pub(crate) struct MessageRequest {
     #[serde(default)]
     attachments: Vec<String>,
     /// Details that travel with the message and its answer. `tenant` names the tenant unless the header `X-Tenant-Id`
-    /// does; `idempotency_key` stands for the header `Idempotency-Key`. At most 16 KiB of names and values.
+    /// does; `idempotency_key` stands for the header `Idempotency-Key`. Names that only the service writes, such as `status`,
+    /// are dropped. At most 16 KiB of names and values.
     metadata: Option<BTreeMap<String, String>>,
     /// The last `seq` the client has seen; if the session has more, the message is refused with what is missing.
     #[schema(minimum = 0)]
     expected_head: Option<i64>,
     /// What happens while the session is answering.
-    #[serde(default)]
     #[schema(value_type = Option<OnBusyName>)]
-    on_busy: OnBusy,
+    on_busy: Option<OnBusy>,
 }
 
 /// What a session does with a message that arrives while it is answering.
@@ -154,7 +154,7 @@ pub(crate) async fn post_message(
         attachments: fields.attachments,
         metadata: addressed.metadata,
         expected_head,
-        on_busy: fields.on_busy,
+        on_busy: fields.on_busy.unwrap_or_default(),
         idempotency: addressed.idempotency,
     };
     Ok(Json(send(&door, &settings, "/v1/session/message", &addressed.caller, addressed.session_id, draft).await?))
@@ -236,9 +236,6 @@ const PERSONA_RULE: &str = "must be at most 128 characters";
 /// Names and values together. They travel with every frame of the answer.
 const MAX_METADATA_BYTES: usize = 16 * 1024;
 
-/// Names in `metadata` that only this system writes.
-const RESERVED: [&str; 4] = ["sequence", "turn", "attempt", "completed"];
-
 /// To whom a message goes, by whom, and with what details: the same for messages and quick actions.
 pub(super) struct Addressed {
     pub(super) caller: Caller,
@@ -267,17 +264,24 @@ impl Addressed {
         let session_id = session_id.unwrap_or_else(|| new_session_id(&caller, key.as_deref()));
         let mut metadata: Metadata = given.into_iter().map(|(name, text)| (name, Value::from(text))).collect();
         metadata.retain(|name, _| !RESERVED.contains(&name.as_str()));
+        let mut from_head = json!({});
         for (name, value) in [("agent_profile_id", hints.agent_profile_id), ("universe_id", hints.universe_id)] {
-            if let Some(value) = value {
-                metadata.entry(name).or_insert(value.into());
+            if let Some(value) = value.filter(|_| !metadata.contains_key(name)) {
+                from_head[name] = value.as_str().into();
+                metadata.insert(name.into(), value.into());
             }
+        }
+        if let Some(persona) = hints.persona_id.as_deref().filter(|_| whole["persona_id"].is_null()) {
+            from_head["persona_id"] = persona.into();
         }
         metadata.insert("tenant".into(), caller.tenant.as_str().into());
         // A first message may be sent again with the session it was given: that is where it goes, not what it says.
         if let Some(fields) = whole.as_object_mut() {
             fields.remove("session_id");
         }
-        let idempotency = key.map(|key| Idempotency { key, body_hash: body_hash(&whole) });
+        // What the head says in the body's stead is stored as if the body had said it.
+        let body_hash = body_hash(&json!([whole, from_head]));
+        let idempotency = key.map(|key| Idempotency { key, body_hash });
         Ok(Self { caller, session_id, persona_id: hints.persona_id, metadata, idempotency })
     }
 }
@@ -302,72 +306,4 @@ fn tenant_in(metadata: &BTreeMap<String, String>) -> Result<Option<Tenant>, Prob
 }
 
 #[cfg(test)]
-mod tests {
-    use actix_web::{FromRequest as _, test::TestRequest};
-    use serde_json::json;
-
-    use super::*;
-
-    /// What becomes of a body, sent with these headers.
-    async fn addressed(headers: &[(&'static str, &'static str)], body: Value) -> Addressed {
-        let settings = DoorSettings { default_tenant: "house".to_owned(), ..DoorSettings::default() };
-        let request = headers.iter().fold(TestRequest::default(), |request, header| request.insert_header(*header));
-        let request = request.app_data(Data::new(settings)).to_http_request();
-        let by = By::extract(&request).await.unwrap_or_else(|problem| unreachable!("{problem:?}"));
-        let hints = Hints::extract(&request).await.unwrap_or_else(|problem| unreachable!("{problem:?}"));
-        let key = IdempotencyKey::extract(&request).await.unwrap_or_else(|problem| unreachable!("{problem:?}"));
-        let fields: MessageRequest =
-            serde_json::from_value(body.clone()).unwrap_or_else(|error| unreachable!("{error}"));
-        Addressed::new(by, hints, key, fields.session_id, fields.metadata, body)
-            .unwrap_or_else(|problem| unreachable!("{problem:?}"))
-    }
-
-    #[actix_web::test]
-    async fn a_first_message_with_a_key_always_finds_its_session() {
-        let body = json!({"message": "hi"});
-        let first = addressed(&[("Idempotency-Key", "k")], body.clone()).await;
-        let again = addressed(&[("Idempotency-Key", "k")], body.clone()).await;
-        assert_eq!((first.session_id, &first.idempotency), (again.session_id, &again.idempotency));
-        let named =
-            addressed(&[("Idempotency-Key", "k")], json!({"message": "hi", "session_id": first.session_id})).await;
-        assert_eq!((named.session_id, named.idempotency), (again.session_id, again.idempotency));
-        let inside = addressed(&[], json!({"message": "hi", "metadata": {"idempotency_key": "k"}})).await;
-        assert_eq!(inside.session_id, first.session_id);
-        let (one, two) = (addressed(&[], body.clone()).await, addressed(&[], body.clone()).await);
-        assert_ne!(one.session_id, two.session_id);
-        let other_tenant = addressed(&[("Idempotency-Key", "k"), ("X-Tenant-Id", "t")], body).await;
-        assert_ne!(other_tenant.session_id, first.session_id);
-    }
-
-    #[actix_web::test]
-    async fn a_session_id_that_is_no_uuid_counts_as_none() {
-        let given = Uuid::from_u128(5);
-        assert_eq!(addressed(&[], json!({"message": "", "session_id": given})).await.session_id, given);
-        for odd in [json!("chat-1"), json!(""), Value::Null] {
-            let fresh = addressed(&[], json!({"message": "", "session_id": odd})).await.session_id;
-            assert_eq!(fresh.get_version_num(), 4);
-        }
-    }
-
-    #[actix_web::test]
-    async fn the_tenant_is_the_heads_then_the_bodys_then_the_houses() {
-        let body = json!({"message": "", "metadata": {"tenant": "body"}});
-        for (headers, body, tenant) in [
-            (&[("X-Tenant-Id", "head")][..], body.clone(), "head"),
-            (&[], body, "body"),
-            (&[], json!({"message": ""}), "house"),
-        ] {
-            let addressed = addressed(headers, body).await;
-            assert_eq!((addressed.caller.tenant.as_str(), &addressed.metadata["tenant"]), (tenant, &json!(tenant)));
-        }
-    }
-
-    #[actix_web::test]
-    async fn headers_fill_in_what_the_body_does_not_say() {
-        let headers = [("X-Agent-Profile", "head"), ("X-Universe-Id", "head"), ("X-Persona-Id", "p")];
-        let body = json!({"message": "", "metadata": {"universe_id": "body", "completed": "true", "turn": "9"}});
-        let addressed = addressed(&headers, body).await;
-        let expected = json!({"agent_profile_id": "head", "universe_id": "body", "tenant": "house"});
-        assert_eq!((Value::Object(addressed.metadata), addressed.persona_id.as_deref()), (expected, Some("p")));
-    }
-}
+mod tests;

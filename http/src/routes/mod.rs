@@ -28,6 +28,7 @@ use somaagent_actors::conversation::ConversationError;
 pub(crate) use describe::Description;
 
 use crate::{
+    extract::{Declared, declared_by},
     openapi::shapes::ProblemReply,
     problem::{Code, Problem},
 };
@@ -41,8 +42,8 @@ pub(crate) struct Resource {
     kind: Kind,
 }
 
-/// A method and the maker of its route.
-type Served = (Method, fn() -> Route);
+/// A method, the maker of its route, and what the arguments of its handler declare.
+type Served = (Method, fn() -> Route, fn() -> Declared);
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
@@ -60,7 +61,7 @@ macro_rules! table {
         pub(crate) const TABLE: &[Resource] = &[$(
             Resource {
                 pattern: $pattern,
-                methods: &[$((Method::$method, || web::to($handler))),+],
+                methods: &[$((Method::$method, || web::to($handler), || declared_by($handler))),+],
                 kind: Kind::$kind,
             }
         ),+];
@@ -113,7 +114,7 @@ table! {
 pub(crate) fn register(config: &mut ServiceConfig) {
     for resource in TABLE {
         let mut service = web::resource(resource.pattern);
-        for (method, route) in resource.methods {
+        for (method, route, _) in resource.methods {
             service = service.route(route().guard(accepts(method.clone(), resource.kind)));
         }
         let service =
@@ -143,7 +144,7 @@ fn refuse(request: &HttpRequest, resource: &Resource) -> HttpResponse {
 /// The value of `Allow`.
 fn allowed(resource: &Resource) -> String {
     let mut names: Vec<&str> = Vec::new();
-    for (method, _) in resource.methods {
+    for (method, ..) in resource.methods {
         names.push(method.as_str());
         if method == Method::GET && resource.kind != Kind::Stream {
             names.push(Method::HEAD.as_str());

@@ -3,8 +3,11 @@
 use std::fmt::Write as _;
 
 use actix_web::{
-    HttpRequest, HttpResponse,
-    http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, IF_NONE_MATCH},
+    HttpRequest, HttpResponse, HttpResponseBuilder,
+    http::{
+        StatusCode,
+        header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, IF_NONE_MATCH},
+    },
     web::Path,
 };
 use rust_embed::{EmbeddedFile, RustEmbed};
@@ -27,8 +30,11 @@ const POLICY: &str = "default-src 'self'; require-trusted-types-for 'script'; ob
     get,
     path = "/",
     tag = "page",
-    responses((status = 200, description = "The page", content_type = "text/html", body = String)),
-    extensions(("x-action" = json!("public")), ("x-problems" = json!([]))),
+    responses(
+        (status = 200, description = "The page", content_type = "text/html", body = String),
+        (status = 304, description = "The page the client has is still right"),
+    ),
+    extensions(("x-action" = json!("public")), ("x-problems" = json!(["not-found"]))),
 )]
 pub(crate) async fn get_page(request: HttpRequest) -> Result<HttpResponse, Problem> {
     file(&request, "index.html")
@@ -40,11 +46,21 @@ pub(crate) async fn get_page(request: HttpRequest) -> Result<HttpResponse, Probl
     path = "/s/{session_id}",
     tag = "page",
     params(("session_id" = uuid::Uuid, Path, description = "The session")),
-    responses((status = 200, description = "The page", content_type = "text/html", body = String)),
-    extensions(("x-action" = json!("public")), ("x-problems" = json!(["session-not-found"]))),
+    responses(
+        (status = 200, description = "The page", content_type = "text/html", body = String),
+        (status = 304, description = "The page the client has is still right"),
+        (status = 404, description = "The page, which says that no session has such an id", content_type = "text/html", body = String),
+    ),
+    extensions(("x-action" = json!("public")), ("x-problems" = json!([]))),
 )]
-pub(crate) async fn get_session_page(request: HttpRequest, _: SessionId) -> Result<HttpResponse, Problem> {
-    file(&request, "index.html")
+pub(crate) async fn get_session_page(request: HttpRequest) -> Result<HttpResponse, Problem> {
+    if SessionId::of(&request).is_ok() {
+        return file(&request, "index.html");
+    }
+    // Whoever follows a broken link reads a page, not a problem.
+    let mut page = Found::at("index.html")?.whole();
+    *page.status_mut() = StatusCode::NOT_FOUND;
+    Ok(page)
 }
 
 /// The API description, for people.
@@ -52,7 +68,10 @@ pub(crate) async fn get_session_page(request: HttpRequest, _: SessionId) -> Resu
     get,
     path = "/docs",
     tag = "page",
-    responses((status = 200, description = "The page", content_type = "text/html", body = String)),
+    responses(
+        (status = 200, description = "The page", content_type = "text/html", body = String),
+        (status = 304, description = "The page the client has is still right"),
+    ),
     extensions(("x-action" = json!("public")), ("x-problems" = json!(["not-found"]))),
 )]
 pub(crate) async fn get_docs(request: HttpRequest) -> Result<HttpResponse, Problem> {
@@ -76,22 +95,38 @@ pub(crate) async fn get_file(request: HttpRequest, path: Path<String>) -> Result
 }
 
 fn file(request: &HttpRequest, path: &str) -> Result<HttpResponse, Problem> {
-    let plain = !path.split('/').any(|part| part.is_empty() || part.starts_with('.'));
-    let file = Some(path).filter(|_| plain).and_then(Files::get).ok_or(Code::NotFound)?;
-    let etag = etag(&file);
-    let fresh = request.headers().get_all(IF_NONE_MATCH).any(|known| {
-        known.to_str().is_ok_and(|known| known.split(',').any(|tag| tag.trim() == "*" || tag.trim() == etag))
+    let found = Found::at(path)?;
+    let known = request.headers().get_all(IF_NONE_MATCH).any(|known| {
+        known.to_str().is_ok_and(|known| known.split(',').any(|tag| tag.trim() == "*" || tag.trim() == found.etag))
     });
-    let mut response = if fresh { HttpResponse::NotModified() } else { HttpResponse::Ok() };
-    response.insert_header((ETAG, etag)).insert_header((CACHE_CONTROL, "no-cache"));
-    let media_type = media_type(file.metadata.mimetype());
-    if media_type.starts_with("text/html") {
-        response.insert_header((CONTENT_SECURITY_POLICY, POLICY));
+    Ok(if known { found.head(HttpResponse::NotModified()).finish() } else { found.whole() })
+}
+
+/// A file that exists.
+struct Found {
+    file: EmbeddedFile,
+    etag: String,
+}
+
+impl Found {
+    fn at(path: &str) -> Result<Self, Problem> {
+        let plain = !path.split('/').any(|part| part.is_empty() || part.starts_with('.'));
+        let file = Some(path).filter(|_| plain).and_then(Files::get).ok_or(Code::NotFound)?;
+        Ok(Self { etag: etag(&file), file })
     }
-    if fresh {
-        return Ok(response.finish());
+
+    fn whole(self) -> HttpResponse {
+        let mut response = self.head(HttpResponse::Ok());
+        response.insert_header((CONTENT_TYPE, media_type(self.file.metadata.mimetype()))).body(self.file.data)
     }
-    Ok(response.insert_header((CONTENT_TYPE, media_type)).body(file.data))
+
+    fn head(&self, mut response: HttpResponseBuilder) -> HttpResponseBuilder {
+        response.insert_header((ETAG, self.etag.as_str())).insert_header((CACHE_CONTROL, "no-cache"));
+        if self.file.metadata.mimetype().starts_with("text/html") {
+            response.insert_header((CONTENT_SECURITY_POLICY, POLICY));
+        }
+        response
+    }
 }
 
 /// Weak, because the reply may be compressed on its way (RFC 9110 §8.8.1).

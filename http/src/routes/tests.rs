@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use actix_web::http::Method;
+use actix_web::{http::Method, test::TestRequest};
 use serde_json::{Value, json};
 
 use super::*;
@@ -14,7 +14,7 @@ use crate::{
 const MESSAGE: &str = "/v1/session/message";
 const ID: &str = "7b0d4cb2-5d3c-4f2e-9a55-8f3f3b1f6a01";
 
-fn post(body: &str) -> actix_web::test::TestRequest {
+fn post(body: &str) -> TestRequest {
     with_body(Method::POST, MESSAGE, body)
 }
 
@@ -94,6 +94,8 @@ async fn a_wrong_head_is_refused_with_its_exact_code() {
         ("Content-Encoding", "gzip", 415, "unsupported-media-type"),
         ("Content-Length", "1048577", 413, "body-too-large"),
         ("Idempotency-Key", long_key.as_str(), 422, "invalid-header"),
+        ("Idempotency-Key", "", 422, "invalid-header"),
+        ("Idempotency-Key", " ", 422, "invalid-header"),
         ("X-Tenant-Id", many.as_str(), 422, "invalid-header"),
         ("Origin", "https://evil.example", 403, "origin-not-allowed"),
         ("Origin", "null", 403, "origin-not-allowed"),
@@ -124,7 +126,6 @@ async fn a_wrong_path_or_query_is_refused_with_its_exact_code() {
         ("/ui/.hidden".to_owned(), 404, "not-found"),
         ("/ui/js".to_owned(), 404, "not-found"),
         ("/ui/nothing.js".to_owned(), 404, "not-found"),
-        ("/s/not-a-uuid".to_owned(), 404, "session-not-found"),
         ("/v1/session/not-a-uuid/events".to_owned(), 404, "session-not-found"),
         ("/v1/sessions/not-a-uuid/events".to_owned(), 404, "session-not-found"),
         ("/v1/sessions/%00/history".to_owned(), 404, "session-not-found"),
@@ -154,6 +155,18 @@ async fn a_wrong_path_or_query_is_refused_with_its_exact_code() {
     }
     let rubbish = request(Method::GET, &format!("/v1/session/{ID}/events")).insert_header(("Last-Event-ID", "x"));
     assert_eq!(door.send(rubbish).await.problem(), (422, "invalid-header".to_owned()));
+}
+
+#[actix_web::test]
+async fn a_problem_can_be_read_by_whoever_takes_compressed_replies() {
+    let door = TestDoor::new(&DoorSettings::default()).await;
+    for uri in ["/v1/sessions/x/events", "/v1/sessions/x/history", "/ui/nothing.js"] {
+        let answer = door.send(request(Method::GET, uri).insert_header(("Accept-Encoding", "gzip"))).await;
+        assert_eq!((answer.status.as_u16(), answer.header("content-encoding")), (404, ""), "{uri}");
+        assert_eq!(answer.json()["status"], 404, "{uri}");
+    }
+    let page = door.send(request(Method::GET, "/ui/js/main.js").insert_header(("Accept-Encoding", "gzip"))).await;
+    assert_eq!(page.header("content-encoding"), "gzip");
 }
 
 #[actix_web::test]
@@ -199,7 +212,7 @@ async fn without_a_database_everything_that_needs_it_says_so() {
         with_body(Method::POST, &session("/pause"), "{\"paused\":true}"),
         with_body(Method::PATCH, &session(""), "{\"title\":\"a\"}"),
         with_body(Method::POST, MESSAGE, "{\"message\":\"hi\",\"unknown\":1}"),
-        with_body(Method::POST, "/message_async", "{\"message\":\"hi\"}"),
+        with_body(Method::POST, "/message_async", "{\"message\":\"hi\",\"on_busy\":null}"),
         with_body(Method::POST, "/v1/session/action", "{\"action\":\"nudge\"}"),
         request(Method::GET, &format!("/v1/session/{ID}/events?mode=delta&after=3.1.7")),
     ] {
@@ -231,7 +244,7 @@ async fn every_path_names_its_methods() {
     let door = TestDoor::new(&DoorSettings::default()).await;
     for resource in TABLE {
         let uri = resource.pattern.replace("{session_id}", ID).replace("{path:.*}", "index.html");
-        let known: Vec<&Method> = resource.methods.iter().map(|(method, _)| method).collect();
+        let known: Vec<&Method> = resource.methods.iter().map(|(method, ..)| method).collect();
         let wrong = [Method::PUT, Method::TRACE, Method::GET].into_iter().find(|method| !known.contains(&method));
         let answer = door.send(request(wrong.unwrap_or(Method::PUT), &uri)).await;
         assert_eq!(answer.problem(), (405, "method-not-allowed".to_owned()), "{uri}");
@@ -331,6 +344,21 @@ async fn the_page_comes_under_a_strict_policy() {
     }
 }
 
+#[actix_web::test]
+async fn an_address_that_names_no_session_shows_the_page_that_says_so() {
+    let door = TestDoor::new(&DoorSettings::default()).await;
+    let known = door.send(request(Method::GET, "/")).await;
+    for given in [None, Some(("If-None-Match", known.header("etag")))] {
+        let asked = request(Method::GET, "/s/not-a-uuid");
+        let page = door.send(given.into_iter().fold(asked, TestRequest::insert_header)).await;
+        assert_eq!((page.status.as_u16(), page.header("content-type")), (404, "text/html; charset=utf-8"));
+        assert_eq!(
+            (page.header("content-security-policy"), &page.text),
+            (known.header("content-security-policy"), &known.text)
+        );
+    }
+}
+
 fn has_inline_code(page: &Answer) -> bool {
     page.text.contains("style=")
         || page.text.contains("<style")
@@ -386,7 +414,7 @@ async fn with_authentication_on_other_host_names_are_served() {
 fn the_list_of_paths_is_the_contracts() {
     let mut list = String::new();
     for resource in TABLE {
-        for (method, _) in resource.methods {
+        for (method, ..) in resource.methods {
             let _infallible = writeln!(list, "{method} {}", resource.pattern);
         }
     }

@@ -36,13 +36,13 @@ export async function open(id) {
   const last = listed?.last_seq ?? 0;
   const after = Math.max(0, last - PAGE + 50);
   try {
-    const events = await eventsFrom(id, after);
+    const events = await eventsFrom(id, after).catch(noneIfUnused);
     // It may be the id of a first message that was never sent, so it can be written to.
-    const fresh = events.length === 0 && (await isUnused(id));
+    const fresh = events === null;
     // A message may have been sent meanwhile.
-    updateConversation(id, ({ turns }) => ({ ...shown(events, turns), phase: 'ready', fresh, earlier: after > 0 }));
+    updateConversation(id, ({ turns }) => ({ ...shown(events ?? [], turns), phase: 'ready', fresh, earlier: !fresh && after > 0 }));
     restoreUnsent(id);
-    follow(id, events.at(-1)?.id ?? 0);
+    follow(id, events?.at(-1)?.id ?? 0);
     if (!fresh) void refreshState(id);
   } catch (error) {
     failToOpen(id, api.problemOf(error));
@@ -77,15 +77,10 @@ function failToOpen(id, problem) {
   }, REOPEN_MS);
 }
 
-/** Whether no session has this id. @param {string} id */
-async function isUnused(id) {
-  try {
-    await api.state(id);
-    return false;
-  } catch (error) {
-    if (api.problemOf(error).status === 404) return true;
-    throw error;
-  }
+/** For a session that does not exist: it has no events. @param {unknown} error @returns {null} */
+function noneIfUnused(error) {
+  if (api.problemOf(error).status === 404) return null;
+  throw error;
 }
 
 /** @param {string} id @param {number} after @returns {Promise<StoredEvent[]>} */

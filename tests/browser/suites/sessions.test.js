@@ -94,3 +94,10 @@ test('a message sent before the conversation was loaded is shown and answered', 
   await answer(page).getByText('You said: First here').waitFor();
   assert.equal(await page.locator('soma-turn').count(), 1);
 });
+
+test('an address that is none of a conversation shows a page that says so', async () => {
+  const page = await openPage(parts.browser);
+  const response = await page.goto(`${parts.server.url}/s/not-a-uuid`);
+  assert.equal(response?.status(), 404);
+  await page.getByText('No conversation here').waitFor();
+});
