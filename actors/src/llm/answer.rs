@@ -336,6 +336,14 @@ mod tests {
     }
 
     #[test]
+    fn an_answer_stands_when_the_counts_that_come_with_it_make_no_sense() {
+        let nonsense = json!({"choices": [], "usage": {"prompt_tokens": -1, "completion_tokens": 2}});
+        let got = whole(&[text("12345678"), finish("stop"), nonsense]).unwrap();
+        let estimate = Piece::Usage(Usage { input_tokens: 5, output_tokens: 2, estimated: true });
+        assert_eq!(got, [Piece::Text("12345678".into()), estimate, Piece::Finished(FinishReason::Stop)]);
+    }
+
+    #[test]
     fn nul_becomes_the_replacement_character() {
         let got = whole(&[text("a\0b"), finish("stop")]).unwrap();
         assert_eq!(got[0], Piece::Text("a\u{FFFD}b".into()));

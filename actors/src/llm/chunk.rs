@@ -3,7 +3,7 @@
 //! Every member may be missing or null, and unknown ones are ignored: endpoints add pings, timings and fields of
 //! their own. A whole answer (`message` where a chunk has `delta`) is read too, for endpoints that do not stream.
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
 /// One chunk of an answer.
@@ -11,6 +11,7 @@ use serde_json::Value;
 pub(super) struct Chunk {
     choices: Option<Vec<Choice>>,
     /// Token counts so far; most endpoints send them once, at the end.
+    #[serde(default, deserialize_with = "usable")]
     pub(super) usage: Option<WireUsage>,
     /// The endpoint failed after it had begun to answer.
     pub(super) error: Option<Value>,
@@ -55,6 +56,18 @@ pub(super) struct WireFunction {
 pub(super) struct WireUsage {
     pub(super) prompt_tokens: Option<u64>,
     pub(super) completion_tokens: Option<u64>,
+}
+
+/// Counts that make no sense are no reason to lose the answer they come with: they count as none.
+fn usable<'de, D: Deserializer<'de>>(from: D) -> Result<Option<WireUsage>, D::Error> {
+    let Some(usage) = Option::<Value>::deserialize(from)? else { return Ok(None) };
+    match WireUsage::deserialize(&usage) {
+        Ok(usage) => Ok(Some(usage)),
+        Err(error) => {
+            tracing::warn!(error = &error as &dyn std::error::Error, "the model's token counts cannot be used");
+            Ok(None)
+        }
+    }
 }
 
 /// What one chunk says about the answer.
@@ -148,6 +161,18 @@ mod tests {
         ];
         for (chunk, (text, thinking, finish)) in cases {
             assert_eq!(said(&chunk), (text.into(), thinking.into(), finish.map(str::to_owned)), "{chunk}");
+        }
+    }
+
+    #[test]
+    fn counts_that_make_no_sense_cost_the_counts_and_not_the_answer() {
+        for usage in
+            [json!({"prompt_tokens": -1}), json!({"prompt_tokens": "many"}), json!([]), json!("none"), json!(null)]
+        {
+            let chunk = json!({"choices": [{"delta": {"content": "a"}}], "usage": usage});
+            let chunk: Chunk = serde_json::from_value(chunk).unwrap();
+            assert!(chunk.usage.is_none_or(|usage| usage.prompt_tokens.is_none()), "{usage}");
+            assert_eq!(said(&json!({"choices": [{"delta": {"content": "a"}}], "usage": usage})).0, "a");
         }
     }
 }
