@@ -19,6 +19,7 @@ use uuid::Uuid;
 
 use super::{
     metrics::MemorySyncMetrics,
+    purge::purge,
     settings::QueueSettings,
     through::{Cause, Outcome, Waiters, WriteThrough},
     write::{Claimed, Sought, claim, seek, write},
@@ -35,8 +36,6 @@ use crate::{
 
 /// Time between two looks at the length of the queue, and between two removals of old rows.
 const HOUSEKEEPING_EVERY: Duration = Duration::from_secs(10);
-/// Rows of one removal: short enough to be in nobody's way.
-const PURGE_ROWS: i64 = 1_000;
 
 /// What the memory sync needs; survives a restart.
 #[derive(Clone)]
@@ -187,17 +186,12 @@ impl MemorySync {
     }
 }
 
-/// Counts what waits, and removes a page of old rows.
+/// Counts what waits, and removes old rows.
 async fn keep_house(deps: &MemorySyncDeps) -> Result<(), StoreError> {
+    let pending = deps.store.run(|connection| Box::pin(async move { memory_write_outbox::pending(connection).await }));
+    deps.metrics.pending(pending.await?);
     let before = (deps.clock)() - Duration::from_millis(deps.settings.retention_ms);
-    let work = deps.store.run(move |connection| {
-        Box::pin(async move {
-            memory_write_outbox::purge(connection, before, PURGE_ROWS).await?;
-            memory_write_outbox::pending(connection).await
-        })
-    });
-    deps.metrics.pending(work.await?);
-    Ok(())
+    purge(&deps.store, move |connection, rows| Box::pin(memory_write_outbox::purge(connection, before, rows))).await
 }
 
 impl Actor for MemorySync {

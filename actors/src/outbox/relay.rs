@@ -16,6 +16,7 @@ use tokio::time::Instant;
 use super::{
     metrics::OutboxMetrics,
     pace::Pace,
+    purge::purge,
     round::{Done, round},
     settings::QueueSettings,
 };
@@ -31,8 +32,6 @@ use crate::{
 
 /// Time between two removals of old sent rows.
 const PURGE_EVERY: Duration = Duration::from_mins(1);
-/// Rows of one removal: short enough to be in nobody's way.
-const PURGE_ROWS: i64 = 1_000;
 
 /// What the relay needs; survives a restart.
 #[derive(Clone)]
@@ -115,7 +114,7 @@ impl OutboxRelay {
             return;
         }
         let deps = self.deps.clone();
-        async move { purge(&deps).await }
+        async move { remove_old(&deps).await }
             .into_actor(self)
             .map(|done, this, _| {
                 this.state.purging = false;
@@ -127,17 +126,9 @@ impl OutboxRelay {
     }
 }
 
-/// Removes old sent rows page by page.
-async fn purge(deps: &RelayDeps) -> Result<(), StoreError> {
+async fn remove_old(deps: &RelayDeps) -> Result<(), StoreError> {
     let before = (deps.clock)() - Duration::from_millis(deps.settings.retention_ms);
-    loop {
-        let removed = deps.store.run(move |connection| {
-            Box::pin(async move { message_outbox::purge(connection, before, PURGE_ROWS).await })
-        });
-        if removed.await? < PURGE_ROWS.unsigned_abs() {
-            return Ok(());
-        }
-    }
+    purge(&deps.store, move |connection, rows| Box::pin(message_outbox::purge(connection, before, rows))).await
 }
 
 impl Actor for OutboxRelay {
