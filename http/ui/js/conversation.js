@@ -119,6 +119,7 @@ export async function loadEarlier() {
 function follow(id, after) {
   if (current().conversation.id !== id) return;
   let isLost = false;
+  stream?.close();
   stream = new SessionStream(id, after, {
     frame: (frame) => take(id, frame),
     connection: (connection) => {

@@ -113,6 +113,8 @@ export class SessionStream {
 
   /** @param {import('./sse.js').Block} block */
   #take(block) {
+    // A frame may have ended the stream, such as a reset: what came with it is read again.
+    if (this.#ended) return;
     if (block.retry !== null) this.#baseWait = Math.max(100, Math.min(block.retry, LONGEST_WAIT_MS));
     if (block.data === '') return;
     this.#listener.frame({ id: block.id, event: JSON.parse(block.data) });

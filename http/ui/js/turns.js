@@ -96,15 +96,17 @@ function withUser(turns, event, seq, at) {
 function withEnd(turns, event, phase, seq, at) {
   const metadata = event.metadata ?? {};
   const turn = turns.find((one) => one.seq !== null && one.seq === metadata.turn) ?? (metadata.turn === undefined ? runningTurn(turns) : null);
+  const attempt = metadata.attempt ?? turn?.answer?.attempt ?? 1;
+  // What an earlier attempt said or thought is void, also when the one that ended the turn said nothing.
+  const before = turn?.answer?.attempt === attempt ? turn.answer : null;
   /** @type {Answer} */
   const answer = {
-    phase, seq, at,
-    attempt: metadata.attempt ?? turn?.answer?.attempt ?? 1,
+    phase, seq, at, attempt,
     frame: Infinity,
     text: event.message ?? '',
     html: event.html ?? null,
-    reasoning: turn?.answer?.reasoning ?? '',
-    metadata: { ...turn?.answer?.metadata, ...metadata },
+    reasoning: before?.reasoning ?? '',
+    metadata: { ...before?.metadata, ...metadata },
   };
   if (turn) return replace(turns, turn, { ...turn, answer });
   return inOrder([...turns, { key: event.event_id ?? `seq-${seq}`, seq, eventId: event.event_id ?? null, said: null, answer }]);
