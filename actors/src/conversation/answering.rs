@@ -19,6 +19,7 @@ use super::{
 use crate::{
     domain::{
         cadence,
+        caller::Caller,
         event::{EventType, Ingress},
         session::Ending,
         turn::{self, OpenTurn, Resume},
@@ -86,58 +87,80 @@ impl Conversation {
     }
 
     /// Ends the first open turn as stopped, running or about to run, and tells which one it was.
-    pub(super) fn stop_first(&mut self, ctx: &mut Context<Self>) -> Option<i64> {
+    pub(super) fn stop_first(&mut self, caller: &Caller, ctx: &mut Context<Self>) -> Option<i64> {
         if self.state.running.is_some() {
-            return self.stop_running(ctx);
+            return self.stop_running(caller, ctx);
         }
         let first =
             self.state.session.open.front().filter(|turn| !self.state.ending.contains(&turn.turn_seq)).cloned()?;
-        self.end_unstarted(&first, EventType::Stopped, "stopped", None);
+        self.stop_unstarted(&first, caller);
         self.advance(ctx);
         Some(first.turn_seq)
     }
 
     /// Ends the running turn as stopped, and tells which one it was. One that is ending already is left alone.
-    pub(super) fn stop_running(&mut self, ctx: &mut Context<Self>) -> Option<i64> {
+    pub(super) fn stop_running(&mut self, caller: &Caller, ctx: &mut Context<Self>) -> Option<i64> {
         let running = self.state.running.as_ref().filter(|running| running.task.is_some())?;
         let turn_seq = running.turn.turn_seq;
-        self.finish(&End::Stopped, ctx);
+        self.finish(&End::Stopped(caller.clone()), ctx);
         Some(turn_seq)
     }
 
     /// Ends turns that do not run, as stopped.
-    pub(super) fn stop_waiting(&mut self, turns: Vec<OpenTurn>) {
+    pub(super) fn stop_waiting(&mut self, turns: Vec<OpenTurn>, caller: &Caller) {
         for turn in turns {
-            self.end_unstarted(&turn, EventType::Stopped, "stopped", None);
+            self.stop_unstarted(&turn, caller);
         }
+    }
+
+    /// The end belongs to an attempt that streamed nothing: readers may hold text of the last one that began.
+    fn stop_unstarted(&mut self, turn: &OpenTurn, caller: &Caller) {
+        let has_begun = turn.attempt > 0 && self.state.raised != Some(turn.turn_seq);
+        let attempt = turn.attempt + i32::from(has_begun);
+        let metadata = self.ingress(turn).answered("worker", "stopped", None, attempt);
+        let ending = Ending {
+            turn_seq: turn.turn_seq,
+            user_event_id: turn.event_id,
+            attempt,
+            event_id: Uuid::new_v4(),
+            event_type: EventType::Stopped,
+            message: String::new(),
+            metadata,
+            usage: None,
+            error_code: None,
+            by: Some(caller.clone()),
+        };
+        self.decide_end(ending);
     }
 
     fn give_up(&mut self, turn: &OpenTurn) {
-        self.end_unstarted(turn, EventType::Error, "error", Some(ABANDONED));
-    }
-
-    fn end_unstarted(&mut self, turn: &OpenTurn, event_type: EventType, status: &str, code: Option<&'static str>) {
-        let metadata =
-            self.state.messages.get(&turn.turn_seq).and_then(|message| message["metadata"].as_object().cloned());
-        let ingress = Ingress { metadata: metadata.unwrap_or_default() };
-        let mut metadata = ingress.answered("worker", status, None, turn.attempt);
-        if let Some(code) = code {
-            metadata.insert("error_code".into(), code.into());
-            metadata.insert("error".into(), format!("given up after {} attempts", turn.attempt).into());
-            metadata.insert("retriable".into(), true.into());
-        }
+        let mut metadata = self.ingress(turn).answered("worker", "error", None, turn.attempt);
+        metadata.insert("error_code".into(), ABANDONED.into());
+        metadata.insert("error".into(), format!("given up after {} attempts", turn.attempt).into());
+        metadata.insert("retriable".into(), true.into());
         let ending = Ending {
             turn_seq: turn.turn_seq,
             user_event_id: turn.event_id,
             attempt: turn.attempt,
             event_id: Uuid::new_v4(),
-            event_type,
-            message: code.map(friendly).unwrap_or_default().to_owned(),
+            event_type: EventType::Error,
+            message: friendly(ABANDONED).to_owned(),
             metadata,
             usage: None,
-            error_code: code,
+            error_code: Some(ABANDONED),
+            by: None,
         };
-        self.state.ending.push(turn.turn_seq);
+        self.decide_end(ending);
+    }
+
+    fn ingress(&self, turn: &OpenTurn) -> Ingress {
+        let message = self.state.messages.get(&turn.turn_seq);
+        let metadata = message.and_then(|message| message["metadata"].as_object().cloned());
+        Ingress { metadata: metadata.unwrap_or_default() }
+    }
+
+    fn decide_end(&mut self, ending: Ending) {
+        self.state.ending.push(ending.turn_seq);
         self.state.steps.push_front(Step::End(Box::new(ending), Tried::default()));
     }
 
@@ -155,8 +178,7 @@ impl Conversation {
         let last = &mut self.state.last;
         last.last_timing = Some(running.timing());
         last.last_usage.clone_from(&ending.usage);
-        self.state.ending.push(ending.turn_seq);
-        self.state.steps.push_front(Step::End(Box::new(ending), Tried::default()));
+        self.decide_end(ending);
         self.send_thought(thought.0, thought.1);
         self.advance(ctx);
     }

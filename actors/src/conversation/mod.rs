@@ -306,7 +306,7 @@ impl Handler<Admitted<Control>> for Conversation {
         let (Control { caller, order }, in_flight) = message.open();
         match order {
             Order::Stop(reply) => {
-                let answer = self.refusing().map_or_else(|| Ok(Stopped { turn: self.stop_first(ctx) }), Err);
+                let answer = self.refusing().map_or_else(|| Ok(Stopped { turn: self.stop_first(&caller, ctx) }), Err);
                 reply.send(answer);
             }
             order => {

@@ -20,6 +20,7 @@ use crate::{
     domain::{
         analysis::{self, Analysis},
         cadence,
+        caller::Caller,
         cursor::LivePosition,
         event::{Draft, EventType, Ingress, Metadata},
         ids::SessionKey,
@@ -73,7 +74,7 @@ fn is_due(sent: Option<(Instant, usize)>, length: usize, now: bool) -> bool {
 /// How an attempt ends its turn.
 pub(super) enum End {
     Final,
-    Stopped,
+    Stopped(Caller),
     Failed(Failure),
 }
 
@@ -241,7 +242,7 @@ impl Running {
     pub(super) fn ending(&self, end: &End, deps: &Deps) -> Ending {
         let (event_type, source, status) = match end {
             End::Final => (EventType::Final, "slm", "completed"),
-            End::Stopped => (EventType::Stopped, "slm", "stopped"),
+            End::Stopped(_) => (EventType::Stopped, "slm", "stopped"),
             End::Failed(_) => (EventType::Error, "worker", "error"),
         };
         let mut metadata = self.ingress.answered(source, status, Some(&self.analysis), self.turn.attempt);
@@ -256,7 +257,7 @@ impl Running {
             metadata.insert("usage".into(), usage.clone());
         }
         let (message, error_code) = match end {
-            End::Final | End::Stopped => (self.live.text().to_owned(), None),
+            End::Final | End::Stopped(_) => (self.live.text().to_owned(), None),
             End::Failed(failure) => {
                 let code = failure.code();
                 metadata.insert("error_code".into(), code.into());
@@ -281,6 +282,7 @@ impl Running {
             metadata,
             usage,
             error_code,
+            by: if let End::Stopped(caller) = end { Some(caller.clone()) } else { None },
         }
     }
 }

@@ -188,7 +188,7 @@ impl Conversation {
             let (event_id, seq) = (post.event_id, append.new_head());
             let answer = match settled {
                 Settled::Committed { .. } => {
-                    this.accepted(admission, &append, ctx);
+                    this.accepted(admission, &append, &post.caller, ctx);
                     Ok(Accepted { session_id, event_id, seq })
                 }
                 // The new owner answers it.
@@ -231,7 +231,7 @@ impl Conversation {
         })
     }
 
-    fn accepted(&mut self, admission: Admission, append: &Append, ctx: &mut Context<Self>) {
+    fn accepted(&mut self, admission: Admission, append: &Append, caller: &Caller, ctx: &mut Context<Self>) {
         let seq = append.new_head();
         if let Some(event) = append.events.first() {
             self.state.messages.insert(seq, Arc::new(event.payload.clone()));
@@ -248,8 +248,8 @@ impl Conversation {
                     turn.turn_seq < seq && Some(turn.turn_seq) != running && !state.ending.contains(&turn.turn_seq)
                 };
                 let waiting: Vec<_> = state.session.open.iter().filter(waits).rev().cloned().collect();
-                self.stop_waiting(waiting);
-                self.stop_running(ctx);
+                self.stop_waiting(waiting, caller);
+                self.stop_running(caller, ctx);
             }
         }
     }
@@ -376,7 +376,7 @@ impl Conversation {
             Order::Reset(reply) => return self.erase(Leave::Envelope, &caller, reply, in_flight, ctx),
             Order::Delete(reply) => return self.erase(Leave::Tombstone, &caller, reply, in_flight, ctx),
             Order::Stop(reply) => {
-                reply.send(Ok(super::messages::Stopped { turn: self.stop_first(ctx) }));
+                reply.send(Ok(super::messages::Stopped { turn: self.stop_first(&caller, ctx) }));
                 return self.step_done(ctx);
             }
         };

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a failed expectation ends the test")]
 #![allow(clippy::disallowed_methods, reason = "the tests play the process: they read the clock and know the runtime")]
 
+mod changing;
 mod erasing;
 
 use std::{sync::Arc, time::Duration};

@@ -81,6 +81,8 @@ pub struct Ending {
     pub usage: Option<Value>,
     /// Why it failed.
     pub error_code: Option<&'static str>,
+    /// Who ended it, when it was not the answer's own end.
+    pub by: Option<Caller>,
 }
 
 /// Why a message is not accepted by a session that exists.
@@ -237,6 +239,11 @@ impl Session {
             usage: ending.usage.clone(),
             error_code: ending.error_code,
         });
+        if let Some(caller) = &ending.by {
+            let details = json!({"turn": ending.turn_seq, "attempt": ending.attempt});
+            let target = ending.user_event_id.to_string();
+            append.audit.push(audit(caller, "turn.stop", "conversation.turn", target, details));
+        }
         append
     }
 
@@ -365,6 +372,7 @@ mod tests {
             metadata: Metadata::new(),
             usage: None,
             error_code: None,
+            by: None,
         };
         let append = session.ending(&ending, &space(), &stamp());
         session.committed(&append);
