@@ -54,6 +54,7 @@ pub async fn activate(deps: &Deps, key: &SessionKey) -> Result<Activated, StoreE
                     fresh: false,
                     epoch: owned.epoch,
                     head: owned.head,
+                    erased: owned.erased,
                     title: owned.title,
                     persona_id: owned.persona_id,
                     paused: owned.paused,

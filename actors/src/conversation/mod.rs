@@ -220,6 +220,7 @@ impl Conversation {
         let (head, running) = (state.session.head, state.running.as_mut());
         // A position beyond the head is none of this history: it was erased, or the id is made up.
         let after = after.filter(|cursor| cursor.seq <= head);
+        let missed_reset = after.is_some_and(|cursor| cursor.missed_reset(state.session.erased));
         let first_of_turn = || state.session.open.front().map_or(state.session.last_turn, |turn| turn.turn_seq);
         let from = after.map_or_else(|| (first_of_turn() - 1).max(0), |cursor| cursor.seq);
         let unfinished = running.map_or_else(Vec::new, |running| {
@@ -228,9 +229,10 @@ impl Conversation {
             running.missed(seen, mode, head, nobody)
         });
         let live = state.readers.add(mode, self.deps.sessions.reader_buffer);
+        let first = missed_reset.then(|| self.reset_frame());
         let counted = Counted::new(&self.activity.readers, &self.deps.metrics.readers);
-        let key = state.session.key.clone();
-        Subscription::new(self.deps.store.clone(), Snapshot { key, after: from, upto: head, unfinished, live }, counted)
+        let snapshot = Snapshot { key: self.key().clone(), first, after: from, upto: head, unfinished, live };
+        Subscription::new(self.deps.store.clone(), snapshot, counted)
     }
 
     fn view(&self) -> LiveState {

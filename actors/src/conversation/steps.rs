@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use actix::{ActorFutureExt, AsyncContext, Context, ContextFutureSpawner, WrapFuture};
-use serde_json::json;
+use serde_json::{Value, json};
 use somaagent_supervision::{InFlight, Reply};
 use uuid::Uuid;
 
@@ -450,19 +450,10 @@ impl Conversation {
         .spawn(ctx);
     }
 
+    /// Tells the readers that the history is gone, and forgets it.
     fn erased(&mut self, leave: Leave) {
-        let type_name = if leave == Leave::Tombstone { "session.deleted" } else { "session.reset" };
-        let event = json!({
-            "event_id": Uuid::new_v4(),
-            "session_id": self.key().session_id,
-            "role": "system",
-            "message": "",
-            "metadata": {},
-            "version": crate::domain::event::VERSION,
-            "type": type_name,
-        });
-        self.send(Audience::All, &Arc::new(Frame::new(None, FrameBody::Event(event))));
         let state = &mut self.state;
+        state.session.erased = state.session.head;
         state.session.open.clear();
         state.session.last_turn = state.session.head + 1;
         state.messages.clear();
@@ -470,13 +461,37 @@ impl Conversation {
         state.raised = None;
         state.steps.retain(|step| !matches!(step, Step::End(..) | Step::Attempt { .. }));
         *state.last = super::messages::LiveState::default();
-        if leave == Leave::Tombstone {
-            state.phase = Phase::Refusing(Refusing::Deleted);
-            state.readers.close();
-            for step in std::mem::take(&mut state.steps) {
-                step.refuse(ConversationError::Deleted);
-            }
+        if leave == Leave::Envelope {
+            let frame = self.reset_frame();
+            return self.send(Audience::All, &frame);
         }
+        let frame = Arc::new(Frame::new(None, FrameBody::Event(self.news("session.deleted"))));
+        self.send(Audience::All, &frame);
+        let state = &mut self.state;
+        state.phase = Phase::Refusing(Refusing::Deleted);
+        state.readers.close();
+        for step in std::mem::take(&mut state.steps) {
+            step.refuse(ConversationError::Deleted);
+        }
+    }
+
+    /// Tells a reader that what it has seen was erased. Its id is a position after that.
+    pub(super) fn reset_frame(&self) -> Arc<Frame> {
+        let id = Cursor::reset(self.state.session.erased);
+        Arc::new(Frame::new(Some(id), FrameBody::Event(self.news("session.reset"))))
+    }
+
+    /// Something that readers are told and that is no event of the history.
+    fn news(&self, type_name: &str) -> Value {
+        json!({
+            "event_id": Uuid::new_v4(),
+            "session_id": self.key().session_id,
+            "role": "system",
+            "message": "",
+            "metadata": {},
+            "version": crate::domain::event::VERSION,
+            "type": type_name,
+        })
     }
 }
 

@@ -21,8 +21,9 @@ use crate::{
 /// Events read from the store at a time.
 const PAGE: i64 = 200;
 
-/// An endless stream of frames, nothing missing and nothing twice. It ends when the session is deleted, the process shuts
-/// down, the reader was too slow, or the store failed: the reader comes back with the id of its last frame.
+/// An endless stream of frames, nothing missing and nothing twice. It ends when the session is deleted or may have gone to
+/// another node, the process shuts down, the reader was too slow, or its history could not be read: the reader comes back
+/// with the id of its last frame.
 pub struct Subscription {
     frames: BoxStream<'static, Arc<Frame>>,
     _counted: Counted,
@@ -32,6 +33,8 @@ pub struct Subscription {
 pub(super) struct Snapshot {
     /// Whose history.
     pub key: SessionKey,
+    /// What it must know before anything else.
+    pub first: Option<Arc<Frame>>,
     /// Events after this one …
     pub after: i64,
     /// … up to this one are read from the store.
@@ -58,7 +61,10 @@ impl Stream for Subscription {
 
 fn frames(store: Store, snapshot: Snapshot) -> impl Stream<Item = Arc<Frame>> + Send {
     async_stream::stream! {
-        let Snapshot { key, mut after, upto, unfinished, mut live } = snapshot;
+        let Snapshot { key, first, mut after, upto, unfinished, mut live } = snapshot;
+        if let Some(frame) = first {
+            yield frame;
+        }
         while after < upto {
             let (key_again, from) = (key.clone(), after);
             let page = store

@@ -34,6 +34,22 @@ impl Cursor {
     }
 }
 
+impl Cursor {
+    /// After the news that everything up to `erased` was erased. No live frame has the number 0.
+    #[must_use]
+    pub const fn reset(erased: i64) -> Self {
+        Self::live(erased, 1, 0)
+    }
+
+    /// Whether a reader at this position was away when everything up to `erased` was erased, and does not know it. One that
+    /// has seen nothing misses nothing.
+    #[must_use]
+    pub fn missed_reset(&self, erased: i64) -> bool {
+        let before = self.seq < erased || (self.seq == erased && self.live.is_none_or(|at| at.n > 0));
+        self.seq > 0 && before
+    }
+}
+
 impl fmt::Display for Cursor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.seq)?;
@@ -77,6 +93,24 @@ mod tests {
         for cursor in [Cursor::default(), Cursor::after(7), Cursor::live(3, 2, 41)] {
             assert_eq!(cursor.to_string().parse(), Ok(cursor));
         }
+    }
+
+    #[test]
+    fn whoever_has_seen_something_erased_learns_of_it_once() {
+        for (cursor, missed) in [
+            (Cursor::default(), false),
+            (Cursor::after(3), true),
+            (Cursor::after(7), true),
+            (Cursor::live(7, 1, 4), true),
+            (Cursor::reset(5), true),
+            (Cursor::reset(7), false),
+            (Cursor::after(8), false),
+            (Cursor::live(8, 1, 1), false),
+        ] {
+            assert_eq!(cursor.missed_reset(7), missed, "{cursor}");
+            assert!(!cursor.missed_reset(0), "nothing was erased");
+        }
+        assert_eq!(Cursor::reset(7).to_string().parse(), Ok(Cursor::reset(7)));
     }
 
     #[test]

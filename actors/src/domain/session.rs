@@ -37,6 +37,8 @@ pub struct Session {
     pub epoch: i64,
     /// The number of the last event.
     pub head: i64,
+    /// Events up to this number were erased.
+    pub erased: i64,
     /// Its title.
     pub title: Option<String>,
     /// Who answers.
@@ -109,6 +111,7 @@ impl Session {
             fresh: true,
             epoch: 1,
             head: 0,
+            erased: 0,
             title: None,
             persona_id: None,
             paused: false,

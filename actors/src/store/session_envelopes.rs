@@ -14,6 +14,8 @@ pub struct Owned {
     pub epoch: i64,
     /// The number of the last event.
     pub head: i64,
+    /// Events up to this number were erased.
+    pub erased: i64,
     /// The session's name.
     pub title: Option<String>,
     /// Who answers.
@@ -51,7 +53,7 @@ pub async fn claim(
          SET owner = $3, epoch = epoch + 1, lease_until = $5
          WHERE tenant = $1 AND session_id = $2 AND deleted_at IS NULL
            AND (owner IS NULL OR owner = $3 OR lease_until IS NULL OR lease_until <= $4)
-         RETURNING epoch, last_seq, title, persona_id, paused",
+         RETURNING epoch, last_seq, erased_seq, title, persona_id, paused",
         key.tenant.as_str(),
         key.session_id,
         owner,
@@ -61,8 +63,14 @@ pub async fn claim(
     .fetch_optional(&mut *connection)
     .await?;
     if let Some(row) = taken {
-        let (epoch, head, paused) = (row.epoch, row.last_seq, row.paused);
-        return Ok(Claim::Taken(Owned { epoch, head, title: row.title, persona_id: row.persona_id, paused }));
+        return Ok(Claim::Taken(Owned {
+            epoch: row.epoch,
+            head: row.last_seq,
+            erased: row.erased_seq,
+            title: row.title,
+            persona_id: row.persona_id,
+            paused: row.paused,
+        }));
     }
     let there = sqlx::query!(
         "SELECT lease_until, deleted_at FROM session_envelopes WHERE tenant = $1 AND session_id = $2",

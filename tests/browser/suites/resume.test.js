@@ -127,3 +127,27 @@ test('without a network the page says so and comes back by itself', async () => 
   await page.context().setOffline(false);
   await untilConnection(page, 'live');
 });
+
+test('a page that was away while its conversation was reset shows what is left, and reads it once', async () => {
+  const page = await openPage(parts.browser);
+  await page.goto(parts.server.url);
+  await say(page, 'Before the reset');
+  await untilAnswer(page, 'final');
+  await page.context().setOffline(true);
+  await untilConnection(page, 'offline');
+  const id = new URL(page.url()).pathname.split('/').at(-1);
+  const reset = await fetch(`${parts.server.url}/v1/sessions/${id}/reset`, { method: 'POST' });
+  assert.equal(reset.status, 200);
+  let reads = 0;
+  page.on('request', (request) => (reads += request.url().includes(`/v1/sessions/${id}/events`) ? 1 : 0));
+
+  await page.context().setOffline(false);
+  await page.locator('soma-turn').first().waitFor({ state: 'detached' });
+  await untilConnection(page, 'live');
+  await say(page, 'After the reset');
+  await answer(page).getByText('You said: After the reset').waitFor();
+  await untilAnswer(page, 'final');
+  assert.equal(await page.locator('soma-turn').count(), 1);
+  assert.equal(reads, 1);
+  assertNoFaults(page);
+});

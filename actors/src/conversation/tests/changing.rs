@@ -1,6 +1,51 @@
-//! What a change of a session leaves behind: for the audit trail, for a turn that had begun.
+//! What a change of a session leaves behind: for readers who were away, for the audit trail, for a turn that had begun.
 
 use super::*;
+
+fn told(frames: &[Arc<Frame>]) -> Vec<(String, String)> {
+    let id = |frame: &Frame| frame.id.map_or_else(String::new, |id| id.to_string());
+    frames.iter().map(|frame| (id(frame), event(frame)["type"].as_str().unwrap().to_owned())).collect()
+}
+
+#[sqlx::test(migrations = "../migrations")]
+async fn a_reader_that_was_away_during_a_reset_learns_of_it_first_and_once(pool: PgPool) {
+    local(async {
+        let world = World::start(&pool, None).await;
+        world.model.always(Script::words("ok"));
+        let session = Uuid::new_v4();
+        let mut stream = world.listen(session, None, StreamMode::Full).await;
+        world.say(session, "hi").await;
+        let live = turn(&mut stream).await[1].id;
+        assert_eq!(world.conversations.reset(&world.caller, session).await.unwrap(), 2);
+        let there = next(&mut stream).await;
+        assert_eq!(told(&[there]), [("2.1.0".into(), "session.reset".into())]);
+        world.say(session, "anew").await;
+        turn(&mut stream).await;
+
+        for seen in [Some(Cursor::after(1)), live, Some(Cursor::after(2))] {
+            let mut away = world.listen(session, seen, StreamMode::Full).await;
+            let frames = turn(&mut away).await;
+            let expected = [("2.1.0", "session.reset"), ("3", "user"), ("4", "assistant.final")];
+            assert_eq!(told(&frames), expected.map(|(id, kind)| (id.into(), kind.into())), "{seen:?}");
+            // Whoever has seen it, or anything after it, or nothing at all, is not told again.
+            for next in [frames[0].id, Some(Cursor::default()), None] {
+                let mut again = world.listen(session, next, StreamMode::Full).await;
+                assert_eq!(told(&turn(&mut again).await), told(&frames[1..]), "{next:?}");
+            }
+        }
+        // Another conversation knows of it from the store.
+        drop(stream);
+        let gone = async {
+            while world.conversations.inspect(&world.caller, session).await.unwrap().live {
+                tokio::task::yield_now().await;
+            }
+        };
+        timeout(SOON, gone).await.expect("it passivates");
+        let mut away = world.listen(session, Some(Cursor::after(2)), StreamMode::Full).await;
+        assert_eq!(event(&*next(&mut away).await)["type"], "session.reset");
+    })
+    .await;
+}
 
 #[sqlx::test(migrations = "../migrations")]
 async fn each_kind_of_change_leaves_a_line_that_says_who_made_it(pool: PgPool) {
