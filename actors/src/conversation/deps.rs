@@ -10,11 +10,12 @@ use std::{
 
 use somaagent_supervision::Port;
 use time::OffsetDateTime;
-use tokio::sync::Semaphore;
+use tokio::{sync::Semaphore, time::Instant};
 
 use super::{
     metrics::ConversationMetrics,
     settings::{SessionSettings, TurnSettings},
+    tenure::{Tenure, sure_until},
 };
 use crate::{
     domain::{memory::MemorySpace, session::Stamp},
@@ -67,6 +68,12 @@ impl Deps {
         Stamp { at, node: self.node.to_string(), lease_until: at + self.sessions.lease() }
     }
 
+    /// Until when a lease that is asked for now is sure.
+    #[must_use]
+    pub fn sure_until(&self) -> Instant {
+        sure_until(self.sessions.lease())
+    }
+
     /// Whether the process is going down.
     #[must_use]
     pub fn is_draining(&self) -> bool {
@@ -106,8 +113,8 @@ pub struct Activity {
     idle_since_ms: AtomicU64,
     /// Whether a change or a running turn is under way. Turns that wait may be left to the next owner.
     working: AtomicBool,
-    /// Its fence, 0 when it owns nothing.
-    epoch: AtomicU64,
+    /// What it owns, and for how long.
+    pub tenure: Tenure,
 }
 
 impl Activity {
@@ -144,17 +151,6 @@ impl Activity {
     /// Notes whether a change or a running turn is under way.
     pub fn working(&self, yes: bool) {
         self.working.store(yes, Ordering::Release);
-    }
-
-    /// Notes the fence.
-    pub fn owns(&self, epoch: i64) {
-        self.epoch.store(u64::try_from(epoch).unwrap_or_default(), Ordering::Release);
-    }
-
-    /// The fence, if the conversation owns its session.
-    #[must_use]
-    pub fn epoch(&self) -> Option<i64> {
-        i64::try_from(self.epoch.load(Ordering::Acquire)).ok().filter(|epoch| *epoch > 0)
     }
 }
 

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use somaagent_supervision::{AskError, Directory, Port, Reply, Restart, SupervisorRef, close_if_idle};
+use somaagent_supervision::{AskError, Directory, Port, Reply, Restart, SupervisorRef};
 use tokio::{sync::Notify, time::Instant};
 use uuid::Uuid;
 
@@ -48,10 +48,10 @@ struct Inner {
 
 /// The ways into one conversation.
 pub(super) struct Live {
-    posts: Port<Post>,
-    control: Port<Control>,
-    watch: Port<Watch>,
-    exit: Port<Passivate>,
+    pub(super) posts: Port<Post>,
+    pub(super) control: Port<Control>,
+    pub(super) watch: Port<Watch>,
+    pub(super) exit: Port<Passivate>,
     pub(super) activity: Arc<Activity>,
 }
 
@@ -169,7 +169,14 @@ impl Conversations {
     pub async fn inspect(&self, caller: &Caller, session_id: Uuid) -> Result<SessionState, ConversationError> {
         let key = caller.session(session_id);
         let summary = self.existing(&key).await?;
-        let live = self.inner.live.get(&key);
+        let mut live = self.inner.live.get(&key);
+        if let Some(ours) = live.as_ref().filter(|_| summary.owner.as_deref() != Some(&self.inner.deps.node)) {
+            let deadline = Instant::now() + self.inner.deps.sessions.ask_timeout();
+            if !self.may_answer(&key, ours, deadline).await? {
+                self.dismiss(&key, ours);
+                live = None;
+            }
+        }
         let now = match &live {
             Some(live) => match live.watch.call(Watch::Inspect, self.inner.deps.sessions.ask_timeout()).await {
                 Ok(now) => now,
@@ -241,12 +248,18 @@ impl Conversations {
             if self.inner.deps.is_draining() {
                 return Err(ConversationError::Draining);
             }
-            let live = self.resolve(key);
+            let mut live = self.resolve(key);
+            if !self.may_answer(key, &live, deadline).await.map_err(|error| error.about(event_id))? {
+                self.dismiss(key, &live);
+                live = self.resolve(key);
+            }
             let answer = ask(Arc::clone(&live), deadline.saturating_duration_since(Instant::now()), last_try).await;
             return match answer {
-                // It lost the session to another owner and said so before it ended: look again who owns it.
+                // It lost the session to another owner and said so before it ended, or its lease may be over: look again.
                 Ok(Err(ConversationError::Elsewhere { retry_after })) if retry_after.is_zero() && !last_try => {
-                    self.forget(key, &live);
+                    if !live.activity.tenure.is_over() {
+                        self.forget(key, &live);
+                    }
                     continue;
                 }
                 // The next one takes a new epoch, so that nothing of this one can be stored late, and looks what was.
@@ -264,7 +277,7 @@ impl Conversations {
         Err(ConversationError::Unavailable { event_id })
     }
 
-    fn forget(&self, key: &SessionKey, live: &Arc<Live>) {
+    pub(super) fn forget(&self, key: &SessionKey, live: &Arc<Live>) {
         self.inner.live.remove_if(key, |known| Arc::ptr_eq(known, live));
     }
 
@@ -309,44 +322,6 @@ impl Conversations {
         self.inner.live.get(key).is_some()
     }
 
-    /// The sessions of conversations that are working, for the renewal of their leases.
-    pub(super) fn busy(&self) -> Vec<SessionKey> {
-        let mut busy = vec![];
-        self.inner.live.for_each(|key, live| {
-            if live.activity.is_busy() || live.activity.readers.load(Ordering::Acquire) > 0 {
-                busy.push(key.clone());
-            }
-        });
-        busy
-    }
-
-    /// Lets conversations go that nobody has needed for the idle time, and answers what they owned.
-    pub(super) fn passivate(&self) -> Vec<(SessionKey, i64)> {
-        let (now, idle) = ((self.inner.deps.clock)(), Duration::from_millis(self.inner.deps.sessions.idle_ms));
-        let mut idlers = vec![];
-        self.inner.live.for_each(|key, live| {
-            if live.activity.is_idle_for(idle, now) {
-                idlers.push((key.clone(), Arc::clone(live)));
-            }
-        });
-        let mut released = vec![];
-        for (key, live) in idlers {
-            // If it is busy again or a permit is out, somebody needs it after all.
-            if !live.activity.is_idle_for(idle, (self.inner.deps.clock)())
-                || !close_if_idle(&[&live.posts, &live.control, &live.watch])
-            {
-                continue;
-            }
-            self.forget(&key, &live);
-            // It may have crashed meanwhile; then it is gone as well.
-            drop(live.exit.tell(Passivate));
-            if let Some(epoch) = live.activity.epoch() {
-                released.push((key, epoch));
-            }
-        }
-        released
-    }
-
     /// Stops taking messages and starting turns, and waits until the running turns have ended or `within` is over. Turns
     /// that are left stay open; whoever owns their session next tries them again. Answers whether all ended.
     pub async fn drain(&self, within: Duration) -> bool {
@@ -383,7 +358,7 @@ impl Conversations {
     pub(super) async fn orphans(&self) -> Result<Vec<SessionKey>, crate::store::StoreError> {
         let deps = &self.inner.deps;
         let (node, now, limit) = (deps.node.clone(), (deps.clock)(), deps.turns.sweep_batch);
-        let alive = self.busy();
+        let alive: Vec<_> = self.needed().into_iter().map(|(key, _)| key).collect();
         let found = deps
             .store
             .run(move |connection| {
@@ -391,6 +366,10 @@ impl Conversations {
             })
             .await?;
         Ok(found.into_iter().filter(|key| !self.is_live(key)).collect())
+    }
+
+    pub(super) fn live(&self) -> &Directory<SessionKey, Arc<Live>> {
+        &self.inner.live
     }
 
     pub(super) fn deps(&self) -> &Deps {

@@ -75,7 +75,7 @@ impl SessionKeeper {
             return;
         }
         let conversations = self.conversations.clone();
-        async move { renew(&conversations).await }
+        async move { conversations.renew().await }
             .into_actor(self)
             .map(|renewed, this, _| {
                 this.state.renewing = false;
@@ -123,22 +123,6 @@ impl SessionKeeper {
 
 fn warn(error: &StoreError, what: &'static str) {
     tracing::warn!(error = error as &dyn std::error::Error, "{what}");
-}
-
-async fn renew(conversations: &Conversations) -> Result<(), StoreError> {
-    let deps = conversations.deps();
-    for page in conversations.busy().chunks(PAGE) {
-        let (page, stamp) = (page.to_vec(), deps.stamp());
-        let due = stamp.lease_until - deps.sessions.lease() / 2;
-        deps.store
-            .run(move |connection| {
-                Box::pin(async move {
-                    session_envelopes::renew(connection, &page, &stamp.node, stamp.lease_until, due).await
-                })
-            })
-            .await?;
-    }
-    Ok(())
 }
 
 async fn release(conversations: &Conversations, sessions: &[(SessionKey, i64)]) -> Result<(), StoreError> {

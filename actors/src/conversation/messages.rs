@@ -86,6 +86,18 @@ pub enum ConversationError {
     Draining,
 }
 
+impl ConversationError {
+    /// The same, naming the event that was not stored or may be.
+    #[must_use]
+    pub fn about(self, event: Option<Uuid>) -> Self {
+        match self {
+            Self::Unavailable { event_id } => Self::Unavailable { event_id: event_id.or(event) },
+            Self::Unknown { event_id } => Self::Unknown { event_id: event_id.or(event) },
+            other => other,
+        }
+    }
+}
+
 /// Takes a message. Repeating it with the same idempotency key gives the first answer.
 #[derive(Message)]
 #[rtype(result = "()")]

@@ -5,9 +5,10 @@
 //! | `directory` | finds or starts the actor of a session; what the front door calls |
 //! | `activation` | claims the session and reads where it stands |
 //! | `steps` | changes of history, one at a time; `doubt` finds out what became of one |
+//! | `tenure` | how long memory may be believed; `leases` renews that and lets go what is lost |
 //! | `answering` | starts and ends attempts; `running` is one, `driver` its stream of recall, context and model |
 //! | `live` | the frames of the unfinished answer; `frames`, `readers`, `backlog`, `subscription` carry them |
-//! | `keeper` | finds turns without an owner, renews leases, lets idle conversations go |
+//! | `keeper` | finds turns without an owner, has leases renewed, lets idle conversations go |
 //! | `queries` | bounded reads that wake no actor |
 //!
 //! State: everything in `State`; the store has all of it that matters.
@@ -24,6 +25,7 @@ mod doubt;
 mod driver;
 mod frames;
 mod keeper;
+mod leases;
 mod live;
 pub mod messages;
 mod metrics;
@@ -33,6 +35,7 @@ mod running;
 mod settings;
 mod steps;
 mod subscription;
+mod tenure;
 #[cfg(test)]
 mod tests;
 
@@ -48,6 +51,7 @@ use actix::{
 use serde_json::Value;
 use somaagent_supervision::{Admitted, Child};
 use time::OffsetDateTime;
+use tokio::time::Instant;
 
 use self::{
     activation::Activated,
@@ -147,11 +151,18 @@ impl Conversation {
         &self.state.session.key
     }
 
-    fn activated(&mut self, found: Result<Activated, crate::store::StoreError>, ctx: &mut Context<Self>) {
+    fn activated(
+        &mut self,
+        found: Result<Activated, crate::store::StoreError>,
+        sure_until: Instant,
+        ctx: &mut Context<Self>,
+    ) {
         match found {
             Ok(Activated::Ours(session, messages)) => {
-                if !session.fresh {
-                    self.activity.owns(session.epoch);
+                if session.fresh {
+                    self.activity.tenure.unused();
+                } else {
+                    self.activity.tenure.owns(session.epoch, sure_until);
                 }
                 self.state.session = session;
                 self.state.messages = messages;
@@ -193,8 +204,14 @@ impl Conversation {
         }
     }
 
+    /// Why nothing is answered from memory now.
     fn refusing(&self) -> Option<ConversationError> {
-        if let Phase::Refusing(why) = self.state.phase { Some(self.refusal(why)) } else { None }
+        match self.state.phase {
+            Phase::Refusing(why) => Some(self.refusal(why)),
+            // Whoever asks looks whether the lease still runs, or looks for the new owner.
+            _ if self.activity.tenure.is_over() => Some(self.refusal(Refusing::Elsewhere(Duration::ZERO))),
+            _ => None,
+        }
     }
 
     /// Keeps the record of whether anybody needs this conversation.
@@ -252,11 +269,11 @@ impl Actor for Conversation {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Context<Self>) {
-        let (deps, key) = (Arc::clone(&self.deps), self.key().clone());
+        let (deps, key, sure_until) = (Arc::clone(&self.deps), self.key().clone(), self.deps.sure_until());
         // Nothing is answered before the session is ours.
         async move { activation::activate(&deps, &key).await }
             .into_actor(self)
-            .map(|found, this, ctx| this.activated(found, ctx))
+            .map(move |found, this, ctx| this.activated(found, sure_until, ctx))
             .wait(ctx);
     }
 }

@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 use actix::{ActorFutureExt, AsyncContext, Context, ContextFutureSpawner, WrapFuture};
 use serde_json::{Value, json};
 use somaagent_supervision::{InFlight, Reply};
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::{
@@ -68,7 +69,7 @@ impl Step {
     /// Answers whoever waits for this step.
     pub fn refuse(self, why: ConversationError) {
         match self {
-            Self::Post(post, _) => post.reply.send(Err(with_event(why, post.event_id))),
+            Self::Post(post, _) => post.reply.send(Err(why.about(Some(post.event_id)))),
             Self::Order(control, _) => match control.order {
                 Order::Pause(_, reply) | Order::Rename(_, reply) => reply.send(Err(why)),
                 Order::Reset(reply) | Order::Delete(reply) => reply.send(Err(why)),
@@ -76,14 +77,6 @@ impl Step {
             },
             Self::Attempt { .. } | Self::End(..) => {}
         }
-    }
-}
-
-fn with_event(why: ConversationError, event_id: Uuid) -> ConversationError {
-    match why {
-        ConversationError::Unavailable { .. } => ConversationError::Unavailable { event_id: Some(event_id) },
-        ConversationError::Unknown { .. } => ConversationError::Unknown { event_id: Some(event_id) },
-        other => other,
     }
 }
 
@@ -129,10 +122,11 @@ impl Conversation {
         then: impl FnOnce(&mut Self, Append, Settled, &mut Context<Self>) + 'static,
     ) {
         let (deps, sent) = (Arc::clone(&self.deps), append.clone());
+        let sure_until = self.deps.sure_until();
         async move { doubt::settle(&deps, sent).await }
             .into_actor(self)
             .map(move |settled, this, ctx| {
-                this.learn(&append, settled);
+                this.learn(&append, settled, sure_until);
                 then(this, append, settled, ctx);
                 if matches!(settled, Settled::Lost | Settled::HandedOver) {
                     this.refuse(Refusing::Elsewhere(Duration::ZERO), ctx);
@@ -142,7 +136,7 @@ impl Conversation {
             .spawn(ctx);
     }
 
-    fn learn(&mut self, append: &Append, settled: Settled) {
+    fn learn(&mut self, append: &Append, settled: Settled, sure_until: Instant) {
         let session = &mut self.state.session;
         match settled {
             Settled::Committed { epoch, head } => {
@@ -152,7 +146,7 @@ impl Conversation {
             Settled::Void { epoch, head } => (session.epoch, session.head, session.fresh) = (epoch, head, false),
             _ => return,
         }
-        self.activity.owns(session.epoch);
+        self.activity.tenure.owns(session.epoch, sure_until);
     }
 
     fn judge(&mut self, post: Post, in_flight: InFlight, ctx: &mut Context<Self>) {
@@ -179,7 +173,7 @@ impl Conversation {
                 return self.step_done(ctx);
             }
             Err(error) => {
-                post.reply.send(Err(with_event(error, post.event_id)));
+                post.reply.send(Err(error.about(Some(post.event_id))));
                 return self.step_done(ctx);
             }
         };
@@ -314,19 +308,20 @@ impl Conversation {
     /// Finds out whether an end is stored whose last try was never answered.
     fn end_in_doubt(&mut self, ending: Box<Ending>, tried: Tried, ctx: &mut Context<Self>) {
         let (deps, key, event_id) = (Arc::clone(&self.deps), self.key().clone(), ending.event_id);
+        let sure_until = self.deps.sure_until();
         async move { doubt::is_stored(&deps, &key, event_id).await }
             .into_actor(self)
             .map(move |settled, this, ctx| {
                 match settled {
                     Settled::Committed { epoch, head } => {
-                        this.fenced(epoch, head);
+                        this.fenced(epoch, head, sure_until);
                         this.state.session.open.retain(|turn| turn.turn_seq != ending.turn_seq);
                         this.ended(&ending);
                         // Its number is not known here: readers come back and get it from the history.
                         this.state.readers.close();
                     }
                     Settled::Void { epoch, head } => {
-                        this.fenced(epoch, head);
+                        this.fenced(epoch, head, sure_until);
                         let tried = Tried { in_doubt: false, ..tried };
                         this.state.steps.push_front(Step::End(ending, tried));
                     }
@@ -338,10 +333,10 @@ impl Conversation {
             .spawn(ctx);
     }
 
-    fn fenced(&mut self, epoch: i64, head: i64) {
+    fn fenced(&mut self, epoch: i64, head: i64, sure_until: Instant) {
         let session = &mut self.state.session;
         (session.epoch, session.head) = (epoch, head);
-        self.activity.owns(epoch);
+        self.activity.tenure.owns(epoch, sure_until);
     }
 
     fn end_later(ending: Box<Ending>, tried: Tried, ctx: &mut Context<Self>) {

@@ -111,8 +111,17 @@ pub async fn fence_unused(
     Ok(())
 }
 
-/// Extends the leases of `owner` on those of `sessions` whose lease ends before `due`. One that was lost meanwhile is left
-/// alone, and so is one that is being written to right now: the write extends its lease. Returns how many were extended.
+/// What became of a lease.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lease {
+    /// It runs until the time that was asked for.
+    Renewed,
+    /// Another node has taken the session, or it was deleted.
+    Lost,
+}
+
+/// Extends the leases of `owner` on `sessions` to `lease_until` and tells which were extended and which are lost. It is
+/// silent about those without a row, and about those that are being written to right now: the write extends their lease.
 ///
 /// # Errors
 /// The database's.
@@ -121,32 +130,71 @@ pub async fn renew(
     sessions: &[SessionKey],
     owner: &str,
     lease_until: OffsetDateTime,
-    due: OffsetDateTime,
-) -> Result<u64, sqlx::Error> {
+) -> Result<Vec<(SessionKey, Lease)>, sqlx::Error> {
     let tenants: Vec<&str> = sessions.iter().map(|key| key.tenant.as_str()).collect();
     let ids: Vec<Uuid> = sessions.iter().map(|key| key.session_id).collect();
-    let done = sqlx::query!(
-        "WITH due AS (
+    let rows = sqlx::query!(
+        r#"WITH asked AS (
+             SELECT * FROM unnest($1::text[], $2::uuid[]) AS s(tenant, session_id)
+         ), held AS (
              SELECT e.tenant, e.session_id
              FROM session_envelopes AS e
-             JOIN unnest($1::text[], $2::uuid[]) AS s(tenant, session_id)
-               ON e.tenant = s.tenant AND e.session_id = s.session_id
-             WHERE e.owner = $3 AND e.lease_until < $5
+             JOIN asked AS s ON e.tenant = s.tenant AND e.session_id = s.session_id
+             WHERE e.owner = $3 AND e.deleted_at IS NULL
              FOR UPDATE OF e SKIP LOCKED
+         ), renewed AS (
+             UPDATE session_envelopes AS e
+             SET lease_until = $4
+             FROM held
+             WHERE e.tenant = held.tenant AND e.session_id = held.session_id
+             RETURNING e.tenant, e.session_id
          )
-         UPDATE session_envelopes AS e
-         SET lease_until = $4
-         FROM due
-         WHERE e.tenant = due.tenant AND e.session_id = due.session_id",
+         SELECT e.tenant, e.session_id, renewed.session_id IS NOT NULL AS "renewed!"
+         FROM session_envelopes AS e
+         JOIN asked AS s ON e.tenant = s.tenant AND e.session_id = s.session_id
+         LEFT JOIN renewed ON e.tenant = renewed.tenant AND e.session_id = renewed.session_id
+         WHERE renewed.session_id IS NOT NULL OR e.owner IS DISTINCT FROM $3 OR e.deleted_at IS NOT NULL"#,
         &tenants as _,
         &ids,
         owner,
         lease_until,
-        due,
     )
-    .execute(connection)
+    .fetch_all(connection)
     .await?;
-    Ok(done.rows_affected())
+    let lease = |renewed| if renewed { Lease::Renewed } else { Lease::Lost };
+    let named = rows.iter().filter_map(|row| {
+        let tenant = Tenant::new(&row.tenant)?;
+        Some((SessionKey::new(tenant, row.session_id), lease(row.renewed)))
+    });
+    Ok(named.collect())
+}
+
+/// Extends one lease of `owner` to `lease_until`, after waiting for whoever is changing the session right now. `None` when
+/// there is no such session.
+///
+/// # Errors
+/// The database's.
+pub async fn hold(
+    connection: &mut PgConnection,
+    key: &SessionKey,
+    owner: &str,
+    lease_until: OffsetDateTime,
+) -> Result<Option<Lease>, sqlx::Error> {
+    let held = sqlx::query!(
+        "UPDATE session_envelopes
+         SET lease_until = $4
+         WHERE tenant = $1 AND session_id = $2 AND owner = $3 AND deleted_at IS NULL",
+        key.tenant.as_str(),
+        key.session_id,
+        owner,
+        lease_until,
+    )
+    .execute(&mut *connection)
+    .await?;
+    if held.rows_affected() == 1 {
+        return Ok(Some(Lease::Renewed));
+    }
+    Ok(get(connection, key).await?.map(|_| Lease::Lost))
 }
 
 /// Gives sessions back, each if `owner` still holds it under the epoch given with it: another node may take it at once.
