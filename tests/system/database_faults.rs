@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use serde_json::{Value, json};
-use somaagent_test_services::client::{Client, Post};
+use somaagent_test_services::client::{Client, Mode, Post};
 use somaagent_test_services::model::{Gate, Script};
 use somaagent_test_services::proxy::Fault;
 use somaagent_test_services::seed::{self, Case};
@@ -293,12 +293,58 @@ async fn a_message_in_doubt_that_was_stored_is_answered() {
     assert_eq!(said, ["warm", "first", "second"]);
 }
 
+#[tokio::test]
+async fn readers_stay_while_the_fate_of_a_message_is_not_known_and_get_it_when_it_is() {
+    let stack = in_doubt().await;
+    let session = new_session();
+    let mut streams = [
+        stack.client.events(&session).open().await.unwrap(),
+        stack.client.events(&session).mode(Mode::Delta).open().await.unwrap(),
+    ];
+    stack.post(&Post::new("warm").to(&session)).await;
+    for stream in &mut streams {
+        stream.until_terminal().await.unwrap();
+    }
+    let post = Post::new("kept").to(&session).key("k");
+    let (told, ()) = tokio::join!(stack.client.message(&post), leave_in_doubt(&stack, std::future::ready(())));
+    assert_eq!(told.unwrap().status, 504);
+    for stream in &mut streams {
+        let user = stream.next().await.expect("a healthy reader was dropped");
+        assert_eq!((user.kind(), user.sequence(), user.text()), ("user", Some(3), "kept"));
+        assert_eq!(stream.until_terminal().await.unwrap().sequence(), Some(4));
+    }
+    let again = stack.client.message(&post).await.unwrap();
+    assert_eq!((again.status, again.json()["seq"].clone()), (200, json!(3)), "{}", again.text);
+}
+
+#[tokio::test]
+async fn a_lost_reply_is_looked_for_as_long_as_its_asker_waits() {
+    let stack = Setup::default().proxied_database().set("SA01_DATABASE__ACQUIRE_TIMEOUT_MS", 200).start().await;
+    let session = new_session();
+    stack.post(&Post::new("warm").to(&session)).await;
+    stack.ended_turns(&session, 1).await;
+    let never = Gate::closed();
+    let mut sprung = stack.proxy.hold_after_commit(APPEND, &never);
+    let (client, post) = (stack.client.clone(), Post::new("kept").to(&session).key("k"));
+    let posting = tokio::spawn(async move { client.message(&post).await.unwrap() });
+    sprung.wait().await;
+    stack.proxy.refuse(true);
+    stack.proxy.cut();
+    // Longer than any single look takes, shorter than the asker waits.
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert!(!posting.is_finished(), "given up after one look");
+    stack.proxy.heal();
+    let answer = posting.await.unwrap();
+    assert_eq!((answer.status, answer.json()["seq"].clone()), (200, json!(3)), "{}", answer.text);
+}
+
 /// A system that gives up on its database soon.
 async fn in_doubt() -> Stack {
     Setup::default()
         .proxied_database()
         .set("SA01_DATABASE__ACQUIRE_TIMEOUT_MS", 500)
         .set("SA01_DATABASE__STATEMENT_TIMEOUT_MS", 1000)
+        .set("SA01_SESSIONS__ASK_TIMEOUT_MS", 3000)
         .start()
         .await
 }

@@ -14,7 +14,7 @@ use super::{
     live::{Both, Said},
     readers::Audience,
     running::{ABANDONED, End, Running, friendly},
-    steps::{Step, Tried},
+    steps::Step,
 };
 use crate::{
     domain::{
@@ -161,7 +161,7 @@ impl Conversation {
 
     fn decide_end(&mut self, ending: Ending) {
         self.state.ending.push(ending.turn_seq);
-        self.state.steps.push_front(Step::End(Box::new(ending), Tried::default()));
+        self.state.steps.push_front(Step::End(Box::new(ending), 0));
     }
 
     /// Decides how the running turn ends. The provider's connection is closed here; the terminal event follows.

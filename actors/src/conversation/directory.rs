@@ -89,8 +89,8 @@ impl Conversations {
         draft: MessageDraft,
     ) -> Result<Accepted, ConversationError> {
         let ask = |live: Arc<Live>, within, again| {
-            let (caller, draft) = (caller.clone(), draft.clone());
-            async move { live.posts.call(|reply| Post { caller, draft, event_id, again, reply }, within).await }
+            let (caller, draft, deadline) = (caller.clone(), draft.clone(), Instant::now() + within);
+            async move { live.posts.call(|reply| Post { caller, draft, event_id, deadline, again, reply }, within).await }
         };
         self.asked(&caller.session(session_id), Some(event_id), ask).await
     }
@@ -215,8 +215,8 @@ impl Conversations {
             self.existing(&key).await?;
         }
         let ask = |live: Arc<Live>, within, _| {
-            let (caller, order) = (caller.clone(), &order);
-            async move { live.control.call(|reply| Control { caller, order: order(reply) }, within).await }
+            let (caller, order, deadline) = (caller.clone(), &order, Instant::now() + within);
+            async move { live.control.call(|reply| Control { caller, order: order(reply), deadline }, within).await }
         };
         self.asked(&key, None, ask).await
     }

@@ -1,20 +1,44 @@
 //! Commits a step and does not rest before it is known what became of it.
 
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use actix::{ActorFutureExt, AsyncContext, Context, ContextFutureSpawner, WrapFuture};
+use serde_json::Value;
 use somaagent_supervision::AskError;
+use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::deps::{Deps, JOURNAL_WITHIN};
+use super::{
+    Conversation, Phase,
+    activation::{self, Activated},
+    deps::{Deps, JOURNAL_WITHIN},
+    frames::Frame,
+    messages::{ConversationError, LiveState},
+    readers::Audience,
+    steps::Step,
+};
 use crate::{
     domain::{
         append::{Append, Outcome, RefusedReason},
+        event::StoredEvent,
         ids::SessionKey,
+        session::Session,
     },
     journal::messages::Commit,
     store::{
+        StoreError,
+        erase::Leave,
         session_envelopes::{self, Claim},
         session_events,
     },
 };
+
+/// Wait before the store is asked again what became of a step that somebody waits for.
+const LOOK_AGAIN: Duration = Duration::from_millis(250);
+/// The same when nobody waits any more.
+const LOOK_BACK: Duration = Duration::from_secs(1);
+/// Most events that readers are told of after a doubt. Only the one step is in doubt, unless the session was elsewhere.
+const CAUGHT_UP: i64 = 64;
 
 /// What became of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,8 +70,8 @@ pub enum Settled {
 }
 
 /// Sends `append` to the Journal. When the answer is lost, a new fence is taken first: a late commit of the lost step is
-/// impossible from then on, so what is read back after it is the truth.
-pub async fn settle(deps: &Deps, append: Append) -> Settled {
+/// impossible from then on, so what is read back after it is the truth. That is tried until `until`, and at least once.
+pub async fn settle(deps: &Deps, append: Append, until: Instant) -> Settled {
     let key = append.key.clone();
     let (epoch, head, fresh) = (append.epoch, append.new_head(), append.create.is_some());
     let probe = append.events.first().map(|event| event.event_id);
@@ -57,18 +81,35 @@ pub async fn settle(deps: &Deps, append: Append) -> Settled {
         Ok(Outcome::Refused(RefusedReason::Stale)) => Settled::Lost,
         Ok(Outcome::Refused(RefusedReason::BadData)) => Settled::BadData,
         Ok(Outcome::Refused(RefusedReason::Unavailable)) | Err(AskError::Busy | AskError::Draining) => Settled::NotNow,
-        Ok(Outcome::Unknown) | Err(AskError::Timeout | AskError::Down) => find_out(deps, &key, probe, fresh).await,
+        Ok(Outcome::Unknown) | Err(AskError::Timeout | AskError::Down) => {
+            find_out(deps, &key, probe, fresh, until).await
+        }
     }
 }
 
-/// Takes a new fence and tells whether the event `event_id` is stored under it.
-pub async fn is_stored(deps: &Deps, key: &SessionKey, event_id: Uuid) -> Settled {
-    find_out(deps, key, Some(event_id), false).await
+async fn find_out(deps: &Deps, key: &SessionKey, probe: Option<Uuid>, fresh: bool, until: Instant) -> Settled {
+    loop {
+        let error = match look(deps, key, probe, fresh).await {
+            Ok(settled) => return settled,
+            Err(error) => error,
+        };
+        if Instant::now() + LOOK_AGAIN >= until {
+            tracing::error!(error = &error as &dyn std::error::Error, "the outcome of a step could not be found out");
+            return Settled::Unresolved;
+        }
+        tokio::time::sleep(LOOK_AGAIN).await;
+    }
 }
 
-async fn find_out(deps: &Deps, key: &SessionKey, probe: Option<Uuid>, fresh: bool) -> Settled {
+/// Takes a new fence and tells whether the event `probe` is stored under it.
+pub(super) async fn look(
+    deps: &Deps,
+    key: &SessionKey,
+    probe: Option<Uuid>,
+    fresh: bool,
+) -> Result<Settled, StoreError> {
     let (key, node, stamp) = (key.clone(), deps.node.clone(), deps.stamp());
-    let found = deps
+    let (claim, stored) = deps
         .store
         .run(move |connection| {
             Box::pin(async move {
@@ -84,18 +125,91 @@ async fn find_out(deps: &Deps, key: &SessionKey, probe: Option<Uuid>, fresh: boo
                 Ok((claim, stored))
             })
         })
-        .await;
-    match found {
-        Ok((Claim::Taken(owned), true)) => Settled::Committed { epoch: owned.epoch, head: owned.head },
-        Ok((Claim::Taken(owned), false)) => Settled::Void { epoch: owned.epoch, head: owned.head },
+        .await?;
+    Ok(match (claim, stored) {
+        (Claim::Taken(owned), true) => Settled::Committed { epoch: owned.epoch, head: owned.head },
+        (Claim::Taken(owned), false) => Settled::Void { epoch: owned.epoch, head: owned.head },
         // The other owner's epoch rules out a late commit as well as ours would.
-        Ok((_, true)) => Settled::HandedOver,
-        Ok((_, false)) if probe.is_some() => Settled::Lost,
+        (_, true) => Settled::HandedOver,
+        (_, false) if probe.is_some() => Settled::Lost,
         // Nothing tells whether a step without an event was committed before the session changed hands.
-        Ok((_, false)) => Settled::Unresolved,
-        Err(error) => {
-            tracing::error!(error = &error as &dyn std::error::Error, "the outcome of a step could not be found out");
-            Settled::Unresolved
+        (_, false) => Settled::Unresolved,
+    })
+}
+
+impl Conversation {
+    /// It is not known what became of the last step. Nothing more is stored before the store has told; what runs goes on
+    /// and readers stay. What waits was never tried and is refused, except ends of turns, which must happen.
+    pub(super) fn doubt(&mut self, ctx: &mut Context<Self>) {
+        self.state.phase = Phase::Doubting;
+        for step in std::mem::take(&mut self.state.steps) {
+            match step {
+                Step::End(..) => self.state.steps.push_back(step),
+                step => step.refuse(ConversationError::Unavailable { event_id: None }),
+            }
         }
+        self.look_back(ctx);
+    }
+
+    fn look_back(&mut self, ctx: &mut Context<Self>) {
+        let (deps, known, sure_until) = (Arc::clone(&self.deps), self.state.session.clone(), self.deps.sure_until());
+        async move { activation::activate_again(&deps, &known, CAUGHT_UP).await }
+            .into_actor(self)
+            .map(move |found, this, ctx| match found {
+                Ok((Activated::Ours(session, messages), missed)) => {
+                    this.activity.tenure.owns(session.epoch, sure_until);
+                    this.caught_up(session, messages, &missed, ctx);
+                }
+                Ok((Activated::Elsewhere(until), _)) => this.refuse(this.elsewhere(until), ctx),
+                Ok((Activated::Deleted, _)) => {
+                    this.cancel_running(ctx);
+                    this.erased(Leave::Tombstone);
+                    this.note_activity();
+                }
+                Err(error) => {
+                    tracing::debug!(error = &error as &dyn std::error::Error, "a doubt lasts");
+                    ctx.run_later(LOOK_BACK, Self::look_back);
+                }
+            })
+            .spawn(ctx);
+    }
+
+    /// Takes over what the store says, and tells the readers what they missed.
+    fn caught_up(
+        &mut self,
+        session: Session,
+        messages: HashMap<i64, Arc<Value>>,
+        missed: &[StoredEvent],
+        ctx: &mut Context<Self>,
+    ) {
+        let before = std::mem::replace(&mut self.state.session, session);
+        let state = &mut self.state;
+        state.messages = messages;
+        state.raised = None;
+        state.phase = Phase::Ready;
+        let open = &state.session.open;
+        state.ending.retain(|turn_seq| open.iter().any(|turn| turn.turn_seq == *turn_seq));
+        let running = state.running.as_ref().map(|running| (running.turn.turn_seq, running.turn.attempt));
+        if running != open.front().map(|turn| (turn.turn_seq, turn.attempt)) {
+            self.cancel_running(ctx);
+        }
+        let (erased, head) = (self.state.session.erased, self.state.session.head);
+        if erased > before.erased {
+            *self.state.last = LiveState::default();
+            let frame = self.reset_frame();
+            self.send(Audience::All, &frame);
+        }
+        for event in missed {
+            self.send(Audience::All, &Arc::new(Frame::stored(event)));
+            if event.payload["metadata"]["completed"] == true {
+                self.count_end(event.type_name());
+            }
+        }
+        let last = missed.last().map_or(before.head.max(erased), |event| event.seq);
+        if last < head {
+            // More than is caught up with here: readers come back and get it from the history.
+            self.state.readers.close();
+        }
+        self.advance(ctx);
     }
 }

@@ -8,6 +8,7 @@ use actix::Message;
 use serde::Serialize;
 use somaagent_supervision::Reply;
 use time::OffsetDateTime;
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::{frames::StreamMode, subscription::Subscription};
@@ -108,6 +109,8 @@ pub struct Post {
     pub draft: MessageDraft,
     /// The id its event will have, chosen by the sender so that a lost answer can name it.
     pub event_id: Uuid,
+    /// Until when its sender waits.
+    pub deadline: Instant,
     /// Whether it was sent before, to a conversation that ended with it: then it may be stored already.
     pub again: bool,
     /// Answered when the message is durable or refused.
@@ -122,6 +125,8 @@ pub struct Control {
     pub caller: Caller,
     /// What for.
     pub order: Order,
+    /// Until when the sender waits.
+    pub deadline: Instant,
 }
 
 /// What a [`Control`] orders. Each may be repeated.

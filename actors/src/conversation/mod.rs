@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | `directory` | finds or starts the actor of a session; what the front door calls |
 //! | `activation` | claims the session and reads where it stands |
-//! | `steps` | changes of history, one at a time; `doubt` finds out what became of one |
+//! | `steps` | changes of history, one at a time, `orders` those of the session as a whole; `doubt` finds out what became of one |
 //! | `tenure` | how long memory may be believed; `leases` renews that and lets go what is lost |
 //! | `answering` | starts and ends attempts; `running` is one, `driver` its stream of recall, context and model |
 //! | `live` | the frames of the unfinished answer; `frames`, `readers`, `backlog`, `subscription` carry them |
@@ -29,6 +29,7 @@ mod leases;
 mod live;
 pub mod messages;
 mod metrics;
+mod orders;
 pub mod queries;
 mod readers;
 mod running;
@@ -110,6 +111,8 @@ struct State {
 enum Phase {
     Activating,
     Ready,
+    /// It is not known what became of the last change.
+    Doubting,
     Refusing(Refusing),
 }
 
@@ -173,15 +176,16 @@ impl Conversation {
                 self.state.phase = Phase::Refusing(Refusing::Deleted);
                 self.activity.idle((self.deps.clock)());
             }
-            Ok(Activated::Elsewhere(until)) => {
-                let wait = Duration::try_from(until - (self.deps.clock)()).unwrap_or_default();
-                self.refuse(Refusing::Elsewhere(wait), ctx);
-            }
+            Ok(Activated::Elsewhere(until)) => self.refuse(self.elsewhere(until), ctx),
             Err(error) => {
                 tracing::warn!(session = %self.key(), error = &error as &dyn std::error::Error, "a session could not be read");
                 self.refuse(Refusing::Unavailable, ctx);
             }
         }
+    }
+
+    fn elsewhere(&self, until: OffsetDateTime) -> Refusing {
+        Refusing::Elsewhere(Duration::try_from(until - (self.deps.clock)()).unwrap_or_default())
     }
 
     /// Answers everything with `why` for a moment, then ends: the next ask makes a new conversation, which looks again.
@@ -214,11 +218,18 @@ impl Conversation {
         }
     }
 
+    /// Why nothing is changed now.
+    fn refusing_changes(&self) -> Option<ConversationError> {
+        let doubting = || (self.state.phase == Phase::Doubting).then(|| self.refusal(Refusing::Unavailable));
+        self.refusing().or_else(doubting)
+    }
+
     /// Keeps the record of whether anybody needs this conversation.
     fn note_activity(&self) {
         let state = &self.state;
         self.activity.working(state.running.is_some() || state.stepping || !state.steps.is_empty());
-        if state.running.is_some() || state.stepping || !state.steps.is_empty() || !state.session.open.is_empty() {
+        let doubting = state.phase == Phase::Doubting;
+        if doubting || self.activity.is_working() || !state.session.open.is_empty() {
             self.activity.busy();
         } else if state.session.fresh {
             // Nothing of it is stored: it goes with its last reader.
@@ -297,6 +308,7 @@ impl Child for Conversation {
         match self.state.phase {
             Phase::Activating => "activating",
             Phase::Refusing(_) => "refusing",
+            Phase::Doubting => "doubting",
             Phase::Ready if self.state.running.is_some() => "thinking",
             Phase::Ready => "idle",
         }
@@ -308,8 +320,8 @@ impl Handler<Admitted<Post>> for Conversation {
 
     fn handle(&mut self, message: Admitted<Post>, ctx: &mut Context<Self>) {
         let (post, in_flight) = message.open();
-        if let Some(refusal) = self.refusing() {
-            post.reply.send(Err(refusal));
+        if let Some(refusal) = self.refusing_changes() {
+            post.reply.send(Err(refusal.about(Some(post.event_id))));
             return;
         }
         self.activity.busy();
@@ -322,15 +334,15 @@ impl Handler<Admitted<Control>> for Conversation {
     type Result = ();
 
     fn handle(&mut self, message: Admitted<Control>, ctx: &mut Context<Self>) {
-        let (Control { caller, order }, in_flight) = message.open();
+        let (Control { caller, order, deadline }, in_flight) = message.open();
         match order {
             Order::Stop(reply) => {
                 let answer = self.refusing().map_or_else(|| Ok(Stopped { turn: self.stop_first(&caller, ctx) }), Err);
                 reply.send(answer);
             }
             order => {
-                let step = Step::Order(Box::new(Control { caller, order }), in_flight);
-                if let Some(refusal) = self.refusing() {
+                let step = Step::Order(Box::new(Control { caller, order, deadline }), in_flight);
+                if let Some(refusal) = self.refusing_changes() {
                     step.refuse(refusal);
                     return;
                 }

@@ -3,8 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use actix::{ActorFutureExt, AsyncContext, Context, ContextFutureSpawner, WrapFuture};
-use serde_json::{Value, json};
-use somaagent_supervision::{InFlight, Reply};
+use somaagent_supervision::InFlight;
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -19,17 +18,16 @@ use super::{
 };
 use crate::{
     domain::{
-        append::{Append, EnvelopeChange},
+        append::Append,
         caller::Caller,
         cursor::Cursor,
         event::StoredEvent,
         ids::SessionKey,
-        session::{Ending, NotAccepted, audit},
+        session::{Ending, NotAccepted},
         turn::{Admission, OpenTurn},
     },
     store::{
         StoreError,
-        erase::{Leave, erase},
         session_events::{self, KeyUse},
     },
 };
@@ -50,19 +48,10 @@ pub enum Step {
         /// Its number.
         attempt: i32,
     },
-    /// A turn to end.
-    End(Box<Ending>, Tried),
+    /// A turn to end, and how often the store rejected its content.
+    End(Box<Ending>, u32),
     /// Something ordered.
     Order(Box<Control>, InFlight),
-}
-
-/// What became of earlier tries to end a turn.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Tried {
-    /// How often the store rejected its content.
-    rejected: u32,
-    /// Whether it may be stored already: to be found out before the next try.
-    in_doubt: bool,
 }
 
 impl Step {
@@ -101,7 +90,7 @@ impl Conversation {
             match step {
                 Step::Post(post, in_flight) => self.judge(*post, in_flight, ctx),
                 Step::Attempt { turn, attempt } => self.raise(&turn, attempt, ctx),
-                Step::End(ending, tried) => self.end(ending, tried, ctx),
+                Step::End(ending, rejected) => self.end(ending, rejected, ctx),
                 Step::Order(control, in_flight) => self.obey(*control, in_flight, ctx),
             }
         }
@@ -109,27 +98,30 @@ impl Conversation {
     }
 
     /// A step is over.
-    fn step_done(&mut self, ctx: &mut Context<Self>) {
+    pub(super) fn step_done(&mut self, ctx: &mut Context<Self>) {
         self.state.stepping = false;
         self.advance(ctx);
     }
 
-    /// Commits `append` and goes on with what became of it.
-    fn commit(
+    /// Commits `append`, finds out until `until` what became of it, and goes on with that.
+    pub(super) fn commit(
         &mut self,
         append: Append,
+        until: Instant,
         ctx: &mut Context<Self>,
         then: impl FnOnce(&mut Self, Append, Settled, &mut Context<Self>) + 'static,
     ) {
         let (deps, sent) = (Arc::clone(&self.deps), append.clone());
         let sure_until = self.deps.sure_until();
-        async move { doubt::settle(&deps, sent).await }
+        async move { doubt::settle(&deps, sent, until).await }
             .into_actor(self)
             .map(move |settled, this, ctx| {
                 this.learn(&append, settled, sure_until);
                 then(this, append, settled, ctx);
-                if matches!(settled, Settled::Lost | Settled::HandedOver) {
-                    this.refuse(Refusing::Elsewhere(Duration::ZERO), ctx);
+                match settled {
+                    Settled::Lost | Settled::HandedOver => this.refuse(Refusing::Elsewhere(Duration::ZERO), ctx),
+                    Settled::Unresolved => this.doubt(ctx),
+                    _ => {}
                 }
                 this.step_done(ctx);
             })
@@ -178,7 +170,7 @@ impl Conversation {
             }
         };
         let append = session.message(&post.draft, post.event_id, &post.caller, &self.deps.space, &self.deps.stamp());
-        self.commit(append, ctx, move |this, append, settled, ctx| {
+        self.commit(append, post.deadline, ctx, move |this, append, settled, ctx| {
             let (event_id, seq) = (post.event_id, append.new_head());
             let answer = match settled {
                 Settled::Committed { .. } => {
@@ -195,9 +187,6 @@ impl Conversation {
             };
             post.reply.send(answer);
             drop(in_flight);
-            if settled == Settled::Unresolved {
-                this.refuse(Refusing::Unavailable, ctx);
-            }
         });
     }
 
@@ -259,11 +248,12 @@ impl Conversation {
     fn raise(&mut self, turn: &OpenTurn, attempt: i32, ctx: &mut Context<Self>) {
         let turn_seq = turn.turn_seq;
         let append = self.state.session.attempt(turn, attempt, &self.deps.stamp());
-        self.commit(append, ctx, move |this, _, settled, ctx| match settled {
+        self.commit(append, Instant::now(), ctx, move |this, _, settled, ctx| match settled {
             Settled::Committed { .. } => this.state.raised = Some(turn_seq),
-            // Void is tried again by the next step: the turn is still first in line. Lost ends the conversation.
-            Settled::Void { .. } | Settled::Lost | Settled::HandedOver => {}
-            Settled::NotNow | Settled::BadData | Settled::Unresolved => {
+            // Void is tried again by the next step, and so is a doubt once it is over: the turn is still first in line. Lost
+            // ends the conversation.
+            Settled::Void { .. } | Settled::Unresolved | Settled::Lost | Settled::HandedOver => {}
+            Settled::NotNow | Settled::BadData => {
                 this.state.held = true;
                 ctx.run_later(RETRY, |this, ctx| {
                     this.state.held = false;
@@ -274,74 +264,36 @@ impl Conversation {
     }
 
     /// Stores the end of a turn. It must happen, so it is tried for as long as it takes.
-    fn end(&mut self, mut ending: Box<Ending>, tried: Tried, ctx: &mut Context<Self>) {
+    fn end(&mut self, mut ending: Box<Ending>, rejected: u32, ctx: &mut Context<Self>) {
         let (turn_seq, session) = (ending.turn_seq, &self.state.session);
-        // It may have waited for the store while its session was erased: then there is nothing to end.
+        // It may have waited for the store while its session was erased or its last try was in doubt: then there may be
+        // nothing to end.
         if !(self.state.ending.contains(&turn_seq) && session.open.iter().any(|turn| turn.turn_seq == turn_seq)) {
             return self.step_done(ctx);
         }
-        if tried.in_doubt {
-            return self.end_in_doubt(ending, tried, ctx);
-        }
         let append = self.state.session.ending(&ending, &self.deps.space, &self.deps.stamp());
-        self.commit(append, ctx, move |this, append, settled, ctx| match settled {
+        self.commit(append, Instant::now(), ctx, move |this, append, settled, ctx| match settled {
             Settled::Committed { .. } => {
                 this.announce(&append);
                 this.ended(&ending);
             }
-            Settled::Void { .. } => this.state.steps.push_front(Step::End(ending, tried)),
-            Settled::NotNow => Self::end_later(ending, tried, ctx),
-            Settled::Unresolved => Self::end_later(ending, Tried { in_doubt: true, ..tried }, ctx),
+            Settled::Void { .. } | Settled::Unresolved => this.state.steps.push_front(Step::End(ending, rejected)),
+            Settled::NotNow => Self::end_later(ending, rejected, ctx),
             Settled::BadData => {
-                let rejected = tried.rejected;
                 tracing::error!(session = %this.key(), rejected, "the end of a turn was rejected by the store");
                 // Once may be an accident on the way. Twice means that the text cannot be stored: the turn says so.
                 if rejected == 1 {
                     running::spoil(&mut ending);
                 }
-                Self::end_later(ending, Tried { rejected: rejected + 1, ..tried }, ctx);
+                Self::end_later(ending, rejected + 1, ctx);
             }
             Settled::Lost | Settled::HandedOver => {}
         });
     }
 
-    /// Finds out whether an end is stored whose last try was never answered.
-    fn end_in_doubt(&mut self, ending: Box<Ending>, tried: Tried, ctx: &mut Context<Self>) {
-        let (deps, key, event_id) = (Arc::clone(&self.deps), self.key().clone(), ending.event_id);
-        let sure_until = self.deps.sure_until();
-        async move { doubt::is_stored(&deps, &key, event_id).await }
-            .into_actor(self)
-            .map(move |settled, this, ctx| {
-                match settled {
-                    Settled::Committed { epoch, head } => {
-                        this.fenced(epoch, head, sure_until);
-                        this.state.session.open.retain(|turn| turn.turn_seq != ending.turn_seq);
-                        this.ended(&ending);
-                        // Its number is not known here: readers come back and get it from the history.
-                        this.state.readers.close();
-                    }
-                    Settled::Void { epoch, head } => {
-                        this.fenced(epoch, head, sure_until);
-                        let tried = Tried { in_doubt: false, ..tried };
-                        this.state.steps.push_front(Step::End(ending, tried));
-                    }
-                    Settled::Lost | Settled::HandedOver => this.refuse(Refusing::Elsewhere(Duration::ZERO), ctx),
-                    Settled::NotNow | Settled::BadData | Settled::Unresolved => Self::end_later(ending, tried, ctx),
-                }
-                this.step_done(ctx);
-            })
-            .spawn(ctx);
-    }
-
-    fn fenced(&mut self, epoch: i64, head: i64, sure_until: Instant) {
-        let session = &mut self.state.session;
-        (session.epoch, session.head) = (epoch, head);
-        self.activity.tenure.owns(epoch, sure_until);
-    }
-
-    fn end_later(ending: Box<Ending>, tried: Tried, ctx: &mut Context<Self>) {
+    fn end_later(ending: Box<Ending>, rejected: u32, ctx: &mut Context<Self>) {
         ctx.run_later(RETRY, move |this, ctx| {
-            this.state.steps.push_front(Step::End(ending, tried));
+            this.state.steps.push_front(Step::End(ending, rejected));
             this.advance(ctx);
         });
     }
@@ -352,141 +304,11 @@ impl Conversation {
         if self.state.running.as_ref().is_some_and(|running| running.turn.turn_seq == ending.turn_seq) {
             self.state.running = None;
         }
-        self.deps.metrics.turns.with_label_values(&[ending.event_type.as_str()]).inc();
+        self.count_end(ending.event_type.as_str());
     }
 
-    fn obey(&mut self, Control { caller, order }: Control, in_flight: InFlight, ctx: &mut Context<Self>) {
-        if self.state.session.fresh {
-            Step::Order(Box::new(Control { caller, order }), in_flight).refuse(ConversationError::NotFound);
-            return self.step_done(ctx);
-        }
-        let (change, action, reply) = match order {
-            Order::Pause(paused, reply) => {
-                let action = if paused { "session.pause" } else { "session.resume" };
-                (EnvelopeChange { paused: Some(paused), ..EnvelopeChange::default() }, action, reply)
-            }
-            Order::Rename(title, reply) => {
-                (EnvelopeChange { title: Some(title), ..EnvelopeChange::default() }, "session.rename", reply)
-            }
-            Order::Reset(reply) => return self.erase(Leave::Envelope, &caller, reply, in_flight, ctx),
-            Order::Delete(reply) => return self.erase(Leave::Tombstone, &caller, reply, in_flight, ctx),
-            Order::Stop(reply) => {
-                reply.send(Ok(super::messages::Stopped { turn: self.stop_first(&caller, ctx) }));
-                return self.step_done(ctx);
-            }
-        };
-        let append = self.state.session.change(change, &caller, action, &self.deps.stamp());
-        self.commit(append, ctx, move |this, append, settled, ctx| {
-            let answer = match settled {
-                Settled::Committed { .. } => Ok(()),
-                // Whether a change without an event was stored cannot be read back: it is made again, under the new fence.
-                Settled::Void { .. } => {
-                    let order = match (append.envelope.paused, append.envelope.title) {
-                        (Some(paused), _) => Order::Pause(paused, reply),
-                        (None, title) => Order::Rename(title.unwrap_or_default(), reply),
-                    };
-                    this.state.steps.push_front(Step::Order(Box::new(Control { caller, order }), in_flight));
-                    return;
-                }
-                Settled::Lost | Settled::HandedOver => {
-                    Err(ConversationError::Elsewhere { retry_after: Duration::ZERO })
-                }
-                Settled::Unresolved => {
-                    this.refuse(Refusing::Unavailable, ctx);
-                    Err(ConversationError::Unknown { event_id: None })
-                }
-                Settled::NotNow | Settled::BadData => Err(ConversationError::Unavailable { event_id: None }),
-            };
-            reply.send(answer);
-            drop(in_flight);
-        });
-    }
-
-    fn erase(
-        &mut self,
-        leave: Leave,
-        caller: &Caller,
-        reply: Reply<Result<u64, ConversationError>>,
-        in_flight: InFlight,
-        ctx: &mut Context<Self>,
-    ) {
-        // What is running now has no history to end in.
-        self.cancel_running(ctx);
-        let (store, key, at) = (self.deps.store.clone(), self.key().clone(), (self.deps.clock)());
-        let fence = (self.state.session.epoch, self.state.session.head);
-        let action = if leave == Leave::Tombstone { "session.delete" } else { "session.reset" };
-        let line = audit(caller, action, "session", key.session_id.to_string(), json!({}));
-        async move {
-            store
-                .run(move |connection| Box::pin(async move { erase(connection, &key, fence, leave, at, &line).await }))
-                .await
-        }
-        .into_actor(self)
-        .map(move |erased, this, ctx| {
-            let answer = match erased {
-                Ok(Some(events)) => {
-                    this.erased(leave);
-                    Ok(events)
-                }
-                Ok(None) => Err(ConversationError::Elsewhere { retry_after: Duration::ZERO }),
-                Err(StoreError::Interrupted(_) | StoreError::TimedOut) => {
-                    Err(ConversationError::Unknown { event_id: None })
-                }
-                Err(_) => Err(ConversationError::Unavailable { event_id: None }),
-            };
-            // Only the store knows whether it was done: the next activation will read it.
-            if answer.is_err() {
-                this.refuse(Refusing::Unavailable, ctx);
-            }
-            reply.send(answer);
-            drop(in_flight);
-            this.step_done(ctx);
-        })
-        .spawn(ctx);
-    }
-
-    /// Tells the readers that the history is gone, and forgets it.
-    fn erased(&mut self, leave: Leave) {
-        let state = &mut self.state;
-        state.session.erased = state.session.head;
-        state.session.open.clear();
-        state.session.last_turn = state.session.head + 1;
-        state.messages.clear();
-        state.ending.clear();
-        state.raised = None;
-        state.steps.retain(|step| !matches!(step, Step::End(..) | Step::Attempt { .. }));
-        *state.last = super::messages::LiveState::default();
-        if leave == Leave::Envelope {
-            let frame = self.reset_frame();
-            return self.send(Audience::All, &frame);
-        }
-        let frame = Arc::new(Frame::new(None, FrameBody::Event(self.news("session.deleted"))));
-        self.send(Audience::All, &frame);
-        let state = &mut self.state;
-        state.phase = Phase::Refusing(Refusing::Deleted);
-        state.readers.close();
-        for step in std::mem::take(&mut state.steps) {
-            step.refuse(ConversationError::Deleted);
-        }
-    }
-
-    /// Tells a reader that what it has seen was erased. Its id is a position after that.
-    pub(super) fn reset_frame(&self) -> Arc<Frame> {
-        let id = Cursor::reset(self.state.session.erased);
-        Arc::new(Frame::new(Some(id), FrameBody::Event(self.news("session.reset"))))
-    }
-
-    /// Something that readers are told and that is no event of the history.
-    fn news(&self, type_name: &str) -> Value {
-        json!({
-            "event_id": Uuid::new_v4(),
-            "session_id": self.key().session_id,
-            "role": "system",
-            "message": "",
-            "metadata": {},
-            "version": crate::domain::event::VERSION,
-            "type": type_name,
-        })
+    pub(super) fn count_end(&self, event_type: &str) {
+        self.deps.metrics.turns.with_label_values(&[event_type]).inc();
     }
 }
 

@@ -236,8 +236,8 @@ async fn what_was_stored_before_another_owner_came_counts_as_stored(pool: PgPool
             "UPDATE session_envelopes SET owner = 'other', epoch = epoch + 1, lease_until = now() + interval '1 h'";
         sqlx::query(other).execute(&pool).await.unwrap();
         let (deps, key) = (world.conversations.deps(), world.caller.session(session));
-        assert_eq!(doubt::is_stored(deps, &key, said).await, doubt::Settled::HandedOver);
-        assert_eq!(doubt::is_stored(deps, &key, Uuid::new_v4()).await, doubt::Settled::Lost);
+        assert_eq!(doubt::look(deps, &key, Some(said), false).await.unwrap(), doubt::Settled::HandedOver);
+        assert_eq!(doubt::look(deps, &key, Some(Uuid::new_v4()), false).await.unwrap(), doubt::Settled::Lost);
     })
     .await;
 }
