@@ -6,6 +6,7 @@
 //! | [`journal`] | the one writer of session history: group commit with a fence |
 //! | [`llm`] | the client of a model: one request, one stream of pieces |
 //! | [`somabrain`] | the client of the memory service: breaker, retry, deadline |
+//! | [`memory`] | what people ask about memories: lists, exports, changes |
 //! | [`outbox`] | carries committed records on, out of the outbox into the log |
 //! | [`replicator`] | copies what the log tells of memories into the replica |
 //! | [`dead_letters`] | looks after what could not be carried on: shows it, sends it again, lets it go |
@@ -26,6 +27,7 @@ pub mod dead_letters;
 pub mod domain;
 pub mod journal;
 pub mod llm;
+pub mod memory;
 pub mod outbox;
 pub mod replicator;
 pub mod retry;

@@ -1,6 +1,9 @@
 //! Tables `memory_replica` and `memory_replica_offsets`: what was remembered, as the log told it, and how far that is
 //! applied.
 
+pub mod reads;
+pub mod search_index;
+
 use std::collections::HashMap;
 
 use sqlx::PgConnection;

@@ -1,0 +1,16 @@
+//! What people ask about memories: lists, one memory, exports, writes and deletions.
+//!
+//! | file | holds |
+//! | --- | --- |
+//! | [`queries`] | bounded reads of the replica, which wake no actor; waiting for the replica |
+//! | [`export`] | lines of JSON a page at a time, with a checksum at their end |
+//! | [`item`] | a memory as people read it |
+//! | [`settings`] | the section `memory` of the configuration |
+//!
+//! Everything here is of one tenant, the asker's. The replica follows the log: a memory that was just written is found a
+//! little later, and who cannot wait names the place in the log that must have been applied.
+
+pub mod export;
+pub mod item;
+pub mod queries;
+pub mod settings;

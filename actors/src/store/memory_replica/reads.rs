@@ -1,0 +1,162 @@
+//! Reads of the replica: pages by filter, one memory, and how far it is.
+
+use sqlx::{Connection, PgConnection};
+use time::OffsetDateTime;
+
+use super::LogPartition;
+
+/// A memory as the replica has it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ReplicaRow {
+    /// The row; later rows have higher ones.
+    pub id: i64,
+    /// The memory's id, unique for the tenant.
+    pub event_id: String,
+    /// The session it comes from.
+    pub session_id: Option<String>,
+    /// The persona it was said to or by.
+    pub persona_id: Option<String>,
+    /// Whose it is.
+    pub tenant: String,
+    /// Who said it.
+    pub role: Option<String>,
+    /// Where the memory service put it.
+    pub coord: Option<String>,
+    /// The memory service's name of the request.
+    pub request_id: Option<String>,
+    /// The memory service's name of the trace.
+    pub trace_id: Option<String>,
+    /// The memory, JSON text.
+    pub payload: String,
+    /// When the record was published, in seconds since 1970.
+    pub wal_timestamp: Option<f64>,
+    /// When the row was made.
+    pub created_at: OffsetDateTime,
+}
+
+/// Which memories of a tenant. What is `None` excludes nothing.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ReplicaFilter {
+    /// The tenant once more, as the asker named it: another one than the asker's has nothing here.
+    pub tenant: Option<String>,
+    /// The persona.
+    pub persona_id: Option<String>,
+    /// Who said it.
+    pub role: Option<String>,
+    /// The session.
+    pub session_id: Option<String>,
+    /// The knowledge base that the memory's metadata name.
+    pub universe: Option<String>,
+    /// The sub-space that the memory or its metadata name.
+    pub namespace: Option<String>,
+    /// Text that the JSON of the memory contains, in either case.
+    pub containing: Option<String>,
+    /// Published then or later, in seconds since 1970.
+    pub min_ts: Option<f64>,
+    /// Published then or earlier.
+    pub max_ts: Option<f64>,
+}
+
+/// Which part of what a filter leaves.
+#[derive(Clone, Copy, Debug)]
+pub struct PageOf {
+    /// Rows with a lower id only.
+    pub after: Option<i64>,
+    /// At most so many.
+    pub rows: i64,
+    /// None after so many bytes of payload; one row there is in any case.
+    pub bytes: i64,
+}
+
+/// The memories of `tenant` that pass `filter`, the newest row first. Fewer than asked for do not mean that there are no
+/// more; none do.
+///
+/// # Errors
+/// The database's.
+pub async fn page(
+    connection: &mut PgConnection,
+    tenant: &str,
+    filter: &ReplicaFilter,
+    of: PageOf,
+) -> Result<Vec<ReplicaRow>, sqlx::Error> {
+    // A plan for any filter would look at every row of the tenant, where one for this filter has an index.
+    let mut transaction =
+        connection.begin_with("BEGIN READ ONLY; SET LOCAL plan_cache_mode = force_custom_plan").await?;
+    let pattern = filter.containing.as_deref().map(pattern);
+    let rows = sqlx::query_file_as!(
+        ReplicaRow,
+        "src/store/memory_replica/page.sql",
+        tenant,
+        of.after,
+        filter.tenant,
+        filter.persona_id,
+        filter.role,
+        filter.session_id,
+        filter.universe,
+        filter.namespace,
+        pattern,
+        filter.min_ts,
+        filter.max_ts,
+        of.rows,
+        of.bytes,
+    )
+    .fetch_all(&mut *transaction)
+    .await?;
+    transaction.commit().await?;
+    Ok(rows)
+}
+
+/// The pattern that finds `text` anywhere.
+fn pattern(text: &str) -> String {
+    let mut pattern = String::with_capacity(text.len() + 2);
+    pattern.push('%');
+    for character in text.chars() {
+        if matches!(character, '%' | '_' | '\\') {
+            pattern.push('\\');
+        }
+        pattern.push(character);
+    }
+    pattern.push('%');
+    pattern
+}
+
+/// The memory of `tenant` with that id.
+///
+/// # Errors
+/// The database's.
+pub async fn find(
+    connection: &mut PgConnection,
+    tenant: &str,
+    event_id: &str,
+) -> Result<Option<ReplicaRow>, sqlx::Error> {
+    sqlx::query_as!(
+        ReplicaRow,
+        r#"SELECT
+               id, event_id, session_id, persona_id, tenant, role, coord, request_id, trace_id, payload::text AS "payload!",
+               wal_timestamp, created_at
+           FROM memory_replica WHERE tenant = $1 AND event_id = $2"#,
+        tenant,
+        event_id,
+    )
+    .fetch_optional(connection)
+    .await
+}
+
+/// The offset up to which `place` is applied, not itself included; 0 if nothing of it is.
+///
+/// # Errors
+/// The database's.
+pub async fn applied(connection: &mut PgConnection, place: &LogPartition) -> Result<i64, sqlx::Error> {
+    let found = sqlx::query_scalar!(
+        "SELECT next_offset FROM memory_replica_offsets WHERE source = $1 AND topic = $2 AND partition = $3",
+        place.source,
+        place.topic,
+        place.partition,
+    )
+    .fetch_optional(connection)
+    .await?;
+    Ok(found.unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests;
