@@ -23,6 +23,7 @@ use somaagent_actors::{
     conversation::{SessionSettings, TurnSettings},
     dead_letters::DeadLetterSettings,
     llm::ModelSettings,
+    memory::settings::MemorySettings,
     outbox::QueueSettings,
     replicator::ReplicatorSettings,
     somabrain::BrainSettings,
@@ -72,6 +73,8 @@ pub struct Config {
     pub replicator: ReplicatorSettings,
     /// What could not be carried on.
     pub dead_letters: DeadLetterSettings,
+    /// Reads and changes of memories.
+    pub memory: MemorySettings,
     /// The offline responder.
     pub responder: ResponderSettings,
     /// Deadlines of the start.
@@ -144,6 +147,7 @@ impl Config {
         let event_log = sections.take("event_log", faults);
         let replicator = sections.take("replicator", faults);
         let dead_letters = sections.take("dead_letters", faults);
+        let memory = sections.take("memory", faults);
         let responder = sections.take("responder", faults);
         let boot = sections.take("boot", faults);
         let shutdown = sections.take("shutdown", faults);
@@ -167,6 +171,7 @@ impl Config {
             event_log: event_log?,
             replicator: replicator?,
             dead_letters: dead_letters?,
+            memory: memory?,
             responder: responder?,
             boot: boot?,
             shutdown: shutdown?,
@@ -192,6 +197,7 @@ impl Config {
         rooms::check_event_log(&self.event_log, faults);
         rooms::check_replicator(&self.replicator, faults);
         rooms::check_dead_letters(&self.dead_letters, faults);
+        rooms::check_memory(&self.memory, faults);
         rooms::check_responder(self.responder, faults);
         self.boot.check(faults);
         self.shutdown.check(faults);

@@ -16,6 +16,7 @@ use somaagent_actors::{
     domain::memory::MemorySpace,
     journal::{self, Journal, JournalMetrics, messages::Commit},
     llm::{LlmMetrics, ModelClient, ModelSettings},
+    memory::queries::Memories,
     outbox::WriteThrough,
     somabrain::{
         BrainClient, BrainDeps, BrainMetrics, BrainSettings, HealthReader, HealthState, Recall, Remember, RememberBatch,
@@ -83,6 +84,7 @@ struct Brain {
 struct Sessions {
     conversations: Conversations,
     reads: Reads,
+    memories: Memories,
     write_through: Port<WriteThrough>,
     brain: HealthReader,
     store: Store,
@@ -134,10 +136,11 @@ impl Rooms for Built {
         let seat = supervisor.seat::<SessionKeeper>(Restart::Permanent);
         seat.start(move || SessionKeeper::new(kept, crashes)).await.context("session keeper")?;
         drain(shutdown, &conversations, supervisor);
-        let Ways { write_through, dead_letters } = durability::carry_on(base, store.clone(), brain, journal).await?;
+        let Ways { memories, write_through, dead_letters } =
+            durability::carry_on(base, store.clone(), brain, journal).await?;
         let reads = Reads::new(store.clone());
         let brain = health;
-        self.sessions = Some(Sessions { conversations, reads, write_through, brain, store, dead_letters });
+        self.sessions = Some(Sessions { conversations, reads, memories, write_through, brain, store, dead_letters });
         Ok(())
     }
 
@@ -154,6 +157,7 @@ impl Rooms for Built {
             conversations: sessions.conversations,
             components: components(sessions.reads.clone(), sessions.brain, sessions.store).into(),
             reads: sessions.reads,
+            memories: sessions.memories,
             write_through: sessions.write_through,
             dead_letters: sessions.dead_letters,
             tree: base.tree.clone(),

@@ -13,6 +13,7 @@ use serde::Serialize;
 use somaagent_actors::{
     conversation::{Conversations, queries::Reads},
     dead_letters::DeadLetters,
+    memory::queries::Memories,
     outbox::WriteThrough,
 };
 use somaagent_supervision::{Port, Tree};
@@ -27,6 +28,8 @@ pub struct Door {
     pub conversations: Conversations,
     /// Bounded reads of stored sessions.
     pub reads: Reads,
+    /// What is remembered.
+    pub memories: Memories,
     /// Who writes memories at once.
     pub write_through: Port<WriteThrough>,
     /// What could not be carried on.

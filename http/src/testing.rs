@@ -19,6 +19,7 @@ use somaagent_actors::{
     dead_letters::{DeadLetters, Ports, queries::LetterReads},
     domain::memory::MemorySpace,
     llm::{ModelClient, ModelSettings},
+    memory::queries::Memories,
     store::{Connections, Store},
 };
 use somaagent_supervision::{Probe, Strategy, SupervisorSpec, Tree};
@@ -138,6 +139,7 @@ pub(crate) fn dark(registry: &Registry) -> Door {
     Door {
         conversations,
         dead_letters: DeadLetters::new(LetterReads::new(store.clone(), vec![]), unanswered()),
+        memories: Memories::new(store.clone(), "table", Arc::default(), || OffsetDateTime::UNIX_EPOCH),
         reads: Reads::new(store),
         write_through,
         tree,

@@ -7,6 +7,7 @@ use somaagent_actors::{
     dead_letters::DeadLetterSettings,
     domain::{dead_letter, ids::Tenant},
     llm::{self, ModelSettings},
+    memory::settings::MemorySettings,
     outbox::QueueSettings,
     replicator::ReplicatorSettings,
     somabrain::BrainSettings,
@@ -148,6 +149,14 @@ pub(super) fn check_dead_letters(letters: &DeadLetterSettings, faults: &mut Faul
     }
     faults.range("dead_letters.poll_seconds", letters.poll_seconds, 1..=86_400);
     faults.range("dead_letters.page_letters", letters.page_letters, 1..=1_000);
+}
+
+pub(super) fn check_memory(memory: &MemorySettings, faults: &mut Faults) {
+    faults.range("memory.batch_max_items", memory.batch_max_items, 1..=10_000);
+    faults.range("memory.export_max_rows", memory.export_max_rows, 1..=1_000_000_000);
+    faults.range("memory.export_page_size", memory.export_page_size, 1..=10_000);
+    faults.range("memory.export_concurrency", memory.export_concurrency, 1..=1_000);
+    faults.range("memory.offset_wait_ms", memory.offset_wait_ms, 0..=30_000);
 }
 
 pub(super) fn check_responder(responder: ResponderSettings, faults: &mut Faults) {

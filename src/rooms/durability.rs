@@ -9,6 +9,7 @@ use somaagent_actors::{
     dead_letters::{DeadLetterMetrics, DeadLetters, DlqKeeper, KeeperDeps, Ports, queries::LetterReads},
     domain::ids::Tenant,
     journal::messages::Commit,
+    memory::queries::Memories,
     outbox::{MemorySync, MemorySyncDeps, MemorySyncMetrics, OutboxMetrics, OutboxRelay, RelayDeps, WriteThrough},
     replicator::{LogKeeper, LogKeeperDeps, ReplicatorDeps, ReplicatorMetrics, WalReplicator},
     store::{Store, memory_replica},
@@ -33,6 +34,8 @@ const CHANGES_CAPACITY: usize = 64;
 
 /// The ways into the subtree.
 pub(super) struct Ways {
+    /// To see what is remembered.
+    pub(super) memories: Memories,
     /// To have a memory written at once.
     pub(super) write_through: Port<WriteThrough>,
     /// To see and change dead letters.
@@ -45,6 +48,7 @@ pub(super) async fn carry_on(base: &Base, store: Store, brain: Brain, journal: P
     let spec = SupervisorSpec::new("durability", Strategy::RestForOne).arbiters(1);
     let supervisor = base.root.supervisor(spec).await?;
     let crowded: Arc<dyn Fn() -> bool + Send + Sync> = Arc::new(move || journal.depth() > 0);
+    let memories = Memories::new(store.clone(), source, Arc::new(base.config.memory.clone()), now);
     let subtree = Subtree { base, supervisor, store, crowded };
     subtree.relay(Arc::clone(&log), &brain).await?;
     let write_through = subtree.remember(brain).await?;
@@ -53,7 +57,7 @@ pub(super) async fn carry_on(base: &Base, store: Store, brain: Brain, journal: P
         subtree.keep_log().await?;
     }
     let dead_letters = subtree.keep_dead_letters().await?;
-    Ok(Ways { write_through, dead_letters })
+    Ok(Ways { memories, write_through, dead_letters })
 }
 
 /// What every child of the subtree is made of.

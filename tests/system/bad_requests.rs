@@ -192,6 +192,17 @@ fn reads(at: &Places) -> Vec<Bad> {
         get(&used("events?after=99999999999999999999"), 422, "invalid-query"),
         get(&used("history?limit=2001"), 422, "invalid-query"),
         get(&used("context-window?limit=0"), 422, "invalid-query"),
+        get("/v1/admin/memory?limit=201", 422, "invalid-query"),
+        get("/v1/admin/memory?after=-1", 422, "invalid-query"),
+        get("/v1/admin/memory?min_ts=soon", 422, "invalid-query"),
+        get("/v1/admin/memory?min_ts=1&min_ts=2", 422, "invalid-query"),
+        get("/v1/admin/memory?q=%00", 422, "invalid-query"),
+        get("/v1/admin/memory?min_offset=1", 422, "invalid-query"),
+        get("/v1/admin/memory/no-such-memory", 404, "memory-not-found"),
+        get("/v1/admin/memory/%00", 404, "memory-not-found"),
+        get("/v1/memory/export?limit_total=0", 422, "invalid-query"),
+        get("/v1/memory/export?after=x", 422, "invalid-query"),
+        get("/v1/memory/export?min_offset=0:-1", 422, "invalid-query"),
     ];
     for rest in ["events", "history", "context-window", "state"] {
         table.push(get(&format!("/v1/sessions/not-a-uuid/{rest}"), 404, "session-not-found"));

@@ -24,6 +24,7 @@ mod history;
 mod hostile_page;
 mod kafka;
 mod memories;
+mod memory_admin;
 mod model_faults;
 mod replica;
 mod resume;

@@ -6,6 +6,7 @@ mod dead_letter;
 mod declares;
 mod hints;
 mod idempotency;
+mod memory_id;
 mod query;
 mod session_id;
 
@@ -15,6 +16,7 @@ pub(crate) use dead_letter::{JobId, LetterId, LetterTopic};
 pub(crate) use declares::{Declared, declared_by};
 pub(crate) use hints::Hints;
 pub(crate) use idempotency::IdempotencyKey;
+pub(crate) use memory_id::MemoryId;
 pub(crate) use query::{Query, bad};
 pub(crate) use session_id::SessionId;
 
@@ -42,7 +44,7 @@ macro_rules! from_head {
     )+ };
 }
 
-from_head!(By, Hints, IdempotencyKey, JobId, LetterId, LetterTopic, Query, SessionId);
+from_head!(By, Hints, IdempotencyKey, JobId, LetterId, LetterTopic, MemoryId, Query, SessionId);
 
 /// The value of a header as text. A value that is not visible ASCII is refused, an empty one is as good as none.
 pub(crate) fn header<'a>(request: &'a HttpRequest, name: &'static str) -> Result<Option<&'a str>, Problem> {

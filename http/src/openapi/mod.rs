@@ -30,9 +30,10 @@ const DESCRIPTION: &str = "Talk to an agent that remembers. Post a message, read
 Every failure is `application/problem+json` whose `type` ends in a stable code.";
 
 /// Tags in the order of reading.
-const TAGS: [(&str, &str); 7] = [
+const TAGS: [(&str, &str); 8] = [
     ("messages", "Say something and read the answer while it is written"),
     ("sessions", "Find, read and change conversations"),
+    ("memory", "See, export and change what is remembered"),
     ("health", "Whether the service works"),
     ("configuration", "What is in effect"),
     ("admin", "Look inside the process"),

@@ -30,6 +30,8 @@ pub(crate) struct ProblemReply {
     head: Option<i64>,
     /// With `head-moved`: the events in between.
     missing: Option<Vec<ListedEvent>>,
+    /// With `replica-behind`: everything before this offset of the partition is applied.
+    next_offset: Option<i64>,
 }
 
 /// One wrong place.
@@ -81,6 +83,36 @@ pub(crate) struct StreamedEvent {
     /// `user`, `assistant.started`, `assistant.thinking`, `assistant.stream`, `assistant.final`, `assistant.stopped`,
     /// `assistant.error`, `session.deleted` or `system.keepalive`.
     r#type: String,
+}
+
+/// A memory as the replica has it.
+#[derive(ToSchema)]
+pub(crate) struct MemoryReply {
+    /// The row of the replica; later rows have higher ones.
+    id: i64,
+    /// The memory's id, unique for the tenant.
+    event_id: String,
+    /// The session it comes from.
+    session_id: Option<String>,
+    /// The persona it was said to or by.
+    persona_id: Option<String>,
+    /// Whose it is.
+    tenant: String,
+    /// Who said it.
+    role: Option<String>,
+    /// Where the memory service put it: `x,y,z`.
+    coord: Option<String>,
+    /// The memory service's name of the request.
+    request_id: Option<String>,
+    /// The memory service's name of the trace.
+    trace_id: Option<String>,
+    /// The memory.
+    payload: Object,
+    /// When it was told to the log, in seconds since 1970.
+    wal_timestamp: Option<f64>,
+    /// When the row was made, RFC 3339 in UTC.
+    #[schema(format = DateTime)]
+    created_at: String,
 }
 
 /// Members by name.

@@ -42,6 +42,8 @@ catalogue! {
     BadJson: 400 "bad-json" "The body is not valid JSON";
     /// The quick action does not exist.
     UnknownAction: 400 "unknown-action" "Unknown action";
+    /// An export must name its tenant.
+    TenantRequired: 400 "tenant-required" "tenant parameter required for export";
     /// The request could not be read.
     BadRequest: 400 "bad-request" "The request could not be read";
     /// The request names a host this door does not answer for.
@@ -56,6 +58,8 @@ catalogue! {
     DeadLetterNotFound: 404 "dead-letter-not-found" "DLQ item not found";
     /// The caller has no such order.
     JobNotFound: 404 "job-not-found" "Job not found";
+    /// The caller has no such memory.
+    MemoryNotFound: 404 "memory-not-found" "memory event not found";
     /// The path exists, the method does not.
     MethodNotAllowed: 405 "method-not-allowed" "Method Not Allowed";
     /// The body did not arrive in time.
@@ -74,6 +78,8 @@ catalogue! {
     ConfirmationNeeded: 409 "confirmation-needed" "This deletes much and must be confirmed";
     /// The session was deleted.
     SessionDeleted: 410 "session-deleted" "The session was deleted";
+    /// The replica has not come as far as the reader asks.
+    ReplicaBehind: 412 "replica-behind" "The replica has not come so far yet";
     /// The body is larger than allowed.
     BodyTooLarge: 413 "body-too-large" "The body is too large";
     /// The body is not declared as JSON.

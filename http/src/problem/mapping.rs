@@ -39,6 +39,8 @@ impl From<StoreError> for Problem {
             // For reads a broken connection is as good as none.
             StoreError::Unavailable(..) | StoreError::Interrupted(..) => Code::Unavailable,
             StoreError::TimedOut => Code::Timeout,
+            // The server gave a statement up that took too long.
+            StoreError::Rejected(..) if error.sqlstate().is_some_and(|code| code == "57014") => Code::Timeout,
             StoreError::Rejected(..) => Code::Internal,
         };
         Self::new(code).caused_by(error)

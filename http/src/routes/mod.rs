@@ -8,6 +8,8 @@ mod dead_letters;
 mod describe;
 mod health;
 mod history;
+mod memory;
+mod memory_export;
 mod message;
 mod page;
 mod reprocessing;
@@ -97,6 +99,9 @@ table! {
     Plain "/v1/admin/dlq/{topic}/{id}/reprocess" {
         POST reprocessing::post_reprocess, PUT reprocessing::put_reprocess
     }
+    Text "/v1/admin/memory" { GET memory::get_memories }
+    Text "/v1/admin/memory/{event_id}" { GET memory::get_memory }
+    Stream "/v1/memory/export" { GET memory_export::get_export }
     Plain "/healthz" { GET health::get_healthz }
     Plain "/readyz" { GET health::get_readyz }
     Plain "/v1/health" { GET health::get_v1_health }

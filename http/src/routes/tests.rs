@@ -147,6 +147,19 @@ async fn a_wrong_path_or_query_is_refused_with_its_exact_code() {
         (format!("/v1/session/{ID}/events?after=1.2"), 422, "invalid-query"),
         ("/gateway_stream".to_owned(), 422, "invalid-query"),
         ("/gateway_stream?sid=x".to_owned(), 404, "session-not-found"),
+        ("/v1/admin/memory?limit=0".to_owned(), 422, "invalid-query"),
+        ("/v1/admin/memory?limit=201".to_owned(), 422, "invalid-query"),
+        ("/v1/admin/memory?after=-1".to_owned(), 422, "invalid-query"),
+        ("/v1/admin/memory?min_ts=NaN".to_owned(), 422, "invalid-query"),
+        ("/v1/admin/memory?max_ts=x".to_owned(), 422, "invalid-query"),
+        ("/v1/admin/memory?q=%00".to_owned(), 422, "invalid-query"),
+        ("/v1/admin/memory?min_offset=3".to_owned(), 422, "invalid-query"),
+        ("/v1/admin/memory/e?min_offset=3:x".to_owned(), 422, "invalid-query"),
+        ("/v1/admin/memory/%00".to_owned(), 404, "memory-not-found"),
+        ("/v1/admin/memory/%ff".to_owned(), 404, "memory-not-found"),
+        ("/v1/memory/export?limit_total=0".to_owned(), 422, "invalid-query"),
+        ("/v1/memory/export?after=x".to_owned(), 422, "invalid-query"),
+        ("/v1/memory/export?min_offset=-1:0".to_owned(), 422, "invalid-query"),
         ("/v1/admin/actors?limit=501".to_owned(), 422, "invalid-query"),
         ("/v1/admin/actors?cursor=-1".to_owned(), 422, "invalid-query"),
     ] {
@@ -206,6 +219,9 @@ async fn without_a_database_everything_that_needs_it_says_so() {
         request(Method::GET, &session("/context-window")),
         request(Method::GET, &session("/state")),
         request(Method::GET, "/readyz"),
+        request(Method::GET, "/v1/admin/memory?q=a"),
+        request(Method::GET, "/v1/admin/memory/e?min_offset=0:1"),
+        request(Method::GET, "/v1/memory/export"),
         request(Method::DELETE, &session("")),
         request(Method::POST, &session("/stop")),
         request(Method::POST, &session("/reset")),
@@ -244,6 +260,7 @@ async fn every_path_names_its_methods() {
     let door = TestDoor::new(&DoorSettings::default()).await;
     for resource in TABLE {
         let uri = resource.pattern.replace("{session_id}", ID).replace("{path:.*}", "index.html");
+        let uri = uri.replace("{event_id}", "e");
         let known: Vec<&Method> = resource.methods.iter().map(|(method, ..)| method).collect();
         let wrong = [Method::PUT, Method::TRACE, Method::GET].into_iter().find(|method| !known.contains(&method));
         let answer = door.send(request(wrong.unwrap_or(Method::PUT), &uri)).await;

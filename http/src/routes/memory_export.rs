@@ -1,0 +1,98 @@
+//! Memories as one stream of lines.
+
+use std::error::Error;
+
+use actix_web::{
+    HttpResponse,
+    http::header::{CACHE_CONTROL, CONTENT_DISPOSITION},
+    web::{Bytes, Data},
+};
+use futures_util::{Stream, StreamExt as _, stream};
+use somaagent_actors::{
+    conversation::queries::StoreError,
+    memory::queries::{Export, ExportOf},
+};
+
+use super::memory::{caught_up, filter};
+use crate::{
+    door::Door,
+    extract::{By, Query},
+    openapi::shapes::MemoryReply,
+    problem::{Code, Problem},
+};
+
+/// The type of lines of JSON.
+const NDJSON: &str = "application/x-ndjson";
+
+/// Streams the tenant's memories, the newest row of the replica first, one JSON object a line. The last line,
+/// `{"type":"trailer","rows","sha256","cursor"}`, has the number of lines before it and the SHA-256 of their bytes; a
+/// download without it is broken and goes on with `after`, the last `id` that it received. `cursor` is the `after` of the
+/// next export if this one ended by its limit. At most so many exports as configured run at a time; others wait.
+#[utoipa::path(
+    get,
+    path = "/v1/memory/export",
+    tag = "memory",
+    params(
+        ("tenant" = Option<String>, Query, description = "The tenant; there is nothing of another one than the caller's"),
+        ("persona_id" = Option<String>, Query, description = "The persona"),
+        ("role" = Option<String>, Query, description = "Who said it"),
+        ("session_id" = Option<String>, Query, description = "The session it comes from"),
+        ("universe" = Option<String>, Query, description = "The memory's `metadata.universe_id`"),
+        ("namespace" = Option<String>, Query, description = "The memory's `namespace`, else its `metadata.namespace`"),
+        ("q" = Option<String>, Query, description = "Text that the memory's JSON contains, in either case"),
+        ("min_ts" = Option<f64>, Query, description = "Told to the log then or later, in seconds since 1970"),
+        ("max_ts" = Option<f64>, Query, description = "Told to the log then or earlier, in seconds since 1970"),
+        ("limit_total" = Option<i64>, Query, minimum = 1, description = "Most rows"),
+        ("after" = Option<i64>, Query, minimum = 0, description = "Only rows with a lower `id`"),
+        ("min_offset" = Option<String>, Query, description = "`<partition>:<offset>`: waits until the replica has applied that record"),
+    ),
+    responses((
+        status = 200,
+        description = "The lines, as the attachment `memory_export_<seconds since 1970>.ndjson`",
+        content_type = "application/x-ndjson",
+        item_schema = MemoryReply,
+    )),
+    extensions(
+        ("x-action" = json!("memory.export")),
+        ("x-problems" = json!(["tenant-required", "invalid-query", "replica-behind", "unavailable", "draining", "timeout"])),
+    ),
+)]
+pub(crate) async fn get_export(door: Data<Door>, by: By, query: Query) -> Result<HttpResponse, Problem> {
+    let filter = filter(&query)?;
+    let limit = query.number("limit_total", 1..=i64::MAX)?.map(i64::unsigned_abs);
+    let of = ExportOf { filter, after: query.after()?, limit };
+    if door.memories.settings().export_require_tenant && of.filter.tenant.is_none() {
+        return Err(Code::TenantRequired.into());
+    }
+    door.accepting()?;
+    caught_up(&door, &query).await?;
+    let mut export = door.memories.export(&by.caller().tenant, of).await;
+    let name = format!("memory_export_{}.ndjson", export.begun_at().unix_timestamp());
+    // A failure so far is a problem; a later one can only break the stream off.
+    let first = export.next().await?;
+    Ok(attachment(&name).streaming(lines(first, export)))
+}
+
+/// The head of a reply that is saved as a file of lines.
+fn attachment(name: &str) -> actix_web::HttpResponseBuilder {
+    let mut response = HttpResponse::Ok();
+    response
+        .content_type(NDJSON)
+        .insert_header((CACHE_CONTROL, "no-store"))
+        .insert_header((CONTENT_DISPOSITION, format!("attachment; filename=\"{name}\"")));
+    response
+}
+
+fn lines(first: Option<Bytes>, export: Export) -> impl Stream<Item = Result<Bytes, StoreError>> {
+    let rest = stream::unfold(Some(export), |export| async move {
+        let mut export = export?;
+        match export.next().await {
+            Ok(lines) => lines.map(|lines| (Ok(lines), Some(export))),
+            Err(error) => {
+                tracing::warn!(error = &error as &dyn Error, rows = export.rows(), "an export broke off");
+                Some((Err(error), None))
+            }
+        }
+    });
+    stream::iter(first.map(Ok)).chain(rest)
+}

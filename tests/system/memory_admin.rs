@@ -1,0 +1,171 @@
+//! What people ask about memories: lists, one memory, exports that survive a broken line.
+
+use reqwest::Method;
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use somaagent_test_services::client::{Answer, Post};
+use somaagent_test_services::wait::{eventually, within};
+use sqlx::PgPool;
+
+use crate::stack::{Setup, Stack, new_session};
+
+fn quick() -> Setup {
+    Setup::default().set("MEMORY_SYNC_INTERVAL_SECONDS", "0.05").set("OUTBOX_SYNC_INTERVAL_SECONDS", "0.05")
+}
+
+/// Says something in a new session and waits until the replica has it and its answer. Returns the session.
+async fn replicated(stack: &Stack, text: &str) -> String {
+    let session = new_session();
+    stack.post(&Post::new(text).to(&session)).await;
+    stack.ended_turns(&session, 1).await;
+    let path = format!("/v1/admin/memory?session_id={session}");
+    eventually("both memories in the replica", async || {
+        (stack.get(&path).await["items"].as_array()?.len() == 2).then_some(())
+    })
+    .await;
+    session
+}
+
+/// Memories that nobody said, straight into the replica.
+async fn planted(pool: &PgPool, count: i32) {
+    let sql =
+        "INSERT INTO memory_replica (tenant, event_id, session_id, role, payload, wal_timestamp, topic, partition,
+                   \"offset\", sha256, created_at)
+               SELECT 'public', 'planted-' || n, 's', 'user', jsonb_build_object('id', 'planted-' || n, 'content',
+                   repeat(md5(n::text), 20)), n, 'memory.wal', 0, n, '\\x00', to_timestamp(n)
+               FROM generate_series(1, $1) AS n";
+    sqlx::query(sql).bind(count).execute(pool).await.unwrap();
+}
+
+/// The lines of an export, each with its `id`, and the trailer, whose checksum must be right.
+fn whole(text: &str) -> (Vec<(i64, String)>, Value) {
+    let body = text.strip_suffix('\n').unwrap();
+    let (lines, trailer) = body.rsplit_once('\n').unwrap_or(("", body));
+    let trailer: Value = serde_json::from_str(trailer).unwrap();
+    let before = &text[..if lines.is_empty() { 0 } else { lines.len() + 1 }];
+    let digest = Sha256::digest(before).iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}"));
+    let lines = numbered(lines);
+    let expected = json!({"type": "trailer", "rows": lines.len(), "sha256": digest, "cursor": trailer["cursor"]});
+    assert_eq!(trailer, expected);
+    (lines, trailer)
+}
+
+fn numbered(lines: &str) -> Vec<(i64, String)> {
+    let line = |line: &str| {
+        let item: Value = serde_json::from_str(line).unwrap();
+        assert!(item["payload"].is_object(), "{item}");
+        (item["id"].as_i64().unwrap(), item["event_id"].as_str().unwrap().to_owned())
+    };
+    lines.lines().map(line).collect()
+}
+
+fn refused(answer: &Answer) -> (u16, String) {
+    (answer.status, answer.code())
+}
+
+#[tokio::test]
+async fn a_memory_is_listed_found_and_exported_for_its_tenant_alone() {
+    let stack = quick().start().await;
+    let session = replicated(&stack, "Our Parrot is green").await;
+    let list = stack.get(&format!("/v1/admin/memory?session_id={session}&q=our%20parrot&role=user")).await;
+    let [item] = &list["items"].as_array().unwrap()[..] else { panic!("{list}") };
+    assert_eq!((&item["payload"]["content"], &item["tenant"]), (&json!("Our Parrot is green"), &json!("public")));
+    assert_eq!(list["next_cursor"], item["id"]);
+    let path = format!("/v1/admin/memory/{}", item["event_id"].as_str().unwrap());
+    assert_eq!(stack.get(&path).await, *item);
+
+    let foreign = stack.client.send(stack.client.request(Method::GET, &path).header("x-tenant-id", "other")).await;
+    assert_eq!(refused(&foreign.unwrap()), (404, "memory-not-found".into()));
+    let list = "/v1/admin/memory?tenant=public";
+    let foreign = stack.client.send(stack.client.request(Method::GET, list).header("x-tenant-id", "other")).await;
+    assert_eq!(foreign.unwrap().json(), json!({"items": [], "next_cursor": null}));
+
+    let export = stack.client.get(&format!("/v1/memory/export?session_id={session}")).await.unwrap();
+    assert_eq!((export.status, export.header("content-type")), (200, "application/x-ndjson"));
+    let name = export.header("content-disposition");
+    assert!(name.starts_with("attachment; filename=\"memory_export_") && name.ends_with(".ndjson\""), "{name}");
+    let (lines, trailer) = whole(&export.text);
+    assert_eq!((lines.len(), &trailer["cursor"]), (2, &Value::Null));
+    assert!(export.text.lines().next().unwrap().contains("+00:00\""), "{}", export.text);
+}
+
+#[tokio::test]
+async fn pages_and_exports_have_every_memory_once() {
+    let stack = quick().set("MEMORY_EXPORT_MAX_ROWS", 300).set("MEMORY_EXPORT_PAGE_SIZE", 70).start().await;
+    planted(&stack.database.pool().await.unwrap(), 500).await;
+    let (mut ids, mut after) = (vec![], String::new());
+    loop {
+        let page = stack.get(&format!("/v1/admin/memory?limit=150{after}")).await;
+        let Some(cursor) = page["next_cursor"].as_i64() else { break };
+        ids.extend(page["items"].as_array().unwrap().iter().map(|item| item["id"].as_i64().unwrap()));
+        after = format!("&after={cursor}");
+    }
+    assert_eq!(ids.len(), 500);
+    assert!(ids.is_sorted_by(|one, next| one > next));
+    let (first, trailer) = whole(&stack.client.get("/v1/memory/export").await.unwrap().text);
+    assert_eq!((first.len(), trailer["cursor"].as_i64()), (300, first.last().map(|line| line.0)));
+    let rest = stack.client.get(&format!("/v1/memory/export?after={}", trailer["cursor"])).await.unwrap();
+    let (rest, trailer) = whole(&rest.text);
+    assert_eq!(trailer["cursor"], Value::Null);
+    let exported: Vec<i64> = first.iter().chain(&rest).map(|line| line.0).collect();
+    assert_eq!(exported, ids);
+}
+
+#[tokio::test]
+async fn an_export_that_breaks_off_has_no_last_line_and_goes_on_where_it_broke() {
+    const ROWS: i32 = 20_000;
+    let stack = Setup::default().proxied_database().start().await;
+    planted(&stack.database.pool().await.unwrap(), ROWS).await;
+    let mut answer = stack.client.request(Method::GET, "/v1/memory/export").send().await.unwrap();
+    let mut received = within("the first lines", answer.chunk()).await.unwrap().unwrap().to_vec();
+    stack.proxy.refuse(true);
+    stack.proxy.cut();
+    // What was under way when the line broke still comes; then the stream ends as a failure.
+    let ended = loop {
+        match within("the end", answer.chunk()).await {
+            Ok(Some(more)) => received.extend(more),
+            Ok(None) => break Ok(()),
+            Err(error) => break Err(error),
+        }
+    };
+    ended.expect_err("a stream that broke off ended as if it were whole");
+    stack.proxy.refuse(false);
+    let received = String::from_utf8(received).unwrap();
+    let received = &received[..=received.rfind('\n').unwrap()];
+    assert!(!received.contains("trailer"));
+    let mut lines = numbered(received);
+    assert!(!lines.is_empty() && lines.len() < ROWS.unsigned_abs() as usize);
+    let after = lines.last().unwrap().0;
+    let rest = eventually("the database again", async || {
+        let rest = stack.client.get(&format!("/v1/memory/export?after={after}")).await.ok()?;
+        (rest.status == 200).then_some(rest)
+    })
+    .await;
+    lines.extend(whole(&rest.text).0);
+    let names: Vec<String> = lines.into_iter().map(|line| line.1).collect();
+    let expected: Vec<String> = (1..=ROWS).rev().map(|n| format!("planted-{n}")).collect();
+    assert_eq!(names, expected);
+}
+
+#[tokio::test]
+async fn a_reader_may_wait_for_the_replica_and_learns_that_it_is_behind() {
+    let stack = quick().set("SA01_MEMORY__OFFSET_WAIT_MS", 200).start().await;
+    let session = replicated(&stack, "hi").await;
+    let pool = stack.database.pool().await.unwrap();
+    let sql = "SELECT partition, max(\"offset\") FROM event_log WHERE topic = 'memory.wal' GROUP BY 1";
+    let (partition, offset): (i32, i64) = sqlx::query_as(sql).fetch_one(&pool).await.unwrap();
+    let path = |offset: i64| format!("/v1/admin/memory?session_id={session}&min_offset={partition}:{offset}");
+    assert_eq!(stack.get(&path(offset)).await["items"].as_array().map(Vec::len), Some(2));
+    let behind = stack.client.get(&path(offset + 1)).await.unwrap();
+    assert_eq!(refused(&behind), (412, "replica-behind".into()));
+    assert_eq!(behind.json()["next_offset"], offset + 1);
+}
+
+#[tokio::test]
+async fn an_export_names_its_tenant_where_that_is_demanded() {
+    let stack = Setup::default().set("GATEWAY_EXPORT_REQUIRE_TENANT", true).start().await;
+    let refusal = stack.client.get("/v1/memory/export").await.unwrap();
+    assert_eq!(refused(&refusal), (400, "tenant-required".into()));
+    assert_eq!(refusal.json()["detail"], "tenant parameter required for export");
+    assert_eq!(stack.client.get("/v1/memory/export?tenant=public").await.unwrap().status, 200);
+}
