@@ -139,7 +139,13 @@ pub(crate) fn dark(registry: &Registry) -> Door {
     Door {
         conversations,
         dead_letters: DeadLetters::new(LetterReads::new(store.clone(), vec![]), unanswered()),
-        memories: Memories::new(store.clone(), "table", Arc::default(), || OffsetDateTime::UNIX_EPOCH),
+        memories: Memories::new(
+            store.clone(),
+            "table",
+            MemorySpace { universe: None, namespace: "wm".to_owned() },
+            Arc::default(),
+            || OffsetDateTime::UNIX_EPOCH,
+        ),
         reads: Reads::new(store),
         write_through,
         tree,

@@ -48,7 +48,7 @@ pub(super) async fn carry_on(base: &Base, store: Store, brain: Brain, journal: P
     let spec = SupervisorSpec::new("durability", Strategy::RestForOne).arbiters(1);
     let supervisor = base.root.supervisor(spec).await?;
     let crowded: Arc<dyn Fn() -> bool + Send + Sync> = Arc::new(move || journal.depth() > 0);
-    let memories = Memories::new(store.clone(), source, Arc::new(base.config.memory.clone()), now);
+    let memories = Memories::new(store.clone(), source, brain.space.clone(), Arc::new(base.config.memory.clone()), now);
     let subtree = Subtree { base, supervisor, store, crowded };
     subtree.relay(Arc::clone(&log), &brain).await?;
     let write_through = subtree.remember(brain).await?;

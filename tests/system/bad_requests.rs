@@ -235,6 +235,10 @@ fn changes(at: &Places) -> Vec<Bad> {
         post(&unused("/stop"), &json!({}), 404, "session-not-found"),
         post(&unused("/pause"), &json!({"paused": true}), 404, "session-not-found"),
         post(&used("/pause"), &json!({}), 422, "invalid-body"),
+        post("/v1/memory/batch", &json!({}), 422, "invalid-body"),
+        post("/v1/memory/batch", &json!({"items": 5}), 422, "invalid-body"),
+        post("/v1/memory/batch", &json!({"items": [{"id": "\0"}]}), 422, "invalid-body"),
+        post("/v1/memory/batch", &json!({"items": vec![json!({}); 501]}), 413, "too-many-items"),
         post(&used("/pause"), &json!({"paused": "yes"}), 422, "invalid-body"),
     ]
 }

@@ -169,3 +169,35 @@ async fn an_export_names_its_tenant_where_that_is_demanded() {
     assert_eq!(refusal.json()["detail"], "tenant parameter required for export");
     assert_eq!(stack.client.get("/v1/memory/export?tenant=public").await.unwrap().status, 200);
 }
+
+#[tokio::test]
+async fn a_batch_of_memories_is_remembered_once_each_and_bad_items_change_nothing() {
+    let stack = quick().start().await;
+    let good = json!({"id": "note-1", "content": "the key is under the mat", "role": "user"});
+    let items = json!({"items": [good, {"id": "note-1"}, 7, {"content": "no id"}, {"id": "x", "tenant": "other"}]});
+    let write = async || {
+        let answer = stack.client.post("/v1/memory/batch", &items).await.unwrap();
+        assert_eq!(answer.status, 200, "{}", answer.text);
+        answer.json()["items"].as_array().cloned().unwrap()
+    };
+    let first = write().await;
+    let told: Vec<_> = first.iter().map(|item| (item["ok"].as_bool().unwrap(), item["error"].as_str())).collect();
+    let why = ["its id is that of an earlier item", "it is no object", "it names another tenant"].map(Some);
+    assert_eq!(told, [(true, None), (false, why[0]), (false, why[1]), (true, None), (false, why[2])]);
+    assert_eq!(first[0]["result"], json!({"state": "remembered"}));
+    let again = write().await;
+    assert_eq!(again[3]["id"], first[3]["id"], "a memory without an id has the same one each time");
+    let kept = eventually("both in the replica", async || {
+        let list = stack.get("/v1/admin/memory").await;
+        (list["items"].as_array()?.len() == 2).then_some(list)
+    })
+    .await;
+    assert!(kept.to_string().contains("under the mat"));
+    assert_eq!(stack.brain.keys().len(), 2);
+
+    stack.brain.down().await;
+    let reply = stack.client.post("/v1/memory/batch", &json!({"items": [{"id": "note-2"}]})).await.unwrap().json();
+    assert_eq!((&reply["items"][0]["ok"], &reply["items"][0]["result"]["state"]), (&json!(true), &json!("queued")));
+    stack.brain.up().await.unwrap();
+    eventually("the one that waited", async || stack.brain.keys().contains(&"note-2".to_owned()).then_some(())).await;
+}

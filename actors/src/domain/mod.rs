@@ -5,6 +5,7 @@
 
 pub mod analysis;
 pub mod append;
+pub mod brought;
 pub mod cadence;
 pub mod caller;
 pub mod context;

@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | [`queries`] | bounded reads of the replica, which wake no actor; waiting for the replica |
 //! | [`export`] | lines of JSON a page at a time, with a checksum at their end |
+//! | [`writes`] | memories that people bring: checked, and put into their queue |
 //! | [`item`] | a memory as people read it |
 //! | [`settings`] | the section `memory` of the configuration |
 //!
@@ -14,3 +15,4 @@ pub mod export;
 pub mod item;
 pub mod queries;
 pub mod settings;
+pub mod writes;

@@ -15,7 +15,7 @@ pub use super::{
 };
 pub use crate::store::memory_replica::reads::ReplicaFilter;
 use crate::{
-    domain::{ids::Tenant, wal::MEMORY_WAL},
+    domain::{ids::Tenant, memory::MemorySpace, wal::MEMORY_WAL},
     store::{
         Store, StoreError,
         memory_replica::{
@@ -36,6 +36,7 @@ pub struct Memories {
     pub(super) store: Store,
     /// The log that the replica is made from.
     source: &'static str,
+    pub(super) space: MemorySpace,
     pub(super) settings: Arc<MemorySettings>,
     /// Places for exports.
     pub(super) exports: Arc<Semaphore>,
@@ -78,16 +79,17 @@ pub enum Reached {
 }
 
 impl Memories {
-    /// Reads from `store` the replica of the log `source`.
+    /// Reads from `store` the replica of the log `source`; `space` is where memories go that do not say it themselves.
     #[must_use]
     pub fn new(
         store: Store,
         source: &'static str,
+        space: MemorySpace,
         settings: Arc<MemorySettings>,
         clock: fn() -> OffsetDateTime,
     ) -> Self {
         let exports = Arc::new(Semaphore::new(settings.export_concurrency.max(1)));
-        Self { store, source, settings, exports, clock }
+        Self { store, source, space, settings, exports, clock }
     }
 
     /// How to read.

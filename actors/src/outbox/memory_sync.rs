@@ -152,7 +152,7 @@ impl MemorySync {
             .spawn(ctx);
     }
 
-    fn tell(&mut self, memory: &(Tenant, Uuid), outcome: Outcome) {
+    fn tell(&mut self, memory: &(Tenant, String), outcome: Outcome) {
         self.state.waiters.tell(memory, outcome, &self.deps.metrics);
     }
 
@@ -210,12 +210,12 @@ impl Handler<Admitted<WriteThrough>> for MemorySync {
     fn handle(&mut self, msg: Admitted<WriteThrough>, ctx: &mut Context<Self>) {
         let (ask, in_flight) = msg.open();
         self.deps.metrics.asked_through(ask.path);
-        let (key, event_id) = (ask.key.clone(), ask.event_id);
-        let memory = (key.tenant.clone(), event_id);
+        let (key, memory_id) = (ask.key.clone(), ask.memory_id.clone());
+        let memory = (key.tenant.clone(), memory_id.clone());
         // Before the look: what is under way by then may be done before it.
         self.state.waiters.add(ask, in_flight);
         let deps = self.deps.clone();
-        async move { seek(&deps, key, event_id).await }
+        async move { seek(&deps, key, memory_id).await }
             .into_actor(self)
             .map(move |sought, this, ctx| match sought {
                 Ok(Sought { claimed, outcome }) => {

@@ -5,7 +5,6 @@ use std::collections::HashMap;
 use actix::Message;
 use somaagent_supervision::{InFlight, Reply};
 use tokio::time::Instant;
-use uuid::Uuid;
 
 use super::metrics::MemorySyncMetrics;
 use crate::{
@@ -13,15 +12,15 @@ use crate::{
     somabrain::messages::BrainError,
 };
 
-/// Asks to write what waits of a session now, and to tell what became of the memory of one event. May be sent by the front
-/// door once the event is stored. Safe to repeat.
+/// Asks to write what waits of a session now, and to tell what became of one memory. May be sent by the front door
+/// once the memory is in its queue. Safe to repeat.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct WriteThrough {
     /// The session.
     pub key: SessionKey,
-    /// The event.
-    pub event_id: Uuid,
+    /// The memory's id, that of its event as a rule.
+    pub memory_id: String,
     /// The template of the route that was asked, for the metrics.
     pub path: &'static str,
     /// After that nobody is interested any more.
@@ -94,17 +93,17 @@ struct Waiter {
 /// Who waits for which memory.
 #[derive(Default)]
 pub(super) struct Waiters {
-    by_memory: HashMap<(Tenant, Uuid), Vec<Waiter>>,
+    by_memory: HashMap<(Tenant, String), Vec<Waiter>>,
 }
 
 impl Waiters {
     pub(super) fn add(&mut self, ask: WriteThrough, in_flight: InFlight) {
-        let WriteThrough { key, event_id, path, until, reply } = ask;
-        self.by_memory.entry((key.tenant, event_id)).or_default().push(Waiter { path, until, reply, in_flight });
+        let WriteThrough { key, memory_id, path, until, reply } = ask;
+        self.by_memory.entry((key.tenant, memory_id)).or_default().push(Waiter { path, until, reply, in_flight });
     }
 
     /// Tells everybody who waits for a memory.
-    pub(super) fn tell(&mut self, memory: &(Tenant, Uuid), outcome: Outcome, metrics: &MemorySyncMetrics) {
+    pub(super) fn tell(&mut self, memory: &(Tenant, String), outcome: Outcome, metrics: &MemorySyncMetrics) {
         for Waiter { path, reply, in_flight, .. } in self.by_memory.remove(memory).into_iter().flatten() {
             metrics.written_through(path, outcome);
             // The place first: an asker that has its answer finds the room again.

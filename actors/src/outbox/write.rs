@@ -58,7 +58,7 @@ pub async fn claim(deps: &MemorySyncDeps, from: Place, rows: u32) -> Result<Clai
     Ok(Claimed { claim: terms.claim, sessions: by_session(&claimed), place })
 }
 
-/// What came of looking for the memory of one event.
+/// What came of looking for one memory.
 pub struct Sought {
     /// What was claimed to be written now.
     pub claimed: Claimed,
@@ -66,21 +66,21 @@ pub struct Sought {
     pub outcome: Option<Outcome>,
 }
 
-/// Claims what waits of one session, for the sake of the memory of one event.
+/// Claims what waits of one session, for the sake of one memory.
 ///
 /// # Errors
 /// The store's.
-pub async fn seek(deps: &MemorySyncDeps, key: SessionKey, event_id: Uuid) -> Result<Sought, StoreError> {
+pub async fn seek(deps: &MemorySyncDeps, key: SessionKey, memory_id: String) -> Result<Sought, StoreError> {
     let terms = ClaimTerms { keys: 1, ..terms(deps, ROWS_A_SESSION) };
     let work = deps.store.run(move |connection| {
         Box::pin(async move {
             // If nothing of this session waits, this takes the next one: no harm.
             let from = Place::just_before(&key);
             let (claimed, place) = memory_write_outbox::claim(connection, &from, terms).await?;
-            if claimed.iter().any(|row| memory_of(row).is_some_and(|(_, id)| id == event_id)) {
+            if claimed.iter().any(|row| memory_of(row).is_some_and(|(_, id)| id == memory_id)) {
                 return Ok((claimed, place, None));
             }
-            let state = memory_write_outbox::unsent(connection, key.tenant.as_str(), event_id).await?;
+            let state = memory_write_outbox::unsent(connection, key.tenant.as_str(), &memory_id).await?;
             let outcome = match state.as_deref() {
                 None => Some(Outcome::Remembered),
                 Some("sending") => None,
@@ -106,9 +106,9 @@ fn by_session(claimed: &[ClaimedMemory]) -> Vec<Vec<ClaimedMemory>> {
         .collect()
 }
 
-/// Whose memory a row is, and of which event.
-fn memory_of(row: &ClaimedMemory) -> Option<(Tenant, Uuid)> {
-    Tenant::new(&row.tenant).zip(row.payload["id"].as_str().and_then(|id| Uuid::try_parse(id).ok()))
+/// Whose memory a row is, and its id.
+fn memory_of(row: &ClaimedMemory) -> Option<(Tenant, String)> {
+    Tenant::new(&row.tenant).zip(row.payload["id"].as_str().map(ToOwned::to_owned))
 }
 
 /// Why a memory was not written.
@@ -142,8 +142,8 @@ impl From<AskError> for NotWritten {
     }
 }
 
-/// What became of the memory of each event.
-pub type Outcomes = Vec<((Tenant, Uuid), Outcome)>;
+/// What became of each memory.
+pub type Outcomes = Vec<((Tenant, String), Outcome)>;
 
 /// Writes the memories of one session, as far as they go, and settles them.
 ///
@@ -278,6 +278,11 @@ fn judge(deps: &MemorySyncDeps, rows: Vec<ClaimedMemory>, sent: Sent, now: Offse
     judged
 }
 
+/// The session that a memory names; one that names none has a lane of its own.
+fn session_of(row: &ClaimedMemory) -> String {
+    row.payload["session_id"].as_str().map_or_else(|| row.session_id.to_string(), ToOwned::to_owned)
+}
+
 fn record(row: &ClaimedMemory, remembered: &Remembered, now: OffsetDateTime) -> NewMessage {
     let result = json!({
         "coord": remembered.coordinate_text(),
@@ -289,7 +294,7 @@ fn record(row: &ClaimedMemory, remembered: &Remembered, now: OffsetDateTime) -> 
         session_id: row.session_id,
         seq: row.seq,
         topic: MEMORY_WAL,
-        payload: wal::record(&row.tenant, &row.session_id.to_string(), &row.payload, &result, now),
+        payload: wal::record(&row.tenant, &session_of(row), &row.payload, &result, now),
         dedupe_key: row.payload["id"].as_str().map(ToOwned::to_owned),
     }
 }

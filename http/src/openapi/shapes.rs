@@ -87,7 +87,7 @@ pub(crate) struct StreamedEvent {
 
 /// A memory as the replica has it.
 #[derive(ToSchema)]
-pub(crate) struct MemoryReply {
+pub(crate) struct ReplicaItem {
     /// The row of the replica; later rows have higher ones.
     id: i64,
     /// The memory's id, unique for the tenant.

@@ -82,6 +82,8 @@ catalogue! {
     ReplicaBehind: 412 "replica-behind" "The replica has not come so far yet";
     /// The body is larger than allowed.
     BodyTooLarge: 413 "body-too-large" "The body is too large";
+    /// The batch has more items than allowed.
+    TooManyItems: 413 "too-many-items" "Too many items";
     /// The body is not declared as JSON.
     UnsupportedMediaType: 415 "unsupported-media-type" "The body must be application/json";
     /// A field of the body is missing or wrong.

@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 use crate::{
     door::Door,
     extract::{By, MemoryId, Query, bad},
-    openapi::shapes::MemoryReply,
+    openapi::shapes::ReplicaItem,
     problem::{Code, Problem},
 };
 
@@ -19,7 +19,7 @@ const DEFAULT_LIMIT: i64 = 50;
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct MemoriesReply {
     /// The memories, descending by `id`.
-    #[schema(value_type = Vec<MemoryReply>)]
+    #[schema(value_type = Vec<ReplicaItem>)]
     items: Vec<MemoryItem>,
     /// The last `id` of the page; null on an empty page.
     next_cursor: Option<i64>,
@@ -69,7 +69,7 @@ pub(crate) async fn get_memories(door: Data<Door>, by: By, query: Query) -> Resu
         ("event_id" = String, Path, description = "The memory's id"),
         ("min_offset" = Option<String>, Query, description = "`<partition>:<offset>`: waits until the replica has applied that record"),
     ),
-    responses((status = 200, description = "The memory", body = MemoryReply)),
+    responses((status = 200, description = "The memory", body = ReplicaItem)),
     extensions(
         ("x-action" = json!("memory.read")),
         ("x-problems" = json!(["memory-not-found", "invalid-query", "replica-behind", "unavailable", "timeout"])),

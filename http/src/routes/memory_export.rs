@@ -17,7 +17,7 @@ use super::memory::{caught_up, filter};
 use crate::{
     door::Door,
     extract::{By, Query},
-    openapi::shapes::MemoryReply,
+    openapi::shapes::ReplicaItem,
     problem::{Code, Problem},
 };
 
@@ -50,7 +50,7 @@ const NDJSON: &str = "application/x-ndjson";
         status = 200,
         description = "The lines, as the attachment `memory_export_<seconds since 1970>.ndjson`",
         content_type = "application/x-ndjson",
-        item_schema = MemoryReply,
+        item_schema = ReplicaItem,
     )),
     extensions(
         ("x-action" = json!("memory.export")),

@@ -9,6 +9,7 @@ mod describe;
 mod health;
 mod history;
 mod memory;
+mod memory_batch;
 mod memory_export;
 mod message;
 mod page;
@@ -101,6 +102,7 @@ table! {
     }
     Text "/v1/admin/memory" { GET memory::get_memories }
     Text "/v1/admin/memory/{event_id}" { GET memory::get_memory }
+    Plain "/v1/memory/batch" { POST memory_batch::post_batch }
     Stream "/v1/memory/export" { GET memory_export::get_export }
     Plain "/healthz" { GET health::get_healthz }
     Plain "/readyz" { GET health::get_readyz }

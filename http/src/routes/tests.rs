@@ -200,6 +200,9 @@ async fn changes_refuse_wrong_bodies() {
         (Method::POST, "/v1/session/action".to_owned(), "{}", 422, "invalid-body"),
         (Method::POST, "/v1/session/action".to_owned(), "{\"action\":\"dance\"}", 400, "unknown-action"),
         (Method::POST, "/v1/session/action".to_owned(), "{\"action\":[]}", 422, "invalid-body"),
+        (Method::POST, "/v1/memory/batch".to_owned(), "{}", 422, "invalid-body"),
+        (Method::POST, "/v1/memory/batch".to_owned(), "{\"items\":{}}", 422, "invalid-body"),
+        (Method::POST, "/v1/memory/batch".to_owned(), "{\"items\":[{\"a\":\"\\u0000\"}]}", 422, "invalid-body"),
         (Method::POST, "/v1/sessions/x/stop".to_owned(), "{}", 404, "session-not-found"),
         (Method::DELETE, "/v1/sessions/x".to_owned(), "", 404, "session-not-found"),
     ] {
@@ -222,6 +225,7 @@ async fn without_a_database_everything_that_needs_it_says_so() {
         request(Method::GET, "/v1/admin/memory?q=a"),
         request(Method::GET, "/v1/admin/memory/e?min_offset=0:1"),
         request(Method::GET, "/v1/memory/export"),
+        with_body(Method::POST, "/v1/memory/batch", "{\"items\":[{\"id\":\"e\"}]}"),
         request(Method::DELETE, &session("")),
         request(Method::POST, &session("/stop")),
         request(Method::POST, &session("/reset")),
@@ -246,6 +250,8 @@ async fn a_draining_door_takes_no_new_work() {
     for request in [
         post("{\"message\":\"hi\"}"),
         with_body(Method::POST, "/v1/session/action", "{\"action\":\"nudge\"}"),
+        with_body(Method::POST, "/v1/memory/batch", "{\"items\":[]}"),
+        request(Method::GET, "/v1/memory/export"),
         request(Method::GET, &format!("/v1/session/{ID}/events")),
         request(Method::GET, "/readyz"),
     ] {

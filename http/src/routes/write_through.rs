@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use crate::{door::Door, settings::WriteThroughSettings};
 
-/// What became of the memory of a message while the reply waited for it.
+/// What became of a memory while the reply waited for it.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct MemoryReply {
     /// `remembered`, or `queued`: it will be.
@@ -45,16 +45,28 @@ pub(super) async fn write_through(
         return None;
     }
     let within = Duration::from_millis(settings.timeout_ms);
-    let until = Instant::now() + within;
-    let ask = |reply| WriteThrough { key, event_id, path, until, reply };
     if settings.background {
+        let until = Instant::now() + within;
+        let ask = |reply| WriteThrough { key, memory_id: event_id.to_string(), path, until, reply };
         let (reply, _nobody_waits) = Reply::pair();
         if door.write_through.tell(ask(reply)).is_err() {
             tracing::debug!(path, "a memory is not written at once: it waits in its queue");
         }
         return None;
     }
+    Some(written(door, key, event_id.to_string(), path, within).await)
+}
+
+/// Has a memory that is in its queue written, and waits for it.
+pub(super) async fn written(
+    door: &Door,
+    key: SessionKey,
+    memory_id: String,
+    path: &'static str,
+    within: Duration,
+) -> MemoryReply {
+    let until = Instant::now() + within;
+    let ask = |reply| WriteThrough { key, memory_id, path, until, reply };
     // Whatever keeps the answer away, the memory is in its queue.
-    let outcome = door.write_through.call(ask, within).await.unwrap_or(Outcome::Queued(Cause::Waiting));
-    Some(outcome.into())
+    door.write_through.call(ask, within).await.unwrap_or(Outcome::Queued(Cause::Waiting)).into()
 }

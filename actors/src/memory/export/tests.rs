@@ -9,6 +9,7 @@ use tokio::runtime::Handle;
 
 use super::*;
 use crate::{
+    domain::memory::MemorySpace,
     memory::{
         queries::{LogPlace, Reached},
         settings::MemorySettings,
@@ -27,7 +28,7 @@ fn clock() -> OffsetDateTime {
 
 fn memories(pool: &PgPool, settings: MemorySettings) -> Memories {
     let store = Store::new(Connections::of_pool(pool.clone()), Duration::from_secs(5), Handle::current());
-    Memories::new(store, "table", Arc::new(settings), clock)
+    Memories::new(store, "table", MemorySpace { universe: None, namespace: "wm".into() }, Arc::new(settings), clock)
 }
 
 fn tenant() -> Tenant {

@@ -1,5 +1,7 @@
 //! Table `memory_write_outbox`: memories that wait to be remembered.
 
+pub mod enqueue;
+
 use serde_json::Value;
 use sqlx::PgConnection;
 use time::OffsetDateTime;
@@ -112,14 +114,14 @@ pub async fn purge(connection: &mut PgConnection, before: OffsetDateTime, limit:
     purge!("memory_write_outbox", connection, before, limit)
 }
 
-/// The state of the memory of an event that was not sent: `pending`, `sending` or `failed`.
+/// The state of a memory that was not sent: `pending`, `sending` or `failed`.
 ///
 /// # Errors
 /// The database's.
 pub async fn unsent(
     connection: &mut PgConnection,
     tenant: &str,
-    event_id: Uuid,
+    memory_id: &str,
 ) -> Result<Option<String>, sqlx::Error> {
     sqlx::query_scalar!(
         r#"SELECT status AS "status!"
@@ -133,7 +135,7 @@ pub async fn unsent(
          ORDER BY id DESC
          LIMIT 1"#,
         tenant,
-        event_id.to_string(),
+        memory_id,
     )
     .fetch_optional(connection)
     .await
