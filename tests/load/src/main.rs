@@ -34,7 +34,7 @@ use std::io::Write as _;
 use anyhow::{Context as _, Result};
 use clap::{Parser, Subcommand};
 
-use self::bench::{accept, fanout, idle, start, turn};
+use self::bench::{accept, export, fanout, idle, start, turn};
 use self::binary::Subject;
 use self::report::Report;
 
@@ -59,6 +59,8 @@ enum Bench {
     Fanout(fanout::Options),
     /// Memory of idle conversations, and the time to wake one
     Idle(idle::Options),
+    /// Memories exported a second, and what that takes
+    Export(export::Options),
     /// Time to start, size, memory after boot
     Start(start::Options),
     /// All of them
@@ -74,6 +76,7 @@ impl Bench {
             Self::Accept(accept::Options::FULL),
             Self::Fanout(fanout::Options::FULL),
             Self::Idle(idle::Options::FULL),
+            Self::Export(export::Options::FULL),
             Self::Start(start::Options::FULL),
         ];
         let chosen = if full { all.to_vec() } else { vec![self] };
@@ -86,6 +89,7 @@ impl Bench {
             Self::Accept(_) => Self::Accept(accept::Options::QUICK),
             Self::Fanout(_) => Self::Fanout(fanout::Options::QUICK),
             Self::Idle(_) => Self::Idle(idle::Options::QUICK),
+            Self::Export(_) => Self::Export(export::Options::QUICK),
             Self::Start(_) => Self::Start(start::Options::QUICK),
             Self::All => Self::All,
         }
@@ -97,6 +101,7 @@ impl Bench {
             Self::Accept(options) => accept::run(subject, options).await.context("accept"),
             Self::Fanout(options) => fanout::run(subject, options).await.context("fanout"),
             Self::Idle(options) => idle::run(subject, options).await.context("idle"),
+            Self::Export(options) => export::run(subject, options).await.context("export"),
             Self::Start(options) => start::run(subject, options).await.context("start"),
             Self::All => anyhow::bail!("`all` stands for the others"),
         }
@@ -136,7 +141,7 @@ mod tests {
 
     #[test]
     fn all_means_each_bench_once_and_quick_wins_over_sizes() {
-        assert_eq!(Bench::All.chosen(false).len(), 5);
+        assert_eq!(Bench::All.chosen(false).len(), 6);
         let turns = turn::Options::FULL;
         let quick = Bench::Turn(turns).chosen(true);
         assert_eq!(format!("{quick:?}"), format!("{:?}", [Bench::Turn(turn::Options::QUICK)]));

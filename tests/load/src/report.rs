@@ -27,6 +27,8 @@ pub struct Figure {
 pub enum Budget {
     /// The value may be this at most.
     AtMost(f64),
+    /// The value must be this at least.
+    AtLeast(f64),
     /// The value may exceed its reference by this at most.
     AddsAtMost(f64),
     /// The value divided by its reference must be this at least.
@@ -37,6 +39,7 @@ impl Budget {
     fn text(self) -> String {
         match self {
             Self::AtMost(limit) => format!("<= {limit}"),
+            Self::AtLeast(limit) => format!(">= {limit}"),
             Self::AddsAtMost(limit) => format!("adds <= {limit}"),
             Self::RatioAtLeast(limit) => format!("ratio >= {limit}"),
         }
@@ -74,6 +77,7 @@ impl Figure {
     fn met(&self) -> Option<bool> {
         Some(match self.budget? {
             Budget::AtMost(limit) => self.value <= limit,
+            Budget::AtLeast(limit) => self.value >= limit,
             Budget::AddsAtMost(limit) => self.added().is_some_and(|added| added <= limit),
             Budget::RatioAtLeast(limit) => self.ratio().is_some_and(|ratio| ratio >= limit),
         })
@@ -199,6 +203,8 @@ mod tests {
         for (value, budget, met) in [
             (5.0, Budget::AtMost(5.0), true),
             (5.1, Budget::AtMost(5.0), false),
+            (5.0, Budget::AtLeast(5.0), true),
+            (4.9, Budget::AtLeast(5.0), false),
             (5.0, Budget::AddsAtMost(1.0), true),
             (5.1, Budget::AddsAtMost(1.0), false),
             (4.0, Budget::RatioAtLeast(1.0), true),
