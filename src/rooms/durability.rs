@@ -9,7 +9,7 @@ use somaagent_actors::{
     dead_letters::{DeadLetterMetrics, DeadLetters, DlqKeeper, KeeperDeps, Ports, queries::LetterReads},
     domain::ids::Tenant,
     journal::messages::Commit,
-    memory::queries::Memories,
+    memory::{queries::Memories, search_indexer::SearchIndexer},
     outbox::{MemorySync, MemorySyncDeps, MemorySyncMetrics, OutboxMetrics, OutboxRelay, RelayDeps, WriteThrough},
     replicator::{LogKeeper, LogKeeperDeps, ReplicatorDeps, ReplicatorMetrics, WalReplicator},
     store::{Store, memory_replica},
@@ -48,7 +48,14 @@ pub(super) async fn carry_on(base: &Base, store: Store, brain: Brain, journal: P
     let spec = SupervisorSpec::new("durability", Strategy::RestForOne).arbiters(1);
     let supervisor = base.root.supervisor(spec).await?;
     let crowded: Arc<dyn Fn() -> bool + Send + Sync> = Arc::new(move || journal.depth() > 0);
-    let memories = Memories::new(store.clone(), source, brain.space.clone(), Arc::new(base.config.memory.clone()), now);
+    let memories = Memories::new(
+        store.clone(),
+        source,
+        brain.space.clone(),
+        brain.forget.clone(),
+        Arc::new(base.config.memory.clone()),
+        now,
+    );
     let subtree = Subtree { base, supervisor, store, crowded };
     subtree.relay(Arc::clone(&log), &brain).await?;
     let write_through = subtree.remember(brain).await?;
@@ -57,6 +64,7 @@ pub(super) async fn carry_on(base: &Base, store: Store, brain: Brain, journal: P
         subtree.keep_log().await?;
     }
     let dead_letters = subtree.keep_dead_letters().await?;
+    subtree.index().await?;
     Ok(Ways { memories, write_through, dead_letters })
 }
 
@@ -123,6 +131,17 @@ impl Subtree<'_> {
         let deps = LogKeeperDeps { store: self.store.clone(), retention, clock: now };
         let seat = self.supervisor.seat::<LogKeeper>(Restart::Permanent);
         seat.start(move || LogKeeper::new(deps)).await.context("log keeper")
+    }
+
+    /// Makes the index for searches, where that is wanted and the server can do so beside its other work.
+    async fn index(&self) -> anyhow::Result<()> {
+        match self.base.database.own_connection() {
+            Some(server) if self.base.config.memory.search_index => {
+                let seat = self.supervisor.seat::<SearchIndexer>(Restart::Transient);
+                seat.start(move || SearchIndexer::new(server)).await.context("search indexer")
+            }
+            _ => Ok(()),
+        }
     }
 
     async fn keep_dead_letters(&self) -> anyhow::Result<DeadLetters> {

@@ -201,3 +201,15 @@ async fn a_batch_of_memories_is_remembered_once_each_and_bad_items_change_nothin
     stack.brain.up().await.unwrap();
     eventually("the one that waited", async || stack.brain.keys().contains(&"note-2".to_owned()).then_some(())).await;
 }
+
+#[tokio::test]
+async fn an_index_for_searches_is_made_where_that_is_wanted() {
+    let stack = quick().set("SA01_MEMORY__SEARCH_INDEX", true).start().await;
+    let pool = stack.database.pool().await.unwrap();
+    let sql = "SELECT count(*) FROM pg_index WHERE indexrelid = to_regclass('memory_replica_text') AND indisvalid";
+    let made = async || sqlx::query_scalar::<_, i64>(sql).fetch_one(&pool).await.unwrap() == 1;
+    eventually("the index", async || made().await.then_some(())).await;
+    let session = replicated(&stack, "under the doormat").await;
+    let list = stack.get(&format!("/v1/admin/memory?session_id={session}&q=DOORMAT&role=user")).await;
+    assert_eq!(list["items"].as_array().map(Vec::len), Some(1));
+}

@@ -1,4 +1,3 @@
-//! What people ask about memories: lists, one memory, exports, writes and deletions.
 //!
 //! | file | holds |
 //! | --- | --- |
@@ -6,6 +5,7 @@
 //! | [`export`] | lines of JSON a page at a time, with a checksum at their end |
 //! | [`writes`] | memories that people bring: checked, and put into their queue |
 //! | [`item`] | a memory as people read it |
+//! | [`search_indexer`] | the actor `search-indexer`, which makes the index for searches |
 //! | [`settings`] | the section `memory` of the configuration |
 //!
 //! Everything here is of one tenant, the asker's. The replica follows the log: a memory that was just written is found a
@@ -14,5 +14,6 @@
 pub mod export;
 pub mod item;
 pub mod queries;
+pub mod search_indexer;
 pub mod settings;
 pub mod writes;

@@ -1,7 +1,7 @@
 //! The index for text anywhere in a memory. It needs the extension `pg_trgm`, which not every server has, so no migration
 //! makes it.
 
-use sqlx::PgConnection;
+use sqlx::{Connection, PgConnection, postgres::PgConnectOptions};
 
 /// What only one process at a time may do: a number of the application's choice, "sa01mrti" as bytes.
 const LOCK: i64 = 0x7361_3031_6d72_7469;
@@ -15,6 +15,17 @@ pub enum SearchIndex {
     Elsewhere,
     /// The server does not have the extension.
     Unsupported,
+}
+
+/// Does [`ensure`] on a connection of its own.
+///
+/// # Errors
+/// As [`ensure`].
+pub async fn ensure_on(server: &PgConnectOptions) -> Result<SearchIndex, sqlx::Error> {
+    let mut connection = PgConnection::connect_with(server).await?;
+    let made = ensure(&mut connection).await?;
+    connection.close().await?;
+    Ok(made)
 }
 
 /// Makes the index unless it is there. Writers go on meanwhile; it may take as long as reading the whole table. The
