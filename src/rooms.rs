@@ -19,7 +19,8 @@ use somaagent_actors::{
     memory::queries::Memories,
     outbox::WriteThrough,
     somabrain::{
-        BrainClient, BrainDeps, BrainMetrics, BrainSettings, HealthReader, HealthState, Recall, Remember, RememberBatch,
+        BrainClient, BrainDeps, BrainMetrics, BrainSettings, Consult, HealthReader, HealthState, Recall, Remember,
+        RememberBatch, deletion::DeleteByKey,
     },
     store::{Connections, Store, migrate},
 };
@@ -56,6 +57,8 @@ const JOURNAL_CAPACITY: usize = 8_192;
 const RECALL_CAPACITY: usize = 1_024;
 /// Writes of memories that may be waiting; what is to be written waits in the database.
 const WRITES_CAPACITY: usize = 10_000;
+/// Deletions that may be waiting; people ask for them one by one.
+const DELETIONS_CAPACITY: usize = 64;
 /// How much longer this side waits for a statement than the server works on it: its refusal is a sure answer.
 const STATEMENT_GRACE: Duration = Duration::from_millis(500);
 
@@ -74,6 +77,7 @@ struct Brain {
     recall: Port<Recall>,
     remember: Port<Remember>,
     remember_batch: Port<RememberBatch>,
+    forget: Port<Consult<DeleteByKey>>,
     health: HealthReader,
     /// Where memories of this deployment live.
     space: MemorySpace,
@@ -208,6 +212,7 @@ async fn remember(base: &Base, brain: &BrainSettings) -> anyhow::Result<Brain> {
         recall: seat.port("recall", RECALL_CAPACITY),
         remember: seat.port("remember", WRITES_CAPACITY),
         remember_batch: seat.port("remember-batch", WRITES_CAPACITY),
+        forget: seat.port("forget", DELETIONS_CAPACITY),
         health,
         space: brain.space(),
     };

@@ -116,7 +116,7 @@ pub(crate) fn dark(registry: &Registry) -> Door {
         ..ModelSettings::default()
     };
     let ((_journal, journal), (_recall, recall)) = (Probe::new(1), Probe::new(1));
-    let (_sync, write_through) = Probe::new(1);
+    let ((_sync, write_through), (_service, forget)) = (Probe::new(1), Probe::new(1));
     let deps = Deps {
         store: store.clone(),
         journal,
@@ -143,6 +143,7 @@ pub(crate) fn dark(registry: &Registry) -> Door {
             store.clone(),
             "table",
             MemorySpace { universe: None, namespace: "wm".to_owned() },
+            forget,
             Arc::default(),
             || OffsetDateTime::UNIX_EPOCH,
         ),

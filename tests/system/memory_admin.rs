@@ -213,3 +213,40 @@ async fn an_index_for_searches_is_made_where_that_is_wanted() {
     let list = stack.get(&format!("/v1/admin/memory?session_id={session}&q=DOORMAT&role=user")).await;
     assert_eq!(list["items"].as_array().map(Vec::len), Some(1));
 }
+
+#[tokio::test]
+async fn a_deleted_memory_is_gone_everywhere_and_the_log_says_so() {
+    let stack = quick().start().await;
+    stack.brain.set_deletes(true);
+    let write = async |id: &str| {
+        let body = json!({"items": [{"id": id, "content": "a secret"}]});
+        assert_eq!(stack.client.post("/v1/memory/batch", &body).await.unwrap().status, 200);
+    };
+    let listed = async || stack.get("/v1/admin/memory").await["items"].as_array().map_or(0, Vec::len);
+    write("secret").await;
+    write("other").await;
+    eventually("both in the replica", async || (listed().await == 2).then_some(())).await;
+    let gone = stack.client.delete("/v1/memory/secret").await.unwrap().json();
+    assert_eq!((&gone["deleted"], &gone["result"]["replica"]), (&json!(true), &json!(1)), "{gone}");
+    assert_eq!((listed().await, stack.brain.keys()), (1, vec!["other".to_owned()]));
+
+    // The record that makes other replicas follow is in the log and applied like others.
+    let pool = stack.database.pool().await.unwrap();
+    eventually("the tombstone in the log", async || {
+        let sql = "SELECT count(*) FROM event_log WHERE topic = 'memory.wal'";
+        (sqlx::query_scalar::<_, i64>(sql).fetch_one(&pool).await.unwrap() == 3).then_some(())
+    })
+    .await;
+    let whole = "SELECT sum(next_offset)::bigint FROM memory_replica_offsets";
+    eventually("everything applied", async || {
+        (sqlx::query_scalar::<_, Option<i64>>(whole).fetch_one(&pool).await.unwrap() == Some(3)).then_some(())
+    })
+    .await;
+    let letters = stack.get("/v1/admin/dlq/memory.wal.dlq").await;
+    assert_eq!(letters, json!([]));
+
+    stack.brain.set_deletes(false);
+    let kept = stack.client.delete("/v1/memory/other").await.unwrap().json();
+    assert_eq!((&kept["deleted"], &kept["result"]["brain"]["state"]), (&json!(false), &json!("unsupported")));
+    assert_eq!(listed().await, 0);
+}

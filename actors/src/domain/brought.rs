@@ -46,15 +46,21 @@ pub fn brought(item: Value, tenant: &Tenant, space: &MemorySpace, at: OffsetDate
     if !fits_index(&id) {
         return Err("its id is too long");
     }
-    let lane = said(&whole["session_id"]).and_then(|id| Uuid::try_parse(id).ok()).unwrap_or_else(|| {
-        let name = Value::from(vec![tenant.as_str(), said(&whole["session_id"]).unwrap_or(&id)]);
-        Uuid::new_v5(&LANES, name.to_string().as_bytes())
-    });
+    let lane = lane(tenant, said(&whole["session_id"]), &id);
     let given = said(&whole["idempotency_key"]).or_else(|| said(&whole["metadata"]["idempotency_key"]));
     let idempotency_key = given.map_or_else(|| key(&whole, &id, tenant, space, at), str::to_owned);
     payload.insert("id".into(), id.as_str().into());
     payload.insert("idempotency_key".into(), idempotency_key.as_str().into());
     Ok(Brought { id, lane, payload: payload.into(), idempotency_key })
+}
+
+/// What keeps the memory `id` in order with others: its session, or what stands for one.
+#[must_use]
+pub fn lane(tenant: &Tenant, session_id: Option<&str>, id: &str) -> Uuid {
+    session_id.and_then(|id| Uuid::try_parse(id).ok()).unwrap_or_else(|| {
+        let name = Value::from(vec![tenant.as_str(), session_id.unwrap_or(id)]);
+        Uuid::new_v5(&LANES, name.to_string().as_bytes())
+    })
 }
 
 /// A text that says something.

@@ -10,6 +10,39 @@ pub const MEMORY_WAL: &str = "memory.wal";
 /// The type of these records.
 const MEMORY_WRITE: &str = "memory.write";
 
+/// The type of records that take a memory back.
+const MEMORY_DELETE: &str = "memory.delete";
+
+/// The record that takes the memory `id` of `session_id` back: whoever keeps a copy removes it.
+#[must_use]
+pub fn tombstone(tenant: &str, session_id: &str, id: &str, at: OffsetDateTime) -> Value {
+    json!({
+        "type": MEMORY_DELETE,
+        "session_id": session_id,
+        "tenant": tenant,
+        "payload": {"id": id},
+        "timestamp": (at - OffsetDateTime::UNIX_EPOCH).as_seconds_f64(),
+    })
+}
+
+/// A memory that was taken back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TakenBack {
+    /// Whose it was.
+    pub tenant: String,
+    /// Its id.
+    pub event_id: String,
+}
+
+/// Reads the bytes of a record that takes a memory back; `None` if they are something else.
+#[must_use]
+pub fn read_tombstone(bytes: &[u8]) -> Option<TakenBack> {
+    let record: Value = serde_json::from_slice(bytes).ok()?;
+    let given = |value: &Value| text(value).filter(|text| !text.is_empty());
+    (record["type"] == MEMORY_DELETE).then_some(())?;
+    Some(TakenBack { tenant: given(&record["tenant"])?, event_id: given(&record["payload"]["id"])? })
+}
+
 /// The record of the memory `payload`. `result` is what the memory service said of it, null if it never took it.
 #[must_use]
 pub fn record(tenant: &str, session_id: &str, payload: &Value, result: &Value, at: OffsetDateTime) -> Value {
@@ -171,6 +204,19 @@ mod tests {
             timestamp: Some(0.0),
         };
         assert_eq!(read(bytes.as_bytes()), Ok(expected));
+    }
+
+    #[test]
+    fn a_record_that_takes_a_memory_back_is_told_from_others() {
+        let bytes = tombstone("t", "s", "e", OffsetDateTime::UNIX_EPOCH).to_string();
+        let expected = TakenBack { tenant: "t".into(), event_id: "e".into() };
+        assert_eq!(read_tombstone(bytes.as_bytes()), Some(expected));
+        assert_eq!(read(bytes.as_bytes()), Err(UnreadableRecord::OtherType));
+        for bytes in
+            [&b"{"[..], br#"{"type":"memory.write","tenant":"t","payload":{"id":"e"}}"#, br#"{"type":"memory.delete"}"#]
+        {
+            assert_eq!(read_tombstone(bytes), None);
+        }
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::{str::FromStr, sync::Arc, time::Duration};
 
+use somaagent_supervision::Port;
 use time::OffsetDateTime;
 use tokio::{
     sync::Semaphore,
@@ -16,6 +17,7 @@ pub use super::{
 pub use crate::store::memory_replica::reads::ReplicaFilter;
 use crate::{
     domain::{ids::Tenant, memory::MemorySpace, wal::MEMORY_WAL},
+    somabrain::messages::{Consult, DeleteByKey},
     store::{
         Store, StoreError,
         memory_replica::{
@@ -37,6 +39,8 @@ pub struct Memories {
     /// The log that the replica is made from.
     source: &'static str,
     pub(super) space: MemorySpace,
+    /// Who deletes at the memory service.
+    pub(super) forget: Port<Consult<DeleteByKey>>,
     pub(super) settings: Arc<MemorySettings>,
     /// Places for exports.
     pub(super) exports: Arc<Semaphore>,
@@ -79,17 +83,19 @@ pub enum Reached {
 }
 
 impl Memories {
-    /// Reads from `store` the replica of the log `source`; `space` is where memories go that do not say it themselves.
+    /// Reads from `store` the replica of the log `source`; `space` is where memories go that do not say it
+    /// themselves, `forget` the way to delete them at the memory service.
     #[must_use]
     pub fn new(
         store: Store,
         source: &'static str,
         space: MemorySpace,
+        forget: Port<Consult<DeleteByKey>>,
         settings: Arc<MemorySettings>,
         clock: fn() -> OffsetDateTime,
     ) -> Self {
         let exports = Arc::new(Semaphore::new(settings.export_concurrency.max(1)));
-        Self { store, source, space, settings, exports, clock }
+        Self { store, source, space, forget, settings, exports, clock }
     }
 
     /// How to read.

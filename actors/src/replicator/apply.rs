@@ -5,7 +5,7 @@ use std::{ops::Range, sync::Arc};
 
 use serde_json::Value;
 use sha2::{Digest, Sha256};
-use sqlx::Connection;
+use sqlx::{Connection, PgConnection};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -15,7 +15,7 @@ use crate::{
     domain::{
         dead_letter::{Failure, Origin},
         ids::Tenant,
-        wal,
+        wal::{self, TakenBack, UnreadableRecord},
     },
     store::{
         StoreError,
@@ -30,13 +30,28 @@ const TOOK_TOO_LONG: &str = "57014";
 /// A record, and what it says.
 pub(super) struct Entry {
     record: LoggedRecord,
-    told: Result<NewReplica, String>,
+    told: Result<Told, String>,
+}
+
+/// What a record is good for.
+#[expect(clippy::large_enum_variant, reason = "nearly all records are memories")]
+enum Told {
+    /// A memory.
+    Memory(NewReplica),
+    /// The end of one.
+    Back(TakenBack),
 }
 
 impl Entry {
     pub(super) fn read(record: LoggedRecord) -> Self {
-        let told = wal::read(&record.payload).map_err(|error| error.to_string());
-        let told = told.map(|told| NewReplica {
+        let told = match wal::read(&record.payload) {
+            Err(UnreadableRecord::OtherType) => match wal::read_tombstone(&record.payload) {
+                Some(back) => return Self { record, told: Ok(Told::Back(back)) },
+                None => Err(UnreadableRecord::OtherType),
+            },
+            told => told,
+        };
+        let told = told.map_err(|error| error.to_string()).map(|told| NewReplica {
             tenant: told.tenant,
             event_id: told.event_id,
             session_id: told.session_id,
@@ -50,7 +65,7 @@ impl Entry {
             offset: record.offset,
             sha256: Sha256::digest(&record.payload).into(),
         });
-        Self { record, told }
+        Self { record, told: told.map(Told::Memory) }
     }
 
     /// Its number in its partition.
@@ -60,7 +75,10 @@ impl Entry {
 
     /// When it was published, in seconds since 1970.
     pub(super) fn published(&self) -> f64 {
-        let told = self.told.as_ref().ok().and_then(|told| told.wal_timestamp);
+        let told = match &self.told {
+            Ok(Told::Memory(row)) => row.wal_timestamp,
+            _ => None,
+        };
         told.unwrap_or_else(|| (self.record.appended_at - OffsetDateTime::UNIX_EPOCH).as_seconds_f64())
     }
 }
@@ -135,14 +153,14 @@ async fn transact(
     let work = deps.store.run(move |connection| {
         Box::pin(async move {
             let part = entries.get(range).unwrap_or_default();
-            let rows: Vec<&NewReplica> =
-                part.iter().filter_map(|entry| entry.told.as_ref().ok()).filter(|_| refused.is_none()).collect();
             let mut transaction = connection.begin().await?;
             if !memory_replica::advance(&mut transaction, &place, expected, next, at).await? {
                 transaction.rollback().await?;
                 return Ok(false);
             }
-            memory_replica::upsert(&mut transaction, &place, &rows, at).await?;
+            if refused.is_none() {
+                change(&mut transaction, &place, part, at).await?;
+            }
             dead_letters::bury(&mut transaction, letters, at).await?;
             transaction.commit().await?;
             Ok(true)
@@ -156,6 +174,30 @@ async fn transact(
         tracing::warn!(records = error, "records of the log could not be applied and are dead letters now");
     }
     Ok(Some(next))
+}
+
+/// Changes the replica as the records say, in their order.
+async fn change(
+    connection: &mut PgConnection,
+    place: &LogPartition,
+    part: &[Entry],
+    at: OffsetDateTime,
+) -> Result<(), sqlx::Error> {
+    let back = |entry: &Entry| matches!(entry.told, Ok(Told::Back(_)));
+    for alike in part.chunk_by(|one, next| back(one) == back(next)) {
+        let mut rows = Vec::with_capacity(alike.len());
+        for entry in alike {
+            match &entry.told {
+                Ok(Told::Memory(row)) => rows.push(row),
+                Ok(Told::Back(TakenBack { tenant, event_id })) => {
+                    memory_replica::remove(connection, place, tenant, event_id, entry.offset()).await?;
+                }
+                Err(_) => {}
+            }
+        }
+        memory_replica::upsert(connection, place, &rows, at).await?;
+    }
+    Ok(())
 }
 
 /// The record as a dead letter.

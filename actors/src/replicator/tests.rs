@@ -26,7 +26,7 @@ use crate::{
     bus::{Batch, Log, LogError, LoggedRecord, Position, Reader, Record, table::TableLog},
     domain::{
         ids::Tenant,
-        wal::{MEMORY_WAL, record},
+        wal::{MEMORY_WAL, record, tombstone},
     },
     store::{Connections, Store},
 };
@@ -212,6 +212,19 @@ async fn a_record_that_comes_again_changes_nothing_and_a_later_one_of_its_memory
     let committed: i64 =
         sqlx::query_scalar("SELECT max(next_offset) FROM event_log_offsets").fetch_one(&pool).await.unwrap();
     assert_eq!(committed, 3, "the log knows what is done with");
+}
+
+#[sqlx::test(migrations = "../migrations")]
+async fn a_memory_that_is_taken_back_is_gone_until_it_is_told_again(pool: PgPool) {
+    let log = table(&pool).await;
+    let deps = deps(store(&pool), Arc::new(log.clone()), "g", &Registry::new());
+    let back = |id: &str| tombstone("t", "s", id, clock()).to_string().into_bytes();
+    for payload in [memory("s", "a", "x"), memory("s", "b", "x"), back("a"), back("b"), memory("s", "b", "again")] {
+        append(&log, "s", &payload).await;
+    }
+    append(&log, "s", &back("never there")).await;
+    until_level(&mut Work::default(), &deps, &pool).await;
+    assert_eq!((replica(&pool, "s").await, letters(&pool).await), (vec!["b".to_owned()], vec![]));
 }
 
 #[sqlx::test(migrations = "../migrations")]

@@ -11,6 +11,8 @@ use somaagent_supervision::Reply;
 use tokio::time::Instant;
 use uuid::Uuid;
 
+pub use super::consulting::Consult;
+pub use super::deletion::{DeleteByKey, Deletion};
 use super::endpoint::Endpoint;
 pub use super::health::{HealthReader, HealthReport, HealthState};
 pub use super::placement::{Arguments, placed};

@@ -173,6 +173,32 @@ pub async fn upsert(
     Ok(())
 }
 
+/// Removes the memory `event_id` of `tenant`, which the record at `offset` takes back. A later record of the partition that
+/// tells of it again stays in effect.
+///
+/// # Errors
+/// The database's.
+pub async fn remove(
+    connection: &mut PgConnection,
+    place: &LogPartition,
+    tenant: &str,
+    event_id: &str,
+    offset: i64,
+) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        r#"DELETE FROM memory_replica
+           WHERE tenant = $1 AND event_id = $2 AND topic = $3 AND partition = $4 AND "offset" < $5"#,
+        tenant,
+        event_id,
+        place.topic,
+        place.partition,
+        offset,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
 /// One row a memory, because one statement may not change a row twice: at the place of its first record what its last one
 /// says.
 fn newest<'a>(rows: &[&'a NewReplica]) -> Vec<&'a NewReplica> {

@@ -12,6 +12,7 @@ pub mod dlq_jobs;
 pub mod erase;
 pub mod event_log;
 pub mod event_log_groups;
+pub mod forget;
 mod lane;
 pub mod memory_replica;
 pub mod memory_write_outbox;

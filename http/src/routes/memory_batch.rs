@@ -6,13 +6,13 @@ use actix_web::web::{Data, Json};
 use futures_util::future::join_all;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use somaagent_actors::{
-    conversation::queries::StoreError,
-    memory::writes::{Enqueued, NotTaken},
-};
+use somaagent_actors::memory::writes::{Enqueued, NotTaken};
 use utoipa::ToSchema;
 
-use super::write_through::{MemoryReply, written};
+use super::{
+    memory_deletion::unknown,
+    write_through::{MemoryReply, written},
+};
 use crate::{
     door::Door,
     extract::{By, JsonBody},
@@ -79,7 +79,7 @@ pub(crate) async fn post_batch(
         return Err(Problem::new(Code::TooManyItems).because(format!("Too many items (>{most})")));
     }
     door.accepting()?;
-    let judged = door.memories.enqueue(&by.caller(), items).await.map_err(not_put)?;
+    let judged = door.memories.enqueue(&by.caller(), items).await.map_err(unknown)?;
     let within = Duration::from_millis(settings.write_through.timeout_ms);
     let items = join_all(judged.into_iter().map(|item| reply(&door, item, within))).await;
     Ok(Json(MemoryBatchReply { items }))
@@ -92,13 +92,5 @@ async fn reply(door: &Door, item: Result<Enqueued, NotTaken>, within: Duration) 
             BatchItemReply { id: Some(id), ok: true, result, error: None }
         }
         Err(NotTaken { id, why }) => BatchItemReply { id, ok: false, result: None, error: Some(why) },
-    }
-}
-
-/// Of a write that broke off nobody knows whether it was done.
-fn not_put(error: StoreError) -> Problem {
-    match error {
-        StoreError::Interrupted(_) | StoreError::TimedOut => Problem::new(Code::OutcomeUnknown).caused_by(error),
-        other => other.into(),
     }
 }

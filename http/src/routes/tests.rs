@@ -226,6 +226,7 @@ async fn without_a_database_everything_that_needs_it_says_so() {
         request(Method::GET, "/v1/admin/memory/e?min_offset=0:1"),
         request(Method::GET, "/v1/memory/export"),
         with_body(Method::POST, "/v1/memory/batch", "{\"items\":[{\"id\":\"e\"}]}"),
+        request(Method::DELETE, "/v1/memory/e"),
         request(Method::DELETE, &session("")),
         request(Method::POST, &session("/stop")),
         request(Method::POST, &session("/reset")),

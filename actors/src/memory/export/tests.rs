@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use serde_json::{Value, json};
+use somaagent_supervision::Probe;
 use sqlx::PgPool;
 use tokio::runtime::Handle;
 
@@ -28,7 +29,14 @@ fn clock() -> OffsetDateTime {
 
 fn memories(pool: &PgPool, settings: MemorySettings) -> Memories {
     let store = Store::new(Connections::of_pool(pool.clone()), Duration::from_secs(5), Handle::current());
-    Memories::new(store, "table", MemorySpace { universe: None, namespace: "wm".into() }, Arc::new(settings), clock)
+    Memories::new(
+        store,
+        "table",
+        MemorySpace { universe: None, namespace: "wm".into() },
+        Probe::new(1).1,
+        Arc::new(settings),
+        clock,
+    )
 }
 
 fn tenant() -> Tenant {

@@ -1,0 +1,82 @@
+//! Takes a memory out of every table that has it.
+
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+/// What was there, and is gone.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Forgotten {
+    /// Rows of the replica.
+    pub replica: usize,
+    /// Writes that waited or were given up, those under way included.
+    pub queued: usize,
+    /// Of these, writes that the memory service may be working on.
+    pub under_way: usize,
+    /// Records that waited for their place in the log.
+    pub unpublished: usize,
+    /// Dead letters.
+    pub dead_letters: usize,
+    /// What orders the memory's records, as far as that was found.
+    pub lane: Option<Uuid>,
+    /// The session that the replica knew.
+    pub session_id: Option<String>,
+}
+
+/// Removes the memory `id` of `tenant` wherever it is. A record that is on its way into the log stays: what takes it back
+/// must come behind it.
+///
+/// # Errors
+/// The database's.
+pub async fn forget(connection: &mut PgConnection, tenant: &str, id: &str) -> Result<Forgotten, sqlx::Error> {
+    let replica = sqlx::query_scalar!(
+        "DELETE FROM memory_replica WHERE tenant = $1 AND event_id = $2 RETURNING session_id",
+        tenant,
+        id,
+    )
+    .fetch_all(&mut *connection)
+    .await?;
+    let writes = sqlx::query!(
+        r#"WITH gone AS (
+               SELECT id, status FROM memory_write_outbox
+               WHERE tenant = $1 AND (dedupe_key = $2 OR (dedupe_key IS NULL AND payload ->> 'id' = $2))
+                 AND status IN ('pending', 'sending', 'failed')
+               ORDER BY id
+               FOR UPDATE
+           )
+           DELETE FROM memory_write_outbox AS o USING gone WHERE o.id = gone.id
+           RETURNING o.session_id, gone.status = 'sending' AS "under_way!""#,
+        tenant,
+        id,
+    )
+    .fetch_all(&mut *connection)
+    .await?;
+    let unpublished = sqlx::query_scalar!(
+        "DELETE FROM message_outbox
+         WHERE tenant = $1 AND topic = 'memory.wal' AND dedupe_key = $2 AND status IN ('pending', 'failed')
+         RETURNING session_id",
+        tenant,
+        id,
+    )
+    .fetch_all(&mut *connection)
+    .await?;
+    let letters = sqlx::query_scalar!(
+        "DELETE FROM dlq_messages
+         WHERE tenant = $1 AND topic = 'memory.wal.dlq'
+           AND COALESCE(event -> 'payload' ->> 'id', event ->> 'id') = $2
+         RETURNING session_id",
+        tenant,
+        id,
+    )
+    .fetch_all(connection)
+    .await?;
+    let lanes = writes.iter().map(|row| Some(row.session_id)).chain(unpublished.iter().copied());
+    Ok(Forgotten {
+        replica: replica.len(),
+        queued: writes.len(),
+        under_way: writes.iter().filter(|row| row.under_way).count(),
+        unpublished: unpublished.len(),
+        dead_letters: letters.len(),
+        lane: lanes.chain(letters.iter().copied()).flatten().next(),
+        session_id: replica.into_iter().flatten().next(),
+    })
+}
