@@ -6,7 +6,7 @@ use actix_web::{
     web::{Data, Path},
 };
 
-use super::{By, Hints, IdempotencyKey, JobId, JsonBody, LetterId, LetterTopic, Query, SessionId};
+use super::{By, Hints, IdempotencyKey, JobId, JsonBody, LetterId, LetterTopic, MemoryId, Query, SessionId};
 use crate::problem::Code;
 
 /// What an argument of a handler adds to the description of its operation.
@@ -54,6 +54,10 @@ impl Declares for LetterId {
 
 impl Declares for JobId {
     const PROBLEMS: &'static [Code] = &[Code::JobNotFound];
+}
+
+impl Declares for MemoryId {
+    const PROBLEMS: &'static [Code] = &[Code::MemoryNotFound];
 }
 
 impl<T> Declares for JsonBody<T> {
