@@ -55,18 +55,24 @@ async fn a_record_that_the_broker_refuses_is_refused_alone() {
 async fn what_is_in_the_log_after_a_failure_is_a_beginning() {
     let kafka = Kafka::start().unwrap();
     let log = log(hasty(kafka.address()));
-    // A round in which the broker dies before or after the append proves little.
-    for round in 0..8 {
-        if killed_in_the_middle(&kafka, &log, Duration::from_millis(40 + 30 * round)).await {
-            return;
-        }
+    // A round in which the broker dies before or after the append proves little: how long one takes is found out.
+    let mut after = Duration::from_millis(100);
+    for _ in 0..16 {
+        after = match killed_meanwhile(&kafka, &log, after).await {
+            0 => after.mul_f64(1.5),
+            taken if taken == EACH * KEYS.len() => after.mul_f64(0.6),
+            _ => return,
+        };
     }
     panic!("the broker never died in the middle of an append");
 }
 
+/// Records of a key in one append that is long enough to be cut.
+const EACH: usize = 5_000;
+
 /// Appends much at once, kills the broker meanwhile, and looks at what is left; then appends the rest as a relay does.
-async fn killed_in_the_middle(kafka: &Kafka, log: &Arc<dyn Log>, after: Duration) -> bool {
-    const EACH: usize = 5_000;
+/// Returns how many records were acknowledged at first.
+async fn killed_meanwhile(kafka: &Kafka, log: &Arc<dyn Log>, after: Duration) -> usize {
     let topic = new_topic();
     kafka.make_topic(&topic, PARTITIONS, &[]).await.unwrap();
     let said_of_all = (0..EACH).flat_map(|n| KEYS.iter().map(move |key| (*key, format!("{key} {n}"))));
@@ -101,7 +107,7 @@ async fn killed_in_the_middle(kafka: &Kafka, log: &Arc<dyn Log>, after: Duration
     for key in KEYS {
         assert!(logged.first_of(key) == said(key, EACH), "{key} is out of order or has a gap");
     }
-    0 < taken && taken < EACH * KEYS.len()
+    taken
 }
 
 /// What a topic has, seen without the log.
