@@ -1,6 +1,6 @@
 //! Leases of live conversations: renewed while somebody needs them, given back when nobody has for long, confirmed before an
-//! answer from memory when they may be over. A conversation that lost its session is let go: its readers come back, and whoever asks gets a new one that looks
-//! who owns the session.
+//! answer from memory when they may be over. A conversation that lost its session is let go: its readers come back, and
+//! whoever asks gets a new one that looks who owns the session.
 
 use std::{
     collections::HashMap,
