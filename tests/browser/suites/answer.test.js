@@ -1,7 +1,8 @@
 /** A message and its answer: streamed, stopped, failed, asked again. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { answer, assertNoFaults, composer, openPage, say, untilAnswer, untilConnection } from '../support/browser.js';
+import { answer, assertNoFaults, composer, conversationUrl, openPage, say, untilAnswer, untilConnection, untilFocused } from '../support/browser.js';
+import { eventually, until } from '../support/eventually.js';
 import { gate } from '../support/model.js';
 import { system } from '../support/suite.js';
 
@@ -17,16 +18,16 @@ test('an answer is seen while it is written and stays when it is complete', asyn
   await say(page, 'When does the night train leave?');
   await untilAnswer(page, 'streaming');
   await answer(page).getByText('The night train leaves at').waitFor();
-  assert.equal(await composer(page).inputValue(), '');
-  assert.ok(await composer(page).evaluate((field) => field === document.activeElement));
+  await eventually(() => composer(page).inputValue(), '');
+  await untilFocused(composer(page));
   const first = await answer(page).locator('.md > p').first().elementHandle();
 
   rest.open();
   await untilAnswer(page, 'final');
   await answer(page).getByText('Bring tea.').waitFor();
-  assert.equal(await answer(page).locator('strong').textContent(), '22:04');
+  await eventually(() => answer(page).locator('strong').textContent(), '22:04');
   assert.ok(await first?.evaluate((block) => block.isConnected), 'the first paragraph was replaced');
-  assert.match(page.url(), /\/s\/[0-9a-f-]{36}$/);
+  await conversationUrl(page);
   assertNoFaults(page);
 });
 
@@ -41,12 +42,7 @@ test('the stop button ends the answer, keeps its text and closes the model’s c
   await untilAnswer(page, 'stopped');
   await answer(page).getByText('Once upon a time').waitFor();
   await answer(page).getByText('Stopped', { exact: true }).waitFor();
-  await assert.doesNotReject(async () => {
-    for (let tries = 0; !parts.model.cut.includes('long story'); tries += 1) {
-      if (tries > 100) throw new Error('the model is still connected');
-      await new Promise((resolve) => setTimeout(resolve, 20));
-    }
-  });
+  await until('the model’s connection is closed', () => parts.model.cut.includes('long story'));
   assertNoFaults(page);
 });
 
@@ -74,7 +70,7 @@ test('a failed answer says why, and Retry asks the same again', async () => {
 
   await answer(page).getByRole('button', { name: 'Retry' }).click();
   await answer(page).getByText('Fine now.').waitFor();
-  assert.deepEqual(await page.locator('.said-text').allTextContents(), ['A moody question', 'A moody question']);
+  await eventually(() => page.locator('.said-text').allTextContents(), ['A moody question', 'A moody question']);
 });
 
 test('a message sent during an answer waits for its turn', async () => {
@@ -88,7 +84,7 @@ test('a message sent during an answer waits for its turn', async () => {
   await page.locator('soma-turn').nth(1).waitFor();
   rest.open();
   await answer(page).getByText('You said: The second').waitFor();
-  assert.deepEqual(await page.locator('.md').allTextContents().then((all) => all.map((text) => text.trim())), ['One.', 'You said: The second']);
+  await eventually(() => page.locator('.md').allTextContents().then((all) => all.map((text) => text.trim())), ['One.', 'You said: The second']);
 });
 
 test('a screen reader hears once that an answer starts and once what it says', async () => {
@@ -99,13 +95,13 @@ test('a screen reader hears once that an answer starts and once what it says', a
   await page.evaluate(() => {
     const heard = /** @type {string[]} */ ([]);
     Object.assign(window, { heard });
-    const region = document.querySelector('soma-announcer');
-    if (region) new MutationObserver(() => heard.push(region.textContent ?? '')).observe(region, { childList: true });
+    const region = /** @type {Element} */ (document.querySelector('soma-announcer'));
+    new MutationObserver(() => heard.push(region.textContent ?? '')).observe(region, { childList: true });
   });
   await say(page, 'Read aloud');
   await answer(page).getByText('Slowly').waitFor();
   rest.open();
   await untilAnswer(page, 'final');
-  assert.deepEqual(await page.evaluate(() => /** @type {any} */ (window).heard), ['Soma is answering.', 'Slowly spoken.']);
+  await eventually(() => page.evaluate(() => /** @type {any} */ (window).heard), ['Soma is answering.', 'Slowly spoken.']);
   assert.equal(await page.getByRole('log').getAttribute('aria-live'), 'off');
 });

@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { assertNoFaults, axe, openPage, screenshot } from '../support/browser.js';
+import { eventually } from '../support/eventually.js';
 import { system } from '../support/suite.js';
 
 const parts = system();
@@ -21,7 +22,7 @@ for (const colorScheme of /** @type {const} */ (['light', 'dark'])) {
     const spec = await (await page.request.get(`${parts.server.url}/openapi.json`)).json();
     const methods = ['get', 'post', 'put', 'patch', 'delete', 'head', 'options'];
     const operations = Object.values(spec.paths).flatMap((item) => methods.filter((method) => item[method]));
-    assert.equal(await page.locator('.operation').count(), operations.length);
+    await eventually(() => page.locator('.operation').count(), operations.length);
     await page.getByText('session_id', { exact: true }).first().waitFor();
     assert.deepEqual(await axe(page), []);
     assert.deepEqual(elsewhere, []);

@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { answer, openPage, say, untilAnswer } from '../support/browser.js';
+import { eventually } from '../support/eventually.js';
 import { system } from '../support/suite.js';
 
 const parts = system();
@@ -52,7 +53,7 @@ test('a hostile message and title are text everywhere', async () => {
   const message = '<img src=x onerror="window.pwned = 1"><b>bold</b>';
   await say(page, message);
   await untilAnswer(page, 'final');
-  assert.equal(await page.locator('.said-text').textContent(), message);
+  await eventually(() => page.locator('.said-text').textContent(), message);
   await page.getByRole('link', { name: message }).waitFor();
   await assertInert(page);
 });

@@ -1,7 +1,7 @@
 /** What the machine knows, as the inspector and the list of actors show it. */
-import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { answer, openPage, say, untilAnswer } from '../support/browser.js';
+import { eventually, until } from '../support/eventually.js';
 import { gate } from '../support/model.js';
 import { system } from '../support/suite.js';
 
@@ -20,8 +20,8 @@ test('the inspector follows a turn from thinking to idle', async () => {
   await answer(page).getByText('Working').waitFor();
   await page.getByRole('button', { name: 'Inspector', exact: true }).click();
   await fact(page, 'Turn', 'Written').waitFor();
-  assert.notEqual(await fact(page, 'Turn', 'State').textContent(), 'idle');
-  assert.match(await fact(page, 'Mailbox', 'posts').textContent() ?? '', /^\d+ \/ \d+$/);
+  await until('the turn is not idle', async () => (await fact(page, 'Turn', 'State').textContent()) !== 'idle');
+  await until('the mailbox has a depth and a capacity', async () => /^\d+ \/ \d+$/.test(await fact(page, 'Mailbox', 'posts').textContent() ?? ''));
 
   rest.open();
   await untilAnswer(page, 'final');
@@ -39,8 +39,8 @@ test('stored events are listed with their number and open to their JSON', async 
   await page.getByRole('button', { name: 'Inspector', exact: true }).click();
   const events = page.locator('.events li');
   await events.nth(1).waitFor();
-  assert.deepEqual(await events.locator('.event-seq').allTextContents(), ['2', '1']);
-  assert.deepEqual(await events.locator('.event-type').allTextContents(), ['assistant.final', 'user']);
+  await eventually(() => events.locator('.event-seq').allTextContents(), ['2', '1']);
+  await eventually(() => events.locator('.event-type').allTextContents(), ['assistant.final', 'user']);
   await events.nth(1).locator('summary').click();
   await events.nth(1).locator('pre').getByText('"message": "Two events"').waitFor();
 });
@@ -50,6 +50,5 @@ test('the actors are listed with their mailboxes', async () => {
   await page.goto(parts.server.url);
   await page.getByRole('button', { name: 'Actors' }).click();
   const journal = page.getByRole('dialog', { name: 'Actors' }).getByRole('row', { name: /journal/ });
-  await journal.first().waitFor();
-  assert.match(await journal.first().textContent() ?? '', /\d+ \/ \d+/);
+  await until('its mailbox has a depth and a capacity', async () => /\d+ \/ \d+/.test(await journal.first().textContent() ?? ''));
 });

@@ -1,7 +1,8 @@
 /** The page without a pointer. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { answer, composer, openPage, untilAnswer } from '../support/browser.js';
+import { answer, composer, openPage, untilAnswer, untilFocused } from '../support/browser.js';
+import { eventually } from '../support/eventually.js';
 import { gate } from '../support/model.js';
 import { system } from '../support/suite.js';
 
@@ -11,24 +12,27 @@ test('a conversation is held by keyboard alone', async () => {
   parts.model.script('keys only', ['Typing', gate().opened]);
   const page = await openPage(parts.browser);
   await page.goto(parts.server.url);
-  await page.waitForFunction(() => document.activeElement?.id === 'message');
+  await untilFocused(composer(page));
   await page.keyboard.type('first line');
   await page.keyboard.press('Shift+Enter');
   await page.keyboard.type('with keys only');
   await page.keyboard.press('Enter');
-  assert.equal(await page.locator('.said-text').textContent(), 'first line\nwith keys only');
+  await eventually(() => page.locator('.said-text').textContent(), 'first line\nwith keys only');
   await answer(page).getByText('Typing').waitFor();
   await page.keyboard.press('Escape');
   await untilAnswer(page, 'stopped');
 
   await page.keyboard.press('ArrowUp');
-  assert.equal(await composer(page).inputValue(), 'first line\nwith keys only');
+  await eventually(() => composer(page).inputValue(), 'first line\nwith keys only');
   await composer(page).fill('');
 
   await page.keyboard.press('Control+k');
+  await untilFocused(page.getByRole('combobox'));
   await page.keyboard.type('new ch');
+  await page.getByRole('option', { name: 'New chat', selected: true }).waitFor();
   await page.keyboard.press('Enter');
   await page.getByRole('heading', { name: 'What would you like to know?' }).waitFor();
+  await untilFocused(composer(page));
   await page.keyboard.type('the second');
   await page.keyboard.press('Enter');
   await answer(page).getByText('You said: the second').waitFor();
@@ -45,6 +49,7 @@ test('a conversation is held by keyboard alone', async () => {
 test('keys open and close what they name, and focus comes back', async () => {
   const page = await openPage(parts.browser);
   await page.goto(parts.server.url);
+  await untilFocused(composer(page));
   await page.keyboard.type('hello');
   await page.keyboard.press('Enter');
   await untilAnswer(page, 'final');
@@ -54,7 +59,7 @@ test('keys open and close what they name, and focus comes back', async () => {
   await page.getByRole('dialog', { name: 'Keys' }).waitFor();
   await page.keyboard.press('Escape');
   await page.getByRole('dialog', { name: 'Keys' }).waitFor({ state: 'hidden' });
-  assert.ok(await page.locator('.scroller').evaluate((log) => log === document.activeElement));
+  await untilFocused(page.locator('.scroller'));
 
   await page.keyboard.press('i');
   await page.getByRole('complementary', { name: 'Inspector' }).waitFor();
@@ -62,12 +67,13 @@ test('keys open and close what they name, and focus comes back', async () => {
   await page.getByRole('complementary', { name: 'Inspector' }).waitFor({ state: 'hidden' });
 
   await page.keyboard.press('/');
-  assert.ok(await composer(page).evaluate((field) => field === document.activeElement));
+  await untilFocused(composer(page));
   await page.keyboard.type('i ? [ / are letters here');
-  assert.equal(await composer(page).inputValue(), 'i ? [ / are letters here');
+  await eventually(() => composer(page).inputValue(), 'i ? [ / are letters here');
 
   await page.keyboard.press('Control+k');
   await page.getByRole('combobox').pressSequentially('actors');
+  await page.getByRole('option', { name: 'Actors', selected: true }).waitFor();
   await page.keyboard.press('Enter');
   await page.getByRole('dialog', { name: 'Actors' }).getByRole('row').nth(1).waitFor();
   await page.keyboard.press('Escape');
@@ -77,6 +83,7 @@ test('keys open and close what they name, and focus comes back', async () => {
 test('every stop of Tab is visible and has a name', async () => {
   const page = await openPage(parts.browser);
   await page.goto(parts.server.url);
+  await untilFocused(composer(page));
   await page.keyboard.type('tab through');
   await page.keyboard.press('Enter');
   await untilAnswer(page, 'final');

@@ -1,7 +1,8 @@
 /** The page in light and dark, wide and narrow, checked by axe-core. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { answer, assertNoFaults, axe, openPage, say, untilAnswer, untilConnection } from '../support/browser.js';
+import { answer, assertNoFaults, axe, openPage, say, untilAnswer, untilConnection, untilStill } from '../support/browser.js';
+import { eventually, until } from '../support/eventually.js';
 import { TRAIN, QUESTION } from '../support/example.js';
 import { system } from '../support/suite.js';
 
@@ -38,6 +39,7 @@ for (const colorScheme of /** @type {const} */ (['light', 'dark'])) {
       await full.getByRole('dialog', { name }).waitFor();
       assert.deepEqual(await axe(full), [], name);
       await full.keyboard.press('Escape');
+      await full.getByRole('dialog', { name }).waitFor({ state: 'hidden' });
     }
     await full.keyboard.press('Control+k');
     await full.getByRole('combobox').waitFor();
@@ -49,6 +51,8 @@ for (const colorScheme of /** @type {const} */ (['light', 'dark'])) {
 
 test('at 360 px nothing is cut off, and code scrolls inside its block', async () => {
   const page = await conversation({ viewport: { width: 360, height: 740 }, hasTouch: true, isMobile: true, reducedMotion: 'reduce' });
+  await page.locator('.code-block pre').waitFor();
+  await untilStill(page);
   const widths = await page.evaluate(() => ({
     page: document.documentElement.scrollWidth,
     log: document.querySelector('.scroller')?.scrollWidth ?? 0,
@@ -58,10 +62,9 @@ test('at 360 px nothing is cut off, and code scrolls inside its block', async ()
   assert.ok(widths.log <= 360, `the transcript is ${widths.log} px wide`);
   assert.ok(widths.code > 0, 'the code block does not scroll');
   assert.deepEqual(await axe(page), []);
-  assert.equal(await page.getByRole('navigation').isVisible(), false);
+  await page.getByRole('navigation').waitFor({ state: 'hidden' });
   await page.getByRole('button', { name: 'Show conversations' }).click();
   await page.getByRole('navigation').getByRole('link', { name: 'When does the night train' }).first().waitFor();
-  await page.waitForTimeout(300);
   assert.deepEqual(await axe(page), []);
   await page.keyboard.press('Escape');
   await page.getByRole('navigation').waitFor({ state: 'hidden' });
@@ -74,10 +77,11 @@ test('the chosen colours outlive a reload, without regard to the system’s', as
   const light = await paper();
   await page.getByRole('button', { name: 'Settings' }).click();
   await page.getByRole('radio', { name: 'Dark' }).check();
+  await until('the page is dark', async () => (await paper()) !== light);
+  await untilStill(page);
   const dark = await paper();
-  assert.notEqual(dark, light);
   await page.reload();
-  assert.equal(await paper(), dark);
+  await eventually(paper, dark);
 });
 
 test('copy gives the code as it was written', async () => {
@@ -85,12 +89,11 @@ test('copy gives the code as it was written', async () => {
   await page.getByRole('button', { name: 'Copy', exact: true }).click();
   await page.getByText('Copied').waitFor();
   const code = TRAIN.split('```rust\n')[1].split('\n```')[0];
-  assert.equal(await page.evaluate(() => navigator.clipboard.readText()), code);
+  await eventually(() => page.evaluate(() => navigator.clipboard.readText()), code);
 });
 
 test('the view follows the answer only while its reader is at the end', async () => {
   const lines = Array.from({ length: 60 }, (_, line) => `Line ${line}.\n\n`);
-  const pause = () => new Promise((resolve) => setTimeout(resolve, 25));
   parts.model.script('sixty lines', lines.flatMap((line) => [line]));
   const page = await openPage(parts.browser);
   await page.goto(parts.server.url);
@@ -98,16 +101,16 @@ test('the view follows the answer only while its reader is at the end', async ()
   await answer(page).getByText('Line 59.').waitFor();
   await untilAnswer(page, 'final');
   const fromEnd = () => page.locator('.scroller').evaluate((log) => log.scrollHeight - log.scrollTop - log.clientHeight);
-  await pause();
-  assert.ok(await fromEnd() < 2, 'the view is not at the end');
+  await until('the view is at the end', async () => (await fromEnd()) < 2);
 
   await page.locator('.scroller').hover();
   await page.mouse.wheel(0, -600);
   await page.getByRole('button', { name: 'New: go to the end' }).waitFor();
+  await untilStill(page);
   const before = await fromEnd();
   await page.evaluate(() => document.querySelector('soma-answer .md')?.append('more text'));
-  await pause();
+  await untilStill(page);
   assert.ok(await fromEnd() >= before, 'the view moved under the reader');
   await page.getByRole('button', { name: 'New: go to the end' }).click();
-  assert.ok(await fromEnd() < 2);
+  await until('the view is at the end again', async () => (await fromEnd()) < 2);
 });

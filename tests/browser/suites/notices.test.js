@@ -1,7 +1,8 @@
 /** What the page says when a part of the system is missing. */
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
-import { answer, launch, openPage, say, untilAnswer } from '../support/browser.js';
+import { answer, launch, openPage, say, untilAnswer, untilStill } from '../support/browser.js';
+import { until } from '../support/eventually.js';
 import { Model } from '../support/model.js';
 import { freePort, Server } from '../support/server.js';
 
@@ -19,11 +20,14 @@ test('with nothing configured the offline responder answers and the page says wh
     await page.goto(server.url);
     await page.getByText('No language model is connected.').waitFor();
     await say(page, 'Hello');
-    await untilAnswer(page, 'final', 60_000);
-    assert.notEqual((await answer(page).locator('.md').textContent())?.trim(), '');
-    await page.getByRole('button', { name: 'Hide this notice' }).click();
-    await page.reload();
     await untilAnswer(page, 'final');
+    await until('the answer has a text', async () => (await answer(page).locator('.md').textContent())?.trim() !== '');
+    await page.getByRole('button', { name: 'Hide this notice' }).click();
+    const known = page.waitForResponse('**/ui/config.json');
+    await page.reload();
+    await known;
+    await untilAnswer(page, 'final');
+    await untilStill(page);
     assert.equal(await page.getByText('No language model is connected.').count(), 0);
   } finally {
     await server.stop();

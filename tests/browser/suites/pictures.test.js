@@ -1,6 +1,6 @@
 /** Pictures of the page for people to look at, in the folder that SA01_TEST_OUT names. */
 import { test } from 'node:test';
-import { answer, openPage, say, screenshot, untilAnswer, untilConnection } from '../support/browser.js';
+import { answer, conversationUrl, openPage, say, screenshot, untilAnswer, untilConnection, untilStill } from '../support/browser.js';
 import { QUESTION, TRAIN } from '../support/example.js';
 import { gate } from '../support/model.js';
 import { system } from '../support/suite.js';
@@ -26,7 +26,7 @@ async function prepare() {
     await say(page, message);
     await untilAnswer(page, 'final');
   }
-  const address = page.url();
+  const address = await conversationUrl(page);
   await page.close();
   return address;
 }
@@ -47,7 +47,7 @@ async function open(options) {
 /** @param {import('playwright-core').Page} page */
 async function toTop(page) {
   await page.locator('.scroller').evaluate((log) => log.scrollTo(0, 0));
-  await page.waitForTimeout(200);
+  await untilStill(page);
 }
 
 for (const colorScheme of /** @type {const} */ (['light', 'dark'])) {

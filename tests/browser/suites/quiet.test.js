@@ -1,7 +1,8 @@
 /** The page without an open stream: switched off by the server, or given back while nobody looks. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { answer, assertNoFaults, openPage, say, untilAnswer, untilConnection } from '../support/browser.js';
+import { answer, assertNoFaults, conversationUrl, openPage, say, untilAnswer, untilConnection } from '../support/browser.js';
+import { eventually } from '../support/eventually.js';
 import { gate, Model } from '../support/model.js';
 import { Server } from '../support/server.js';
 import { system } from '../support/suite.js';
@@ -29,11 +30,11 @@ test('where streams are switched off the page says so and asks for the answer', 
     await answer(page).getByText('You said: Asked without a stream').waitFor();
     await untilAnswer(page, 'final');
     const other = await openPage(page.context());
-    await other.goto(page.url());
+    await other.goto(await conversationUrl(page));
     await untilAnswer(other, 'final');
     await say(other, 'Said elsewhere');
     await answer(page).getByText('You said: Said elsewhere').waitFor();
-    assert.equal(await page.locator('.said').count(), 2);
+    await eventually(() => page.locator('.said').count(), 2);
     assertNoFaults(page);
   } finally {
     await server.stop();
@@ -52,7 +53,7 @@ test('a page that nobody looks at gives its connection back, and misses nothing'
   await untilConnection(page, 'parked');
 
   const other = await openPage(page.context());
-  await other.goto(page.url());
+  await other.goto(await conversationUrl(page));
   await say(other, 'Said meanwhile');
   await untilAnswer(other, 'final');
   assert.equal(await page.getByText('Said meanwhile').count(), 0);

@@ -1,11 +1,13 @@
 /** What survives: a reload, a lost server, a message that could not be sent, a draft. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { answer, assertNoFaults, composer, openPage, say, untilAnswer, untilConnection } from '../support/browser.js';
+import { answer, assertNoFaults, composer, conversationUrl, openPage, say, untilAnswer, untilConnection } from '../support/browser.js';
+import { eventually } from '../support/eventually.js';
 import { gate } from '../support/model.js';
 import { system } from '../support/suite.js';
 
-const RESUME_MS = 60_000;
+/** A turn is taken up again once the lease of the process that was killed has run out. */
+const RESUME_MS = 180_000;
 const parts = system();
 
 test('a reload in the middle of an answer shows it so far and goes on', async () => {
@@ -18,11 +20,11 @@ test('a reload in the middle of an answer shows it so far and goes on', async ()
 
   await page.reload();
   await answer(page).getByText('Half of it').waitFor();
-  assert.equal(await page.locator('.said-text').textContent(), 'Before the reload');
+  await eventually(() => page.locator('.said-text').textContent(), 'Before the reload');
   rest.open();
   await answer(page).getByText('Half of it and the rest.').waitFor();
   await untilAnswer(page, 'final');
-  assert.equal(await page.locator('soma-turn').count(), 1);
+  await eventually(() => page.locator('soma-turn').count(), 1);
   assertNoFaults(page);
 });
 
@@ -41,8 +43,8 @@ test('after the server was killed the answer begins anew and nothing of the firs
 
   await answer(page).getByText('The second attempt.').waitFor({ timeout: RESUME_MS });
   await untilAnswer(page, 'final', RESUME_MS);
-  assert.equal(await page.getByText('Void text').count(), 0);
-  assert.equal(await composer(page).inputValue(), 'typed while it was away');
+  await eventually(() => page.getByText('Void text').count(), 0);
+  await eventually(() => composer(page).inputValue(), 'typed while it was away');
   await untilConnection(page, 'live');
 });
 
@@ -65,7 +67,7 @@ test('a message that cannot be sent stays with the reason, survives a reload, an
   await answer(page).getByText('You said: Into the void').waitFor();
   await page.reload();
   await answer(page).getByText('You said: Into the void').waitFor();
-  assert.equal(await page.locator('.said-text', { hasText: 'Into the void' }).count(), 1);
+  await eventually(() => page.locator('.said-text', { hasText: 'Into the void' }).count(), 1);
 });
 
 test('a message that was refused says after a reload why it was', async () => {
@@ -80,7 +82,7 @@ test('a message that was refused says after a reload why it was', async () => {
   assert.match(said ?? '', /262144 bytes/);
   await page.reload();
   await reason.waitFor();
-  assert.equal(await reason.textContent(), said);
+  await eventually(() => reason.textContent(), said);
   assert.equal(await page.getByText('The server could not be reached.').count(), 0);
 });
 
@@ -97,8 +99,8 @@ test('a reply that was lost on its way does not make the message count twice', a
   await say(page, 'Said once');
   await answer(page).getByText('You said: Said once').waitFor();
   await untilAnswer(page, 'final');
-  assert.equal(await page.locator('.said').count(), 1);
-  assert.equal(await page.getByText('Not sent.').count(), 0);
+  await eventually(() => page.locator('.said').count(), 1);
+  await eventually(() => page.getByText('Not sent.').count(), 0);
 });
 
 test('each conversation keeps its draft', async () => {
@@ -108,14 +110,14 @@ test('each conversation keeps its draft', async () => {
   await untilAnswer(page, 'final');
   await composer(page).fill('half a thought');
   await page.getByRole('button', { name: 'New chat' }).first().click();
-  assert.equal(await composer(page).inputValue(), '');
+  await eventually(() => composer(page).inputValue(), '');
   await composer(page).fill('another one');
   await page.goBack();
   await page.getByText('You said: A conversation with a draft').waitFor();
-  assert.equal(await composer(page).inputValue(), 'half a thought');
+  await eventually(() => composer(page).inputValue(), 'half a thought');
   await page.reload();
   await page.getByText('You said: A conversation with a draft').waitFor();
-  assert.equal(await composer(page).inputValue(), 'half a thought');
+  await eventually(() => composer(page).inputValue(), 'half a thought');
 });
 
 test('without a network the page says so and comes back by itself', async () => {
@@ -135,7 +137,7 @@ test('a page that was away while its conversation was reset shows what is left, 
   await untilAnswer(page, 'final');
   await page.context().setOffline(true);
   await untilConnection(page, 'offline');
-  const id = new URL(page.url()).pathname.split('/').at(-1);
+  const id = new URL(await conversationUrl(page)).pathname.split('/').at(-1);
   const reset = await fetch(`${parts.server.url}/v1/sessions/${id}/reset`, { method: 'POST' });
   assert.equal(reset.status, 200);
   let reads = 0;
@@ -147,7 +149,7 @@ test('a page that was away while its conversation was reset shows what is left, 
   await say(page, 'After the reset');
   await answer(page).getByText('You said: After the reset').waitFor();
   await untilAnswer(page, 'final');
-  assert.equal(await page.locator('soma-turn').count(), 1);
+  await eventually(() => page.locator('soma-turn').count(), 1);
   assert.equal(reads, 1);
   assertNoFaults(page);
 });

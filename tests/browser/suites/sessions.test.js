@@ -2,7 +2,8 @@
 import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
 import { test } from 'node:test';
-import { answer, openPage, say, untilAnswer } from '../support/browser.js';
+import { answer, conversationUrl, openPage, say, untilAnswer } from '../support/browser.js';
+import { eventually } from '../support/eventually.js';
 import { system } from '../support/suite.js';
 
 const parts = system();
@@ -12,23 +13,23 @@ test('a conversation is listed under today, found by its title, and opened by it
   await page.goto(parts.server.url);
   await say(page, 'Tea and trains');
   await untilAnswer(page, 'final');
-  const address = page.url();
+  const address = await conversationUrl(page);
   await page.getByRole('button', { name: 'New chat' }).first().click();
   await say(page, 'Something else');
   await untilAnswer(page, 'final');
 
   const today = page.getByRole('region', { name: 'Today' });
-  assert.deepEqual(await today.getByRole('link').allTextContents(), ['Something else', 'Tea and trains']);
+  await eventually(() => today.getByRole('link').allTextContents(), ['Something else', 'Tea and trains']);
   await page.getByRole('searchbox', { name: 'Search titles' }).fill('trains');
   await today.getByRole('link', { name: 'Something else' }).waitFor({ state: 'detached' });
   await today.getByRole('link', { name: 'Tea and trains' }).click();
   await answer(page).getByText('You said: Tea and trains').waitFor();
-  assert.equal(page.url(), address);
+  await page.waitForURL(address);
 
   const other = await openPage(parts.browser);
   await other.goto(address);
   await answer(other).getByText('You said: Tea and trains').waitFor();
-  assert.equal(await other.title(), 'Tea and trains · SomaAgent01');
+  await eventually(() => other.title(), 'Tea and trains · SomaAgent01');
 });
 
 test('a conversation is renamed in the list and deleted after a question', async () => {
@@ -40,13 +41,16 @@ test('a conversation is renamed in the list and deleted after a question', async
   await page.getByRole('button', { name: 'Actions for To be renamed' }).click();
   await page.getByRole('menuitem', { name: 'Rename' }).click();
   await page.getByRole('textbox', { name: 'New title' }).fill('Renamed');
+  const renamed = page.waitForResponse((response) => response.request().method() === 'PATCH');
   await page.keyboard.press('Enter');
+  await renamed;
   await page.reload();
   await page.getByRole('heading', { level: 1, name: 'Renamed' }).waitFor();
 
   await page.getByRole('button', { name: 'Actions for Renamed' }).click();
   await page.getByRole('menuitem', { name: 'Delete' }).click();
   await page.getByRole('dialog').getByRole('button', { name: 'Cancel' }).click();
+  await page.getByRole('dialog').waitFor({ state: 'hidden' });
   await page.getByRole('link', { name: 'Renamed' }).waitFor();
   await page.getByRole('button', { name: 'Actions for Renamed' }).click();
   await page.getByRole('menuitem', { name: 'Delete' }).click();
@@ -76,7 +80,7 @@ test('an address nobody has used takes a first message', async () => {
   await page.goto(`${parts.server.url}/s/${id}`);
   await say(page, 'First here');
   await answer(page).getByText('You said: First here').waitFor();
-  assert.ok(page.url().endsWith(id));
+  await page.waitForURL(`**/s/${id}`);
 });
 
 test('a message sent before the conversation was loaded is shown and answered', async () => {
@@ -92,7 +96,7 @@ test('a message sent before the conversation was loaded is shown and answered', 
   await page.goto(`${parts.server.url}/s/${id}`);
   await say(page, 'First here');
   await answer(page).getByText('You said: First here').waitFor();
-  assert.equal(await page.locator('soma-turn').count(), 1);
+  await eventually(() => page.locator('soma-turn').count(), 1);
 });
 
 test('an address that is none of a conversation shows a page that says so', async () => {

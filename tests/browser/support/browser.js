@@ -7,6 +7,7 @@ import { mkdir } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import { join, resolve } from 'node:path';
 import { chromium } from 'playwright-core';
+import { PATIENCE_MS, until } from './eventually.js';
 
 const AXE = createRequire(import.meta.url)('axe-core').source;
 const OUT = resolve(process.env.SA01_TEST_OUT ?? join(import.meta.dirname, '../../out'));
@@ -16,6 +17,7 @@ const OUT = resolve(process.env.SA01_TEST_OUT ?? join(import.meta.dirname, '../.
 export function launch() {
   return chromium.launch({
     executablePath: process.env.SA01_TEST_CHROMIUM ?? '/usr/bin/chromium',
+    timeout: PATIENCE_MS,
     args: ['--no-sandbox', '--disable-gpu', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync'],
   });
 }
@@ -28,7 +30,7 @@ export function launch() {
 export async function openPage(browser, options = {}) {
   const context = 'newContext' in browser ? await browser.newContext({ viewport: { width: 1280, height: 820 }, locale: 'en-GB', ...options }) : browser;
   const page = await context.newPage();
-  page.setDefaultTimeout(20_000);
+  page.setDefaultTimeout(PATIENCE_MS);
   /** @type {string[]} */
   const faults = [];
   page.on('pageerror', (error) => faults.push(error.message));
@@ -60,17 +62,43 @@ export const answer = (page) => page.locator('soma-answer').last();
  * @param {Page} page @param {'waiting' | 'thinking' | 'streaming' | 'final' | 'stopped' | 'error'} phase
  * @param {number} [timeout]
  */
-export async function untilAnswer(page, phase, timeout = 20_000) {
+export async function untilAnswer(page, phase, timeout = PATIENCE_MS) {
   await page.locator(`soma-turn:last-child soma-answer[data-phase="${phase}"]`).waitFor({ timeout });
 }
 
-/** @param {Page} page @param {string} state @param {number} [timeout] */
-export async function untilConnection(page, state, timeout = 20_000) {
-  await page.locator(`soma-connection[data-state="${state}"]`).waitFor({ timeout });
+/** @param {Page} page @param {string} state */
+export async function untilConnection(page, state) {
+  await page.locator(`soma-connection[data-state="${state}"]`).waitFor();
 }
 
-/** What axe-core finds wrong, one line each. @param {Page} page @returns {Promise<string[]>} */
+/** Waits until what is typed goes into an element. @param {import('playwright-core').Locator} element */
+export async function untilFocused(element) {
+  await until(`the focus is in ${element}`, () => element.evaluate((one) => one === document.activeElement));
+}
+
+/** The address of the conversation that the page shows, which it has from its first message on. @param {Page} page */
+export async function conversationUrl(page) {
+  await page.waitForURL(/\/s\/[0-9a-f-]{36}$/);
+  return page.url();
+}
+
+/** Waits until the page is drawn as it now is and nothing moves by itself. @param {Page} page */
+export async function untilStill(page) {
+  await page.evaluate(async () => {
+    const frame = () => new Promise((drawn) => requestAnimationFrame(drawn));
+    const isMoving = (/** @type {Animation} */ one) => one.playState === 'running' && one.effect?.getComputedTiming().endTime !== Infinity;
+    do {
+      await Promise.allSettled(document.getAnimations().filter(isMoving).map((one) => one.finished));
+      // The first sees what changed, the second what came of it.
+      await frame();
+      await frame();
+    } while (document.getAnimations().some(isMoving));
+  });
+}
+
+/** What axe-core finds wrong when the page is still, one line each. @param {Page} page @returns {Promise<string[]>} */
 export async function axe(page) {
+  await untilStill(page);
   await page.evaluate(AXE);
   return page.evaluate(async () => {
     const { violations } = await /** @type {any} */ (window).axe.run(document, { resultTypes: ['violations'] });

@@ -29,6 +29,8 @@ export class Model {
 
   static async start() {
     const model = new Model();
+    // A connection that is closed just when it is used again would look like a broken model.
+    model.#server.keepAliveTimeout = 0;
     model.#server.listen(0, '127.0.0.1');
     await once(model.#server, 'listening');
     return model;

@@ -3,6 +3,7 @@
  * @module
  */
 import { spawn } from 'node:child_process';
+import { randomInt } from 'node:crypto';
 import { once } from 'node:events';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { createServer } from 'node:net';
@@ -11,18 +12,30 @@ import { join, resolve } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 
 const BINARY = resolve(process.env.SOMAAGENT_BIN ?? join(import.meta.dirname, '../../../target/debug/somaagent'));
-const READY_MS = 60_000;
-const STOP_MS = 15_000;
+const READY_MS = 180_000;
+const STOP_MS = 30_000;
 const LINES_KEPT = 200;
+
+/**
+ * Below the range from which systems take the ports of outgoing connections: such a connection could otherwise sit on the
+ * port of a server that is down for a moment.
+ */
+const FIRST_PORT = 12_000;
+const PORTS = 20_000;
 
 /** @returns {Promise<number>} a port nobody listens on now */
 export async function freePort() {
-  const probe = createServer().listen(0, '127.0.0.1');
-  await once(probe, 'listening');
-  const { port } = /** @type {import('node:net').AddressInfo} */ (probe.address());
-  probe.close();
-  await once(probe, 'close');
-  return port;
+  for (;;) {
+    const port = FIRST_PORT + randomInt(PORTS);
+    const probe = createServer();
+    const isFree = await new Promise((resolve) => {
+      probe.once('error', () => resolve(false)).listen(port, '127.0.0.1', () => resolve(true));
+    });
+    if (!isFree) continue;
+    probe.close();
+    await once(probe, 'close');
+    return port;
+  }
 }
 
 export class Server {
@@ -77,9 +90,12 @@ export class Server {
   /** @param {import('node:child_process').ChildProcessByStdio<null, import('node:stream').Readable, import('node:stream').Readable>} child @returns {Promise<string>} the first address the process prints */
   #announced(child) {
     return new Promise((found) => {
+      let said = '';
       child.stdout.setEncoding('utf8').on('data', (text) => {
         this.#keep(text);
-        const url = /http:\/\/[^\s/]+/.exec(text)?.[0];
+        said += text;
+        // What comes in pieces is an address once something follows it.
+        const url = /(http:\/\/[^\s/]+)[\s/]/.exec(said)?.[1];
         if (url) found(url);
       });
     });
