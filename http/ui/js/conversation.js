@@ -196,7 +196,7 @@ async function poll(id) {
 /** Reads the conversation's state as its actor sees it. @param {string} id */
 export async function refreshState(id) {
   try {
-    const inspected = await api.state(id);
+    const inspected = await sessions.readChanged(() => api.state(id));
     updateConversation(id, (now) => ({ inspected, paused: inspected.paused, title: inspected.title ?? now.title }));
   } catch {
     // The inspector shows what it last knew; the transcript does not need it.

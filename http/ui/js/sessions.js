@@ -9,6 +9,11 @@ import { current, update, updateConversation } from './store.js';
 const EVERY_MS = 30_000;
 const others = new BroadcastChannel('soma.sessions');
 
+/** Changes of this page that the server has taken. */
+let changes = 0;
+/** Readings of the list that were begun. */
+let readings = 0;
+
 /** Loads the list and keeps it fresh. */
 export function keepFresh() {
   void refresh();
@@ -22,12 +27,33 @@ export function keepFresh() {
 /** @param {Partial<import('./types.js').SessionList>} patch */
 const patchList = (patch) => update({ sessions: { ...current().sessions, ...patch } });
 
-/** Reads the first page again; rows of later pages stay. */
+/** Notes a change that the server has taken, and tells the other pages. */
+function changed() {
+  changes += 1;
+  others.postMessage('changed');
+}
+
+/**
+ * Reads what a change of this page may have made out of date meanwhile, again if it has: an answer that was on its way
+ * would take the change back.
+ * @template T @param {() => Promise<T>} read @returns {Promise<T>}
+ */
+export async function readChanged(read) {
+  for (;;) {
+    const before = changes;
+    const found = await read();
+    if (changes === before) return found;
+  }
+}
+
+/** Reads the first page again; rows of later pages stay. Of several readings only the one begun last counts. */
 export async function refresh() {
+  readings += 1;
+  const reading = readings;
   const { query } = current().sessions;
   try {
-    const page = await api.sessions(api.sessionsAddress(query));
-    if (current().sessions.query !== query) return;
+    const page = await readChanged(() => api.sessions(api.sessionsAddress(query)));
+    if (reading !== readings) return;
     const { items, next } = current().sessions;
     const oldest = page.items.at(-1)?.updated_at ?? '';
     const later = page.next ? items.filter((item) => item.updated_at < oldest && !page.items.some((one) => one.session_id === item.session_id)) : [];
@@ -35,7 +61,7 @@ export async function refresh() {
     const open = page.items.find((item) => item.session_id === current().conversation.id);
     if (open) updateConversation(open.session_id, (now) => ({ title: open.title ?? now.title, paused: open.paused ?? now.paused }));
   } catch {
-    patchList({ phase: current().sessions.items.length > 0 ? 'ready' : 'failed' });
+    if (reading === readings) patchList({ phase: current().sessions.items.length > 0 ? 'ready' : 'failed' });
   }
 }
 
@@ -56,13 +82,13 @@ export async function loadMore() {
 
 /** A message of this page was accepted: its session moves to the top. @param {string} id @param {string} title */
 export function posted(id, title) {
+  changed();
   const { items, query } = current().sessions;
   if (query) return;
   const now = new Date().toISOString();
   const known = items.find((item) => item.session_id === id);
   const top = known ? { ...known, updated_at: now } : { session_id: id, title, created_at: now, updated_at: now };
   patchList({ items: [top, ...items.filter((item) => item.session_id !== id)] });
-  others.postMessage('changed');
 }
 
 /** An event was stored in a session. @param {string} id @param {StoredEvent} stored */
@@ -87,7 +113,9 @@ export async function rename(id, title) {
   show(title);
   try {
     await api.rename(id, title);
-    others.postMessage('changed');
+    changed();
+    // An answer that came during the request brought the old one.
+    show(title);
   } catch (error) {
     show(before);
     throw error;
@@ -97,16 +125,16 @@ export async function rename(id, title) {
 /** @param {string} id */
 export async function remove(id) {
   await api.remove(id);
+  changed();
   patchList({ items: current().sessions.items.filter((item) => item.session_id !== id) });
-  others.postMessage('changed');
 }
 
 /** @param {string} id @param {boolean} paused */
 export async function pause(id, paused) {
   await api.pause(id, paused);
+  changed();
   patchRow(id, { paused });
   updateConversation(id, () => ({ paused }));
-  others.postMessage('changed');
 }
 
 /** @param {string} id @param {1 | -1} step @returns {string | null} the session next to `id` in the list */

@@ -2,11 +2,36 @@
 import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
 import { test } from 'node:test';
-import { answer, conversationUrl, openPage, say, untilAnswer } from '../support/browser.js';
+import { answer, conversationUrl, openPage, say, untilAnswer, untilStill } from '../support/browser.js';
 import { eventually } from '../support/eventually.js';
+import { gate } from '../support/model.js';
 import { system } from '../support/suite.js';
 
 const parts = system();
+
+/**
+ * Holds back what the first request to an address is answered: by the time it arrives it is out of date.
+ * @param {import('playwright-core').Page} page @param {string} address
+ * @returns {Promise<() => Promise<void>>} lets it go, and waits until the page has made of it what it will
+ */
+async function holdBack(page, address) {
+  const [held, arrived] = [gate(), gate()];
+  let isFirst = true;
+  await page.route(address, async (route) => {
+    if (!isFirst) return route.continue();
+    isFirst = false;
+    const response = await route.fetch();
+    await held.opened;
+    await route.fulfill({ response });
+    await (await route.request().response())?.finished();
+    arrived.open();
+  });
+  return async () => {
+    held.open();
+    await arrived.opened;
+    await untilStill(page);
+  };
+}
 
 test('a conversation is listed under today, found by its title, and opened by its address', async () => {
   const page = await openPage(parts.browser);
@@ -72,6 +97,35 @@ test('a paused conversation says so and takes messages again once resumed', asyn
   await page.getByText('Paused. No message is accepted').waitFor({ state: 'detached' });
   await say(page, 'Go on');
   await answer(page).getByText('You said: Go on').waitFor();
+});
+
+test('a list that was read before a message was sent does not take its conversation away', async () => {
+  const page = await openPage(parts.browser);
+  const letGo = await holdBack(page, '**/v1/sessions?*');
+  await page.goto(parts.server.url);
+  await say(page, 'Sent while the list was read');
+  await untilAnswer(page, 'final');
+  const entry = page.getByRole('link', { name: 'Sent while the list was read' });
+  await entry.waitFor();
+  await letGo();
+  assert.equal(await entry.count(), 1);
+});
+
+test('a state that was read before a conversation was resumed does not pause it again', async () => {
+  const page = await openPage(parts.browser);
+  await page.goto(parts.server.url);
+  await say(page, 'Said before the pause');
+  await untilAnswer(page, 'final');
+  await page.getByRole('button', { name: 'More actions' }).click();
+  await page.getByRole('menuitem', { name: 'Pause' }).click();
+  const notice = page.getByText('Paused. No message is accepted');
+  await notice.waitFor();
+  const letGo = await holdBack(page, '**/v1/sessions/*/state');
+  await page.reload();
+  await page.getByRole('button', { name: 'Resume' }).click();
+  await notice.waitFor({ state: 'detached' });
+  await letGo();
+  assert.equal(await notice.count(), 0);
 });
 
 test('an address nobody has used takes a first message', async () => {
