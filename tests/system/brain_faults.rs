@@ -7,12 +7,16 @@ use somaagent_test_services::model::Gate;
 use crate::history::Turn;
 use crate::stack::{Setup, Stack, new_session};
 
-/// A system that waits only a moment for its memories.
-fn impatient() -> Setup {
+/// A system that looks at each fault anew.
+fn forgetful() -> Setup {
     Setup::default()
-        .set("SA01_TURNS__RECALL_DEADLINE_MS", 400)
         // Each fault is looked at by itself: a breaker opened by one would hide the next.
         .set("SA01_BRAIN__BREAKER_COOLDOWN_MS", 1)
+}
+
+/// A system that tells its memory nothing of what is said meanwhile.
+fn untaught() -> Setup {
+    Setup::default().set("MEMORY_SYNC_INTERVAL_SECONDS", 3600)
 }
 
 async fn one_turn(stack: &Stack) -> Turn {
@@ -31,7 +35,7 @@ async fn one_turn(stack: &Stack) -> Turn {
 
 #[tokio::test]
 async fn what_is_recalled_reaches_the_model_in_every_shape() {
-    let stack = Stack::start().await;
+    let stack = untaught().start().await;
     stack.brain.know("k1", "the sky has the colour of green tea");
     for (number, shape) in [Shape::Content, Shape::Payload, Shape::Text].into_iter().enumerate() {
         stack.brain.set_shape(shape);
@@ -50,14 +54,14 @@ async fn what_is_recalled_reaches_the_model_in_every_shape() {
 
 #[tokio::test]
 async fn nothing_to_recall_is_no_fault() {
-    let stack = Stack::start().await;
+    let stack = untaught().start().await;
     let turn = one_turn(&stack).await;
     assert_eq!((&turn.meta("recall")["state"], &turn.meta("recall")["count"]), (&"ok".into(), &0.into()));
 }
 
 #[tokio::test]
 async fn a_failing_brain_is_unavailable() {
-    let stack = impatient().start().await;
+    let stack = forgetful().start().await;
     stack.brain.know("k1", "the sky has the colour of green tea");
     for status in [500, 503, 429, 422, 401] {
         stack.brain.set_mood(Mood::Failing(status, None));
@@ -69,14 +73,14 @@ async fn a_failing_brain_is_unavailable() {
 
 #[tokio::test]
 async fn a_brain_that_asks_for_patience_is_not_waited_for() {
-    let stack = impatient().start().await;
+    let stack = forgetful().start().await;
     stack.brain.set_mood(Mood::Failing(503, Some(100)));
     assert_eq!(one_turn(&stack).await.meta("recall")["state"], "unavailable");
 }
 
 #[tokio::test]
 async fn a_slow_brain_times_out() {
-    let stack = impatient().start().await;
+    let stack = forgetful().set("SA01_TURNS__RECALL_DEADLINE_MS", 400).start().await;
     let gate = Gate::closed();
     stack.brain.set_mood(Mood::Slow(gate.clone()));
     assert_eq!(one_turn(&stack).await.meta("recall")["state"], "timeout");
@@ -85,7 +89,7 @@ async fn a_slow_brain_times_out() {
 
 #[tokio::test]
 async fn a_brain_that_is_down_is_unavailable_until_it_is_back() {
-    let stack = impatient().start().await;
+    let stack = forgetful().start().await;
     stack.brain.know("k1", "the sky has the colour of green tea");
     stack.brain.down().await;
     assert_eq!(one_turn(&stack).await.meta("recall")["state"], "unavailable");

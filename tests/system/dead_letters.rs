@@ -1,11 +1,10 @@
 //! What cannot be carried on waits, in full, until somebody mends it, sends it again or lets it go.
 
-use std::net::{Ipv4Addr, TcpListener};
-
 use reqwest::Method;
 use serde_json::{Value, json};
 use somaagent_test_services::brain::Mood;
 use somaagent_test_services::client::{Answer, Post};
+use somaagent_test_services::port;
 use somaagent_test_services::wait::eventually;
 
 use crate::stack::{Setup, Stack, new_session};
@@ -177,7 +176,7 @@ async fn what_fails_again_comes_back_with_its_history() {
 
 #[tokio::test]
 async fn a_purge_needs_its_token_and_the_gauge_follows() {
-    let metrics = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
+    let metrics = port::free();
     let stack = quick().set("GATEWAY_METRICS_PORT", metrics).start().await;
     let depth = async |expected: &str| {
         let line = format!("gateway_dlq_depth{{topic=\"memory.wal.dlq\"}} {expected}");
@@ -221,7 +220,7 @@ async fn old_letters(stack: &Stack, count: i32) {
 
 #[tokio::test]
 async fn an_order_to_send_all_again_goes_on_after_a_kill() {
-    let mut stack = quick().set("SA01_DEAD_LETTERS__PAGE_LETTERS", 2).start().await;
+    let mut stack = quick().set("SA01_DEAD_LETTERS__PAGE_LETTERS", 1).start().await;
     let topic = "/v1/admin/dlq/conversation.outbound.dlq";
     old_letters(&stack, 500).await;
     let order = stack.client.post(&format!("{topic}/reprocess?error=ODD"), &json!({})).await.unwrap();

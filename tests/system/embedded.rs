@@ -16,7 +16,13 @@ use crate::history::{check_ids, kinds};
 use crate::stack::{binary, ended_turns, new_session};
 
 async fn start() -> (Running, Client) {
-    let app = binary().set("SA01_RESPONDER__TOKEN_DELAY_MS", "1").start().await.unwrap();
+    let app = binary()
+        .set("SA01_RESPONDER__TOKEN_DELAY_MS", "1")
+        // A busy machine is no fault of the memory.
+        .set("SA01_TURNS__RECALL_DEADLINE_MS", "20000")
+        .start()
+        .await
+        .unwrap();
     let client = Client::new(app.url()).unwrap();
     (app, client)
 }

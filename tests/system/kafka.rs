@@ -10,15 +10,15 @@ use crate::stack::{Setup, Stack, binary, new_session};
 fn on(kafka: &Kafka) -> Setup {
     Setup::default()
         .set("KAFKA_BOOTSTRAP_SERVERS", kafka.address())
-        .set("PUBLISH_KAFKA_TIMEOUT_SECONDS", "3.0")
+        .set("PUBLISH_KAFKA_TIMEOUT_SECONDS", "5.0")
         .set("OUTBOX_SYNC_INTERVAL_SECONDS", "0.05")
         .set("OUTBOX_SYNC_BACKOFF_BASE_SECONDS", "0.05")
         .set("OUTBOX_SYNC_BACKOFF_MAX_SECONDS", "0.5")
         .set("MEMORY_SYNC_INTERVAL_SECONDS", "0.05")
         .set("SA01_BRAIN__BREAKER_COOLDOWN_MS", 50)
-        .set("SA01_OUTBOX__LEASE_MS", 4_000)
-        .set("SA01_MEMORY_SYNC__LEASE_MS", 1_000)
-        .set("SA01_KAFKA__SESSION_TIMEOUT_MS", 3_000)
+        .set("SA01_OUTBOX__LEASE_MS", 8_000)
+        .set("SA01_MEMORY_SYNC__LEASE_MS", 2_000)
+        .set("SA01_KAFKA__SESSION_TIMEOUT_MS", 6_000)
 }
 
 /// Posts in both sessions without waiting for what becomes of it.

@@ -121,7 +121,11 @@ async fn written_through(stack: &Stack, session: &str) -> Value {
 
 #[tokio::test]
 async fn a_reply_that_waits_for_the_memory_says_what_became_of_it() {
-    let through = || quick().set("GATEWAY_WRITE_THROUGH", true).set("SA01_WRITE_THROUGH__TIMEOUT_MS", 1_500);
+    let through = || {
+        let setup = quick().set("GATEWAY_WRITE_THROUGH", true).set("SA01_WRITE_THROUGH__TIMEOUT_MS", 6_000);
+        // The slow service is slow in recalls too.
+        setup.set("SA01_TURNS__RECALL_DEADLINE_MS", 500)
+    };
     let stack = through().start().await;
     let queued = |reason: &str| json!({"state": "queued", "reason": reason});
     assert_eq!(written_through(&stack, &new_session()).await, json!({"state": "remembered"}));

@@ -172,7 +172,7 @@ async fn an_export_names_its_tenant_where_that_is_demanded() {
 
 #[tokio::test]
 async fn a_batch_of_memories_is_remembered_once_each_and_bad_items_change_nothing() {
-    let stack = quick().start().await;
+    let stack = quick().set("SA01_WRITE_THROUGH__TIMEOUT_MS", 10_000).start().await;
     let good = json!({"id": "note-1", "content": "the key is under the mat", "role": "user"});
     let items = json!({"items": [good, {"id": "note-1"}, 7, {"content": "no id"}, {"id": "x", "tenant": "other"}]});
     let write = async || {

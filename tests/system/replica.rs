@@ -1,9 +1,8 @@
 //! What was said ends in the replica: once, in order, whatever dies and whatever stands in the log.
 
-use std::net::{Ipv4Addr, TcpListener};
-
 use serde_json::json;
 use somaagent_test_services::client::{Client, Post};
+use somaagent_test_services::port;
 use somaagent_test_services::wait::eventually;
 use sqlx::PgPool;
 
@@ -60,7 +59,7 @@ async fn letters(pool: &PgPool) -> i64 {
 
 #[tokio::test]
 async fn what_was_said_is_in_the_replica_once_and_in_order_and_nothing_waits_then() {
-    let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
+    let port = port::free();
     let stack = quick().set("GATEWAY_METRICS_PORT", port).start().await;
     let health = &stack.get("/v1/health").await["components"]["memory_replicator"];
     assert_eq!(*health, json!({"status": "degraded", "detail": "no WAL observed"}));
@@ -70,8 +69,11 @@ async fn what_was_said_is_in_the_replica_once_and_in_order_and_nothing_waits_the
     let keys = said(&stack, &session).await;
     assert_eq!(replicated(&pool, &session, keys.len()).await, keys);
 
-    let health = &stack.get("/v1/health").await["components"]["memory_replicator"];
-    assert!(health["detail"].as_str().unwrap().starts_with("lag_seconds="), "{health}");
+    eventually("the lag to be told", async || {
+        let health = &stack.get("/v1/health").await["components"]["memory_replicator"];
+        health["detail"].as_str()?.starts_with("lag_seconds=").then_some(())
+    })
+    .await;
     let metrics = Client::new(&format!("http://127.0.0.1:{port}")).unwrap();
     eventually("each memory to be counted and the lag to be gone", async || {
         let page = metrics.get("/metrics").await.unwrap().text;
@@ -134,8 +136,11 @@ async fn a_database_that_comes_and_goes_delays_the_replica_and_gives_up_nothing(
 
     stack.proxy.refuse(true);
     stack.proxy.cut();
-    let health = &stack.get("/v1/health").await["components"]["memory_replicator"];
-    assert_eq!(health["status"], "down", "{health}");
+    eventually("the replica to be told to be down", async || {
+        let health = &stack.get("/v1/health").await["components"]["memory_replicator"];
+        (health["status"] == "down").then_some(())
+    })
+    .await;
     stack.proxy.heal();
     let post = Post::new("back again").to(&session).key("back");
     eventually("a message to be accepted", async || {

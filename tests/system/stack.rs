@@ -14,7 +14,8 @@ use crate::history::{Turn, turns};
 
 /// The binary under test, nothing configured but a data folder and free ports.
 pub fn binary() -> Binary {
-    Binary::new(env!("CARGO_BIN_EXE_somaagent")).unwrap()
+    // A busy machine may take its time to start.
+    Binary::new(env!("CARGO_BIN_EXE_somaagent")).unwrap().set("SA01_BOOT__STEP_MS", "120000")
 }
 
 /// An id for a session nobody has used.
@@ -65,6 +66,8 @@ impl Setup {
             .set("SA01_LLM_BASE_URL", &model::base_url(model_port))
             .set("SA01_LLM_MODEL", "scripted")
             .set("SA01_DB_DSN", &dsn)
+            // A busy machine is no fault of the memory service.
+            .set("SA01_TURNS__RECALL_DEADLINE_MS", "20000")
             .set("SSE_HEARTBEAT_SECONDS", "3600");
         for (name, value) in &self.settings {
             binary = binary.set(name, value);

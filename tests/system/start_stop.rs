@@ -1,6 +1,5 @@
 //! Starting, refusing to start, and ending.
 
-use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::process::ExitStatusExt as _;
 use std::time::{Duration, Instant};
 
@@ -8,6 +7,7 @@ use reqwest::Method;
 use serde_json::json;
 use somaagent_test_services::client::{Client, Post};
 use somaagent_test_services::model::{Gate, Script};
+use somaagent_test_services::port;
 use somaagent_test_services::postgres::Postgres;
 use somaagent_test_services::process::{Binary, ProcessSignal};
 use somaagent_test_services::wait::eventually;
@@ -164,9 +164,9 @@ async fn a_second_process_on_the_same_data_is_refused() {
 
 #[tokio::test]
 async fn a_database_that_cannot_be_reached_is_named_without_its_password() {
-    let closed = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
+    let closed = port::free();
     let dsn = format!("postgres://me:canary@127.0.0.1:{closed}/nowhere");
-    let ended = binary().set("SA01_DB_DSN", &dsn).set("SA01_BOOT__STEP_MS", "1000").run().await.unwrap();
+    let ended = binary().set("SA01_DB_DSN", &dsn).set("SA01_BOOT__STEP_MS", "5000").run().await.unwrap();
     assert!(ended.code.is_some_and(told), "{:?}: {}", ended.code, ended.output);
     assert!(!ended.output.contains("canary"), "the password is told: {}", ended.output);
     assert!(ended.output.to_lowercase().contains("database"), "{}", ended.output);
@@ -175,7 +175,7 @@ async fn a_database_that_cannot_be_reached_is_named_without_its_password() {
 
 #[tokio::test]
 async fn metrics_have_a_port_of_their_own() {
-    let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
+    let port = port::free();
     let app = with_database().await.set("GATEWAY_METRICS_PORT", &port.to_string()).start().await.unwrap();
     let metrics = Client::new(&format!("http://127.0.0.1:{port}")).unwrap();
     let page = metrics.get("/metrics").await.unwrap();
@@ -317,8 +317,8 @@ async fn slow_heads_and_idle_connections_are_cut() {
     let app = with_database()
         .await
         // Not shorter: the HTTP library reads a clock that is up to half a second behind.
-        .set("SA01_HTTP__HEADER_TIMEOUT_MS", "2000")
-        .set("SA01_HTTP__KEEP_ALIVE_MS", "2000")
+        .set("SA01_HTTP__HEADER_TIMEOUT_MS", "4000")
+        .set("SA01_HTTP__KEEP_ALIVE_MS", "4000")
         .start()
         .await
         .unwrap();

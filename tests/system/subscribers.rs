@@ -99,15 +99,15 @@ async fn stalled_readers_are_dropped_and_delay_nobody() {
         }
         late.push((percentile(delays.clone(), 50), percentile(delays, 95)));
     }
-    // Below some milliseconds the two differ by chance alone; one that waited for a stalled reader would wait for seconds.
+    // On a busy machine the two differ by chance alone; one that waited for a stalled reader would wait for seconds.
     let [(without, most_without), (with, most_with)] = late[..] else { unreachable!("two sessions") };
-    let alike = |one: Duration, other: Duration, floor| other.max(floor) <= one.max(floor) * 3;
+    let alike = |one: Duration, other: Duration, floor| other.max(floor) <= one.max(floor) * 5;
     assert!(
-        alike(without, with, Duration::from_millis(5)),
+        alike(without, with, Duration::from_millis(100)),
         "medians without stalled readers {without:?}, with {with:?}"
     );
     assert!(
-        alike(most_without, most_with, Duration::from_millis(50)),
+        alike(most_without, most_with, Duration::from_millis(400)),
         "95 of 100 without stalled readers within {most_without:?}, with them {most_with:?}"
     );
 

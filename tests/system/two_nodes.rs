@@ -9,7 +9,7 @@ use somaagent_test_services::wait::{eventually, within};
 use crate::stack::{Setup, Stack, ended_turns, new_session};
 
 async fn with_a_short_lease() -> Stack {
-    Setup::default().set("SA01_SESSIONS__LEASE_MS", 3000).set("SA01_TURNS__SWEEP_MS", 500).start().await
+    Setup::default().set("SA01_SESSIONS__LEASE_MS", 6000).set("SA01_TURNS__SWEEP_MS", 500).start().await
 }
 
 #[tokio::test]

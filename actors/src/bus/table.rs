@@ -33,6 +33,9 @@ pub fn partitions(topic: &str) -> i32 {
 /// How long a member may be silent before its partitions are free.
 pub const LEASE: Duration = Duration::from_secs(10);
 
+/// Time between two looks for records that other processes appended.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
 /// The section `event_log` of the configuration.
 #[derive(Clone, Debug, Deserialize)]
 pub struct EventLogSettings {
@@ -52,6 +55,7 @@ pub struct TableLog {
     store: Store,
     clock: fn() -> OffsetDateTime,
     lease: Duration,
+    look_every: Duration,
     appended: Arc<Notify>,
 }
 
@@ -59,13 +63,19 @@ impl TableLog {
     /// The log of `store`'s database.
     #[must_use]
     pub fn new(store: Store, clock: fn() -> OffsetDateTime) -> Self {
-        Self { store, clock, lease: LEASE, appended: Arc::default() }
+        Self { store, clock, lease: LEASE, look_every: LOOK_EVERY, appended: Arc::default() }
     }
 
     /// The same with another lease of its readers.
     #[must_use]
     pub fn with_lease(self, lease: Duration) -> Self {
         Self { lease, ..self }
+    }
+
+    /// The same with another time between two looks.
+    #[cfg(test)]
+    fn with_looks(self, look_every: Duration) -> Self {
+        Self { look_every, ..self }
     }
 
     /// Makes the topics that do not exist, and those of their dead letters.

@@ -20,9 +20,9 @@ use uuid::Uuid;
 /// Partitions of every topic.
 pub const PARTITIONS: i32 = 3;
 /// How long a silent reader keeps its partitions.
-pub const LEASE: Duration = Duration::from_secs(6);
+pub const LEASE: Duration = Duration::from_secs(10);
 /// How long anything may take before its case fails.
-pub const PATIENCE: Duration = Duration::from_mins(1);
+pub const PATIENCE: Duration = Duration::from_mins(2);
 /// A wait that something happens in, or is over soon.
 pub const SOON: Duration = Duration::from_millis(100);
 
@@ -58,6 +58,18 @@ impl Ground {
         match self {
             Self::Kafka(settings) => Arc::new(KafkaLog::new(settings.clone(), vec![])),
             Self::Table(pool) => Arc::new(self.table_log(pool)),
+        }
+    }
+
+    /// The same, and it never gives up a silent reader.
+    pub fn patient_log(&self) -> Arc<dyn Log> {
+        let never = PATIENCE * 2;
+        match self {
+            Self::Kafka(settings) => {
+                let session_timeout_ms = u32::try_from(never.as_millis()).unwrap();
+                Arc::new(KafkaLog::new(KafkaSettings { session_timeout_ms, ..settings.clone() }, vec![]))
+            }
+            Self::Table(pool) => Arc::new(self.table_log(pool).with_lease(never)),
         }
     }
 

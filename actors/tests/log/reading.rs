@@ -36,7 +36,7 @@ pub async fn an_idle_next_returns_in_time(ground: Ground) {
     let begun = Instant::now();
     assert_eq!(reader.next(10, Duration::from_millis(700)).await.unwrap(), None);
     let took = begun.elapsed();
-    assert!(took >= Duration::from_millis(600) && took < Duration::from_secs(4), "{took:?}");
+    assert!(took >= Duration::from_millis(600) && took < Duration::from_secs(20), "{took:?}");
 }
 
 pub async fn records_come_while_a_reader_waits(ground: Ground) {

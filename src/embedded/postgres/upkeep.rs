@@ -80,7 +80,10 @@ mod tests {
         }
         assert!(log_bytes(&pool).await.unwrap() > LOG_MAX_BYTES);
         // The server counts its dead rows about once a second.
-        tokio::time::sleep(Duration::from_millis(1100)).await;
+        let counted = "SELECT COALESCE(sum(n_dead_tup), 0)::bigint FROM pg_stat_user_tables WHERE relname = 'worn'";
+        while sqlx::query_scalar::<_, i64>(counted).fetch_one(&pool).await.unwrap() == 0 {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
         let mut upkeep = Upkeep::default();
         for _ in 0..VACUUM_EVERY {
             upkeep = upkeep.round(&pool).await.unwrap();

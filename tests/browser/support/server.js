@@ -61,6 +61,8 @@ export class Server {
       SA01_DATA_DIR: await mkdtemp(join(tmpdir(), 'soma-page-')),
       GATEWAY_PORT: String(await freePort()),
       GATEWAY_METRICS_PORT: '0',
+      // A busy machine may take its time to start.
+      SA01_BOOT__STEP_MS: '120000',
       SA01_RESPONDER__TOKEN_DELAY_MS: '5',
       ...env,
     });

@@ -8,6 +8,7 @@
 //! | [`model`] | a scriptable server of the OpenAI chat-completions stream |
 //! | [`brain`] | a scriptable SomaBrain |
 //! | [`process`] | the built binary as a child process |
+//! | [`port`] | ports that nothing else takes |
 //! | [`client`] | an HTTP and SSE client that records what it was sent |
 //! | [`seed`] | random schedules that can be played again |
 //! | [`wait`] | conditions with a deadline |
@@ -27,7 +28,7 @@ mod http;
 pub mod kafka;
 mod lock;
 pub mod model;
-mod port;
+pub mod port;
 pub mod postgres;
 pub mod process;
 pub mod proxy;

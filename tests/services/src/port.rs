@@ -9,7 +9,8 @@ const FIRST: u16 = 12_000;
 const COUNT: u16 = 20_000;
 
 /// A port on which nobody listens, and which no other call in this process was given.
-pub(crate) fn free() -> u16 {
+#[must_use]
+pub fn free() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     // Processes that run at the same time begin at different places.
     let start = u16::try_from(std::process::id() * 97 % u32::from(COUNT)).unwrap_or(0);

@@ -34,7 +34,7 @@ fi
 kill -INT "$server"; wait "$server"; rm -rf "$folder"
 "#;
 
-const START_WITHIN: Duration = Duration::from_mins(1);
+const START_WITHIN: Duration = Duration::from_mins(3);
 
 /// A PostgreSQL server.
 #[derive(Debug)]

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
 
 /// How long any single condition may take before its test fails. Generous: it is reached only when something hangs.
-pub const PATIENCE: Duration = Duration::from_mins(1);
+pub const PATIENCE: Duration = Duration::from_mins(3);
 
 /// Time between two looks at a condition that cannot announce itself (a row, a page, a port).
 const LOOK_AGAIN: Duration = Duration::from_millis(20);

@@ -25,8 +25,6 @@ use crate::{
 
 /// Renewals in the time of a lease: one or two may fail.
 const RENEWALS: u32 = 3;
-/// Time between two looks for records that other processes appended.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Bytes of one batch; a single record may be longer.
 const BATCH_BYTES: i64 = 8 << 20;
 
@@ -198,7 +196,8 @@ impl Reader for TableReader {
                 if now >= until {
                     return Ok(None);
                 }
-                let rested = timeout_at(until.min(now + LOOK_EVERY).min(self.renew_at), appended).await.is_err();
+                let rested =
+                    timeout_at(until.min(now + self.log.look_every).min(self.renew_at), appended).await.is_err();
                 // The next call looks at once: looking here too would double what an idle reader asks.
                 if rested && Instant::now() >= until {
                     return Ok(None);

@@ -27,6 +27,9 @@ const DONE: &str = "data: [DONE]\n\n";
 const STREAM_HEAD: &str = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n";
 const CHUNKED_HEAD: &str = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n";
 
+/// How long anything may take before its test fails.
+const PATIENCE: Duration = Duration::from_mins(1);
+
 /// What the endpoint does after it has read a request.
 #[derive(Clone)]
 enum Act {
@@ -72,10 +75,10 @@ impl Endpoint {
             api_key: Some(KEY.into()),
             model: "m".into(),
             // Generous, because a loaded machine must not turn into a fault; tests of silence shorten them.
-            connect_timeout_ms: 5_000,
-            first_byte_timeout_ms: 5_000,
-            idle_timeout_ms: 5_000,
-            total_deadline_ms: 15_000,
+            connect_timeout_ms: 30_000,
+            first_byte_timeout_ms: 30_000,
+            idle_timeout_ms: 30_000,
+            total_deadline_ms: 60_000,
             retry_first_wait_ms: 20,
             retry_max_wait_ms: 40,
             max_retry_after_ms: 2_000,
@@ -85,7 +88,7 @@ impl Endpoint {
 
     /// Settings under which silence is noticed soon.
     fn impatient(&self) -> ModelSettings {
-        ModelSettings { first_byte_timeout_ms: 300, idle_timeout_ms: 300, ..self.settings() }
+        ModelSettings { first_byte_timeout_ms: 1_000, idle_timeout_ms: 1_000, ..self.settings() }
     }
 
     async fn ask(&self) -> Outcome {
@@ -178,8 +181,7 @@ async fn ask(settings: ModelSettings) -> Outcome {
 async fn collect(client: &ModelClient) -> Outcome {
     let mut stream = pin!(client.stream(question()));
     let mut outcome = Outcome { pieces: Vec::new(), error: None };
-    let within = Duration::from_secs(20);
-    while let Some(item) = timeout(within, stream.next()).await.expect("the stream hangs") {
+    while let Some(item) = timeout(PATIENCE, stream.next()).await.expect("the stream hangs") {
         assert!(outcome.error.is_none(), "an error is the last item");
         match item {
             Ok(piece) => outcome.pieces.push(piece),
@@ -315,13 +317,14 @@ async fn retry_after_is_waited_for_in_both_forms() {
 
 #[tokio::test]
 async fn a_retry_after_above_the_cap_or_the_deadline_fails_at_once() {
-    for (seconds, deadline_ms) in [(3_600, 15_000), (2, 1_500)] {
+    for (seconds, cap_ms, deadline_ms) in [(3_600, 2_000, 60_000), (60, 120_000, 50_000)] {
         let limited = status("429 Too Many Requests", &format!("retry-after: {seconds}\r\n"), "{}");
         let mut endpoint = Endpoint::start(vec![limited; 3]).await;
         let started = Instant::now();
-        let settings = ModelSettings { total_deadline_ms: deadline_ms, ..endpoint.settings() };
+        let settings =
+            ModelSettings { max_retry_after_ms: cap_ms, total_deadline_ms: deadline_ms, ..endpoint.settings() };
         assert_eq!(ask(settings).await.end(), "model-rate-limited");
-        assert!(started.elapsed() < Duration::from_secs(1));
+        assert!(started.elapsed() < Duration::from_secs(40));
         assert_eq!(endpoint.count(), 1);
     }
 }
@@ -351,7 +354,7 @@ async fn silence_is_a_timeout_wherever_it_falls() {
         let outcome = ask(endpoint.impatient()).await;
         assert_eq!(outcome.end(), "model-timeout", "{place}");
         assert_eq!(outcome.text(), said, "{place}");
-        assert!(started.elapsed() < Duration::from_secs(4), "{place}");
+        assert!(started.elapsed() < Duration::from_secs(20), "{place}");
         assert_eq!(endpoint.count(), 1, "{place}: timeouts are not retried");
         endpoint.left.recv().await.unwrap();
     }
@@ -360,13 +363,13 @@ async fn silence_is_a_timeout_wherever_it_falls() {
 #[tokio::test]
 async fn comments_keep_a_stream_alive_only_until_the_total_deadline() {
     let mut script = vec![send(STREAM_HEAD)];
-    script.extend([send(": thinking\n\n"), Act::Wait(100)].into_iter().cycle().take(60));
+    script.extend([send(": thinking\n\n"), Act::Wait(100)].into_iter().cycle().take(80));
     let endpoint = Endpoint::start(vec![script.clone()]).await;
-    let settings = ModelSettings { idle_timeout_ms: 600, total_deadline_ms: 900, ..endpoint.settings() };
+    let settings = ModelSettings { idle_timeout_ms: 1_500, total_deadline_ms: 2_000, ..endpoint.settings() };
     let started = Instant::now();
     assert_eq!(ask(settings).await.end(), "model-timeout");
     let elapsed = started.elapsed();
-    assert!(elapsed > Duration::from_millis(800) && elapsed < Duration::from_secs(4), "{elapsed:?}");
+    assert!(elapsed > Duration::from_millis(1_900) && elapsed < Duration::from_secs(40), "{elapsed:?}");
 }
 
 #[tokio::test]
@@ -438,7 +441,7 @@ async fn an_endless_answer_ends_at_its_limit_and_closes_the_socket() {
     let outcome = ask(settings).await;
     assert_eq!(outcome.end(), "model-answer-too-long");
     assert_eq!(outcome.text().len(), 10_000);
-    timeout(Duration::from_secs(2), endpoint.left.recv()).await.unwrap();
+    timeout(PATIENCE, endpoint.left.recv()).await.unwrap();
 }
 
 #[tokio::test]
@@ -497,8 +500,9 @@ async fn dropping_the_stream_closes_the_socket_at_once() {
         assert!(timeout(Duration::from_millis(50), stream.next()).await.is_err());
         let dropped = Instant::now();
         drop(stream);
-        let left = timeout(Duration::from_secs(2), endpoint.left.recv()).await.unwrap().unwrap();
-        assert!(left - dropped < Duration::from_millis(500), "{:?}", left - dropped);
+        let left = timeout(PATIENCE, endpoint.left.recv()).await.unwrap().unwrap();
+        // The stream itself would have given up its server later only.
+        assert!(left - dropped < Duration::from_secs(20), "{:?}", left - dropped);
     }
 }
 
@@ -506,7 +510,7 @@ async fn dropping_the_stream_closes_the_socket_at_once() {
 async fn an_ended_answers_connection_serves_the_next() {
     let answer = format!("{}{}{DONE}", text("Good"), finish());
     let whole = format!("{CHUNKED_HEAD}{:x}\r\n{answer}\r\n", answer.len());
-    let reply = [send(whole), Act::Wait(2), send("0\r\n\r\n")];
+    let reply = [send(whole), send("0\r\n\r\n")];
     let mut script = reply.to_vec();
     script.push(Act::NextRequest);
     script.extend(reply);

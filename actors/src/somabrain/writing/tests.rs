@@ -11,7 +11,7 @@ use uuid::Uuid;
 use super::super::testing::{Play, Server, asker, caller};
 use super::*;
 
-const SOON: Duration = Duration::from_secs(10);
+const SOON: Duration = Duration::from_secs(60);
 
 fn space() -> MemorySpace {
     MemorySpace { universe: Some("somabrain_ns:acme".into()), namespace: "wm".into() }
