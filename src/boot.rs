@@ -1,16 +1,17 @@
 //! The start, step by step: each step has a name and a deadline, and a failure says which step it was.
 //!
-//! The door's port → data folder and its lock → database → migrations → tree → stand-ins → actors → metrics → door. The
+//! The ports → data folder and its lock → database → migrations → tree → stand-ins → actors → metrics → door. The
 //! configuration and the log come before, the ready line after. What is started says at once how it is stopped, so that
 //! a start that fails half-way, or is interrupted, is undone by the same [`Shutdown`] as a whole one.
 
 use std::future::Future;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
 use prometheus::Registry;
+use somaagent_http::door::Component;
 use somaagent_supervision::{Restart, Strategy, SupervisorRef, SupervisorSpec, Tree};
 use sqlx::migrate::Migrator;
 use thiserror::Error;
@@ -21,6 +22,7 @@ use crate::data_dir::DataDir;
 use crate::database::Database;
 use crate::embedded::postgres::{EmbeddedPostgres, EmbeddedServer};
 use crate::listen::listen;
+use crate::roles::Role;
 use crate::shutdown::{Shutdown, Stage};
 use crate::telemetry::metrics;
 
@@ -70,7 +72,8 @@ pub trait Rooms {
     /// The tables of the rooms.
     fn migrator(&self) -> &Migrator;
 
-    /// Opens the front door's port, so that a taken one is told before anything is made; nothing is answered yet.
+    /// Opens the front door's port, if there is to be one, so that a taken one is told before anything is made; nothing is
+    /// answered yet.
     ///
     /// # Errors
     /// It cannot be opened.
@@ -82,11 +85,18 @@ pub trait Rooms {
     /// Starts the actors.
     fn actors(&mut self, base: &Base, shutdown: &mut Shutdown) -> impl Future<Output = anyhow::Result<()>>;
 
-    /// Opens the front door and says where it listens.
-    fn door(&mut self, base: &Base, shutdown: &mut Shutdown) -> impl Future<Output = anyhow::Result<SocketAddr>>;
+    /// The parts whose health is told, once the actors are there.
+    fn components(&self) -> Arc<[Component]>;
+
+    /// Opens the front door, if the process has one, and says where it listens.
+    fn door(
+        &mut self,
+        base: &Base,
+        shutdown: &mut Shutdown,
+    ) -> impl Future<Output = anyhow::Result<Option<SocketAddr>>>;
 }
 
-/// Starts everything. Must be called on the thread of an actix system.
+/// Starts everything, and tells where the process is reached. Must be called on the thread of an actix system.
 ///
 /// # Errors
 /// The step that failed. Whatever was started until then is registered with `shutdown`.
@@ -94,20 +104,26 @@ pub async fn start(
     config: Arc<Config>,
     rooms: &mut impl Rooms,
     shutdown: &mut Shutdown,
-) -> Result<(Base, SocketAddr), BootError> {
+) -> Result<(Base, Option<SocketAddr>), BootError> {
     let within = Duration::from_millis(config.boot.step_ms);
     let patience = Duration::from_millis(config.boot.migrations_ms);
     let registry = Registry::new();
-    step("port", within, async { rooms.listen(&config) }).await?;
+    let metrics = step("ports", within, async {
+        rooms.listen(&config)?;
+        listen_for_metrics(&config)
+    });
+    let metrics = metrics.await?;
     // It waits for the database itself, and so can say what it met.
     let database = step("database", within + GRACE, open_database(&config, shutdown, within)).await?;
     step("migrations", patience, async { Ok(database.migrate(rooms.migrator()).await?) }).await?;
     let base = step("tree", within, plant(config, registry, database, shutdown)).await?;
     step("stand-ins", within, rooms.stand_ins(&base, shutdown)).await?;
     step("actors", within, rooms.actors(&base, shutdown)).await?;
-    step("metrics", within, async { serve_metrics(&base, shutdown) }).await?;
-    let address = step("door", within, rooms.door(&base, shutdown)).await?;
-    Ok((base, address))
+    let metrics =
+        step("metrics", within, async { serve_metrics(metrics, &base, rooms.components(), shutdown) }).await?;
+    let door = step("door", within, rooms.door(&base, shutdown)).await?;
+    tell_missing_roles(&base).await;
+    Ok((base, door.or(metrics)))
 }
 
 async fn step<T>(
@@ -125,7 +141,7 @@ async fn step<T>(
 /// The configured database, else the one inside the process on the data folder, which only that one needs.
 async fn open_database(config: &Config, shutdown: &mut Shutdown, within: Duration) -> anyhow::Result<Database> {
     let started = Instant::now();
-    let database = if let Some(database) = Database::configured(&config.database)? {
+    let database = if let Some(database) = Database::configured(&config.database, &config.server.role)? {
         database
     } else {
         let server = Arc::new(EmbeddedServer::new(DataDir::open(&config.data)?)?);
@@ -159,13 +175,48 @@ async fn plant(
     Ok(Base { config, registry, database, tree, root, embedded })
 }
 
-/// Opens the metrics' listener, unless there is to be none.
+/// Opens the metrics' port, unless there is to be none, as early as the door's and for the same reason.
+fn listen_for_metrics(config: &Config) -> anyhow::Result<Option<TcpListener>> {
+    let Some((host, port, variable)) = config.server.metrics_address() else { return Ok(None) };
+    Ok(Some(listen((host, port).into(), variable)?))
+}
+
+/// Answers on the metrics' port, if there is one, and says where that is.
 #[expect(clippy::disallowed_methods, reason = "the server ends by its handle, which the shutdown awaits")]
-fn serve_metrics(base: &Base, shutdown: &mut Shutdown) -> anyhow::Result<()> {
-    let Some(address) = base.config.server.metrics_address() else { return Ok(()) };
-    let listener = listen(address.into(), "GATEWAY_METRICS_PORT")?;
-    let (server, handle) = metrics::server(listener, base.registry.clone())?;
+fn serve_metrics(
+    listener: Option<TcpListener>,
+    base: &Base,
+    components: Arc<[Component]>,
+    shutdown: &mut Shutdown,
+) -> anyhow::Result<Option<SocketAddr>> {
+    let Some(listener) = listener else { return Ok(None) };
+    let address = listener.local_addr()?;
+    let health = (components, base.config.http.health_timeout());
+    let (server, handle) = metrics::server(listener, base.registry.clone(), health)?;
     actix_rt::spawn(server);
     shutdown.at(Stage::Server, "metrics", |_| async move { handle.stop(false).await });
-    Ok(())
+    Ok(Some(address))
+}
+
+/// Says which roles no process has that is connected to the database now. They may come later; that nobody has one for long
+/// is for the operator to notice, so it is no failure.
+async fn tell_missing_roles(base: &Base) {
+    let missing: Vec<Role> = base.config.server.role.missing().collect();
+    if missing.is_empty() {
+        return;
+    }
+    match base.database.roles_connected().await {
+        Ok(connected) => {
+            for role in missing.into_iter().filter(|role| !connected.contains(role)) {
+                tracing::warn!(
+                    role = role.name(),
+                    "no process that is connected to the database has this role: its work waits"
+                );
+            }
+        }
+        Err(error) => {
+            let error = &error as &dyn std::error::Error;
+            tracing::warn!(error, "it is not known which roles other processes have");
+        }
+    }
 }

@@ -13,4 +13,8 @@ pub struct Cli {
     /// Check the configuration, show it with its secrets masked, and exit: 0 if it is sound, else 78
     #[arg(long)]
     pub check_config: bool,
+
+    /// What this process does: `all`, or some of gateway, memory-sync, outbox and replicator, with commas between them
+    #[arg(long, value_name = "ROLES")]
+    pub role: Option<String>,
 }

@@ -203,6 +203,11 @@ impl Config {
         self.shutdown.check(faults);
         self.log.check(faults);
         self.faults.check(faults);
+        if !self.server.role.is_all() && self.database.dsn.is_none() {
+            let roles =
+                format!("is not set, and a process that is only {} shares its database with others", self.server.role);
+            faults.add("database.dsn", roles);
+        }
         if self.deployment == Deployment::Prod {
             for (key, part) in self.embedded() {
                 faults.add(key, format!("is not set, and SA01_ENV=PROD refuses the embedded {part}"));

@@ -1,5 +1,6 @@
 //! The database: a PostgreSQL server named by `database.dsn`, or the one inside the process.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -12,9 +13,13 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::config::{DatabaseSettings, parse_dsn};
 use crate::embedded::postgres::EmbeddedServer;
+use crate::roles::{Role, Roles};
 
 /// The oldest server that has everything our SQL uses, as the server itself writes its version.
 const VERSION_MIN: i32 = 150_000;
+
+/// What the names of our connections begin with; the roles of the process follow.
+const APPLICATION: &str = "somaagent ";
 
 /// Rest before a server that does not answer yet is tried again.
 const RETRY_EVERY: Duration = Duration::from_millis(200);
@@ -65,13 +70,14 @@ pub enum DatabaseError {
 }
 
 impl Database {
-    /// The server that the settings name. Nothing is opened yet.
+    /// The server that the settings name, where this process will be known by its roles. Nothing is opened yet.
     ///
     /// # Errors
     /// If the DSN cannot be read.
-    pub fn configured(settings: &DatabaseSettings) -> Result<Option<Self>, DatabaseError> {
+    pub fn configured(settings: &DatabaseSettings, roles: &Roles) -> Result<Option<Self>, DatabaseError> {
         let Some(dsn) = &settings.dsn else { return Ok(None) };
-        let options = parse_dsn(dsn.expose_secret()).map_err(DatabaseError::Dsn)?.application_name("somaagent");
+        let options = parse_dsn(dsn.expose_secret()).map_err(DatabaseError::Dsn)?;
+        let options = options.application_name(&format!("{APPLICATION}{roles}"));
         Ok(Some(Self { options, settings: settings.clone(), embedded: None, pools: Arc::default() }))
     }
 
@@ -169,6 +175,22 @@ impl Database {
         // The lock ends with the connection at the latest.
         drop(connection.close().await);
         done
+    }
+
+    /// The roles of all processes that are connected to this database now, as the names of their connections tell.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn roles_connected(&self) -> Result<BTreeSet<Role>, sqlx::Error> {
+        let query = sqlx::query_scalar(
+            "SELECT DISTINCT application_name FROM pg_stat_activity
+             WHERE datname = current_database() AND starts_with(application_name, $1)",
+        );
+        let mut connection = PgConnection::connect_with(&self.options).await?;
+        let names: Vec<String> = query.bind(APPLICATION).fetch_all(&mut connection).await?;
+        drop(connection.close().await);
+        let roles = names.iter().filter_map(|name| name.strip_prefix(APPLICATION)?.parse::<Roles>().ok());
+        Ok(roles.flat_map(|roles| roles.iter().collect::<Vec<_>>()).collect())
     }
 
     /// Closes every pool, waiting for the statements under way, and ends the server inside the process after that, so

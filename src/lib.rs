@@ -6,6 +6,7 @@
 //! | [`telemetry`] | logs, the metrics' listener |
 //! | [`boot`], [`shutdown`], [`signals`] | the start and the end |
 //! | [`database`], [`data_dir`] | the database, configured or inside the process |
+//! | [`roles`] | what a process does of the whole |
 //! | [`rooms`] | how each room is built on the base |
 //! | [`embedded`] | the stand-ins for outside systems that are not configured |
 //!
@@ -18,6 +19,7 @@ pub mod data_dir;
 pub mod database;
 pub mod embedded;
 pub mod listen;
+pub mod roles;
 pub mod rooms;
 pub mod shutdown;
 pub mod signals;
@@ -34,6 +36,7 @@ use clap::Parser;
 use boot::{Base, Rooms};
 use cli::Cli;
 use config::{Config, Environment};
+use roles::Roles;
 use shutdown::Shutdown;
 use signals::Signals;
 
@@ -49,7 +52,11 @@ const EXHAUSTED: u8 = 70;
 /// configuration is refused.
 pub fn run(rooms: impl Rooms) -> ExitCode {
     let cli = Cli::parse();
-    let config = match Config::load(&Environment::of_process()) {
+    let mut environment = Environment::of_process();
+    if let Some(role) = &cli.role {
+        environment = environment.with("SA01_ROLE", role);
+    }
+    let config = match Config::load(&environment) {
         Ok(config) => config,
         Err(faults) => return refuse(&faults, CONFIG_REFUSED),
     };
@@ -83,7 +90,7 @@ async fn live(config: Arc<Config>, mut rooms: impl Rooms, signals: Signals) -> E
             ExitCode::FAILURE
         }
         Some(Ok((base, address))) => {
-            say(&ready_line(address));
+            say(&ready_line(&base.config.server.role, address));
             serve(held.insert(base), &signals).await
         }
     };
@@ -105,8 +112,10 @@ async fn serve(base: &Base, signals: &Signals) -> ExitCode {
     }
 }
 
-fn ready_line(address: SocketAddr) -> String {
-    format!("somaagent is ready at http://{address}")
+/// Where the process is reached: its door, else its metrics.
+fn ready_line(role: &Roles, address: Option<SocketAddr>) -> String {
+    let name = if role.is_all() { "somaagent".to_owned() } else { format!("somaagent ({role})") };
+    address.map_or_else(|| format!("{name} is ready"), |address| format!("{name} is ready at http://{address}"))
 }
 
 /// Writes a line for whoever started the process. That nobody reads it is no reason to stop.
@@ -132,6 +141,7 @@ mod tests {
     use anyhow::bail;
     use shutdown::Stage;
     use signals::End;
+    use somaagent_http::door::Component;
     use sqlx::migrate::Migrator;
     use tokio::sync::watch;
 
@@ -168,11 +178,15 @@ mod tests {
             Ok(())
         }
 
-        async fn door(&mut self, _: &Base, _: &mut Shutdown) -> anyhow::Result<SocketAddr> {
+        fn components(&self) -> Arc<[Component]> {
+            Arc::new([])
+        }
+
+        async fn door(&mut self, _: &Base, _: &mut Shutdown) -> anyhow::Result<Option<SocketAddr>> {
             let Some(end) = &self.end else { bail!("the door is stuck") };
             end.send_replace(Some(End::Terminate));
             self.seen.borrow_mut().push("door");
-            Ok(([127, 0, 0, 1], 8010).into())
+            Ok(Some(([127, 0, 0, 1], 8010).into()))
         }
     }
 
@@ -216,6 +230,8 @@ mod tests {
 
     #[test]
     fn the_ready_line_is_a_url() {
-        assert_eq!(ready_line(([127, 0, 0, 1], 8010).into()), "somaagent is ready at http://127.0.0.1:8010");
+        let address = Some(([127, 0, 0, 1], 8010).into());
+        assert_eq!(ready_line(&Roles::default(), address), "somaagent is ready at http://127.0.0.1:8010");
+        assert_eq!(ready_line(&"outbox".parse().unwrap(), None), "somaagent (outbox) is ready");
     }
 }

@@ -12,12 +12,9 @@ use std::{
 use anyhow::{Context, anyhow};
 use somaagent_actors::{
     conversation::{ConversationMetrics, Conversations, Deps, PlantedPanic, SessionKeeper, queries::Reads},
-    dead_letters::DeadLetters,
     domain::memory::MemorySpace,
     journal::{self, Journal, JournalMetrics, messages::Commit},
     llm::{LlmMetrics, ModelClient, ModelSettings},
-    memory::queries::Memories,
-    outbox::WriteThrough,
     somabrain::{
         BrainClient, BrainDeps, BrainMetrics, BrainSettings, Consult, HealthReader, HealthState, Recall, Remember,
         RememberBatch, deletion::DeleteByKey,
@@ -48,6 +45,7 @@ use crate::{
         stand_in::{Address, StandIn, StandInKeeper},
     },
     listen::listen,
+    roles::Role,
     shutdown::{Shutdown, Stage},
 };
 
@@ -70,6 +68,7 @@ pub struct Built {
     model: Option<ModelSettings>,
     brain: Option<BrainSettings>,
     sessions: Option<Sessions>,
+    components: Arc<[Component]>,
 }
 
 /// The ways to the memory service.
@@ -88,11 +87,7 @@ struct Brain {
 struct Sessions {
     conversations: Conversations,
     reads: Reads,
-    memories: Memories,
-    write_through: Port<WriteThrough>,
-    brain: HealthReader,
-    store: Store,
-    dead_letters: DeadLetters,
+    ways: Ways,
 }
 
 impl Rooms for Built {
@@ -102,6 +97,9 @@ impl Rooms for Built {
 
     /// A second process with this address, and so this name as an owner of sessions, does not get further than here.
     fn listen(&mut self, config: &Config) -> anyhow::Result<()> {
+        if !config.server.role.has(Role::Gateway) {
+            return Ok(());
+        }
         let address = (config.server.address()?, config.server.port).into();
         self.listener = Some(listen(address, "GATEWAY_PORT")?);
         Ok(())
@@ -111,12 +109,9 @@ impl Rooms for Built {
         let connections = Connections { shared: base.database.pool(), journal: base.database.own_connection() };
         let limit = Duration::from_millis(base.config.database.statement_timeout_ms) + STATEMENT_GRACE;
         let store = Store::new(connections, limit, Handle::current());
-        let mut model = base.config.model.clone();
-        if model.base_url.is_empty() {
-            model.base_url = stand_in(&base.embedded, base.config.responder).await?;
-            responder::MODEL_NAME.clone_into(&mut model.model);
+        if base.config.server.role.has(Role::Gateway) {
+            self.model = Some(model(base).await?);
         }
-        self.model = Some(model);
         let mut brain = base.config.brain.clone();
         if brain.base_url.is_empty() {
             brain.base_url =
@@ -128,9 +123,14 @@ impl Rooms for Built {
     }
 
     async fn actors(&mut self, base: &Base, shutdown: &mut Shutdown) -> anyhow::Result<()> {
-        let (store, model, settings) = self.grounds()?;
+        let (store, settings) = self.grounds()?;
         let brain = remember(base, &settings).await?;
-        let health = brain.health.clone();
+        self.components = components(Reads::new(store.clone()), brain.health.clone(), store.clone()).into();
+        let Some(model) = self.model.take() else {
+            // No gateway: nobody waits for this process.
+            durability::carry_on(base, store, brain, Arc::new(|| false)).await?;
+            return Ok(());
+        };
         let spec = SupervisorSpec::new("sessions", Strategy::OneForOne).arbiters(arbiters());
         let supervisor = base.root.supervisor(spec).await?;
         let journal = write(base, &supervisor, store.clone()).await?;
@@ -140,15 +140,20 @@ impl Rooms for Built {
         let seat = supervisor.seat::<SessionKeeper>(Restart::Permanent);
         seat.start(move || SessionKeeper::new(kept, crashes)).await.context("session keeper")?;
         drain(shutdown, &conversations, supervisor);
-        let Ways { memories, write_through, dead_letters } =
-            durability::carry_on(base, store.clone(), brain, journal).await?;
-        let reads = Reads::new(store.clone());
-        let brain = health;
-        self.sessions = Some(Sessions { conversations, reads, memories, write_through, brain, store, dead_letters });
+        let ways = durability::carry_on(base, store.clone(), brain, Arc::new(move || journal.depth() > 0)).await?;
+        let ways = ways.ok_or_else(|| anyhow!("a gateway has ways into the durability"))?;
+        self.sessions = Some(Sessions { conversations, reads: Reads::new(store), ways });
         Ok(())
     }
 
-    async fn door(&mut self, base: &Base, shutdown: &mut Shutdown) -> anyhow::Result<SocketAddr> {
+    fn components(&self) -> Arc<[Component]> {
+        Arc::clone(&self.components)
+    }
+
+    async fn door(&mut self, base: &Base, shutdown: &mut Shutdown) -> anyhow::Result<Option<SocketAddr>> {
+        if !base.config.server.role.has(Role::Gateway) {
+            return Ok(None);
+        }
         let sessions = self.sessions.clone().ok_or_else(|| anyhow!("the door opens after the actors"))?;
         let config = &base.config;
         let settings = DoorSettings {
@@ -159,11 +164,11 @@ impl Rooms for Built {
         let draining = Draining::default();
         let door = Door {
             conversations: sessions.conversations,
-            components: components(sessions.reads.clone(), sessions.brain, sessions.store).into(),
+            components: Arc::clone(&self.components),
             reads: sessions.reads,
-            memories: sessions.memories,
-            write_through: sessions.write_through,
-            dead_letters: sessions.dead_letters,
+            memories: sessions.ways.memories,
+            write_through: sessions.ways.write_through,
+            dead_letters: sessions.ways.dead_letters,
             tree: base.tree.clone(),
             facts: Arc::new(facts(base)),
             draining: draining.clone(),
@@ -175,21 +180,30 @@ impl Rooms for Built {
         let stop = serving.stop;
         shutdown.at(Stage::Accepting, "door", |_| async move { draining.begin() });
         shutdown.at(Stage::Server, "door", |_| async move { stop.stop().await });
-        Ok(serving.address)
+        Ok(Some(serving.address))
     }
 }
 
 impl Built {
-    fn grounds(&self) -> anyhow::Result<(Store, ModelSettings, BrainSettings)> {
-        let grounds = self.store.clone().zip(self.model.clone()).zip(self.brain.clone());
-        let ((store, model), brain) = grounds.ok_or_else(|| anyhow!("the actors start after the stand-ins"))?;
-        Ok((store, model, brain))
+    fn grounds(&self) -> anyhow::Result<(Store, BrainSettings)> {
+        let grounds = self.store.clone().zip(self.brain.clone());
+        grounds.ok_or_else(|| anyhow!("the actors start after the stand-ins"))
     }
 }
 
 /// Threads for conversations: half the cores, for the other half serves requests.
 fn arbiters() -> usize {
     std::thread::available_parallelism().map_or(1, |cores| cores.get().div_ceil(2))
+}
+
+/// The model of the settings, or the offline responder, which is started.
+async fn model(base: &Base) -> anyhow::Result<ModelSettings> {
+    let mut model = base.config.model.clone();
+    if model.base_url.is_empty() {
+        model.base_url = stand_in(&base.embedded, base.config.responder).await?;
+        responder::MODEL_NAME.clone_into(&mut model.model);
+    }
+    Ok(model)
 }
 
 async fn stand_in<S: StandIn>(embedded: &SupervisorRef, stand_in: S) -> anyhow::Result<String> {

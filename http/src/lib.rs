@@ -18,6 +18,7 @@
 
 pub mod door;
 mod extract;
+pub mod health;
 mod link;
 mod metrics;
 mod middleware;

@@ -78,10 +78,14 @@ const NAMES: &[(&str, &[&str])] = &[
     ("outbox.max_retries", &["OUTBOX_SYNC_MAX_RETRIES"]),
     ("replicator.group", &["MEMORY_REPLICATOR_GROUP"]),
     ("server.host", &["GATEWAY_HOST"]),
+    ("server.memory_sync_metrics_port", &["MEMORY_SYNC_METRICS_PORT"]),
     ("server.metrics_host", &["GATEWAY_METRICS_HOST"]),
     ("server.metrics_port", &["GATEWAY_METRICS_PORT"]),
     ("server.metrics_public", &["GATEWAY_METRICS_PUBLIC"]),
+    ("server.outbox_metrics_port", &["OUTBOX_SYNC_METRICS_PORT"]),
     ("server.port", &["GATEWAY_PORT", "PORT"]),
+    ("server.replicator_metrics_port", &["REPLICATOR_METRICS_PORT"]),
+    ("server.role", &["SA01_ROLE"]),
     ("server.version", &["SA01_VERSION"]),
     ("write_through.background", &["GATEWAY_WRITE_THROUGH_ASYNC"]),
     ("write_through.enabled", &["GATEWAY_WRITE_THROUGH"]),
@@ -118,6 +122,13 @@ impl Environment {
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
             .collect();
         Self { variables }
+    }
+
+    /// The same with another value for `name`: what the command line says.
+    #[must_use]
+    pub fn with(mut self, name: &str, value: &str) -> Self {
+        self.variables.insert(name.to_owned(), value.to_owned());
+        self
     }
 
     /// An environment of exactly these variables.

@@ -12,6 +12,7 @@ use sqlx::postgres::PgConnectOptions;
 use url::Url;
 
 use super::faults::Faults;
+use crate::roles::{Role, Roles};
 
 /// Longest time that any setting in milliseconds may state: a day.
 pub(super) const DAY_MS: u64 = 86_400_000;
@@ -23,19 +24,27 @@ pub struct DataSettings {
     pub dir: Option<PathBuf>,
 }
 
-/// The listeners.
+/// What the process does, and its listeners.
 #[derive(Debug, Clone, Deserialize)]
 pub struct ServerSettings {
+    /// What it does.
+    pub role: Roles,
     /// Address of the API's listener; `localhost` is 127.0.0.1.
     pub host: String,
     /// Its port; 0 takes a free one.
     pub port: u16,
     /// Address of the metrics' listener.
     pub metrics_host: String,
-    /// Its port; 0 or less: there is none.
+    /// Its port in a process that serves people; 0 or less: there is none.
     pub metrics_port: i32,
     /// Whether the metrics' listener may be reached from other machines, by anybody.
     pub metrics_public: bool,
+    /// Its port in a process that only writes memories.
+    pub memory_sync_metrics_port: i32,
+    /// Its port in a process that only carries records to the log.
+    pub outbox_metrics_port: i32,
+    /// Its port in a process that only keeps the replica.
+    pub replicator_metrics_port: i32,
     /// The version shown to clients.
     pub version: String,
 }
@@ -49,11 +58,22 @@ impl ServerSettings {
         parse_host(&self.host)
     }
 
-    /// Address and port of the metrics' listener, if there is to be one.
+    /// Address and port of the metrics' listener, if there is to be one, and the variable that sets the port. In a process
+    /// of several roles the first one's counts.
     #[must_use]
-    pub fn metrics_address(&self) -> Option<(IpAddr, u16)> {
-        let port = u16::try_from(self.metrics_port).ok().filter(|port| *port > 0)?;
-        Some((parse_host(&self.metrics_host).ok()?, port))
+    pub fn metrics_address(&self) -> Option<(IpAddr, u16, &'static str)> {
+        let (_, port, variable) = self.metrics_ports().into_iter().find(|(role, ..)| self.role.has(*role))?;
+        let port = u16::try_from(port).ok().filter(|port| *port > 0)?;
+        Some((parse_host(&self.metrics_host).ok()?, port, variable))
+    }
+
+    const fn metrics_ports(&self) -> [(Role, i32, &'static str); 4] {
+        [
+            (Role::Gateway, self.metrics_port, "GATEWAY_METRICS_PORT"),
+            (Role::MemorySync, self.memory_sync_metrics_port, "MEMORY_SYNC_METRICS_PORT"),
+            (Role::Outbox, self.outbox_metrics_port, "OUTBOX_SYNC_METRICS_PORT"),
+            (Role::Replicator, self.replicator_metrics_port, "REPLICATOR_METRICS_PORT"),
+        ]
     }
 
     pub(super) fn check(&self, faults: &mut Faults) {
@@ -67,14 +87,21 @@ impl ServerSettings {
         }
         match parse_host(&self.metrics_host) {
             Err(_) => faults.add("server.metrics_host", format!("{} is not an IP address", self.metrics_host)),
-            Ok(address) if !address.is_loopback() && self.metrics_port > 0 && !self.metrics_public => faults.add(
+            Ok(address) if !address.is_loopback() && self.metrics_address().is_some() && !self.metrics_public => faults.add(
                 "server.metrics_host",
                 format!("{address} is not loopback, and whoever reaches the metrics may read them: GATEWAY_METRICS_PUBLIC=true allows that"),
             ),
             Ok(_) => {}
         }
-        faults.range("server.metrics_port", self.metrics_port, i32::MIN..=i32::from(u16::MAX));
-        if self.metrics_port > 0 && self.metrics_port == i32::from(self.port) {
+        for (key, port) in [
+            ("server.metrics_port", self.metrics_port),
+            ("server.memory_sync_metrics_port", self.memory_sync_metrics_port),
+            ("server.outbox_metrics_port", self.outbox_metrics_port),
+            ("server.replicator_metrics_port", self.replicator_metrics_port),
+        ] {
+            faults.range(key, port, i32::MIN..=i32::from(u16::MAX));
+        }
+        if self.role.has(Role::Gateway) && self.metrics_port > 0 && self.metrics_port == i32::from(self.port) {
             faults.add("server.metrics_port", "is the API's port too; metrics are never served there");
         }
     }

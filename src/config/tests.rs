@@ -108,6 +108,19 @@ fn the_file_of_defaults_says_what_the_rooms_do() {
 }
 
 #[test]
+fn a_part_of_the_work_needs_a_database_that_others_reach() {
+    let text = faults([("SA01_ROLE", "outbox,replicator")]);
+    assert!(text.contains("database.dsn (SA01_DB_DSN): is not set, and a process that is only outbox,rep"), "{text}");
+    assert!(faults([("SA01_ROLE", "worker")]).contains("server.role (SA01_ROLE): `worker` is no role"));
+    let dsn = ("SA01_DB_DSN", "postgres://localhost/x");
+    let port = |role| {
+        let config = Config::load(&Environment::of([dsn, ("SA01_ROLE", role)])).unwrap();
+        config.server.metrics_address().unwrap().1
+    };
+    assert_eq!(["outbox", "memory-sync", "replicator", "replicator,gateway"].map(port), [9469, 9471, 9403, 9400]);
+}
+
+#[test]
 fn production_refuses_each_embedded_part_by_name() {
     let text = faults([("SA01_ENV", "PROD")]);
     assert!(text.contains("database.dsn (SA01_DB_DSN)") && text.contains("embedded database"), "{text}");

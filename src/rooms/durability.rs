@@ -8,7 +8,6 @@ use somaagent_actors::{
     bus::Log,
     dead_letters::{DeadLetterMetrics, DeadLetters, DlqKeeper, KeeperDeps, Ports, queries::LetterReads},
     domain::ids::Tenant,
-    journal::messages::Commit,
     memory::{queries::Memories, search_indexer::SearchIndexer},
     outbox::{MemorySync, MemorySyncDeps, MemorySyncMetrics, OutboxMetrics, OutboxRelay, RelayDeps, WriteThrough},
     replicator::{LogKeeper, LogKeeperDeps, ReplicatorDeps, ReplicatorMetrics, WalReplicator},
@@ -23,7 +22,7 @@ use super::{
     log::{self, Opened, TABLE},
     now,
 };
-use crate::boot::Base;
+use crate::{boot::Base, roles::Role};
 
 /// How long the replicator waits for records before it says that none wait.
 const WAIT: Duration = Duration::from_secs(1);
@@ -33,6 +32,7 @@ const WRITE_THROUGH_CAPACITY: usize = 1_024;
 const CHANGES_CAPACITY: usize = 64;
 
 /// The ways into the subtree.
+#[derive(Clone)]
 pub(super) struct Ways {
     /// To see what is remembered.
     pub(super) memories: Memories,
@@ -42,30 +42,33 @@ pub(super) struct Ways {
     pub(super) dead_letters: DeadLetters,
 }
 
-/// Starts the subtree `durability`.
-pub(super) async fn carry_on(base: &Base, store: Store, brain: Brain, journal: Port<Commit>) -> anyhow::Result<Ways> {
+/// Starts the subtree `durability`: of it what the process's roles need. A gateway gets the ways into it.
+pub(super) async fn carry_on(
+    base: &Base,
+    store: Store,
+    brain: Brain,
+    crowded: Arc<dyn Fn() -> bool + Send + Sync>,
+) -> anyhow::Result<Option<Ways>> {
+    let role = &base.config.server.role;
     let Opened { log, source } = log::open(base, store.clone()).await.context("log")?;
     let spec = SupervisorSpec::new("durability", Strategy::RestForOne).arbiters(1);
     let supervisor = base.root.supervisor(spec).await?;
-    let crowded: Arc<dyn Fn() -> bool + Send + Sync> = Arc::new(move || journal.depth() > 0);
-    let memories = Memories::new(
-        store.clone(),
-        source,
-        brain.space.clone(),
-        brain.forget.clone(),
-        Arc::new(base.config.memory.clone()),
-        now,
-    );
     let subtree = Subtree { base, supervisor, store, crowded };
-    subtree.relay(Arc::clone(&log), &brain).await?;
-    let write_through = subtree.remember(brain).await?;
-    subtree.replicate(log, source).await?;
-    if source == TABLE {
-        subtree.keep_log().await?;
+    if role.has(Role::Outbox) {
+        subtree.relay(Arc::clone(&log), &brain).await?;
     }
+    let memories = subtree.memories(source, &brain);
+    let write_through = subtree.remember(brain).await?;
+    if role.has(Role::Replicator) {
+        subtree.replicate(log, source).await?;
+        if source == TABLE {
+            subtree.keep_log().await?;
+        }
+        subtree.index().await?;
+    }
+    let (Some(write_through), true) = (write_through, role.has(Role::Gateway)) else { return Ok(None) };
     let dead_letters = subtree.keep_dead_letters().await?;
-    subtree.index().await?;
-    Ok(Ways { memories, write_through, dead_letters })
+    Ok(Some(Ways { memories, write_through, dead_letters }))
 }
 
 /// What every child of the subtree is made of.
@@ -91,13 +94,25 @@ impl Subtree<'_> {
         seat.start(move || OutboxRelay::new(deps)).await.context("outbox relay")
     }
 
-    async fn remember(&self, brain: Brain) -> anyhow::Result<Port<WriteThrough>> {
+    fn memories(&self, source: &'static str, brain: &Brain) -> Memories {
+        let (space, forget) = (brain.space.clone(), brain.forget.clone());
+        Memories::new(self.store.clone(), source, space, forget, Arc::new(self.base.config.memory.clone()), now)
+    }
+
+    /// A gateway has one too, for what a request wants written at once; only the role looks for what waits.
+    async fn remember(&self, brain: Brain) -> anyhow::Result<Option<Port<WriteThrough>>> {
+        let role = &self.base.config.server.role;
+        let looks = role.has(Role::MemorySync);
+        if !looks && !role.has(Role::Gateway) {
+            return Ok(None);
+        }
         let deps = MemorySyncDeps {
             store: self.store.clone(),
             remember: brain.remember,
             remember_batch: brain.remember_batch,
             space: brain.space,
             crowded: Arc::clone(&self.crowded),
+            looks,
             settings: Arc::new(self.base.config.memory_sync.clone()),
             metrics: MemorySyncMetrics::register(&self.base.registry)?,
             clock: now,
@@ -105,7 +120,7 @@ impl Subtree<'_> {
         let seat = self.supervisor.seat::<MemorySync>(Restart::Permanent);
         let write_through = seat.port("write-through", WRITE_THROUGH_CAPACITY);
         seat.start(move || MemorySync::new(deps)).await.context("memory sync")?;
-        Ok(write_through)
+        Ok(Some(write_through))
     }
 
     async fn replicate(&self, log: Arc<dyn Log>, source: &'static str) -> anyhow::Result<()> {

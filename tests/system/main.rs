@@ -28,6 +28,7 @@ mod memory_admin;
 mod model_faults;
 mod replica;
 mod resume;
+mod roles;
 mod sessions;
 mod stack;
 mod start_stop;

@@ -8,12 +8,12 @@ use sqlx::PgPool;
 
 use crate::stack::{Setup, Stack, binary, ended_turns, new_session};
 
-fn quick() -> Setup {
+pub fn quick() -> Setup {
     Setup::default().set("MEMORY_SYNC_INTERVAL_SECONDS", "0.05").set("OUTBOX_SYNC_INTERVAL_SECONDS", "0.05")
 }
 
 /// Says a few things in a session and waits for the answers.
-async fn say(stack: &Stack, session: &str, things: usize, ended: usize) {
+pub async fn say(stack: &Stack, session: &str, things: usize, ended: usize) {
     for n in 0..things {
         stack.post(&Post::new(&format!("thing {n}")).to(session)).await;
     }
@@ -21,13 +21,13 @@ async fn say(stack: &Stack, session: &str, things: usize, ended: usize) {
 }
 
 /// The ids of a session's events, in order.
-async fn said(stack: &Stack, session: &str) -> Vec<String> {
+pub async fn said(stack: &Stack, session: &str) -> Vec<String> {
     let history = stack.client.history(session).await.unwrap();
     history.iter().map(|event| event["payload"]["event_id"].as_str().unwrap().to_owned()).collect()
 }
 
 /// Waits until the replica has so many memories of a session, and returns their ids in the order in which they came.
-async fn replicated(pool: &PgPool, session: &str, count: usize) -> Vec<String> {
+pub async fn replicated(pool: &PgPool, session: &str, count: usize) -> Vec<String> {
     eventually(&format!("{count} memories in the replica"), async || {
         let sql = "SELECT event_id FROM memory_replica WHERE tenant = 'public' AND session_id = $1 ORDER BY id";
         let ids: Vec<String> = sqlx::query_scalar(sql).bind(session).fetch_all(pool).await.unwrap();

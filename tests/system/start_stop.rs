@@ -141,11 +141,15 @@ async fn a_secret_is_never_written() {
 async fn a_taken_port_is_told_and_named() {
     let first = with_database().await.start().await.unwrap();
     let port = first.port().to_string();
-    let ended = with_database().await.set("GATEWAY_PORT", &port).run().await.unwrap();
-    assert!(ended.code.is_some_and(told), "{:?}: {}", ended.code, ended.output);
-    assert!(ended.output.contains(&port), "the port is not named: {}", ended.output);
-    assert!(ended.output.contains("step `port`"), "another step is blamed: {}", ended.output);
-    assert!(!ended.output.contains("panicked"), "{}", ended.output);
+    for variable in ["GATEWAY_PORT", "GATEWAY_METRICS_PORT"] {
+        let ended = with_database().await.set(variable, &port).run().await.unwrap();
+        assert!(ended.code.is_some_and(told), "{:?}: {}", ended.code, ended.output);
+        assert!(ended.output.contains(&port), "the port is not named: {}", ended.output);
+        assert!(ended.output.contains(&format!("set {variable}")), "{}", ended.output);
+        // Before anything is made.
+        assert!(ended.output.contains("step `ports`"), "another step is blamed: {}", ended.output);
+        assert!(!ended.output.contains("panicked"), "{}", ended.output);
+    }
     assert_eq!(Client::new(first.url()).unwrap().get("/healthz").await.unwrap().status, 200);
 }
 

@@ -50,6 +50,8 @@ pub struct MemorySyncDeps {
     pub space: MemorySpace,
     /// Whether people wait for the database: then memories hold back.
     pub crowded: Arc<dyn Fn() -> bool + Send + Sync>,
+    /// Whether it looks for waiting memories by itself; else it writes only what it is asked for.
+    pub looks: bool,
     /// How to work.
     pub settings: Arc<QueueSettings>,
     /// What is counted.
@@ -89,7 +91,7 @@ impl MemorySync {
     fn look(&mut self, ctx: &mut Context<Self>) {
         let room = self.deps.settings.batch_size.saturating_sub(self.state.under_way);
         let holds_back = self.state.under_way > 0 && (self.deps.crowded)();
-        if room == 0 || holds_back || std::mem::replace(&mut self.state.claiming, true) {
+        if !self.deps.looks || room == 0 || holds_back || std::mem::replace(&mut self.state.claiming, true) {
             return;
         }
         self.state.claimed_at = Some(Instant::now());

@@ -1,30 +1,21 @@
 //! Whether the service works.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
 use actix_web::web::{Data, Json};
-use futures_util::future::join_all;
 use serde::Serialize;
 use tokio::time::timeout;
 use utoipa::ToSchema;
 
 use crate::{
-    door::{Component, Condition, Door, Finding, Scope, Weight},
+    door::{Door, Scope},
+    health::{HealthReply, examine},
     problem::{Code, Problem},
     settings::DoorSettings,
 };
 
 /// Most stuck actors that one reply names.
 const MAX_NAMED: usize = 10;
-
-/// The health of the whole and of its parts.
-#[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct HealthReply {
-    /// The whole.
-    status: Condition,
-    /// The parts by name.
-    components: BTreeMap<&'static str, Finding>,
-}
 
 /// The health of everything, the memory service included. The status is always 200; read the body.
 #[utoipa::path(
@@ -35,7 +26,7 @@ pub(crate) struct HealthReply {
     extensions(("x-action" = json!("public")), ("x-problems" = json!([]))),
 )]
 pub(crate) async fn get_healthz(door: Data<Door>, settings: Data<DoorSettings>) -> Json<HealthReply> {
-    Json(examine(&door, &settings, Scope::Healthz).await)
+    Json(examine(&door.components, settings.health_timeout(), Scope::Healthz).await)
 }
 
 /// The health of the stores and logs. The status is always 200; read the body.
@@ -47,7 +38,7 @@ pub(crate) async fn get_healthz(door: Data<Door>, settings: Data<DoorSettings>) 
     extensions(("x-action" = json!("public")), ("x-problems" = json!([]))),
 )]
 pub(crate) async fn get_v1_health(door: Data<Door>, settings: Data<DoorSettings>) -> Json<HealthReply> {
-    Json(examine(&door, &settings, Scope::Health).await)
+    Json(examine(&door.components, settings.health_timeout(), Scope::Health).await)
 }
 
 /// As `/v1/health`.
@@ -59,7 +50,7 @@ pub(crate) async fn get_v1_health(door: Data<Door>, settings: Data<DoorSettings>
     extensions(("x-action" = json!("public")), ("x-problems" = json!([]))),
 )]
 pub(crate) async fn get_health(door: Data<Door>, settings: Data<DoorSettings>) -> Json<HealthReply> {
-    Json(examine(&door, &settings, Scope::Health).await)
+    Json(examine(&door.components, settings.health_timeout(), Scope::Health).await)
 }
 
 /// A process that takes work.
@@ -98,27 +89,6 @@ fn stuck(door: &Door, settings: &DoorSettings) -> Vec<String> {
     stalled.into_iter().map(|actor| actor.path).take(MAX_NAMED).collect()
 }
 
-async fn examine(door: &Door, settings: &DoorSettings, scope: Scope) -> HealthReply {
-    let shown: Vec<&Component> =
-        door.components.iter().filter(|part| part.scope == scope || part.scope == Scope::Both).collect();
-    let checks = shown.iter().map(|part| async {
-        let found = timeout(settings.health_timeout(), (part.check)()).await;
-        found.unwrap_or_else(|_| Finding::not_ok(Condition::Down, "no answer in time"))
-    });
-    let findings = join_all(checks).await;
-    let status = overall(shown.iter().map(|part| part.weight).zip(findings.iter().map(|finding| finding.status)));
-    HealthReply { status, components: shown.iter().map(|part| part.name).zip(findings).collect() }
-}
-
-fn overall(parts: impl Iterator<Item = (Weight, Condition)>) -> Condition {
-    let felt = parts.map(|(weight, condition)| match weight {
-        Weight::Vital => condition,
-        Weight::Helpful => condition.min(Condition::Degraded),
-        Weight::Shown => Condition::Ok,
-    });
-    felt.max().unwrap_or(Condition::Ok)
-}
-
 #[cfg(test)]
 mod tests {
     use actix_web::body::to_bytes;
@@ -127,21 +97,6 @@ mod tests {
 
     use super::*;
     use crate::testing::dark;
-
-    #[test]
-    fn the_whole_is_as_well_as_its_parts_allow() {
-        use Condition::{Degraded, Down, Ok};
-        for (parts, whole) in [
-            (vec![], Ok),
-            (vec![(Weight::Vital, Ok), (Weight::Helpful, Ok)], Ok),
-            (vec![(Weight::Vital, Ok), (Weight::Helpful, Down)], Degraded),
-            (vec![(Weight::Vital, Degraded), (Weight::Shown, Down)], Degraded),
-            (vec![(Weight::Vital, Down), (Weight::Helpful, Down)], Down),
-            (vec![(Weight::Shown, Down)], Ok),
-        ] {
-            assert_eq!(overall(parts.clone().into_iter()), whole, "{parts:?}");
-        }
-    }
 
     struct Hold;
 

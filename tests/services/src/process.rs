@@ -67,7 +67,13 @@ impl Binary {
     /// On a port that stays the same over restarts.
     #[must_use]
     pub fn fixed_port(self) -> Self {
-        self.set("GATEWAY_PORT", &port::free().to_string())
+        self.free_port("GATEWAY_PORT")
+    }
+
+    /// Sets a variable to a port on which nobody listens.
+    #[must_use]
+    pub fn free_port(self, name: &str) -> Self {
+        self.set(name, &port::free().to_string())
     }
 
     /// Adds an argument.

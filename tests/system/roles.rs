@@ -1,0 +1,96 @@
+//! The work divided among processes on one database: each with a part of it, and several with the same part.
+
+use somaagent_test_services::client::{Client, Post};
+use somaagent_test_services::process::Running;
+use somaagent_test_services::wait::eventually;
+
+use crate::replica::{quick, replicated, said, say};
+use crate::stack::{Setup, Stack, binary, new_session};
+
+/// What a process does that is no gateway, and the variable with the port of its metrics.
+const PARTS: [(&str, &str); 3] = [
+    ("memory-sync", "MEMORY_SYNC_METRICS_PORT"),
+    ("outbox", "OUTBOX_SYNC_METRICS_PORT"),
+    ("replicator", "REPLICATOR_METRICS_PORT"),
+];
+
+fn gateway() -> Setup {
+    quick().set("SA01_ROLE", "gateway").set("SA01_MEMORY_SYNC__LEASE_MS", 1_000).set("SA01_OUTBOX__LEASE_MS", 1_000)
+}
+
+/// A process that does a part of the work beside the gateway of `stack`.
+async fn part(stack: &Stack, role: &str, port: &str) -> Running {
+    let beside = stack.app.binary().elsewhere().unwrap().set("SA01_ROLE", role).free_port(port);
+    beside.start().await.unwrap()
+}
+
+#[tokio::test]
+async fn a_gateway_alone_says_what_is_not_done_anywhere_and_keeps_it_for_later() {
+    let stack = gateway().start().await;
+    for (role, _) in PARTS {
+        let told = format!("\"role\":\"{role}\"");
+        assert!(stack.app.output().contains(&told), "nothing is said of {role}: {}", stack.app.output());
+    }
+    let session = new_session();
+    say(&stack, &session, 1, 1).await;
+    let pool = stack.database.pool().await.unwrap();
+    let waiting = "SELECT count(*) FROM memory_write_outbox WHERE status = 'pending'";
+    let count: i64 = sqlx::query_scalar(waiting).fetch_one(&pool).await.unwrap();
+    assert_eq!((count, stack.brain.received().len()), (2, 0), "a gateway is no memory sync");
+
+    let sync = part(&stack, PARTS[0].0, PARTS[0].1).await;
+    assert!(!sync.output().contains("\"role\":\"gateway\""), "the gateway is connected: {}", sync.output());
+    assert!(sync.output().contains("\"role\":\"replicator\""), "{}", sync.output());
+    stack.brain.called("/memory/remember/batch", 1).await;
+}
+
+#[tokio::test]
+async fn several_processes_of_each_role_lose_nothing_and_do_nothing_twice_whichever_dies() {
+    let mut stack = gateway().start().await;
+    let mut parts = Vec::new();
+    for (role, port) in PARTS {
+        for _ in 0..2 {
+            parts.push((role, part(&stack, role, port).await));
+        }
+    }
+    for (role, process) in &parts {
+        let own = Client::new(process.url()).unwrap();
+        let health = own.get("/healthz").await.unwrap().json();
+        assert_eq!(health["components"]["postgres"]["status"], "ok", "{role}: {health}");
+        assert_eq!(own.get("/metrics").await.unwrap().status, 200, "{role}");
+        assert_eq!(own.get("/v1/sessions").await.unwrap().status, 404, "{role} is no gateway");
+    }
+    let pool = stack.database.pool().await.unwrap();
+    let session = new_session();
+    say(&stack, &session, 3, 3).await;
+    let keys = said(&stack, &session).await;
+    assert_eq!(replicated(&pool, &session, keys.len()).await, keys);
+    let received = stack.brain.received();
+    assert_eq!(received.len(), keys.len(), "each memory is written once: {received:?}");
+
+    for (n, process) in [0, 2, 4].into_iter().enumerate() {
+        stack.post(&Post::new(&format!("while one dies, {n}")).to(&session)).await;
+        parts[process].1.kill().await.unwrap();
+    }
+    stack.ended_turns(&session, 6).await;
+    stack.app.kill().await.unwrap();
+    stack.restart().await;
+    say(&stack, &session, 1, 7).await;
+    let keys = said(&stack, &session).await;
+    assert_eq!(replicated(&pool, &session, keys.len()).await, keys);
+    eventually("each memory to be known to the memory service", async || {
+        (stack.brain.keys().len() == keys.len()).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn roles_that_make_no_sense_are_refused() {
+    for (role, reason) in
+        [("outbox", "database.dsn"), ("gateway,worker", "`worker` is no role"), ("outbox,", "`` is no role")]
+    {
+        let refused = binary().argument("--role").argument(role).run().await.unwrap();
+        assert_eq!(refused.code, Some(78), "{role}: {}", refused.output);
+        assert!(refused.output.contains(reason), "{role}: {}", refused.output);
+    }
+}
