@@ -266,8 +266,8 @@ async fn a_drain_that_leaves_a_turn_keeps_to_its_time() {
     assert_eq!(stack.app.terminate().await.unwrap(), Some(0));
     let took = told.elapsed();
     assert!(took > drain / 2, "the turn was not waited for: {took:?}");
-    // The request alone would hold up the end for several seconds.
-    assert!(took < drain + Duration::from_secs(2), "the end took {took:?}");
+    // The request alone would hold up the end for five seconds.
+    assert!(took < drain + Duration::from_secs(4), "the end took {took:?}");
 }
 
 /// Waits until the process takes no new work: no connection, or 503.

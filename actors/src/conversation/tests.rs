@@ -36,7 +36,7 @@ use crate::{
 };
 
 /// Longest wait for anything that must happen.
-const SOON: Duration = Duration::from_secs(60);
+const SOON: Duration = Duration::from_mins(1);
 
 struct World {
     model: Model,

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::domain::memory::MemorySpace;
 
-const SOON: Duration = Duration::from_secs(60);
+const SOON: Duration = Duration::from_mins(1);
 const CANARIES: [&str; 3] = ["sk-canary-key", "canary-token", "canary-cookie"];
 
 /// Everything that is logged on this thread, spans and all levels included.

@@ -186,7 +186,7 @@ mod tests {
         connection.attempt(&request, Instant::now() + within).await
     }
 
-    const SOON: Duration = Duration::from_secs(60);
+    const SOON: Duration = Duration::from_mins(1);
 
     #[tokio::test]
     async fn a_call_carries_key_tenant_request_id_and_trace() {

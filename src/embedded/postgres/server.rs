@@ -170,7 +170,7 @@ mod tests {
     use super::*;
     use crate::config::DataSettings;
 
-    const SOON: Duration = Duration::from_secs(60);
+    const SOON: Duration = Duration::from_mins(1);
 
     fn server(dir: &tempfile::TempDir) -> EmbeddedServer {
         let data = DataDir::open(&DataSettings { dir: Some(dir.path().join("data")) }).unwrap();

@@ -15,7 +15,7 @@ use super::super::{
 use super::*;
 use crate::domain::{ids::Tenant, memory::MemorySpace};
 
-const SOON: Duration = Duration::from_secs(60);
+const SOON: Duration = Duration::from_mins(1);
 const TEA: &str = r#"{"results": [{"content": "tea", "score": 0.9, "layer": "ltm"}], "wm_hits": 0}"#;
 
 /// A planted panic.

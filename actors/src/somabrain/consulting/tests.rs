@@ -13,7 +13,7 @@ use super::super::{
 };
 use super::*;
 
-const SOON: Duration = Duration::from_secs(60);
+const SOON: Duration = Duration::from_mins(1);
 
 async fn put<Q: Question>(server: &Server, question: Q) -> Result<Q::Answer, BrainError> {
     answered(&caller(server), &question, &asker(SOON)).await

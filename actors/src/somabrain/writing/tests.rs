@@ -11,7 +11,7 @@ use uuid::Uuid;
 use super::super::testing::{Play, Server, asker, caller};
 use super::*;
 
-const SOON: Duration = Duration::from_secs(60);
+const SOON: Duration = Duration::from_mins(1);
 
 fn space() -> MemorySpace {
     MemorySpace { universe: Some("somabrain_ns:acme".into()), namespace: "wm".into() }
