@@ -23,6 +23,7 @@ mod embedded;
 mod history;
 mod hostile_page;
 mod kafka;
+mod losses;
 mod memories;
 mod memory_admin;
 mod model_faults;

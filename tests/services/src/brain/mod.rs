@@ -34,6 +34,8 @@ pub enum Mood {
     Well,
     /// Every call but health gets this status; with a `Retry-After` when one is given.
     Failing(u16, Option<u32>),
+    /// Every call but health is answered with 200 and a text that is no JSON.
+    Babbling,
     /// Every call waits until the gate lets it pass, then is answered.
     Slow(Gate),
     /// Every call loses its connection before anything is done.
@@ -203,7 +205,7 @@ impl Service for Desk {
         let planned = if probe { None } else { locked(&self.next).pop_front() };
         let mood = planned.unwrap_or_else(|| locked(&self.mood).clone());
         match mood {
-            Mood::Failing(_, _) if probe => {}
+            Mood::Failing(_, _) | Mood::Babbling if probe => {}
             Mood::Degraded if probe => {
                 wire.answer_json(200, &json!({"ok": false, "status": "degraded"})).await?;
                 return Ok(Some(wire));
@@ -222,6 +224,10 @@ impl Service for Desk {
                 let headers: Vec<_> =
                     retry_after.map(|after| ("retry-after".to_owned(), after.to_string())).into_iter().collect();
                 wire.answer(status, &headers, "{\"detail\":\"scripted\"}").await?;
+                return Ok(Some(wire));
+            }
+            Mood::Babbling => {
+                wire.answer(200, &[], "<html>").await?;
                 return Ok(Some(wire));
             }
             Mood::Slow(gate) => {
