@@ -68,7 +68,9 @@ pub async fn run(subject: &Subject, options: &Options) -> Result<Report> {
     live_and_idle(&mut report, &server, metrics, &sessions).await?;
     server.terminate().await?;
     let mut server = binary.set("SA01_SESSIONS__IDLE_MS", &IDLE_MS.to_string()).start().await?;
-    wakings(&mut report, &server, metrics, &sessions, options).await?;
+    let mut plain = PgConnection::connect(&database.dsn()).await?;
+    wakings(&mut report, &server, (metrics, &mut plain), &sessions, options).await?;
+    plain.close().await?;
     server.terminate().await?;
     report.note(
         "memory: the server's, resident; each conversation had a turn once, and was made live by asking it to stop",
@@ -77,6 +79,7 @@ pub async fn run(subject: &Subject, options: &Options) -> Result<Report> {
         "waking: a new stream of a session that is only in the store, from its request on an open connection to its first \
          bytes; it takes ownership of the session, which is a commit (outside PostgreSQL, fsync on), and reads where it stands",
     );
+    report.note("a bare commit: one row of the same table, between the wakings, on a connection of its own: no waking that commits is faster");
     report.note("reference, waking: the same for a session whose conversation is live");
     Ok(report)
 }
@@ -108,12 +111,12 @@ async fn live_and_idle(report: &mut Report, server: &Running, metrics: u16, sess
 async fn wakings(
     report: &mut Report,
     server: &Running,
-    metrics: u16,
+    (metrics, plain): (u16, &mut PgConnection),
     sessions: &[Uuid],
     options: &Options,
 ) -> Result<()> {
     let port = server.port();
-    let (mut woken, mut awake) = (Samples::default(), Samples::default());
+    let (mut woken, mut awake, mut commits) = (Samples::default(), Samples::default(), Samples::default());
     // Far from each other in the tables, as sessions are that people come back to.
     let step = (sessions.len() / options.wakings.max(1)).max(1);
     for session in sessions.iter().step_by(step).take(options.wakings) {
@@ -121,6 +124,9 @@ async fn wakings(
         // The first reader keeps the conversation live while the second comes.
         drop(timed(port, *session, &mut awake).await?);
         drop(first);
+        let began = clock::now();
+        sqlx::query(COMMIT).bind(*session).execute(&mut *plain).await?;
+        commits.between(began, clock::now());
     }
     gone(metrics).await?;
     // Now from the store again, after conversations that have gone by themselves.
@@ -134,9 +140,13 @@ async fn wakings(
             let figure = Figure::new(format!("waking {name} p{percent}"), samples.percentile(percent), "ms");
             report.add(budget.into_iter().fold(figure.against(reference), Figure::within));
         }
+        report.add(Figure::new(format!("a bare commit p{percent}"), commits.percentile(percent), "ms"));
     }
     Ok(())
 }
+
+/// Changes a row of the table that a waking changes, and nothing that anybody reads.
+const COMMIT: &str = "UPDATE session_envelopes SET updated_at = updated_at WHERE session_id = $1";
 
 /// Opens a session's stream and notes how long that took.
 async fn timed(port: u16, session: Uuid, samples: &mut Samples) -> Result<Stream> {
