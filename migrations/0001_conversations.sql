@@ -90,6 +90,9 @@ CREATE TABLE message_outbox (
     claim           uuid,
     last_error      text,
     last_error_at   timestamptz,
+    -- Where in the log it is, once it was sent.
+    log_partition   integer,
+    log_offset      bigint,
     created_at      timestamptz NOT NULL,
     updated_at      timestamptz NOT NULL,
     CHECK (num_nonnulls(payload, payload_bytes) = 1)

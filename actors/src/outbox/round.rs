@@ -69,7 +69,10 @@ fn judge(
         let key = (row.topic.clone(), row.key.clone());
         let tries = u32::try_from(row.retry_count).unwrap_or_default() + 1;
         match result {
-            Ok(_) => settled.sent.push(row.id),
+            Ok(Position { partition, offset }) => {
+                settled.sent.push(row.id);
+                settled.places.insert(row.id, (partition, offset));
+            }
             Err(_) if held_back.contains(&key) => {
                 settled.given_back.push(GivenBack { id: row.id, next_attempt_at: now, error: None });
             }

@@ -3,6 +3,8 @@
 //! A claim leases keys: it takes the first unsent rows of each and nobody else may take rows of that key until they are
 //! settled or the lease runs out. So the order of a key holds, and a slow key holds up only itself.
 
+use std::collections::HashMap;
+
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -64,6 +66,8 @@ pub struct GivenBack {
 pub struct Settled {
     /// Sent.
     pub sent: Vec<i64>,
+    /// Partition and offset in the log of rows that were sent there.
+    pub places: HashMap<i64, (i32, i64)>,
     /// To be tried again, or not tried.
     pub given_back: Vec<GivenBack>,
     /// Refused for good, with the reason.
@@ -86,6 +90,8 @@ impl Settled {
         for (id, error) in &self.failed {
             columns.push(*id, "failed", None, Some(cut(error)));
         }
+        let place = |id: &i64| self.places.get(id).copied().unzip();
+        (columns.partitions, columns.offsets) = columns.ids.iter().map(place).unzip();
         columns
     }
 }
@@ -97,6 +103,8 @@ pub(super) struct Columns {
     pub(super) states: Vec<&'static str>,
     pub(super) next: Vec<Option<OffsetDateTime>>,
     pub(super) errors: Vec<Option<String>>,
+    pub(super) partitions: Vec<Option<i32>>,
+    pub(super) offsets: Vec<Option<i64>>,
 }
 
 impl Columns {
@@ -108,9 +116,10 @@ impl Columns {
     }
 }
 
-/// Writes down what became of rows of a table, as far as the claim still holds them, and returns those that it held.
+/// Writes down what became of rows of a table, as far as the claim still holds them, and returns those that it held. A table
+/// that says where in the log its rows are sets that from the columns `s.partition` and `s.place`.
 macro_rules! settle {
-    ($table:tt, $connection:expr, $claim:expr, $settled:expr, $at:expr) => {{
+    ($table:tt, $places:tt, $connection:expr, $claim:expr, $settled:expr, $at:expr) => {{
         let columns = $settled.columns();
         sqlx::query_scalar!(
             "UPDATE "
@@ -122,9 +131,10 @@ macro_rules! settle {
                  retry_count = o.retry_count + CASE WHEN s.error IS NULL THEN 0 ELSE 1 END,
                  last_error = COALESCE(s.error, o.last_error),
                  last_error_at = CASE WHEN s.error IS NULL THEN o.last_error_at ELSE $6 END,
-                 updated_at = $6
-             FROM unnest($1::bigint[], $2::text[], $3::timestamptz[], $4::text[])
-                 AS s(id, state, next_attempt_at, error)
+                 updated_at = $6"
+                + $places
+                + " FROM unnest($1::bigint[], $2::text[], $3::timestamptz[], $4::text[], $7::integer[], $8::bigint[])
+                 AS s(id, state, next_attempt_at, error, partition, place)
              WHERE o.id = s.id AND o.id = ANY (ARRAY (
                  -- The first of a key first, as a claim does: nobody waits in a circle.
                  SELECT id FROM "
@@ -138,6 +148,8 @@ macro_rules! settle {
             &columns.errors as _,
             $claim,
             $at,
+            &columns.partitions as _,
+            &columns.offsets as _,
         )
         .fetch_all($connection)
         .await

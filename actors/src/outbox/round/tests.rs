@@ -98,6 +98,11 @@ async fn records_reach_the_log_in_the_order_of_their_keys(pool: PgPool) {
     }
     assert_eq!((&seen["a"], &seen["b"]), (&vec![1, 2, 3, 4], &vec![1, 2, 3, 4]));
     assert!(states(&pool).await.iter().all(|(_, state, _)| state == "sent"));
+    let sql = r#"SELECT count(*) FROM message_outbox AS o
+                 JOIN event_log AS l ON l.topic = o.topic AND l.partition = o.log_partition AND l."offset" = o.log_offset
+                 WHERE l.payload = convert_to(o.payload::text, 'UTF8')"#;
+    let placed: i64 = sqlx::query_scalar(sql).fetch_one(&pool).await.unwrap();
+    assert_eq!(placed, 8, "each row knows where in the log its record is");
     assert_eq!(round(&deps, Place::default(), 100).await.unwrap().claimed, 0);
 }
 

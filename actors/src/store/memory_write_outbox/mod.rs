@@ -103,7 +103,7 @@ pub async fn settle(
     settled: &Settled,
     at: OffsetDateTime,
 ) -> Result<Vec<i64>, sqlx::Error> {
-    settle!("memory_write_outbox", connection, claim, settled, at)
+    settle!("memory_write_outbox", "", connection, claim, settled, at)
 }
 
 /// Removes up to `limit` rows that were sent or given up before `before`. Returns how many.

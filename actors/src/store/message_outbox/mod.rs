@@ -96,7 +96,7 @@ pub async fn settle(
     settled: &Settled,
     at: OffsetDateTime,
 ) -> Result<Vec<i64>, sqlx::Error> {
-    settle!("message_outbox", connection, claim, settled, at)
+    settle!("message_outbox", ", log_partition = s.partition, log_offset = s.place", connection, claim, settled, at)
 }
 
 /// Removes up to `limit` rows that were sent or given up before `before`. Returns how many.
