@@ -105,6 +105,9 @@ CREATE UNIQUE INDEX message_outbox_dedupe ON message_outbox (tenant, topic, dedu
 -- A claim walks the keys that have unsent rows; what was sent is in no index that it reads.
 CREATE INDEX message_outbox_keys ON message_outbox (topic, partition_key, id) WHERE status IN ('pending', 'sending');
 CREATE INDEX message_outbox_done ON message_outbox (updated_at) WHERE status IN ('sent', 'failed');
+-- What became of a memory's record is asked by the memory's id.
+CREATE INDEX message_outbox_memory ON message_outbox (tenant, dedupe_key, id)
+    WHERE topic = 'memory.wal' AND dedupe_key IS NOT NULL AND status IN ('sent', 'failed');
 
 CREATE TABLE memory_write_outbox (
     id              bigint      GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -130,9 +133,10 @@ CREATE TABLE memory_write_outbox (
 
 CREATE UNIQUE INDEX memory_write_outbox_dedupe ON memory_write_outbox (tenant, dedupe_key)
     WHERE dedupe_key IS NOT NULL AND status IN ('pending', 'sending');
--- What was given up is looked for by its id, too.
-CREATE INDEX memory_write_outbox_failed ON memory_write_outbox (tenant, dedupe_key)
-    WHERE dedupe_key IS NOT NULL AND status = 'failed';
+-- What became of a memory is asked by its id, too; of one that waited beside another version, by the id inside it.
+CREATE INDEX memory_write_outbox_memory ON memory_write_outbox (tenant, dedupe_key, id)
+    WHERE dedupe_key IS NOT NULL AND status IN ('sent', 'failed');
+CREATE INDEX memory_write_outbox_beside ON memory_write_outbox (tenant, (payload ->> 'id'), id) WHERE dedupe_key IS NULL;
 CREATE INDEX memory_write_outbox_keys ON memory_write_outbox (tenant, session_id, id)
     WHERE status IN ('pending', 'sending');
 CREATE INDEX memory_write_outbox_done ON memory_write_outbox (updated_at) WHERE status IN ('sent', 'failed');

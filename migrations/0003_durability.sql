@@ -32,6 +32,9 @@ CREATE TABLE dlq_messages (
 
 CREATE INDEX dlq_messages_topic ON dlq_messages (topic, id DESC);
 CREATE INDEX dlq_messages_tenant ON dlq_messages (tenant, topic, id DESC);
+-- By the id of the memory. Records of others may have ids of any length, an index may not.
+CREATE INDEX dlq_messages_memory ON dlq_messages
+    (tenant, left(COALESCE(event -> 'payload' ->> 'id', event ->> 'id'), 400), id) WHERE topic = 'memory.wal.dlq';
 
 -- Orders to send many dead letters again, worked off page by page, oldest letter first.
 CREATE TABLE dlq_jobs (

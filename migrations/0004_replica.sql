@@ -41,7 +41,9 @@ CREATE TABLE memory_replica (
     partition     integer          NOT NULL,
     "offset"      bigint           NOT NULL,
     sha256        bytea            NOT NULL,
-    created_at    timestamptz      NOT NULL
+    created_at    timestamptz      NOT NULL,
+    -- When a later record changed it, if one did.
+    updated_at    timestamptz
 );
 
 CREATE UNIQUE INDEX memory_replica_event ON memory_replica (tenant, event_id);

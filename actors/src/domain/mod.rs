@@ -16,6 +16,7 @@ pub mod idempotency;
 pub mod ids;
 pub mod memory;
 pub mod message;
+pub mod receipt;
 pub mod session;
 pub mod text;
 pub mod title;

@@ -70,6 +70,11 @@ impl MemoryItem {
     }
 }
 
+/// A time as lists show it.
+pub(super) fn listed_time(at: OffsetDateTime) -> String {
+    in_utc(at, LISTED)
+}
+
 fn in_utc(at: OffsetDateTime, format: StaticFormatDescription) -> String {
     at.to_offset(UtcOffset::UTC).format(format).unwrap_or_default()
 }

@@ -3,6 +3,7 @@
 //! | file | holds |
 //! | --- | --- |
 //! | [`queries`] | bounded reads of the replica, which wake no actor; waiting for the replica |
+//! | [`receipts`] | how far a memory has come; waiting for the replica to have it |
 //! | [`export`] | lines of JSON a page at a time, with a checksum at their end |
 //! | [`writes`] | memories that people bring: checked, and put into their queue |
 //! | [`deletion`] | a memory is taken back |
@@ -17,6 +18,7 @@ pub mod deletion;
 pub mod export;
 pub mod item;
 pub mod queries;
+pub mod receipts;
 pub mod search_indexer;
 pub mod settings;
 pub mod writes;

@@ -37,7 +37,7 @@ const LOOKS: [Duration; 2] = [Duration::from_millis(10), Duration::from_millis(2
 pub struct Memories {
     pub(super) store: Store,
     /// The log that the replica is made from.
-    source: &'static str,
+    pub(super) source: &'static str,
     pub(super) space: MemorySpace,
     /// Who deletes at the memory service.
     pub(super) forget: Port<Consult<DeleteByKey>>,

@@ -22,8 +22,8 @@ pub struct Forgotten {
     pub session_id: Option<String>,
 }
 
-/// Removes the memory `id` of `tenant` wherever it is. A record that is on its way into the log stays: what takes it back
-/// must come behind it.
+/// Removes the memory `id` of `tenant` wherever it is, and what tells of its way here. A record that is on its way into the
+/// log stays: what takes it back must come behind it.
 ///
 /// # Errors
 /// The database's.
@@ -38,22 +38,35 @@ pub async fn forget(connection: &mut PgConnection, tenant: &str, id: &str) -> Re
     let writes = sqlx::query!(
         r#"WITH gone AS (
                SELECT id, status FROM memory_write_outbox
-               WHERE tenant = $1 AND (dedupe_key = $2 OR (dedupe_key IS NULL AND payload ->> 'id' = $2))
-                 AND status IN ('pending', 'sending', 'failed')
+               WHERE id = ANY (ARRAY (
+                   SELECT id FROM memory_write_outbox
+                   WHERE tenant = $1 AND dedupe_key = $2 AND status IN ('pending', 'sending')
+                   UNION ALL
+                   SELECT id FROM memory_write_outbox
+                   WHERE tenant = $1 AND dedupe_key = $2 AND status IN ('sent', 'failed')
+                   UNION ALL
+                   SELECT id FROM memory_write_outbox WHERE tenant = $1 AND dedupe_key IS NULL AND payload ->> 'id' = $2
+               ))
                ORDER BY id
                FOR UPDATE
            )
            DELETE FROM memory_write_outbox AS o USING gone WHERE o.id = gone.id
-           RETURNING o.session_id, gone.status = 'sending' AS "under_way!""#,
+           RETURNING o.session_id, gone.status <> 'sent' AS "queued!", gone.status = 'sending' AS "under_way!""#,
         tenant,
         id,
     )
     .fetch_all(&mut *connection)
     .await?;
-    let unpublished = sqlx::query_scalar!(
-        "DELETE FROM message_outbox
-         WHERE tenant = $1 AND topic = 'memory.wal' AND dedupe_key = $2 AND status IN ('pending', 'failed')
-         RETURNING session_id",
+    let records = sqlx::query!(
+        r#"DELETE FROM message_outbox
+         WHERE id = ANY (ARRAY (
+             SELECT id FROM message_outbox
+             WHERE tenant = $1 AND topic = 'memory.wal' AND dedupe_key = $2 AND status IN ('pending', 'sending')
+             UNION ALL
+             SELECT id FROM message_outbox
+             WHERE tenant = $1 AND topic = 'memory.wal' AND dedupe_key = $2 AND status IN ('sent', 'failed')
+         )) AND status <> 'sending'
+         RETURNING session_id, status <> 'sent' AS "unpublished!""#,
         tenant,
         id,
     )
@@ -62,6 +75,7 @@ pub async fn forget(connection: &mut PgConnection, tenant: &str, id: &str) -> Re
     let letters = sqlx::query_scalar!(
         "DELETE FROM dlq_messages
          WHERE tenant = $1 AND topic = 'memory.wal.dlq'
+           AND left(COALESCE(event -> 'payload' ->> 'id', event ->> 'id'), 400) = left($2, 400)
            AND COALESCE(event -> 'payload' ->> 'id', event ->> 'id') = $2
          RETURNING session_id",
         tenant,
@@ -69,12 +83,12 @@ pub async fn forget(connection: &mut PgConnection, tenant: &str, id: &str) -> Re
     )
     .fetch_all(connection)
     .await?;
-    let lanes = writes.iter().map(|row| Some(row.session_id)).chain(unpublished.iter().copied());
+    let lanes = writes.iter().map(|row| Some(row.session_id)).chain(records.iter().map(|row| row.session_id));
     Ok(Forgotten {
         replica: replica.len(),
-        queued: writes.len(),
+        queued: writes.iter().filter(|row| row.queued).count(),
         under_way: writes.iter().filter(|row| row.under_way).count(),
-        unpublished: unpublished.len(),
+        unpublished: records.iter().filter(|row| row.unpublished).count(),
         dead_letters: letters.len(),
         lane: lanes.chain(letters.iter().copied()).flatten().next(),
         session_id: replica.into_iter().flatten().next(),

@@ -150,7 +150,8 @@ pub async fn upsert(
              payload = EXCLUDED.payload,
              wal_timestamp = EXCLUDED.wal_timestamp,
              "offset" = EXCLUDED."offset",
-             sha256 = EXCLUDED.sha256
+             sha256 = EXCLUDED.sha256,
+             updated_at = EXCLUDED.created_at
          WHERE r.topic = EXCLUDED.topic AND r.partition = EXCLUDED.partition AND r."offset" < EXCLUDED."offset""#,
         &text(|row| &row.tenant) as _,
         &text(|row| &row.event_id) as _,

@@ -6,7 +6,10 @@ use time::OffsetDateTime;
 
 use super::browse::{Letter, LetterFilter};
 use crate::{
-    domain::dead_letter::{self, HISTORY_HEADER, Origin},
+    domain::{
+        dead_letter::{self, HISTORY_HEADER, Origin},
+        wal::{self, MEMORY_WAL},
+    },
     store::{
         memory_write_outbox::{self, ReturnedMemory},
         message_outbox::{self, NewBytes},
@@ -33,6 +36,7 @@ impl Outgoing {
     /// When the queue it came from cannot take it.
     pub fn of(letter: Letter) -> Result<Self, Unusable> {
         if letter.origin != Origin::Memory.as_str() {
+            let dedupe_key = memory_of(&letter);
             let key = letter.partition_key.unwrap_or_else(|| letter.id.to_string());
             if !dead_letter::fits_index(&key) {
                 return Err(Unusable("has too long a key"));
@@ -49,8 +53,7 @@ impl Outgoing {
                 key,
                 headers,
                 payload: letter.original,
-                // It is sent because somebody said so, also beside another version that waits.
-                dedupe_key: None,
+                dedupe_key,
             }));
         }
         let event: Value = serde_json::from_slice(&letter.original).map_err(|_| Unusable("is not JSON"))?;
@@ -65,6 +68,13 @@ impl Outgoing {
     }
 }
 
+/// The memory that a letter's record tells the log of. Other records have no key: they are sent because somebody said so,
+/// also beside another version that waits.
+fn memory_of(letter: &Letter) -> Option<String> {
+    let told = (letter.source_topic == MEMORY_WAL).then(|| wal::read(&letter.original).ok()).flatten()?;
+    (told.tenant == letter.tenant && dead_letter::fits_index(&told.event_id)).then_some(told.event_id)
+}
+
 /// Puts `outgoing` where it goes, in this order.
 ///
 /// # Errors
@@ -77,11 +87,15 @@ pub async fn send(
     let mut records = Vec::new();
     for one in outgoing {
         match one {
-            Outgoing::Record(record) => records.push(record),
+            Outgoing::Record(record) if record.dedupe_key.is_none() => records.push(record),
+            Outgoing::Record(record) => message_outbox::put_back(connection, record, at).await?,
             Outgoing::Memory(memory) => memory_write_outbox::put_back(connection, &memory, at).await?,
         }
     }
-    if records.is_empty() { Ok(()) } else { message_outbox::insert_bytes(connection, &records, at).await }
+    if !records.is_empty() {
+        message_outbox::insert_bytes(connection, &records, at).await?;
+    }
+    Ok(())
 }
 
 /// Takes a letter out of the table.

@@ -182,7 +182,7 @@ pub struct NewBytes {
     pub dedupe_key: Option<String>,
 }
 
-/// Puts records into the outbox as they are. One that waits there already is not put twice.
+/// Puts records into the outbox as they are. One that waits there already is not put twice. Returns how many were put.
 ///
 /// # Errors
 /// The database's.
@@ -190,14 +190,14 @@ pub async fn insert_bytes(
     connection: &mut PgConnection,
     records: &[NewBytes],
     at: OffsetDateTime,
-) -> Result<(), sqlx::Error> {
+) -> Result<u64, sqlx::Error> {
     let text = |of: fn(&NewBytes) -> &str| records.iter().map(of).collect::<Vec<_>>();
     let sessions: Vec<Option<uuid::Uuid>> = records.iter().map(|record| record.session_id).collect();
     let seqs: Vec<Option<i64>> = records.iter().map(|record| record.seq).collect();
     let headers: Vec<Value> = records.iter().map(|record| record.headers.clone()).collect();
     let payloads: Vec<&[u8]> = records.iter().map(|record| record.payload.as_slice()).collect();
     let keys: Vec<Option<&str>> = records.iter().map(|record| record.dedupe_key.as_deref()).collect();
-    sqlx::query!(
+    let done = sqlx::query!(
         "INSERT INTO message_outbox (
              tenant, session_id, seq, topic, partition_key, headers, payload_bytes, dedupe_key, next_attempt_at, created_at,
              updated_at
@@ -220,6 +220,26 @@ pub async fn insert_bytes(
     )
     .execute(connection)
     .await?;
+    Ok(done.rows_affected())
+}
+
+/// Puts the record of a memory that was given up back into the outbox, as it is. It no longer counts as given up. Beside
+/// another version that waits it goes without its key, because somebody said that it is to be sent.
+///
+/// # Errors
+/// The database's.
+pub async fn put_back(connection: &mut PgConnection, record: NewBytes, at: OffsetDateTime) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        "DELETE FROM message_outbox
+         WHERE tenant = $1 AND topic = 'memory.wal' AND dedupe_key = $2 AND status = 'failed'",
+        record.tenant,
+        record.dedupe_key,
+    )
+    .execute(&mut *connection)
+    .await?;
+    if insert_bytes(connection, std::slice::from_ref(&record), at).await? == 0 {
+        insert_bytes(connection, &[NewBytes { dedupe_key: None, ..record }], at).await?;
+    }
     Ok(())
 }
 
