@@ -1,13 +1,6 @@
 //! What the process hands to the door.
 
-use std::{
-    future::Future,
-    pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-};
+use std::{future::Future, pin::Pin, sync::Arc};
 
 use serde::Serialize;
 use somaagent_actors::{
@@ -17,6 +10,7 @@ use somaagent_actors::{
     outbox::WriteThrough,
 };
 use somaagent_supervision::{Port, Tree};
+use tokio::sync::watch;
 use utoipa::ToSchema;
 
 use crate::problem::{Code, Problem};
@@ -46,18 +40,24 @@ pub struct Door {
 
 /// A switch that is turned once, when the process begins to shut down.
 #[derive(Clone, Debug, Default)]
-pub struct Draining(Arc<AtomicBool>);
+pub struct Draining(watch::Sender<bool>);
 
 impl Draining {
     /// From now on new messages and new streams are refused and the process reports itself as not ready.
     pub fn begin(&self) {
-        self.0.store(true, Ordering::Release);
+        self.0.send_replace(true);
     }
 
     /// Whether the process is shutting down.
     #[must_use]
     pub fn is_on(&self) -> bool {
-        self.0.load(Ordering::Acquire)
+        *self.0.borrow()
+    }
+
+    /// Done once the process is shutting down.
+    pub(crate) async fn begun(&self) {
+        // It fails only when the switch is gone, which is held here.
+        drop(self.0.subscribe().wait_for(|begun| *begun).await);
     }
 }
 

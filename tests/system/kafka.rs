@@ -1,6 +1,7 @@
 //! With brokers configured, what was said arrives on them: all of it, each session in its order, whatever dies meanwhile.
 
-use serde_json::Value;
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 use somaagent_test_services::client::Post;
 use somaagent_test_services::kafka::Kafka;
 use somaagent_test_services::wait::eventually;
@@ -109,7 +110,26 @@ async fn what_was_said_reaches_the_broker_and_the_replica_in_order_over_every_ki
             history.iter().map(|event| event["payload"]["event_id"].as_str().unwrap().to_owned()).collect();
         assert_eq!(logged(&kafka, "memory.wal", session, |said| &said["payload"]["id"]).await, all);
         replicated(&stack, session, &all).await;
+        receipt_names_the_record(&stack, &kafka, &all[0]).await;
     }
+}
+
+/// The receipt of a memory tells in which partition of the broker its record is, and the sum of the record's bytes.
+async fn receipt_names_the_record(stack: &Stack, kafka: &Kafka, id: &str) {
+    let receipt = eventually("a receipt", async || {
+        let receipt = stack.get(&format!("/v1/memory/{id}/receipt")).await;
+        (receipt["state"] == "replicated").then_some(receipt)
+    })
+    .await;
+    let records = kafka.records("memory.wal").await.unwrap();
+    let record = records.iter().find(|record| {
+        let said: Value = serde_json::from_slice(&record.payload).unwrap();
+        said["payload"]["id"] == id
+    });
+    let record = record.unwrap();
+    let hex = Sha256::digest(&record.payload).iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}"));
+    assert_eq!((&receipt["partition"], &receipt["sha256"]), (&json!(record.partition), &json!(hex)));
+    assert!(receipt["offset"].is_i64(), "{receipt}");
 }
 
 #[tokio::test]

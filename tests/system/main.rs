@@ -27,6 +27,7 @@ mod losses;
 mod memories;
 mod memory_admin;
 mod model_faults;
+mod receipts;
 mod replica;
 mod resume;
 mod roles;

@@ -6,7 +6,7 @@ use actix_web::{
     web::{Data, Path},
 };
 
-use super::{By, Hints, IdempotencyKey, JobId, JsonBody, LetterId, LetterTopic, MemoryId, Query, SessionId};
+use super::{By, Hints, IdempotencyKey, JobId, JsonBody, LetterId, LetterTopic, MemoryId, Prefer, Query, SessionId};
 use crate::problem::Code;
 
 /// What an argument of a handler adds to the description of its operation.
@@ -59,6 +59,8 @@ impl Declares for JobId {
 impl Declares for MemoryId {
     const PROBLEMS: &'static [Code] = &[Code::MemoryNotFound];
 }
+
+impl Declares for Prefer {}
 
 impl<T> Declares for JsonBody<T> {
     const PROBLEMS: &'static [Code] = &[

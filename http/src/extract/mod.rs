@@ -7,6 +7,7 @@ mod declares;
 mod hints;
 mod idempotency;
 mod memory_id;
+mod prefer;
 mod query;
 mod session_id;
 
@@ -17,6 +18,7 @@ pub(crate) use declares::{Declared, declared_by};
 pub(crate) use hints::Hints;
 pub(crate) use idempotency::IdempotencyKey;
 pub(crate) use memory_id::MemoryId;
+pub(crate) use prefer::Prefer;
 pub(crate) use query::{Query, bad};
 pub(crate) use session_id::SessionId;
 
@@ -44,7 +46,7 @@ macro_rules! from_head {
     )+ };
 }
 
-from_head!(By, Hints, IdempotencyKey, JobId, LetterId, LetterTopic, MemoryId, Query, SessionId);
+from_head!(By, Hints, IdempotencyKey, JobId, LetterId, LetterTopic, MemoryId, Prefer, Query, SessionId);
 
 /// The value of a header as text. A value that is not visible ASCII is refused, an empty one is as good as none.
 pub(crate) fn header<'a>(request: &'a HttpRequest, name: &'static str) -> Result<Option<&'a str>, Problem> {

@@ -115,6 +115,61 @@ pub(crate) struct ReplicaItem {
     created_at: String,
 }
 
+/// How far a memory has come.
+#[derive(ToSchema)]
+pub(crate) struct Receipt {
+    /// The memory's id.
+    event_id: String,
+    /// The furthest that it has come.
+    state: ReceiptState,
+    /// When it reached which state, as far as that is known.
+    at: ReceiptTimes,
+    /// The topic of its record; null until the log has it.
+    topic: Option<String>,
+    /// The partition of its record.
+    partition: Option<i32>,
+    /// The record's number there: with its partition what `min_offset` of reads takes.
+    offset: Option<i64>,
+    /// SHA-256 of the record's bytes in hexadecimal digits; null until the replica has it.
+    sha256: Option<String>,
+}
+
+/// How far a memory may have come.
+#[derive(ToSchema)]
+#[schema(rename_all = "lowercase")]
+pub(crate) enum ReceiptState {
+    /// It waits for the memory service.
+    Queued,
+    /// The memory service has it; its record waits for the log.
+    Remembered,
+    /// The log has its record.
+    Logged,
+    /// The replica has it.
+    Replicated,
+    /// It was given up on its way: a dead letter, until somebody sends that again.
+    Dead,
+}
+
+/// When a memory reached which state, RFC 3339 in UTC; what is not reached or not known is absent.
+#[derive(ToSchema)]
+pub(crate) struct ReceiptTimes {
+    /// It was put into its queue.
+    #[schema(format = DateTime)]
+    queued: Option<String>,
+    /// The memory service had it.
+    #[schema(format = DateTime)]
+    remembered: Option<String>,
+    /// The log had its record.
+    #[schema(format = DateTime)]
+    logged: Option<String>,
+    /// The replica had it.
+    #[schema(format = DateTime)]
+    replicated: Option<String>,
+    /// It was given up.
+    #[schema(format = DateTime)]
+    dead: Option<String>,
+}
+
 /// Members by name.
 type Object = std::collections::BTreeMap<String, Value>;
 

@@ -76,6 +76,9 @@ fn wrong(method: &Method, uri: &str) -> Vec<TestRequest> {
         requests.push(plain(uri).insert_header((name, &b"\xc3\xa4"[..])));
         requests.push(plain(uri).insert_header((name, "")));
     }
+    for value in ["wait=x", "wait=\"", ""] {
+        requests.push(plain(uri).insert_header(("Prefer", value)));
+    }
     for name in ["tenant", "limit", "after", "cursor", "q", "mode", "render", "group", "state"] {
         requests.push(plain(&joined(&format!("{name}={long}"))));
         requests.push(plain(&joined(&format!("{name}=%00"))));

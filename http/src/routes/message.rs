@@ -2,7 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use actix_web::web::{Data, Json};
+use actix_web::{
+    CustomizeResponder, Responder as _,
+    http::header::LINK,
+    web::{Data, Json},
+};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use somaagent_actors::{
@@ -23,6 +27,7 @@ use super::write_through::{MemoryReply, write_through};
 use crate::{
     door::Door,
     extract::{By, Hints, IdempotencyKey, JsonBody, TENANT_RULE, bad_header, wrong},
+    link,
     problem::{Code, Problem},
     settings::DoorSettings,
 };
@@ -79,6 +84,14 @@ pub(crate) struct AcceptedReply {
     memory: Option<MemoryReply>,
 }
 
+impl AcceptedReply {
+    /// The reply with the way to the receipt of its memory.
+    fn linked(self) -> CustomizeResponder<Json<Self>> {
+        let receipt = link::receipt(&self.event_id.to_string());
+        Json(self).customize().insert_header((LINK, receipt))
+    }
+}
+
 /// What may come with a message beside its body.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Header)]
@@ -124,7 +137,12 @@ const REFUSALS: [Code; 15] = [
     tag = "messages",
     request_body(content = MessageRequest, content_type = "application/json"),
     params(MessageHeaders),
-    responses((status = 200, description = "The message is durable", body = AcceptedReply)),
+    responses((
+        status = 200,
+        description = "The message is durable",
+        body = AcceptedReply,
+        headers(("Link" = String, description = "`rel=\"status\"`: the receipt of its memory")),
+    )),
     extensions(
         ("x-action" = json!("conversation.send")),
         ("x-problems" = json!(REFUSALS)),
@@ -137,7 +155,7 @@ pub(crate) async fn post_message(
     hints: Hints,
     key: IdempotencyKey,
     body: JsonBody<MessageRequest>,
-) -> Result<Json<AcceptedReply>, Problem> {
+) -> Result<CustomizeResponder<Json<AcceptedReply>>, Problem> {
     let JsonBody { fields, whole } = body;
     if fields.message.len() > settings.message_limit_bytes {
         return Err(too_long(settings.message_limit_bytes));
@@ -157,7 +175,8 @@ pub(crate) async fn post_message(
         on_busy: fields.on_busy.unwrap_or_default(),
         idempotency: addressed.idempotency,
     };
-    Ok(Json(send(&door, &settings, "/v1/session/message", &addressed.caller, addressed.session_id, draft).await?))
+    let sent = send(&door, &settings, "/v1/session/message", &addressed.caller, addressed.session_id, draft).await?;
+    Ok(sent.linked())
 }
 
 /// Hands a message to its session. A problem of the server names the event that the message was to become.
@@ -187,7 +206,12 @@ pub(super) async fn send(
     tag = "messages",
     request_body(content = MessageRequest, content_type = "application/json"),
     params(MessageHeaders),
-    responses((status = 200, description = "The message is durable", body = AcceptedReply)),
+    responses((
+        status = 200,
+        description = "The message is durable",
+        body = AcceptedReply,
+        headers(("Link" = String, description = "`rel=\"status\"`: the receipt of its memory")),
+    )),
     extensions(
         ("x-action" = json!("conversation.send")),
         ("x-problems" = json!(REFUSALS)),
@@ -200,7 +224,7 @@ pub(crate) async fn post_message_async(
     hints: Hints,
     key: IdempotencyKey,
     body: JsonBody<MessageRequest>,
-) -> Result<Json<AcceptedReply>, Problem> {
+) -> Result<CustomizeResponder<Json<AcceptedReply>>, Problem> {
     post_message(door, settings, by, hints, key, body).await
 }
 

@@ -12,6 +12,7 @@ mod memory;
 mod memory_batch;
 mod memory_deletion;
 mod memory_export;
+mod memory_receipt;
 mod message;
 mod page;
 mod reprocessing;
@@ -105,6 +106,7 @@ table! {
     Text "/v1/admin/memory/{event_id}" { GET memory::get_memory }
     Plain "/v1/memory/batch" { POST memory_batch::post_batch }
     Stream "/v1/memory/export" { GET memory_export::get_export }
+    Plain "/v1/memory/{event_id}/receipt" { GET memory_receipt::get_receipt }
     Plain "/v1/memory/{event_id}" { DELETE memory_deletion::delete_memory }
     Plain "/healthz" { GET health::get_healthz }
     Plain "/readyz" { GET health::get_readyz }

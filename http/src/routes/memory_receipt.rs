@@ -1,0 +1,58 @@
+//! How far a memory has come.
+
+use actix_web::{HttpResponse, web::Data};
+use somaagent_actors::memory::receipts::MemoryReceipt;
+
+use crate::{
+    door::Door,
+    extract::{By, MemoryId, Prefer},
+    openapi::shapes::Receipt,
+    problem::{Code, Problem},
+};
+
+/// Why there may be no receipt.
+const NONE: &str = "nothing is known of such a memory: it was never written, was taken back, or belongs to an event of a kind \
+                    that is not remembered, as all are but messages and answers with text";
+
+/// How far a memory of the tenant has come: of one that was written more than once, its newest writing. With
+/// `Prefer: wait=N` the reply waits up to N seconds, at most 30, for `replicated` or `dead`. What the queues know is kept as
+/// long as they keep what they sent (`outbox.retention_ms`, `memory_sync.retention_ms`); what the replica has, and dead
+/// letters, have no such end. A memory that was taken back has no receipt.
+#[utoipa::path(
+    get,
+    path = "/v1/memory/{event_id}/receipt",
+    tag = "memory",
+    params(
+        ("event_id" = String, Path, description = "The memory's id: that of the event which it comes from"),
+        ("Prefer" = Option<String>, Header, description = "`wait=N`: wait up to N seconds, at most 30 (RFC 7240)"),
+    ),
+    responses((
+        status = 200,
+        description = "How far it is",
+        body = Receipt,
+        headers(("Preference-Applied" = String, description = "`wait=N`, if that was asked for")),
+    )),
+    extensions(
+        ("x-action" = json!("memory.read")),
+        ("x-problems" = json!(["memory-not-found", "unavailable", "timeout"])),
+    ),
+)]
+pub(crate) async fn get_receipt(
+    door: Data<Door>,
+    by: By,
+    memory: MemoryId,
+    prefer: Prefer,
+) -> Result<HttpResponse, Problem> {
+    let tenant = by.caller().tenant;
+    let receipt = door.memories.receipt(&tenant, &memory.0, prefer.wait(), door.draining.begun()).await?;
+    let receipt = receipt.ok_or_else(|| Problem::new(Code::MemoryNotFound).because(NONE))?;
+    Ok(reply(&receipt, prefer))
+}
+
+fn reply(receipt: &MemoryReceipt, prefer: Prefer) -> HttpResponse {
+    let mut response = HttpResponse::Ok();
+    if let Some(applied) = prefer.applied() {
+        response.insert_header(applied);
+    }
+    response.json(receipt)
+}
