@@ -99,15 +99,16 @@ CREATE TABLE message_outbox (
 );
 
 -- The inbound record and the memory record of one message share a key, so the topic is part of it. Only what is unsent
--- counts: a later version must not be lost for an earlier one that was sent or given up.
+-- counts: a later version must not be lost for an earlier one that was sent or given up. Records of memories are put here
+-- once each, with what settles the write, so a second one under a key is a later version: it goes out behind the first.
 CREATE UNIQUE INDEX message_outbox_dedupe ON message_outbox (tenant, topic, dedupe_key)
-    WHERE dedupe_key IS NOT NULL AND status IN ('pending', 'sending');
+    WHERE dedupe_key IS NOT NULL AND topic <> 'memory.wal' AND status IN ('pending', 'sending');
 -- A claim walks the keys that have unsent rows; what was sent is in no index that it reads.
 CREATE INDEX message_outbox_keys ON message_outbox (topic, partition_key, id) WHERE status IN ('pending', 'sending');
 CREATE INDEX message_outbox_done ON message_outbox (updated_at) WHERE status IN ('sent', 'failed');
 -- What became of a memory's record is asked by the memory's id.
 CREATE INDEX message_outbox_memory ON message_outbox (tenant, dedupe_key, id)
-    WHERE topic = 'memory.wal' AND dedupe_key IS NOT NULL AND status IN ('sent', 'failed');
+    WHERE topic = 'memory.wal' AND dedupe_key IS NOT NULL;
 
 CREATE TABLE memory_write_outbox (
     id              bigint      GENERATED ALWAYS AS IDENTITY PRIMARY KEY,

@@ -113,6 +113,30 @@ async fn a_later_version_of_a_memory_that_was_sent_is_sent_too() {
     assert_eq!(stack.brain.received(), ["m-1", "m-1"]);
 }
 
+/// Nor is it one while the record of the former version still waits for the log.
+#[tokio::test]
+async fn a_later_version_of_a_memory_reaches_the_replica_though_the_log_was_away_for_both() {
+    let stack = quick().start().await;
+    let pool = stack.database.pool().await.unwrap();
+    take_log_away(&pool).await;
+    for (n, version) in ["first", "second"].into_iter().enumerate() {
+        let items = json!({"items": [{"id": "m-1", "content": version}]});
+        assert_eq!(stack.client.post("/v1/memory/batch", &items).await.unwrap().status, 200);
+        eventually("the memory service to have the version", async || {
+            (stack.brain.received().len() == n + 1).then_some(())
+        })
+        .await;
+    }
+    eventually("both memories to be settled", async || {
+        (count(&pool, "SELECT count(*) FROM memory_write_outbox WHERE status = 'sent'").await == 2).then_some(())
+    })
+    .await;
+    bring_log_back(&pool).await;
+    let newest = "SELECT count(*) FROM memory_replica WHERE event_id = 'm-1' AND payload ->> 'content' = 'second'";
+    eventually("the replica to have the second version", async || (count(&pool, newest).await == 1).then_some(()))
+        .await;
+}
+
 /// A message is told on two topics under one id, and neither record keeps the other out of the outbox.
 #[tokio::test]
 async fn a_message_and_its_memory_both_wait_while_the_log_is_away() {

@@ -59,13 +59,7 @@ pub async fn forget(connection: &mut PgConnection, tenant: &str, id: &str) -> Re
     .await?;
     let records = sqlx::query!(
         r#"DELETE FROM message_outbox
-         WHERE id = ANY (ARRAY (
-             SELECT id FROM message_outbox
-             WHERE tenant = $1 AND topic = 'memory.wal' AND dedupe_key = $2 AND status IN ('pending', 'sending')
-             UNION ALL
-             SELECT id FROM message_outbox
-             WHERE tenant = $1 AND topic = 'memory.wal' AND dedupe_key = $2 AND status IN ('sent', 'failed')
-         )) AND status <> 'sending'
+         WHERE tenant = $1 AND topic = 'memory.wal' AND dedupe_key = $2 AND status <> 'sending'
          RETURNING session_id, status <> 'sent' AS "unpublished!""#,
         tenant,
         id,

@@ -46,22 +46,9 @@ LEFT JOIN LATERAL (
     LIMIT 1
 ) AS written ON true
 LEFT JOIN LATERAL (
-    SELECT *
-    FROM (
-        (
-            SELECT id, status, log_partition, log_offset, created_at, updated_at
-            FROM message_outbox
-            WHERE tenant = $1 AND topic = 'memory.wal' AND dedupe_key = $2 AND status IN ('pending', 'sending')
-        )
-        UNION ALL
-        (
-            SELECT id, status, log_partition, log_offset, created_at, updated_at
-            FROM message_outbox
-            WHERE tenant = $1 AND topic = 'memory.wal' AND dedupe_key = $2 AND status IN ('sent', 'failed')
-            ORDER BY id DESC
-            LIMIT 1
-        )
-    ) AS records
+    SELECT status, log_partition, log_offset, created_at, updated_at
+    FROM message_outbox
+    WHERE tenant = $1 AND topic = 'memory.wal' AND dedupe_key = $2
     ORDER BY id DESC
     LIMIT 1
 ) AS record ON true

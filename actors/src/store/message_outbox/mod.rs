@@ -124,7 +124,8 @@ pub struct NewMessage {
     pub dedupe_key: Option<String>,
 }
 
-/// Puts records into the outbox, keyed by their session. One that waits there already is not put twice.
+/// Puts records into the outbox, keyed by their session. One that waits there already is not put twice, except on the topic
+/// of the memories, where each is another version.
 ///
 /// # Errors
 /// The database's.
@@ -223,8 +224,7 @@ pub async fn insert_bytes(
     Ok(done.rows_affected())
 }
 
-/// Puts the record of a memory that was given up back into the outbox, as it is. It no longer counts as given up. Beside
-/// another version that waits it goes without its key, because somebody said that it is to be sent.
+/// Puts the record of a memory that was given up back into the outbox, as it is. It no longer counts as given up.
 ///
 /// # Errors
 /// The database's.
@@ -237,9 +237,7 @@ pub async fn put_back(connection: &mut PgConnection, record: NewBytes, at: Offse
     )
     .execute(&mut *connection)
     .await?;
-    if insert_bytes(connection, std::slice::from_ref(&record), at).await? == 0 {
-        insert_bytes(connection, &[NewBytes { dedupe_key: None, ..record }], at).await?;
-    }
+    insert_bytes(connection, &[record], at).await?;
     Ok(())
 }
 

@@ -137,7 +137,7 @@ async fn a_later_version_is_lost_neither_for_a_failed_one_nor_for_one_of_another
         payload: br#"{"n":1}"#.into(),
         dedupe_key: Some("e".into()),
     };
-    let (one, other) = (record("conversation.inbound"), record("memory.wal"));
+    let (one, other) = (record("conversation.inbound"), record("conversation.outbound"));
     insert_bytes(&mut connection, &[one, other.clone()], START).await.unwrap();
     insert_bytes(&mut connection, std::slice::from_ref(&other), START).await.unwrap();
     let first = terms(START);
@@ -148,6 +148,11 @@ async fn a_later_version_is_lost_neither_for_a_failed_one_nor_for_one_of_another
     settle(&mut connection, first.claim, &Settled { failed, ..Settled::default() }, START).await.unwrap();
     insert_bytes(&mut connection, &[other], START).await.unwrap();
     assert_eq!(take(&mut connection, terms(START)).await.len(), 1);
+
+    let memory = record("memory.wal");
+    insert_bytes(&mut connection, &[memory.clone(), memory.clone()], START).await.unwrap();
+    insert_bytes(&mut connection, &[memory], START).await.unwrap();
+    assert_eq!(take(&mut connection, terms(START)).await.len(), 3, "of a memory each record is another version");
 }
 
 /// Claimers side by side on connections of their own, that settle, give back, settle too late or die, each by a clock that

@@ -251,10 +251,9 @@ async fn a_letter_sent_again_beside_a_waiting_version_is_not_lost(pool: PgPool) 
         }
     }
     way.replay(6).await;
-    let sql = "SELECT dedupe_key, status FROM message_outbox WHERE topic = 'memory.wal' ORDER BY id";
-    let rows: Vec<(Option<String>, String)> = sqlx::query_as(sql).fetch_all(&pool).await.unwrap();
-    let pending = |key: Option<&str>| (key.map(str::to_owned), "pending".to_owned());
-    assert_eq!(rows, [pending(Some("e")), pending(None)]);
+    let sql = "SELECT status FROM message_outbox WHERE topic = 'memory.wal' AND dedupe_key = 'e' ORDER BY id";
+    let rows: Vec<String> = sqlx::query_scalar(sql).fetch_all(&pool).await.unwrap();
+    assert_eq!(rows, ["pending", "pending"]);
 }
 
 #[sqlx::test(migrations = "../migrations")]
@@ -342,7 +341,6 @@ async fn every_table_is_looked_up_by_an_index(pool: PgPool) {
         "memory_write_outbox_dedupe",
         "memory_write_outbox_memory",
         "memory_write_outbox_beside",
-        "message_outbox_dedupe",
         "message_outbox_memory",
         "memory_replica_event",
         "memory_replica_offsets_pkey",
