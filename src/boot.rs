@@ -122,7 +122,7 @@ pub async fn start(
     let metrics =
         step("metrics", within, async { serve_metrics(metrics, &base, rooms.components(), shutdown) }).await?;
     let door = step("door", within, rooms.door(&base, shutdown)).await?;
-    tell_missing_roles(&base).await;
+    tell_missing_roles(&base, within).await;
     Ok((base, door.or(metrics)))
 }
 
@@ -200,13 +200,16 @@ fn serve_metrics(
 
 /// Says which roles no process has that is connected to the database now. They may come later; that nobody has one for long
 /// is for the operator to notice, so it is no failure.
-async fn tell_missing_roles(base: &Base) {
+async fn tell_missing_roles(base: &Base, within: Duration) {
     let missing: Vec<Role> = base.config.server.role.missing().collect();
     if missing.is_empty() {
         return;
     }
-    match base.database.roles_connected().await {
-        Ok(connected) => {
+    match tokio::time::timeout(within, base.database.roles_connected()).await {
+        Err(_) => {
+            tracing::warn!("it is not known which roles other processes have: the database did not answer in time");
+        }
+        Ok(Ok(connected)) => {
             for role in missing.into_iter().filter(|role| !connected.contains(role)) {
                 tracing::warn!(
                     role = role.name(),
@@ -214,7 +217,7 @@ async fn tell_missing_roles(base: &Base) {
                 );
             }
         }
-        Err(error) => {
+        Ok(Err(error)) => {
             let error = &error as &dyn std::error::Error;
             tracing::warn!(error, "it is not known which roles other processes have");
         }

@@ -34,6 +34,7 @@ use somaagent_http::{
 };
 
 use crate::embedded::responder::ResponderSettings;
+use crate::roles::Role;
 use read::Sections;
 
 /// The whole configuration of the process. Every value was checked.
@@ -123,10 +124,14 @@ impl Config {
     fn embedded(&self) -> impl Iterator<Item = (&'static str, &'static str)> {
         let parts = [
             (self.database.dsn.is_none(), "database.dsn", "database"),
-            (self.model.base_url.is_empty(), "model.base_url", "offline responder"),
+            (self.needs_model() && self.model.base_url.is_empty(), "model.base_url", "offline responder"),
             (self.brain.base_url.is_empty(), "brain.base_url", "memory service"),
         ];
         parts.into_iter().filter(|(absent, ..)| *absent).map(|(_, key, part)| (key, part))
+    }
+
+    fn needs_model(&self) -> bool {
+        self.server.role.has(Role::Gateway)
     }
 
     fn compose(deployment: Deployment, shown: String, sections: &mut Sections, faults: &mut Faults) -> Option<Self> {

@@ -124,6 +124,9 @@ fn a_part_of_the_work_needs_a_database_that_others_reach() {
 fn production_refuses_each_embedded_part_by_name() {
     let text = faults([("SA01_ENV", "PROD")]);
     assert!(text.contains("database.dsn (SA01_DB_DSN)") && text.contains("embedded database"), "{text}");
+    assert!(text.contains("offline responder"), "{text}");
+    let text = faults([("SA01_ENV", "PROD"), ("SA01_ROLE", "outbox")]);
+    assert!(text.contains("memory service") && !text.contains("offline responder"), "no gateway, no model: {text}");
 }
 
 #[test]

@@ -19,7 +19,7 @@ use somaagent_actors::{
 use tokio::time::timeout;
 
 use super::now;
-use crate::boot::Base;
+use crate::{boot::Base, roles::Role};
 
 /// Topics that are written to. Each has one for its dead letters.
 const TOPICS: [&str; 3] = [INBOUND, OUTBOUND, MEMORY_WAL];
@@ -44,8 +44,10 @@ pub(super) async fn open(base: &Base, store: Store) -> anyhow::Result<Opened> {
     if kafka.bootstrap_servers.is_empty() {
         let log = TableLog::new(store, now);
         log.ensure_topics(&TOPICS).await.context("topics")?;
-        // What is removed from the log is what every group has read; the replicator's counts before it first reads.
-        log.ensure_group(&base.config.replicator.group, MEMORY_WAL).await.context("the replicator's place")?;
+        if base.config.server.role.has(Role::Replicator) {
+            // What is removed from the log is what every group has read; the replicator's counts before it first reads.
+            log.ensure_group(&base.config.replicator.group, MEMORY_WAL).await.context("the replicator's place")?;
+        }
         return Ok(Opened { log: Arc::new(log), source: TABLE });
     }
     let topics = TOPICS.into_iter().flat_map(|topic| [topic.to_owned(), dead_letter::topic_of(topic)]);

@@ -15,7 +15,7 @@ const PARTS: [(&str, &str); 3] = [
 ];
 
 fn gateway() -> Setup {
-    quick().set("SA01_ROLE", "gateway").set("SA01_MEMORY_SYNC__LEASE_MS", 1_000).set("SA01_OUTBOX__LEASE_MS", 1_000)
+    quick().set("SA01_ROLE", "gateway").set("SA01_MEMORY_SYNC__LEASE_MS", 6_000).set("SA01_OUTBOX__LEASE_MS", 6_000)
 }
 
 /// A process that does a part of the work beside the gateway of `stack`.
@@ -37,6 +37,9 @@ async fn a_gateway_alone_says_what_is_not_done_anywhere_and_keeps_it_for_later()
     let waiting = "SELECT count(*) FROM memory_write_outbox WHERE status = 'pending'";
     let count: i64 = sqlx::query_scalar(waiting).fetch_one(&pool).await.unwrap();
     assert_eq!((count, stack.brain.received().len()), (2, 0), "a gateway is no memory sync");
+
+    let readers: i64 = sqlx::query_scalar("SELECT count(*) FROM event_log_offsets").fetch_one(&pool).await.unwrap();
+    assert_eq!(readers, 0, "whoever reads no log holds up nobody who shortens it");
 
     let sync = part(&stack, PARTS[0].0, PARTS[0].1).await;
     assert!(!sync.output().contains("\"role\":\"gateway\""), "the gateway is connected: {}", sync.output());

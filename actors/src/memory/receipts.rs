@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// First and longest pause between two looks at a memory that somebody waits for.
-const LOOKS: [Duration; 2] = [Duration::from_millis(25), Duration::from_millis(250)];
+const LOOKS: [Duration; 2] = [Duration::from_millis(25), Duration::from_secs(1)];
 
 /// A receipt, its members named as on the wire.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

@@ -11,8 +11,9 @@ use crate::{
 };
 
 /// Why there may be no receipt.
-const NONE: &str = "nothing is known of such a memory: it was never written, was taken back, or belongs to an event of a kind \
-                    that is not remembered, as all are but messages and answers with text";
+const NONE: &str = "nothing is known of such a memory: it was never written, was taken back, is forgotten by the queues and not \
+                    replicated yet, or belongs to an event of a kind that is not remembered, as all are but messages and \
+                    answers with text";
 
 /// How far a memory of the tenant has come: of one that was written more than once, its newest writing. With
 /// `Prefer: wait=N` the reply waits up to N seconds, at most 30, for `replicated` or `dead`. What the queues know is kept as

@@ -68,14 +68,13 @@ impl Outgoing {
     }
 }
 
-/// The memory that a letter's record tells the log of. Other records have no key: they are sent because somebody said so,
-/// also beside another version that waits.
+/// The memory that a letter's record tells the log of. Other records have no key.
 fn memory_of(letter: &Letter) -> Option<String> {
     let told = (letter.source_topic == MEMORY_WAL).then(|| wal::read(&letter.original).ok()).flatten()?;
     (told.tenant == letter.tenant && dead_letter::fits_index(&told.event_id)).then_some(told.event_id)
 }
 
-/// Puts `outgoing` where it goes, in this order.
+/// Puts `outgoing` where it goes, in this order: records among themselves, and memories among themselves.
 ///
 /// # Errors
 /// The database's.
@@ -87,8 +86,12 @@ pub async fn send(
     let mut records = Vec::new();
     for one in outgoing {
         match one {
-            Outgoing::Record(record) if record.dedupe_key.is_none() => records.push(record),
-            Outgoing::Record(record) => message_outbox::put_back(connection, record, at).await?,
+            Outgoing::Record(record) => {
+                if let Some(memory) = &record.dedupe_key {
+                    message_outbox::forget_failed(connection, &record.tenant, memory).await?;
+                }
+                records.push(record);
+            }
             Outgoing::Memory(memory) => memory_write_outbox::put_back(connection, &memory, at).await?,
         }
     }

@@ -53,3 +53,25 @@ async fn a_notice_that_is_refused_is_not_buried_again(pool: PgPool) {
     assert_eq!(bury(&mut connection, vec![refused], AT).await.unwrap(), 0);
     assert!(notices(&mut connection).await.is_empty());
 }
+
+#[sqlx::test(migrations = "../migrations")]
+async fn what_is_sent_again_keeps_its_order_whether_it_names_a_memory_or_not(pool: PgPool) {
+    let mut connection = pool.acquire().await.unwrap();
+    let record = |n: &str, memory: Option<&str>| {
+        replay::Outgoing::Record(message_outbox::NewBytes {
+            tenant: "t".into(),
+            session_id: None,
+            seq: None,
+            topic: "memory.wal".into(),
+            key: "k".into(),
+            headers: json!({}),
+            payload: n.into(),
+            dedupe_key: memory.map(str::to_owned),
+        })
+    };
+    let page = vec![record("written", Some("m")), record("taken back", None), record("written again", Some("m"))];
+    replay::send(&mut connection, page, AT).await.unwrap();
+    let sql = "SELECT convert_from(payload_bytes, 'UTF8') FROM message_outbox ORDER BY id";
+    let waiting: Vec<String> = sqlx::query_scalar(sql).fetch_all(&pool).await.unwrap();
+    assert_eq!(waiting, ["written", "taken back", "written again"]);
+}

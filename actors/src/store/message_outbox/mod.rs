@@ -224,20 +224,19 @@ pub async fn insert_bytes(
     Ok(done.rows_affected())
 }
 
-/// Puts the record of a memory that was given up back into the outbox, as it is. It no longer counts as given up.
+/// Forgets that records of a memory were given up: one of them is sent again.
 ///
 /// # Errors
 /// The database's.
-pub async fn put_back(connection: &mut PgConnection, record: NewBytes, at: OffsetDateTime) -> Result<(), sqlx::Error> {
+pub async fn forget_failed(connection: &mut PgConnection, tenant: &str, memory: &str) -> Result<(), sqlx::Error> {
     sqlx::query!(
         "DELETE FROM message_outbox
          WHERE tenant = $1 AND topic = 'memory.wal' AND dedupe_key = $2 AND status = 'failed'",
-        record.tenant,
-        record.dedupe_key,
+        tenant,
+        memory,
     )
-    .execute(&mut *connection)
+    .execute(connection)
     .await?;
-    insert_bytes(connection, &[record], at).await?;
     Ok(())
 }
 
