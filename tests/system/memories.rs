@@ -136,7 +136,9 @@ async fn a_reply_that_waits_for_the_memory_says_what_became_of_it() {
     ] {
         let session = new_session();
         stack.brain.set_mood(mood);
-        assert_eq!(written_through(&stack, &session).await, queued(reason));
+        let told = written_through(&stack, &session).await;
+        // The queue's own look may have been first: then the request finds the memory between two tries.
+        assert!(told == queued(reason) || told == queued("waiting"), "{reason}: {told}");
         stack.brain.set_mood(Mood::Well);
         stack.ended_turns(&session, 1).await;
         remembered(&stack, &ids(&stack, &session).await).await;
