@@ -10,7 +10,7 @@ use super::{
     messages::{ChangeError, Job, LetterFilter},
 };
 use crate::{
-    domain::{append::AuditWrite, caller::Caller, dead_letter::Confirmation},
+    domain::{append::AuditWrite, caller::Caller, dead_letter::Confirmation, hex::hex},
     store::{
         audit_event,
         dead_letters::{
@@ -96,14 +96,6 @@ fn edit(letter: &mut Letter, event: &Value, details: &mut Value) -> Result<(), S
     details["edited"] = json!({"before": told(&letter.original), "after": told(&edited)});
     letter.original = edited;
     Ok(())
-}
-
-fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
-        let _infallible = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 /// Writes down an order to send many letters again; [`job`](super::job) carries it out.

@@ -5,7 +5,7 @@ use sha2::{Digest, Sha256};
 use time::{OffsetDateTime, UtcOffset, macros::format_description};
 use uuid::Uuid;
 
-use super::{dead_letter::fits_index, ids::Tenant, memory::MemorySpace};
+use super::{dead_letter::fits_index, hex::hex, ids::Tenant, memory::MemorySpace};
 
 /// The namespace of the lanes of memories without a session; a fixed random UUID.
 const LANES: Uuid = Uuid::from_u128(0x0b5e_91d3_7c42_4f0a_8a1d_2f6e_c3b4_7785);
@@ -73,7 +73,7 @@ fn derived_id(whole: &Value) -> String {
     if let Some(key) = said(&whole["idempotency_key"]).or_else(|| said(&whole["metadata"]["idempotency_key"])) {
         return key.to_owned();
     }
-    let digest = hex(sorted(whole).to_string().as_bytes(), 24);
+    let digest = sha256_digits(sorted(whole).to_string().as_bytes(), 24);
     match said(&whole["session_id"]) {
         Some(session) => format!("{session}:{}", digest.get(..16).unwrap_or_default()),
         None => digest,
@@ -105,18 +105,14 @@ fn key(whole: &Value, id: &str, tenant: &Tenant, space: &MemorySpace, at: Offset
     let time = told.unwrap_or(at).to_offset(UtcOffset::UTC).format(clock).unwrap_or_default();
     let (session, role) = (said(&whole["session_id"]).unwrap_or_default(), said(&whole["role"]).unwrap_or("event"));
     let base = if whole["id"].is_null() { said(&whole["message_id"]).unwrap_or(id) } else { id };
-    format!("{tenant}/{namespace}/{session}/{role}/{time}Z/{}", hex(base.as_bytes(), 16))
+    format!("{tenant}/{namespace}/{session}/{role}/{time}Z/{}", sha256_digits(base.as_bytes(), 16))
 }
 
 /// The first `digits` of SHA-256.
-fn hex(bytes: &[u8], digits: usize) -> String {
-    let mut text: String = Sha256::digest(bytes).iter().flat_map(|byte| [byte >> 4, byte & 15]).map(digit).collect();
+fn sha256_digits(bytes: &[u8], digits: usize) -> String {
+    let mut text = hex(&Sha256::digest(bytes));
     text.truncate(digits);
     text
-}
-
-fn digit(nibble: u8) -> char {
-    char::from_digit(nibble.into(), 16).unwrap_or('0')
 }
 
 #[cfg(test)]

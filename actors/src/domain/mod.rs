@@ -12,6 +12,7 @@ pub mod context;
 pub mod cursor;
 pub mod dead_letter;
 pub mod event;
+pub mod hex;
 pub mod idempotency;
 pub mod ids;
 pub mod memory;

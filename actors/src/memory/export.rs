@@ -1,6 +1,6 @@
 //! An export: lines of JSON, a page at a time, and a last line by which a reader knows that it has all of them.
 
-use std::{fmt::Write as _, sync::Arc};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use serde::Serialize;
@@ -12,7 +12,10 @@ use super::{
     item::MemoryItem,
     queries::{Memories, ReplicaFilter},
 };
-use crate::{domain::ids::Tenant, store::StoreError};
+use crate::{
+    domain::{hex::hex, ids::Tenant},
+    store::StoreError,
+};
 
 /// What is exported.
 #[derive(Clone, Debug, Default)]
@@ -123,13 +126,6 @@ impl Export {
         line.push(b'\n');
         line.into()
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        let _infallible = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 #[cfg(test)]

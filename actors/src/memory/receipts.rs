@@ -10,6 +10,7 @@ use tokio::time::{Instant, sleep_until};
 use super::{item::listed_time, queries::Memories};
 use crate::{
     domain::{
+        hex::hex,
         ids::Tenant,
         receipt::{Receipt, Times},
         wal::MEMORY_WAL,
@@ -87,14 +88,6 @@ impl MemoryReceipt {
             is_final: receipt.state.is_final(),
         }
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
-        let _infallible = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 impl Memories {
