@@ -2,11 +2,14 @@
 
 use actix_web::{
     Error,
-    body::MessageBody,
+    body::{BodySize, MessageBody},
     dev::{ServiceRequest, ServiceResponse},
-    http::header::{
-        CACHE_CONTROL, CONTENT_SECURITY_POLICY, HeaderMap, HeaderName, HeaderValue, REFERRER_POLICY,
-        STRICT_TRANSPORT_SECURITY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
+    http::{
+        ConnectionType, Version,
+        header::{
+            CACHE_CONTROL, CONTENT_SECURITY_POLICY, HeaderMap, HeaderName, HeaderValue, REFERRER_POLICY,
+            STRICT_TRANSPORT_SECURITY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
+        },
     },
     middleware::Next,
     web::Data,
@@ -74,7 +77,17 @@ pub(crate) async fn add(
     if let Some(common) = common {
         common.apply(response.headers_mut());
     }
+    if response.request().version() == Version::HTTP_10 && response.response().body().size() == BodySize::Stream {
+        end_by_closing(&mut response);
+    }
     Ok(response)
+}
+
+/// The older protocol knows no chunks: the end of its connection is the end of its reply (RFC 9112 §6.1, §6.3).
+fn end_by_closing(response: &mut ServiceResponse<impl MessageBody>) {
+    let head = response.response_mut().head_mut();
+    head.no_chunking(true);
+    head.set_connection_type(ConnectionType::Close);
 }
 
 #[cfg(test)]

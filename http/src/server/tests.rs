@@ -113,6 +113,29 @@ async fn an_idle_connection_is_cut() {
 }
 
 #[actix_web::test]
+async fn a_reader_of_the_older_protocol_gets_no_chunks() {
+    // A reply whose length nobody knows beforehand, for it is compressed on its way.
+    let asked = |version: &str, connection: &str| {
+        format!(
+            "GET /openapi.json HTTP/{version}\r\nHost: 127.0.0.1\r\nAccept-Encoding: gzip\r\nConnection: {connection}\r\n\r\n"
+        )
+    };
+    let answers = served(DoorSettings::default(), async move |address| {
+        let mut answers = Vec::new();
+        for (version, connection) in [("1.0", "keep-alive"), ("1.1", "close")] {
+            let mut stream = connect(address).await;
+            send(&mut stream, &asked(version, connection)).await;
+            answers.push(rest(&mut stream).await.to_lowercase());
+        }
+        answers
+    });
+    let [older, newer] = &answers.await[..] else { unreachable!() };
+    assert!(older.starts_with("http/1.0 200 ") && !older.contains("keep-alive"), "{older}");
+    assert!(older.contains("content-encoding: gzip") && !older.contains("transfer-encoding"), "{older}");
+    assert!(newer.contains("transfer-encoding: chunked"), "{newer}");
+}
+
+#[actix_web::test]
 async fn accepted_sockets_send_at_once_and_give_up_on_a_dead_peer() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap_or_else(|error| unreachable!("{error}"));
     let address = listener.local_addr().unwrap_or_else(|error| unreachable!("{error}"));
