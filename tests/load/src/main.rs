@@ -5,12 +5,12 @@
 //! | `bench` | the benches, one file each |
 //! | `reference` | what writes the same rows without the server |
 //! | `model` | a model that answers at once, in this process, so that both ends of a delay share one clock |
-//! | `wire`, `sse` | cheap clients: what they cost, the server lacks |
+//! | `wire`, `sse`, `scrape` | cheap clients: what they cost, the server lacks |
 //! | `binary`, `ground` | the binary, and what it is started on |
 //! | `clock`, `measure`, `process` | time, percentiles, memory and processor time |
 //! | `report` | figures, references and budgets as a table and as JSON lines |
 //!
-//! Nothing here may use a crate of the system under test. A missed budget is told, and is no failure: the exit code says
+//! Nothing here but the bench `brain` may use a crate of the system under test. A missed budget is told, and is no failure: the exit code says
 //! whether everything could be measured.
 #![allow(
     clippy::disallowed_methods,
@@ -26,6 +26,7 @@ mod model;
 mod process;
 mod reference;
 mod report;
+mod scrape;
 mod sse;
 mod wire;
 
@@ -34,7 +35,7 @@ use std::io::Write as _;
 use anyhow::{Context as _, Result};
 use clap::{Parser, Subcommand};
 
-use self::bench::{accept, export, fanout, idle, start, turn};
+use self::bench::{accept, brain, export, fanout, idle, relay, replicate, start, turn};
 use self::binary::Subject;
 use self::report::Report;
 
@@ -55,12 +56,18 @@ enum Bench {
     Turn(turn::Options),
     /// Messages made durable a second, and the time a stop takes
     Accept(accept::Options),
+    /// What the client of the memory service adds to a request
+    Brain(brain::Options),
     /// Delays and memory of many open streams
     Fanout(fanout::Options),
     /// Memory of idle conversations, and the time to wake one
     Idle(idle::Options),
     /// Memories exported a second, and what that takes
     Export(export::Options),
+    /// Rows of the outbox drained a second
+    Relay(relay::Options),
+    /// Records of the log copied into the replica a second
+    Replicate(replicate::Options),
     /// Time to start, size, memory after boot
     Start(start::Options),
     /// All of them
@@ -74,9 +81,12 @@ impl Bench {
         let all = [
             Self::Turn(turn::Options::FULL),
             Self::Accept(accept::Options::FULL),
+            Self::Brain(brain::Options::FULL),
             Self::Fanout(fanout::Options::FULL),
             Self::Idle(idle::Options::FULL),
             Self::Export(export::Options::FULL),
+            Self::Relay(relay::Options::FULL),
+            Self::Replicate(replicate::Options::FULL),
             Self::Start(start::Options::FULL),
         ];
         let chosen = if full { all.to_vec() } else { vec![self] };
@@ -87,9 +97,12 @@ impl Bench {
         match self {
             Self::Turn(_) => Self::Turn(turn::Options::QUICK),
             Self::Accept(_) => Self::Accept(accept::Options::QUICK),
+            Self::Brain(_) => Self::Brain(brain::Options::QUICK),
             Self::Fanout(_) => Self::Fanout(fanout::Options::QUICK),
             Self::Idle(_) => Self::Idle(idle::Options::QUICK),
             Self::Export(_) => Self::Export(export::Options::QUICK),
+            Self::Relay(_) => Self::Relay(relay::Options::QUICK),
+            Self::Replicate(_) => Self::Replicate(replicate::Options::QUICK),
             Self::Start(_) => Self::Start(start::Options::QUICK),
             Self::All => Self::All,
         }
@@ -99,9 +112,12 @@ impl Bench {
         match self {
             Self::Turn(options) => turn::run(subject, options).await.context("turn"),
             Self::Accept(options) => accept::run(subject, options).await.context("accept"),
+            Self::Brain(options) => brain::run(options).await.context("brain"),
             Self::Fanout(options) => fanout::run(subject, options).await.context("fanout"),
             Self::Idle(options) => idle::run(subject, options).await.context("idle"),
             Self::Export(options) => export::run(subject, options).await.context("export"),
+            Self::Relay(options) => relay::run(subject, options).await.context("relay"),
+            Self::Replicate(options) => replicate::run(subject, options).await.context("replicate"),
             Self::Start(options) => start::run(subject, options).await.context("start"),
             Self::All => anyhow::bail!("`all` stands for the others"),
         }
@@ -141,7 +157,7 @@ mod tests {
 
     #[test]
     fn all_means_each_bench_once_and_quick_wins_over_sizes() {
-        assert_eq!(Bench::All.chosen(false).len(), 6);
+        assert_eq!(Bench::All.chosen(false).len(), 9);
         let turns = turn::Options::FULL;
         let quick = Bench::Turn(turns).chosen(true);
         assert_eq!(format!("{quick:?}"), format!("{:?}", [Bench::Turn(turn::Options::QUICK)]));

@@ -22,6 +22,10 @@ use rdkafka::{ClientConfig, Message as _, Offset, TopicPartitionList};
 use crate::lock::locked;
 use crate::port;
 
+mod writer;
+
+pub use writer::Writer;
+
 /// The variable that names a broker to use instead of starting one.
 pub const VARIABLE: &str = "SA01_TEST_KAFKA";
 
@@ -135,6 +139,11 @@ impl Kafka {
             made.map_err(|(topic, error)| anyhow!("{topic} was not made: {error}"))?;
         }
         Ok(())
+    }
+
+    /// Something that writes records into its topics.
+    pub fn writer(&self) -> Result<Writer> {
+        Writer::new(self.client().set("linger.ms", "0"))
     }
 
     /// All records of a topic by now, partition after partition.

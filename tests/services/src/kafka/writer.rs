@@ -1,0 +1,62 @@
+//! Writes records into a topic.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use rdkafka::producer::{BaseRecord, DeliveryResult, Producer as _, ProducerContext, ThreadedProducer};
+use rdkafka::{ClientConfig, ClientContext};
+
+/// Longest wait for the broker to take what was written.
+const TAKEN_WITHIN: Duration = Duration::from_mins(2);
+
+/// Somebody else who writes into topics: one call at a time.
+#[derive(Clone)]
+pub struct Writer {
+    producer: Arc<ThreadedProducer<Taken>>,
+}
+
+/// How many records the broker has taken.
+#[derive(Default)]
+struct Taken(AtomicUsize);
+
+impl ClientContext for Taken {}
+
+impl ProducerContext for Taken {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
+        if result.is_ok() {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Writer {
+    pub(super) fn new(config: &ClientConfig) -> Result<Self> {
+        Ok(Self { producer: Arc::new(config.create_with_context(Taken::default())?) })
+    }
+
+    /// Appends records, each with its key, and waits until the broker has them all.
+    ///
+    /// # Errors
+    /// When it does not take one of them.
+    pub async fn append(&mut self, topic: &str, records: Vec<(String, Vec<u8>)>) -> Result<()> {
+        let (producer, topic) = (self.producer.clone(), topic.to_owned());
+        // The library waits for the broker.
+        let work = move || {
+            let taken = || producer.context().0.load(Ordering::Relaxed);
+            let before = taken();
+            for (key, payload) in &records {
+                let record = BaseRecord::to(&topic).key(key).payload(payload);
+                producer.send(record).map_err(|(error, _)| error)?;
+            }
+            producer.flush(TAKEN_WITHIN).context("the broker does not answer")?;
+            let count = taken() - before;
+            ensure!(count == records.len(), "{topic}: {count} of {} records were taken", records.len());
+            Ok(())
+        };
+        tokio::task::spawn_blocking(work).await?
+    }
+}
