@@ -37,15 +37,14 @@ impl ClaimTerms {
         Self { claim: Uuid::new_v4(), now, lease_until: now + lease, keys, rows_a_key: rows, rows }
     }
 
-    /// Where the next walk begins after one that took `claimed` rows, the last of them of the key `last`, and saw keys up
-    /// to `walked`, which was the last of all if it `ended` there.
-    pub(super) fn next_place<P: Default>(&self, claimed: usize, last: Option<P>, ended: bool, walked: P) -> P {
-        let full = i64::try_from(claimed).unwrap_or(i64::MAX) >= self.rows;
-        match last {
-            // The walk saw keys for which there was no room.
-            Some(last) if full => last,
-            _ if ended => P::default(),
-            _ => walked,
+    /// Where the next walk begins after one whose last row was of the key `last`. `walked` is the last key it saw and how many
+    /// it saw, unless it had enough before.
+    pub(super) fn next_place<P: Default>(&self, last: Option<P>, walked: Option<(P, i64)>) -> P {
+        match walked {
+            // There may be keys for which there was no room.
+            None => last.unwrap_or_default(),
+            Some((_, seen)) if seen < self.keys => P::default(),
+            Some((place, _)) => place,
         }
     }
 }

@@ -50,9 +50,12 @@ claimed AS (
     RETURNING id, tenant, session_id, seq, persona_id, payload, history, retry_count
 )
 SELECT
-    last.tenant AS "last_tenant!", last.session_id AS "last_session!", last.place AS "keys_seen!",
+    last.tenant AS "last_tenant?", last.session_id AS "last_session?", last.place AS "keys_seen?",
     claimed.id AS "id?", claimed.tenant AS "tenant?", claimed.session_id AS "session_id?", claimed.seq,
     claimed.persona_id, claimed.payload AS "payload?", claimed.history AS "history?", claimed.retry_count AS "retry_count?"
-FROM (SELECT tenant, session_id, place FROM walk ORDER BY place DESC LIMIT 1) AS last
+FROM (VALUES (true)) AS always
+LEFT JOIN (
+    SELECT tenant, session_id, place FROM walk WHERE (SELECT count(*) FROM batch) < $6 ORDER BY place DESC LIMIT 1
+) AS last ON true
 LEFT JOIN claimed ON true
 ORDER BY claimed.tenant, claimed.session_id, claimed.id

@@ -70,9 +70,10 @@ pub async fn claim(
     )
     .fetch_all(connection)
     .await?;
-    let Some(last) = rows.last() else { return Ok((vec![], Place::default())) };
-    let walked = Place { tenant: last.last_tenant.clone(), session_id: last.last_session };
-    let ended = last.keys_seen < terms.keys;
+    let walked = rows.first().and_then(|row| {
+        let place = Place { tenant: row.last_tenant.clone()?, session_id: row.last_session? };
+        Some((place, row.keys_seen?))
+    });
     let claimed: Vec<_> = rows
         .into_iter()
         .filter_map(|row| {
@@ -89,7 +90,7 @@ pub async fn claim(
         })
         .collect();
     let last = claimed.last().map(|row| Place { tenant: row.tenant.clone(), session_id: row.session_id });
-    let place = terms.next_place(claimed.len(), last, ended, walked);
+    let place = terms.next_place(last, walked);
     Ok((claimed, place))
 }
 

@@ -1,6 +1,7 @@
 -- Walks the keys that have unsent rows, from the one after ($1, $2), at most $3 of them. A key belongs to whoever has
--- locked its first unsent row; its rows are taken in their order, at most $5 of a key and $6 in all. The last key of the
--- walk comes with every row, and alone if nothing could be claimed.
+-- locked its first unsent row; its rows are taken in their order, at most $5 of a key and $6 in all. The walk goes no
+-- further than it takes to find those. If it found fewer, its last key comes with every row, and alone if nothing could be
+-- claimed.
 WITH RECURSIVE walk AS (
     (
         SELECT topic, partition_key, id, next_attempt_at, 1::bigint AS place
@@ -54,10 +55,13 @@ claimed AS (
               COALESCE(payload_bytes, convert_to(payload::text, 'UTF8')) AS payload, headers, retry_count, created_at
 )
 SELECT
-    last.topic AS "last_topic!", last.partition_key AS "last_key!", last.place AS "keys_seen!",
+    last.topic AS "last_topic?", last.partition_key AS "last_key?", last.place AS "keys_seen?",
     claimed.id AS "id?", claimed.tenant AS "tenant?", claimed.session_id, claimed.seq, claimed.topic AS "topic?",
     claimed.partition_key AS "partition_key?", claimed.payload AS "payload?", claimed.headers AS "headers?",
     claimed.retry_count AS "retry_count?", claimed.created_at AS "created_at?"
-FROM (SELECT topic, partition_key, place FROM walk ORDER BY place DESC LIMIT 1) AS last
+FROM (VALUES (true)) AS always
+LEFT JOIN (
+    SELECT topic, partition_key, place FROM walk WHERE (SELECT count(*) FROM batch) < $6 ORDER BY place DESC LIMIT 1
+) AS last ON true
 LEFT JOIN claimed ON true
 ORDER BY claimed.topic, claimed.partition_key, claimed.id

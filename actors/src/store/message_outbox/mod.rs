@@ -61,9 +61,10 @@ pub async fn claim(
     )
     .fetch_all(connection)
     .await?;
-    let Some(last) = rows.last() else { return Ok((vec![], Place::default())) };
-    let walked = Place { topic: last.last_topic.clone(), key: last.last_key.clone() };
-    let ended = last.keys_seen < terms.keys;
+    let walked = rows.first().and_then(|row| {
+        let place = Place { topic: row.last_topic.clone()?, key: row.last_key.clone()? };
+        Some((place, row.keys_seen?))
+    });
     let claimed: Vec<_> = rows
         .into_iter()
         .filter_map(|row| {
@@ -82,7 +83,7 @@ pub async fn claim(
         })
         .collect();
     let last = claimed.last().map(|row| Place { topic: row.topic.clone(), key: row.key.clone() });
-    let next = terms.next_place(claimed.len(), last, ended, walked);
+    let next = terms.next_place(last, walked);
     Ok((claimed, next))
 }
 
