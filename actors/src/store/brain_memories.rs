@@ -87,7 +87,8 @@ pub async fn remember(
     Ok(())
 }
 
-/// Finds the memories that have any word of `query`, best first, at most `limit`; of equals the newest first.
+/// Finds the memories that have any word of `query`, best first, at most `limit`; of equals the newest first. What was said
+/// again and again is found once, as it was said last: otherwise it would leave no room for the rest.
 ///
 /// Words are compared as they are written, without regard to case. Of a long query the 64 longest words count.
 ///
@@ -104,15 +105,20 @@ pub async fn recall(conn: &mut PgConnection, place: Place<'_>, query: &str, limi
                  LIMIT 64
              ) AS word
          )
-         SELECT
-             memory.key,
-             memory.value,
-             memory.coordinate,
-             ts_rank('{1, 1, 1, 1}', memory.words, asked.query)::float8 AS "score!"
-         FROM asked
-         JOIN brain_memories AS memory ON memory.words @@ asked.query
-         WHERE memory.tenant = $1 AND memory.namespace = $2 AND memory.universe = $3
-         ORDER BY 4 DESC, memory.updated_at DESC, memory.key
+         SELECT key AS "key!", value AS "value!", coordinate AS "coordinate!", score AS "score!"
+         FROM (
+             SELECT DISTINCT ON (md5(memory.text))
+                 memory.key,
+                 memory.value,
+                 memory.coordinate,
+                 memory.updated_at,
+                 ts_rank('{1, 1, 1, 1}', memory.words, asked.query)::float8 AS score
+             FROM asked
+             JOIN brain_memories AS memory ON memory.words @@ asked.query
+             WHERE memory.tenant = $1 AND memory.namespace = $2 AND memory.universe = $3
+             ORDER BY md5(memory.text), memory.updated_at DESC, memory.key
+         ) AS found
+         ORDER BY score DESC, updated_at DESC, key
          LIMIT $5"#,
         place.tenant,
         place.namespace,
@@ -251,6 +257,14 @@ mod tests {
         let found = recall(&mut conn, HERE, "black tea", 1).await.unwrap().remove(0);
         assert!(found.score > 0.5 && found.score <= 1.0, "{}", found.score);
         assert_eq!((found.value, found.coordinate), (json!({"content": texts[0]}), vec![0.1, 0.2, 0.3]));
+    }
+
+    #[sqlx::test(migrations = "../migrations")]
+    async fn what_was_said_again_leaves_room_for_the_rest(pool: PgPool) {
+        let mut texts = vec!["Where is the key?"; 20];
+        texts.extend(["The key hangs behind the clock", "Where is the key?"]);
+        let mut conn = told(&pool, &texts).await;
+        assert_eq!(keys(&mut conn, HERE, "where is the key").await, ["21", "20"]);
     }
 
     #[sqlx::test(migrations = "../migrations")]
