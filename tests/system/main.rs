@@ -26,6 +26,7 @@ mod kafka;
 mod losses;
 mod memories;
 mod memory_admin;
+mod metrics;
 mod model_faults;
 mod receipts;
 mod replica;

@@ -15,6 +15,7 @@ fn counter(name: &str, help: &str, labels: &[&str]) -> Result<IntCounterVec, pro
 pub struct OutboxMetrics {
     pub(super) batch_size: Gauge,
     pub(super) published: IntCounterVec,
+    pub(super) durable: IntCounterVec,
     pub(super) seconds: Histogram,
     pub(super) events: IntCounterVec,
 }
@@ -28,6 +29,7 @@ impl OutboxMetrics {
         let metrics = Self {
             batch_size: Gauge::new("outbox_sync_effective_batch_size", "Rows that the next round may take.")?,
             published: counter("outbox_sync_publish_total", "Rows tried, by result.", &["result"])?,
+            durable: counter("durable_publish_total", "Records for the log, by what became of a try.", &["result"])?,
             seconds: Histogram::with_opts(HistogramOpts::new(
                 "outbox_publish_seconds",
                 "Seconds that an append to the log took.",
@@ -41,12 +43,16 @@ impl OutboxMetrics {
         for result in ["success", "retry", "failed"] {
             metrics.published.with_label_values(&[result]).reset();
         }
+        for result in ["published", "enqueued", "failed"] {
+            metrics.durable.with_label_values(&[result]).reset();
+        }
         let pairs = [("claim", "claimed"), ("claim", "empty"), ("ack", "sent"), ("nack", "retry"), ("nack", "failed")];
         for (action, result) in pairs {
             metrics.events.with_label_values(&[action, result]).reset();
         }
         registry.register(Box::new(metrics.batch_size.clone()))?;
         registry.register(Box::new(metrics.published.clone()))?;
+        registry.register(Box::new(metrics.durable.clone()))?;
         registry.register(Box::new(metrics.seconds.clone()))?;
         registry.register(Box::new(metrics.events.clone()))?;
         Ok(metrics)
@@ -58,13 +64,14 @@ impl OutboxMetrics {
     }
 
     pub(super) fn settled(&self, sent: usize, retried: usize, failed: usize) {
-        for (published, action, result, rows) in [
-            ("success", "ack", "sent", sent),
-            ("retry", "nack", "retry", retried),
-            ("failed", "nack", "failed", failed),
+        for (published, durable, action, result, rows) in [
+            ("success", "published", "ack", "sent", sent),
+            ("retry", "enqueued", "nack", "retry", retried),
+            ("failed", "failed", "nack", "failed", failed),
         ] {
             let rows = u64::try_from(rows).unwrap_or(u64::MAX);
             self.published.with_label_values(&[published]).inc_by(rows);
+            self.durable.with_label_values(&[durable]).inc_by(rows);
             self.events.with_label_values(&[action, result]).inc_by(rows);
         }
     }

@@ -1,0 +1,78 @@
+//! One page of numbers: each figure of the way from a message to its replica is seen to move.
+
+use somaagent_test_services::brain::Mood;
+use somaagent_test_services::client::{Client, Post};
+use somaagent_test_services::port;
+use somaagent_test_services::wait::eventually;
+
+use crate::replica::quick;
+use crate::stack::new_session;
+
+/// Waits until each of `series`, or one of its labelled forms, is something else than 0.
+async fn moved(metrics: &Client, series: &[&str]) {
+    for name in series {
+        eventually(&format!("{name} to move"), async || {
+            let page = metrics.get("/metrics").await.unwrap().text;
+            let mut of_name =
+                page.lines().filter(|line| line.starts_with(name)).filter_map(|line| line.rsplit_once(' '));
+            of_name.any(|(_, value)| value.parse().is_ok_and(|value: f64| value != 0.0)).then_some(())
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn every_figure_of_the_pipeline_moves() {
+    let port = port::free();
+    let setup = quick().set("GATEWAY_METRICS_PORT", port).set("GATEWAY_WRITE_THROUGH", true);
+    let setup = setup.set("MEMORY_SYNC_MAX_RETRIES", 0).set("SA01_DATABASE__STATEMENT_TIMEOUT_MS", 500);
+    let stack = setup.start().await;
+    let metrics = Client::new(&format!("http://127.0.0.1:{port}")).unwrap();
+    let say = async |text: &str| stack.post(&Post::new(text).to(&new_session())).await;
+
+    say("taken").await;
+    moved(
+        &metrics,
+        &[
+            r#"gateway_write_through_attempts_total{path="/v1/session/message"}"#,
+            r#"gateway_write_through_results_total{path="/v1/session/message",result="ok"}"#,
+            r#"gateway_write_through_wal_results_total{path="/v1/session/message",result="ok"}"#,
+            r#"durable_publish_total{result="published"}"#,
+            r#"outbox_sync_publish_total{result="success"}"#,
+            "outbox_sync_effective_batch_size",
+            "outbox_publish_seconds_count",
+            r#"outbox_events_total{action="claim",result="claimed"}"#,
+            r#"outbox_events_total{action="ack",result="sent"}"#,
+            r#"somabrain_health_state{state="normal"}"#,
+            r#"memory_sync_jobs_total{result="ok"}"#,
+            "memory_sync_seconds_count",
+            r#"memory_replicator_events_total{result="ok"}"#,
+            "memory_replicator_replication_seconds_count",
+        ],
+    )
+    .await;
+
+    stack.brain.set_mood(Mood::Failing(422, None));
+    say("refused").await;
+    moved(
+        &metrics,
+        &[
+            r#"gateway_write_through_results_total{path="/v1/session/message",result="client_error"}"#,
+            r#"memory_sync_jobs_total{result="failed"}"#,
+            r#"gateway_dlq_depth{topic="memory.wal.dlq"}"#,
+        ],
+    )
+    .await;
+
+    stack.brain.set_mood(Mood::Failing(503, None));
+    say("kept waiting").await;
+    moved(&metrics, &["memory_sync_backlog", "memory_write_outbox_pending"]).await;
+
+    // The replica cannot be written for a while: what is in the log grows old.
+    let pool = stack.database.pool().await.unwrap();
+    let mut held = pool.begin().await.unwrap();
+    sqlx::query("LOCK TABLE memory_replica IN SHARE MODE").execute(&mut *held).await.unwrap();
+    stack.brain.set_mood(Mood::Well);
+    moved(&metrics, &["memory_replicator_lag_seconds"]).await;
+    held.rollback().await.unwrap();
+}
