@@ -1,10 +1,12 @@
 //! Case 8: many clients at once.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
-use futures_util::future::join_all;
+use futures_util::future::{join, join_all};
 use serde_json::json;
 use somaagent_test_services::client::Post;
+use somaagent_test_services::model::Script;
 use somaagent_test_services::seed;
 use uuid::Uuid;
 
@@ -77,6 +79,31 @@ async fn two_hundred_sessions_at_once_each_keep_their_policy() {
             assert_eq!(turns.last().unwrap().kind(), "assistant.final", "the last message was not answered");
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_first_requests_of_a_session_at_once_begin_each_turn_once() {
+    let stack = Stack::start().await;
+    let pause = Duration::from_millis(5);
+    stack.model.answer(move |_| (0..8).fold(Script::new(), |script, _| script.text("piece ").pause(pause)).done());
+    for round in 0..30 {
+        let session = new_session();
+        let posts = (0..3).map(async |number| {
+            let post = Post::new(&format!("m{number}")).to(&session).key(&number.to_string());
+            join(stack.client.message(&post), stack.client.message(&post)).await
+        });
+        let readers = (0..3).map(async |_| stack.client.events(&session).open().await.unwrap());
+        let (posts, _readers) = join(join_all(posts), join_all(readers)).await;
+        for (first, again) in posts {
+            assert_eq!((first.unwrap().status, again.unwrap().status), (200, 200));
+        }
+        let attempts: Vec<_> =
+            stack.ended_turns(&session, 3).await.iter().map(|turn| turn.meta("attempt").as_u64()).collect();
+        assert_eq!(attempts, [Some(1); 3], "round {round}");
+        let state = stack.client.state(&session).await.unwrap();
+        assert_eq!(state["owner"]["epoch"], 1, "round {round}: the session changed hands: {state}");
+    }
+    assert_eq!(stack.model.exchanges().len(), 90);
 }
 
 #[tokio::test]

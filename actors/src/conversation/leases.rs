@@ -53,6 +53,7 @@ impl Conversations {
 
     /// Lets a conversation go whose session may be somebody else's. Who waits for it is told that it is gone and asks anew.
     pub(super) fn dismiss(&self, key: &SessionKey, live: &Arc<Live>) {
+        tracing::info!(session = %key, "a conversation ends whose session may be another node's");
         self.forget(key, live);
         // It may have ended meanwhile.
         drop(live.exit.tell(Passivate));
@@ -92,10 +93,7 @@ impl Conversations {
         for (key, lease) in &leases {
             match (page.get(key), lease) {
                 (Some(live), Lease::Renewed) => live.activity.tenure.renewed(until),
-                (Some(live), Lease::Lost) => {
-                    tracing::info!(session = %key, "a session was taken over by another node");
-                    self.dismiss(key, live);
-                }
+                (Some(live), Lease::Lost) => self.dismiss(key, live),
                 (None, _) => {}
             }
         }
@@ -145,6 +143,8 @@ impl Conversations {
 async fn confirm(deps: &Deps, key: &SessionKey, live: &Live) -> Result<bool, StoreError> {
     let (of, node, stamp) = (key.clone(), deps.node.clone(), deps.stamp());
     let until = deps.sure_until();
+    // The first message of the session may be stored while the store is asked.
+    let unused = live.activity.tenure.epoch().is_none();
     let held = deps
         .store
         .run(move |connection| {
@@ -154,7 +154,7 @@ async fn confirm(deps: &Deps, key: &SessionKey, live: &Live) -> Result<bool, Sto
     match held {
         Some(Lease::Renewed) => live.activity.tenure.renewed(until),
         Some(Lease::Lost) => return Ok(false),
-        None => return Ok(live.activity.tenure.epoch().is_none()),
+        None => return Ok(unused),
     }
     Ok(true)
 }

@@ -180,21 +180,25 @@ pub async fn hold(
     owner: &str,
     lease_until: OffsetDateTime,
 ) -> Result<Option<Lease>, sqlx::Error> {
-    let held = sqlx::query!(
-        "UPDATE session_envelopes
-         SET lease_until = $4
-         WHERE tenant = $1 AND session_id = $2 AND owner = $3 AND deleted_at IS NULL",
+    // One statement sees one state of the table: a session that begins meanwhile is not there for either half.
+    let found = sqlx::query!(
+        r#"WITH held AS (
+             UPDATE session_envelopes
+             SET lease_until = $4
+             WHERE tenant = $1 AND session_id = $2 AND owner = $3 AND deleted_at IS NULL
+             RETURNING session_id
+         )
+         SELECT EXISTS (SELECT FROM held) AS "held!"
+         FROM session_envelopes
+         WHERE tenant = $1 AND session_id = $2"#,
         key.tenant.as_str(),
         key.session_id,
         owner,
         lease_until,
     )
-    .execute(&mut *connection)
+    .fetch_optional(connection)
     .await?;
-    if held.rows_affected() == 1 {
-        return Ok(Some(Lease::Renewed));
-    }
-    Ok(get(connection, key).await?.map(|_| Lease::Lost))
+    Ok(found.map(|row| if row.held { Lease::Renewed } else { Lease::Lost }))
 }
 
 /// Gives sessions back, each if `owner` still holds it under the epoch given with it: another node may take it at once.
