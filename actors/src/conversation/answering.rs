@@ -19,7 +19,6 @@ use super::{
 use crate::{
     domain::{
         cadence,
-        caller::Caller,
         event::{EventType, Ingress},
         session::Ending,
         turn::{self, OpenTurn, Resume},
@@ -86,53 +85,6 @@ impl Conversation {
         }
     }
 
-    /// Ends the first open turn as stopped, running or about to run, and tells which one it was.
-    pub(super) fn stop_first(&mut self, caller: &Caller, ctx: &mut Context<Self>) -> Option<i64> {
-        if self.state.running.is_some() {
-            return self.stop_running(caller, ctx);
-        }
-        let first =
-            self.state.session.open.front().filter(|turn| !self.state.ending.contains(&turn.turn_seq)).cloned()?;
-        self.stop_unstarted(&first, caller);
-        self.advance(ctx);
-        Some(first.turn_seq)
-    }
-
-    /// Ends the running turn as stopped, and tells which one it was. One that is ending already is left alone.
-    pub(super) fn stop_running(&mut self, caller: &Caller, ctx: &mut Context<Self>) -> Option<i64> {
-        let running = self.state.running.as_ref().filter(|running| running.task.is_some())?;
-        let turn_seq = running.turn.turn_seq;
-        self.finish(&End::Stopped(caller.clone()), ctx);
-        Some(turn_seq)
-    }
-
-    /// Ends turns that do not run, as stopped.
-    pub(super) fn stop_waiting(&mut self, turns: Vec<OpenTurn>, caller: &Caller) {
-        for turn in turns {
-            self.stop_unstarted(&turn, caller);
-        }
-    }
-
-    /// The end belongs to an attempt that streamed nothing: readers may hold text of the last one that began.
-    fn stop_unstarted(&mut self, turn: &OpenTurn, caller: &Caller) {
-        let has_begun = turn.attempt > 0 && self.state.raised != Some(turn.turn_seq);
-        let attempt = turn.attempt + i32::from(has_begun);
-        let metadata = self.ingress(turn).answered("worker", "stopped", None, attempt);
-        let ending = Ending {
-            turn_seq: turn.turn_seq,
-            user_event_id: turn.event_id,
-            attempt,
-            event_id: Uuid::new_v4(),
-            event_type: EventType::Stopped,
-            message: String::new(),
-            metadata,
-            usage: None,
-            error_code: None,
-            by: Some(caller.clone()),
-        };
-        self.decide_end(ending);
-    }
-
     fn give_up(&mut self, turn: &OpenTurn) {
         let mut metadata = self.ingress(turn).answered("worker", "error", None, turn.attempt);
         metadata.insert("error_code".into(), ABANDONED.into());
@@ -153,19 +105,19 @@ impl Conversation {
         self.decide_end(ending);
     }
 
-    fn ingress(&self, turn: &OpenTurn) -> Ingress {
+    pub(super) fn ingress(&self, turn: &OpenTurn) -> Ingress {
         let message = self.state.messages.get(&turn.turn_seq);
         let metadata = message.and_then(|message| message["metadata"].as_object().cloned());
         Ingress { metadata: metadata.unwrap_or_default() }
     }
 
-    fn decide_end(&mut self, ending: Ending) {
+    pub(super) fn decide_end(&mut self, ending: Ending) {
         self.state.ending.push(ending.turn_seq);
         self.state.steps.push_front(Step::End(Box::new(ending), 0));
     }
 
     /// Decides how the running turn ends. The provider's connection is closed here; the terminal event follows.
-    fn finish(&mut self, end: &End, ctx: &mut Context<Self>) {
+    pub(super) fn finish(&mut self, end: &End, ctx: &mut Context<Self>) {
         let Some(running) = self.state.running.as_mut() else { return };
         let Some(task) = running.task.take() else { return };
         ctx.cancel_future(task);
@@ -215,12 +167,16 @@ impl Conversation {
             Progress::Piece(Piece::Usage(usage)) => running.usage = Some(usage),
             Progress::Piece(Piece::Finished(_)) => self.finish(&End::Final, ctx),
             Progress::Failed(Failure::Store(error)) => {
-                tracing::warn!(error = &error as &dyn std::error::Error, "an attempt could not read its history");
+                let turn = running.turn.turn_seq;
+                let error = &error as &dyn std::error::Error;
+                tracing::warn!(session = %self.key(), turn, error, "an attempt could not read its history");
                 self.cancel_running(ctx);
                 ctx.run_later(STORE_RETRY, Self::advance);
             }
             Progress::Failed(failure) => {
-                tracing::warn!(code = failure.code(), error = &failure as &dyn std::error::Error, "an answer failed");
+                let (turn, code) = (running.turn.turn_seq, failure.code());
+                let error = &failure as &dyn std::error::Error;
+                tracing::warn!(session = %self.key(), turn, code, error, "an answer failed");
                 self.finish(&End::Failed(failure), ctx);
             }
         }

@@ -94,7 +94,8 @@ async fn find_out(deps: &Deps, key: &SessionKey, probe: Option<Uuid>, fresh: boo
             Err(error) => error,
         };
         if Instant::now() + LOOK_AGAIN >= until {
-            tracing::error!(error = &error as &dyn std::error::Error, "the outcome of a step could not be found out");
+            let error = &error as &dyn std::error::Error;
+            tracing::error!(session = %key, error, "the outcome of a step could not be found out");
             return Settled::Unresolved;
         }
         tokio::time::sleep(LOOK_AGAIN).await;

@@ -7,6 +7,7 @@
 //! | `steps` | changes of history, one at a time, `orders` those of the session as a whole; `doubt` finds out what became of one |
 //! | `tenure` | how long memory may be believed; `leases` renews that and lets go what is lost |
 //! | `answering` | starts and ends attempts; `running` is one, `driver` its stream of recall, context and model |
+//! | `stopping` | ends turns because somebody said so |
 //! | `live` | the frames of the unfinished answer; `frames`, `readers`, `backlog`, `subscription` carry them |
 //! | `keeper` | finds turns without an owner, has leases renewed, lets idle conversations go |
 //! | `queries` | bounded reads that wake no actor |
@@ -35,6 +36,7 @@ mod readers;
 mod running;
 mod settings;
 mod steps;
+mod stopping;
 mod subscription;
 mod tenure;
 #[cfg(test)]
@@ -61,6 +63,7 @@ use self::{
     readers::{Audience, Readers},
     running::Running,
     steps::Step,
+    stopping::Stop,
     subscription::{Counted, Snapshot},
 };
 pub use self::{
@@ -98,6 +101,8 @@ struct State {
     raised: Option<i64>,
     /// Turns whose end is decided and not yet stored.
     ending: Vec<i64>,
+    /// Who waits for one of those ends to be stored.
+    stops: Vec<Stop>,
     /// Whether the next attempt waits for the store.
     held: bool,
     /// Distinguishes attempts, so that a piece of a cancelled one is not taken for the next one's.
@@ -134,6 +139,7 @@ impl State {
             running: None,
             raised: None,
             ending: vec![],
+            stops: vec![],
             held: false,
             runs: 0,
             readers: Readers::default(),
@@ -195,6 +201,7 @@ impl Conversation {
         for step in std::mem::take(&mut self.state.steps) {
             step.refuse(self.refusal(why));
         }
+        self.refuse_stops(why);
         self.state.readers.close();
         ctx.run_later(REFUSING_FOR, |_, ctx| ctx.stop());
     }
@@ -336,10 +343,10 @@ impl Handler<Admitted<Control>> for Conversation {
     fn handle(&mut self, message: Admitted<Control>, ctx: &mut Context<Self>) {
         let (Control { caller, order, deadline }, in_flight) = message.open();
         match order {
-            Order::Stop(reply) => {
-                let answer = self.refusing().map_or_else(|| Ok(Stopped { turn: self.stop_first(&caller, ctx) }), Err);
-                reply.send(answer);
-            }
+            Order::Stop(reply) => match self.refusing() {
+                Some(refusal) => reply.send(Err(refusal)),
+                None => self.stop(&caller, reply, ctx),
+            },
             order => {
                 let step = Step::Order(Box::new(Control { caller, order, deadline }), in_flight);
                 if let Some(refusal) = self.refusing_changes() {

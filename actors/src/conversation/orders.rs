@@ -11,7 +11,7 @@ use super::{
     Conversation, Phase, Refusing,
     doubt::Settled,
     frames::{Frame, FrameBody},
-    messages::{Control, ConversationError, LiveState, Order, Stopped},
+    messages::{Control, ConversationError, LiveState, Order},
     readers::Audience,
     steps::Step,
 };
@@ -46,7 +46,7 @@ impl Conversation {
             Order::Reset(reply) => return self.erase(Leave::Envelope, &caller, reply, in_flight, ctx),
             Order::Delete(reply) => return self.erase(Leave::Tombstone, &caller, reply, in_flight, ctx),
             Order::Stop(reply) => {
-                reply.send(Ok(Stopped { turn: self.stop_first(&caller, ctx) }));
+                self.stop(&caller, reply, ctx);
                 return self.step_done(ctx);
             }
         };
@@ -126,6 +126,9 @@ impl Conversation {
         state.session.last_turn = state.session.head + 1;
         state.messages.clear();
         state.ending.clear();
+        for stop in std::mem::take(&mut state.stops) {
+            stop.done();
+        }
         state.raised = None;
         state.steps.retain(|step| !matches!(step, Step::End(..) | Step::Attempt { .. }));
         *state.last = LiveState::default();

@@ -269,6 +269,7 @@ impl Conversation {
         // It may have waited for the store while its session was erased or its last try was in doubt: then there may be
         // nothing to end.
         if !(self.state.ending.contains(&turn_seq) && session.open.iter().any(|turn| turn.turn_seq == turn_seq)) {
+            self.answer_stops(turn_seq);
             return self.step_done(ctx);
         }
         let append = self.state.session.ending(&ending, &self.deps.space, &self.deps.stamp());
@@ -304,6 +305,7 @@ impl Conversation {
         if self.state.running.as_ref().is_some_and(|running| running.turn.turn_seq == ending.turn_seq) {
             self.state.running = None;
         }
+        self.answer_stops(ending.turn_seq);
         self.count_end(ending.event_type.as_str());
     }
 

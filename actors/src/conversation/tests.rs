@@ -7,7 +7,7 @@ mod erasing;
 
 use std::{sync::Arc, time::Duration};
 
-use futures_util::StreamExt;
+use futures_util::{StreamExt, future::join};
 use secrecy::SecretString;
 use serde_json::Value;
 use somaagent_supervision::{Probe, Restart, Strategy, SupervisorSpec, Tree};
@@ -197,6 +197,36 @@ async fn a_crash_in_the_middle_of_an_answer_is_tried_again_and_ends_once(pool: P
         assert_eq!(event(&frames[0])["metadata"]["attempt"], 2);
         let history = world.history(session).await;
         assert_eq!((history.len(), &history[1]["message"]), (2, &Value::from("one two three")));
+    })
+    .await;
+}
+
+#[sqlx::test(migrations = "../migrations")]
+async fn a_stop_is_answered_when_it_is_stored_though_the_provider_is_left_at_once(pool: PgPool) {
+    local(async {
+        let world = World::start(&pool, None).await;
+        let gate = Gate::closed();
+        world.model.next(Script::gated(["Half ", "an answer"], &gate));
+        let session = Uuid::new_v4();
+        let mut stream = world.listen(session, None, StreamMode::Delta).await;
+        world.say(session, "go").await;
+        while !matches!(next(&mut stream).await.body, FrameBody::Delta { .. }) {}
+        let mut held = pool.begin().await.unwrap();
+        sqlx::query("LOCK TABLE session_events IN SHARE MODE").execute(&mut *held).await.unwrap();
+        let conversations = world.conversations.clone();
+        let (one, two) = (world.caller.clone(), world.caller.clone());
+        let stops = join(conversations.stop(&one, session), conversations.stop(&two, session));
+        tokio::pin!(stops);
+        let closed = async { timeout(SOON, world.model.exchange(0).await.closed()).await.unwrap() };
+        tokio::select! {
+            _ = &mut stops => panic!("a stop was answered that a crash could take back"),
+            _ = closed => {}
+        }
+        held.rollback().await.unwrap();
+        let (one, two) = timeout(SOON, stops).await.unwrap();
+        assert_eq!((one.unwrap().turn, two.unwrap().turn), (Some(1), Some(1)));
+        let history = world.history(session).await;
+        assert_eq!((history.len(), &history[1]["type"]), (2, &Value::from("assistant.stopped")));
     })
     .await;
 }
