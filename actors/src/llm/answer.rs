@@ -13,6 +13,9 @@ use super::{FinishReason, Piece, Usage};
 use crate::domain::context::{ChatMessage, Role};
 use crate::domain::tokens;
 
+/// What a piece of a call of a tool counts, besides its bytes, in what an answer may have.
+const TOOL_CALL_BYTES: usize = 64;
+
 /// What to do after an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Step {
@@ -163,10 +166,14 @@ impl Answer {
 
     fn say(&mut self, said: Said) -> Result<(), ModelError> {
         for call in said.tool_calls {
-            let name = self.round.tools.entry(call.index).or_default();
-            name.push_str(call.function.name.as_deref().unwrap_or_default());
-            let arguments = call.function.arguments.map_or(0, |text| text.as_str().map_or(0, str::len));
-            self.room = self.room.checked_sub(arguments).ok_or_else(|| too_long(self.limit))?;
+            let name = call.function.name.unwrap_or_default();
+            let arguments = call
+                .function
+                .arguments
+                .map_or(0, |given| given.as_str().map_or_else(|| given.to_string().len(), str::len));
+            let cost = TOOL_CALL_BYTES + name.len() + arguments;
+            self.room = self.room.checked_sub(cost).ok_or_else(|| too_long(self.limit))?;
+            self.round.tools.entry(call.index).or_default().push_str(&name);
         }
         self.round.finish = said.finish_reason.or(self.round.finish.take());
         if !said.thinking.is_empty() {
@@ -311,6 +318,21 @@ mod tests {
         take_all(&mut answer, chunks)?;
         answer.end_round(&asked())?;
         Ok(pieces(&mut answer))
+    }
+
+    #[test]
+    fn whatever_a_call_of_a_tool_is_made_of_counts_in_the_answers_length() {
+        let call = |index: u32, name: &str, arguments: Value| json!({"choices": [{"delta": {"tool_calls": [{"index": index, "function": {"name": name, "arguments": arguments}}]}}]});
+        let long = "x".repeat(600);
+        for calls in [
+            [call(0, &long, json!("")), call(0, &long, json!(""))].to_vec(),
+            [call(0, "f", json!(long)), call(0, "", json!(long))].to_vec(),
+            [call(0, "f", json!({"a": long})), call(0, "", json!({"b": long}))].to_vec(),
+            (0..20).map(|index| call(index, "", json!(""))).collect(),
+        ] {
+            let taken = take_all(&mut Answer::new(1_000), &calls);
+            assert!(matches!(taken, Err(ModelError::AnswerTooLong(_))), "{taken:?}");
+        }
     }
 
     #[test]

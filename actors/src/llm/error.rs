@@ -86,22 +86,6 @@ impl ModelError {
         }
     }
 
-    /// One sentence for the person who asked, without anything the endpoint said.
-    #[must_use]
-    pub const fn for_people(&self) -> &'static str {
-        match self {
-            Self::Unreachable { .. } => {
-                "The model cannot be reached right now. Your message is kept; try again in a moment."
-            }
-            Self::RateLimited { .. } => "The model is answering too many requests right now. Try again in a moment.",
-            Self::Refused(_) => "The model refused this request. Its address, key or name may need a look.",
-            Self::Timeout(_) => "The model took too long to answer. Try again.",
-            Self::BrokenStream(_) => "The model broke off its answer. Try again.",
-            Self::ContextTooLong(_) => "This message is too long for the model. Send a shorter one.",
-            Self::AnswerTooLong(_) => "The answer became too long and was ended here.",
-        }
-    }
-
     /// Whether the same request may succeed a moment later. Timeouts are not among them: asking again would double
     /// the wait that the person already had.
     pub(super) const fn may_pass(&self) -> bool {

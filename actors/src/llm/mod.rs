@@ -64,10 +64,10 @@ impl Usage {
         Self { input_tokens: input as u64, output_tokens: output as u64, estimated: true }
     }
 
-    /// Input and output together.
+    /// Input and output together. The counts are the endpoint's: they may be anything.
     #[must_use]
     pub const fn total_tokens(&self) -> u64 {
-        self.input_tokens + self.output_tokens
+        self.input_tokens.saturating_add(self.output_tokens)
     }
 
     const fn plus(self, other: Self) -> Self {
