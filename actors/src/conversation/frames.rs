@@ -5,7 +5,10 @@ use std::sync::{Arc, OnceLock};
 use bytes::Bytes;
 use serde_json::Value;
 
-use crate::domain::{cursor::Cursor, event::StoredEvent};
+use crate::domain::{
+    cursor::Cursor,
+    event::{StoredEvent, size_bytes},
+};
 
 /// How a reader wants the answer to grow.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -74,17 +77,6 @@ impl FrameBody {
             Self::Delta { event, delta } => size_bytes(event) + delta.len(),
         }
     }
-}
-
-/// About how many bytes a value takes.
-fn size_bytes(value: &Value) -> usize {
-    size_of::<Value>()
-        + match value {
-            Value::Null | Value::Bool(_) | Value::Number(_) => 0,
-            Value::String(text) => text.len(),
-            Value::Array(items) => items.iter().map(size_bytes).sum(),
-            Value::Object(fields) => fields.iter().map(|(name, value)| name.len() + size_bytes(value)).sum(),
-        }
 }
 
 impl Frame {

@@ -4,7 +4,12 @@ use serde_json::Value;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::{event::EventType, idempotency::Idempotency, ids::SessionKey, turn::TurnState};
+use super::{
+    event::{EventType, size_bytes},
+    idempotency::Idempotency,
+    ids::SessionKey,
+    turn::TurnState,
+};
 
 /// A compare-and-set on a session: takes effect only while the envelope's `(epoch, last_seq)` is `(epoch, head)`.
 #[derive(Clone, Debug)]
@@ -122,9 +127,8 @@ impl Append {
     /// About how many bytes the step sends to the store.
     #[must_use]
     pub fn size_bytes(&self) -> usize {
-        // The message travels in the event, in the outbox row and in the memory record.
-        let text = |event: &NewEvent| event.payload["message"].as_str().map_or(0, str::len);
-        512 + self.events.iter().map(|event| 2048 + 3 * text(event)).sum::<usize>()
+        // What is said and its details travel in the event, in the outbox row and in the memory record.
+        512 + self.events.iter().map(|event| 2048 + 3 * size_bytes(&event.payload)).sum::<usize>()
     }
 }
 

@@ -174,6 +174,18 @@ impl Ingress {
     }
 }
 
+/// About how many bytes a value takes.
+#[must_use]
+pub fn size_bytes(value: &Value) -> usize {
+    size_of::<Value>()
+        + match value {
+            Value::Null | Value::Bool(_) | Value::Number(_) => 0,
+            Value::String(text) => text.len(),
+            Value::Array(items) => items.iter().map(size_bytes).sum(),
+            Value::Object(fields) => fields.iter().map(|(name, value)| name.len() + size_bytes(value)).sum(),
+        }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
