@@ -101,13 +101,13 @@ pub(crate) struct MessageHeaders {
     #[param(rename = "Idempotency-Key", max_length = 255)]
     idempotency_key: Option<String>,
     /// The persona, unless the body names one
-    #[param(rename = "X-Persona-Id")]
+    #[param(rename = "X-Persona-Id", max_length = 128)]
     persona_id: Option<String>,
     /// Becomes `metadata.agent_profile_id`
-    #[param(rename = "X-Agent-Profile")]
+    #[param(rename = "X-Agent-Profile", max_length = 128)]
     agent_profile: Option<String>,
     /// Becomes `metadata.universe_id`
-    #[param(rename = "X-Universe-Id")]
+    #[param(rename = "X-Universe-Id", max_length = 128)]
     universe_id: Option<String>,
 }
 
