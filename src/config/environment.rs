@@ -5,6 +5,7 @@
 //! wins: the generic one, then those that begin with `SA01_`, then the old ones.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
 use std::path::Path;
 
 use toml::Value;
@@ -105,6 +106,8 @@ const EXPANDED: &[&str] = &["database.dsn"];
 #[derive(Clone, Default)]
 pub struct Environment {
     variables: BTreeMap<String, String>,
+    /// Those of them whose value is not UTF-8 and was changed here.
+    spoiled: BTreeSet<String>,
 }
 
 /// A text from the environment, with the variable that gave it.
@@ -114,20 +117,31 @@ pub(super) struct Found {
 }
 
 impl Environment {
-    /// Copies the environment of the process. Variables that are not UTF-8 are left out: no setting can have such a value.
+    /// Copies the environment of the process. A setting whose value is not UTF-8 is a fault.
     #[must_use]
     #[expect(clippy::disallowed_methods, reason = "this is the place that reads the environment")]
     pub fn of_process() -> Self {
-        let variables = std::env::vars_os()
-            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-            .collect();
-        Self { variables }
+        Self::copied(std::env::vars_os())
+    }
+
+    fn copied(variables: impl Iterator<Item = (OsString, OsString)>) -> Self {
+        let mut copy = Self::default();
+        // The name of a setting is UTF-8.
+        for (name, value) in variables.filter_map(|(name, value)| Some((name.into_string().ok()?, value))) {
+            let text = value.into_string().unwrap_or_else(|value| {
+                copy.spoiled.insert(name.clone());
+                value.to_string_lossy().into_owned()
+            });
+            copy.variables.insert(name, text);
+        }
+        copy
     }
 
     /// The same with another value for `name`: what the command line says.
     #[must_use]
     pub fn with(mut self, name: &str, value: &str) -> Self {
         self.variables.insert(name.to_owned(), value.to_owned());
+        self.spoiled.remove(name);
         self
     }
 
@@ -135,7 +149,7 @@ impl Environment {
     #[cfg(test)]
     pub(crate) fn of<const N: usize>(variables: [(&str, &str); N]) -> Self {
         let variables = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        Self { variables }
+        Self { variables, ..Self::default() }
     }
 
     /// The first of these variables that is set.
@@ -186,7 +200,11 @@ impl Environment {
             if empty {
                 faults.add(key, format!("{} is set but empty; unset it or give it a value", found.variable));
             }
-            !empty
+            let spoiled = self.spoiled.contains(&found.variable);
+            if spoiled {
+                faults.add(key, format!("{} is not UTF-8", found.variable));
+            }
+            !empty && !spoiled
         });
         for (key, found) in &mut settings {
             if EXPANDED.contains(&key.as_str()) {
@@ -350,6 +368,17 @@ mod tests {
         assert!(faults.is_empty());
         Environment::of([("POSTGRES_DSN", "postgres://${NOBODY}@h/${d")]).settings(&mut faults);
         assert_eq!(faults.count(), 2);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_setting_that_is_no_text_is_a_fault() {
+        use std::os::unix::ffi::OsStringExt as _;
+        let spoiled = |name: &str| (name.into(), OsString::from_vec(b"/data/\xff".to_vec()));
+        let mut faults = Faults::default();
+        let environment = Environment::copied([spoiled("SA01_DATA_DIR"), spoiled("LS_COLORS")].into_iter());
+        assert!(environment.settings(&mut faults).is_empty() && faults.count() == 1);
+        assert!(faults.to_string().contains("SA01_DATA_DIR is not UTF-8"), "{faults}");
     }
 
     #[test]
