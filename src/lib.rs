@@ -6,6 +6,7 @@
 //! | [`telemetry`] | logs, the metrics' listener |
 //! | [`boot`], [`shutdown`], [`signals`] | the start and the end |
 //! | [`database`], [`data_dir`] | the database, configured or inside the process |
+//! | [`listen`], [`open_files`] | sockets, and how many of them the system allows |
 //! | [`roles`] | what a process does of the whole |
 //! | [`rooms`] | how each room is built on the base |
 //! | [`embedded`] | the stand-ins for outside systems that are not configured |
@@ -19,6 +20,7 @@ pub mod data_dir;
 pub mod database;
 pub mod embedded;
 pub mod listen;
+pub mod open_files;
 pub mod roles;
 pub mod rooms;
 pub mod shutdown;

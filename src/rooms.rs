@@ -45,6 +45,7 @@ use crate::{
         stand_in::{Address, StandIn, StandInKeeper},
     },
     listen::listen,
+    open_files::{connections_a_worker, room},
     roles::Role,
     shutdown::{Shutdown, Stage},
 };
@@ -159,6 +160,7 @@ impl Rooms for Built {
         let settings = DoorSettings {
             write_through: config.write_through.clone(),
             headers: config.headers.clone(),
+            max_connections: connections_a_worker(config.http.max_connections, config.http.threads(), room()),
             ..config.http.clone()
         };
         let draining = Draining::default();

@@ -90,14 +90,10 @@ pub fn serve(settings: &DoorSettings, door: Door, registry: &Registry, listener:
     let address = listener.local_addr()?;
     let shared = Shared::new(settings, door, registry).map_err(io::Error::other)?;
     let send_timeout = Duration::from_millis(settings.send_timeout_ms);
-    let workers = match settings.workers {
-        0 => std::thread::available_parallelism().map_or(1, usize::from),
-        given => given,
-    };
     let open = watch::Sender::new(0);
     let counted = open.clone();
     let server = HttpServer::new(move || app(&shared))
-        .workers(workers)
+        .workers(settings.threads())
         .max_connections(settings.max_connections)
         .keep_alive(Duration::from_millis(settings.keep_alive_ms))
         .client_request_timeout(Duration::from_millis(settings.header_timeout_ms))

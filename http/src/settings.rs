@@ -93,6 +93,15 @@ impl Default for DoorSettings {
 }
 
 impl DoorSettings {
+    /// Threads that serve: `workers`, or as many as there are cores.
+    #[must_use]
+    pub fn threads(&self) -> usize {
+        match self.workers {
+            0 => std::thread::available_parallelism().map_or(1, usize::from),
+            given => given,
+        }
+    }
+
     /// The time between heartbeats, at least one second.
     #[must_use]
     pub fn heartbeat(&self) -> Duration {
