@@ -145,6 +145,20 @@ fn an_operation_that_reads_the_tenant_says_so() {
 }
 
 #[test]
+fn no_operation_describes_a_parameter_twice() {
+    let api = described();
+    for (path, item) in api["paths"].as_object().into_iter().flatten() {
+        for (method, operation) in item.as_object().into_iter().flatten() {
+            let mut seen = BTreeSet::new();
+            for one in operation["parameters"].as_array().into_iter().flatten() {
+                let place = (one["in"].as_str(), one["name"].as_str());
+                assert!(seen.insert(place), "{method} {path} describes {place:?} twice");
+            }
+        }
+    }
+}
+
+#[test]
 fn the_old_name_of_a_message_is_described_like_the_new_one() {
     let api = described();
     let (new, old) = (&api["paths"]["/v1/session/message"]["post"], &api["paths"]["/message_async"]["post"]);

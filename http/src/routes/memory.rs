@@ -2,12 +2,13 @@
 
 use actix_web::web::{Data, Json};
 use serde::Serialize;
-use somaagent_actors::memory::queries::{LogPlace, MemoryItem, Reached, ReplicaFilter};
+use somaagent_actors::memory::queries::MemoryItem;
 use utoipa::ToSchema;
 
+use super::memory_filter::{MemoryParameters, caught_up, filter};
 use crate::{
     door::Door,
-    extract::{By, MemoryId, Query, bad},
+    extract::{By, MemoryId, Query},
     openapi::shapes::ReplicaItem,
     problem::{Code, Problem},
 };
@@ -32,18 +33,8 @@ pub(crate) struct MemoriesReply {
     path = "/v1/admin/memory",
     tag = "memory",
     params(
-        ("tenant" = Option<String>, Query, description = "The tenant; there is nothing of another one than the caller's"),
-        ("persona_id" = Option<String>, Query, description = "The persona"),
-        ("role" = Option<String>, Query, description = "Who said it"),
-        ("session_id" = Option<String>, Query, description = "The session it comes from"),
-        ("universe" = Option<String>, Query, description = "The memory's `metadata.universe_id`"),
-        ("namespace" = Option<String>, Query, description = "The memory's `namespace`, else its `metadata.namespace`"),
-        ("q" = Option<String>, Query, description = "Text that the memory's JSON contains, in either case"),
-        ("min_ts" = Option<f64>, Query, description = "Told to the log then or later, in seconds since 1970"),
-        ("max_ts" = Option<f64>, Query, description = "Told to the log then or earlier, in seconds since 1970"),
-        ("after" = Option<i64>, Query, minimum = 0, description = "Only rows with a lower `id`"),
+        MemoryParameters,
         ("limit" = Option<i64>, Query, minimum = 1, maximum = 200, description = "Page size (50)"),
-        ("min_offset" = Option<String>, Query, description = "`<partition>:<offset>`: waits until the replica has applied that record"),
     ),
     responses((status = 200, description = "A page of memories", body = MemoriesReply)),
     extensions(
@@ -84,36 +75,4 @@ pub(crate) async fn get_memory(
     caught_up(&door, &query).await?;
     let found = door.memories.find(&by.caller().tenant, memory.0).await?;
     found.map(Json).ok_or_else(|| Code::MemoryNotFound.into())
-}
-
-/// Which memories a query asks for.
-pub(super) fn filter(query: &Query) -> Result<ReplicaFilter, Problem> {
-    let text = |name| query.text(name).map(|text| text.map(str::to_owned));
-    let time = |name| {
-        let time = query.parsed::<f64>(name, "a number of seconds since 1970")?;
-        if time.is_some_and(|time| !time.is_finite()) {
-            return Err(bad(name, "must be a number of seconds since 1970"));
-        }
-        Ok(time)
-    };
-    Ok(ReplicaFilter {
-        tenant: query.tenant()?.map(|tenant| tenant.to_string()),
-        persona_id: text("persona_id")?,
-        role: text("role")?,
-        session_id: text("session_id")?,
-        universe: text("universe")?,
-        namespace: text("namespace")?,
-        containing: text("q")?,
-        min_ts: time("min_ts")?,
-        max_ts: time("max_ts")?,
-    })
-}
-
-/// Waits for the replica if the query asks for that: a writer reads its own writes.
-pub(super) async fn caught_up(door: &Door, query: &Query) -> Result<(), Problem> {
-    let Some(place) = query.parsed::<LogPlace>("min_offset", "<partition>:<offset>")? else { return Ok(()) };
-    match door.memories.reached(place).await? {
-        Reached::Yes => Ok(()),
-        Reached::Behind(next) => Err(Problem::new(Code::ReplicaBehind).with("next_offset", next)),
-    }
 }

@@ -13,7 +13,7 @@ use somaagent_actors::{
     memory::queries::{Export, ExportOf},
 };
 
-use super::memory::{caught_up, filter};
+use super::memory_filter::{MemoryParameters, caught_up, filter};
 use crate::{
     door::Door,
     extract::{By, Query},
@@ -33,18 +33,8 @@ const NDJSON: &str = "application/x-ndjson";
     path = "/v1/memory/export",
     tag = "memory",
     params(
-        ("tenant" = Option<String>, Query, description = "The tenant; there is nothing of another one than the caller's"),
-        ("persona_id" = Option<String>, Query, description = "The persona"),
-        ("role" = Option<String>, Query, description = "Who said it"),
-        ("session_id" = Option<String>, Query, description = "The session it comes from"),
-        ("universe" = Option<String>, Query, description = "The memory's `metadata.universe_id`"),
-        ("namespace" = Option<String>, Query, description = "The memory's `namespace`, else its `metadata.namespace`"),
-        ("q" = Option<String>, Query, description = "Text that the memory's JSON contains, in either case"),
-        ("min_ts" = Option<f64>, Query, description = "Told to the log then or later, in seconds since 1970"),
-        ("max_ts" = Option<f64>, Query, description = "Told to the log then or earlier, in seconds since 1970"),
+        MemoryParameters,
         ("limit_total" = Option<i64>, Query, minimum = 1, description = "Most rows"),
-        ("after" = Option<i64>, Query, minimum = 0, description = "Only rows with a lower `id`"),
-        ("min_offset" = Option<String>, Query, description = "`<partition>:<offset>`: waits until the replica has applied that record"),
     ),
     responses((
         status = 200,

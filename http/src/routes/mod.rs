@@ -12,6 +12,7 @@ mod memory;
 mod memory_batch;
 mod memory_deletion;
 mod memory_export;
+mod memory_filter;
 mod memory_receipt;
 mod message;
 mod page;
