@@ -23,7 +23,7 @@ use somaagent_actors::{
     conversation::{SessionSettings, TurnSettings},
     dead_letters::DeadLetterSettings,
     llm::ModelSettings,
-    memory::settings::MemorySettings,
+    memory::{jobs::ExportJobSettings, settings::MemorySettings},
     outbox::QueueSettings,
     replicator::ReplicatorSettings,
     somabrain::BrainSettings,
@@ -76,6 +76,8 @@ pub struct Config {
     pub dead_letters: DeadLetterSettings,
     /// Reads and changes of memories.
     pub memory: MemorySettings,
+    /// Exports of memories that go on by themselves.
+    pub export_jobs: ExportJobSettings,
     /// The offline responder.
     pub responder: ResponderSettings,
     /// Deadlines of the start.
@@ -153,6 +155,7 @@ impl Config {
         let replicator = sections.take("replicator", faults);
         let dead_letters = sections.take("dead_letters", faults);
         let memory = sections.take("memory", faults);
+        let export_jobs = sections.take("export_jobs", faults);
         let responder = sections.take("responder", faults);
         let boot = sections.take("boot", faults);
         let shutdown = sections.take("shutdown", faults);
@@ -177,6 +180,7 @@ impl Config {
             replicator: replicator?,
             dead_letters: dead_letters?,
             memory: memory?,
+            export_jobs: export_jobs?,
             responder: responder?,
             boot: boot?,
             shutdown: shutdown?,
@@ -203,6 +207,7 @@ impl Config {
         rooms::check_replicator(&self.replicator, faults);
         rooms::check_dead_letters(&self.dead_letters, faults);
         rooms::check_memory(&self.memory, faults);
+        rooms::check_export_jobs(&self.export_jobs, faults);
         rooms::check_responder(self.responder, faults);
         self.boot.check(faults);
         self.shutdown.check(faults);

@@ -7,7 +7,7 @@ use somaagent_actors::{
     dead_letters::DeadLetterSettings,
     domain::{dead_letter, ids::Tenant},
     llm::{self, ModelSettings},
-    memory::settings::MemorySettings,
+    memory::{jobs::ExportJobSettings, settings::MemorySettings},
     outbox::QueueSettings,
     replicator::ReplicatorSettings,
     somabrain::BrainSettings,
@@ -157,6 +157,18 @@ pub(super) fn check_memory(memory: &MemorySettings, faults: &mut Faults) {
     faults.range("memory.export_page_size", memory.export_page_size, 1..=10_000);
     faults.range("memory.export_concurrency", memory.export_concurrency, 1..=1_000);
     faults.range("memory.offset_wait_ms", memory.offset_wait_ms, 0..=30_000);
+}
+
+pub(super) fn check_export_jobs(jobs: &ExportJobSettings, faults: &mut Faults) {
+    faults.range("export_jobs.max_rows", jobs.max_rows, 0..=1_000_000_000);
+    faults.range("export_jobs.page_size", jobs.page_size, 0..=10_000);
+    faults.range("export_jobs.poll_seconds", jobs.poll_seconds, 0.01..=3_600.0);
+    faults.range("export_jobs.concurrency", jobs.concurrency, 1..=64);
+    faults.range("export_jobs.max_bytes", jobs.max_bytes, 1024..=1 << 40);
+    faults.range("export_jobs.max_kept", jobs.max_kept, 1..=100_000);
+    faults.range("export_jobs.lease_ms", jobs.lease_ms, 1000..=DAY_MS);
+    faults.range("export_jobs.expire_ms", jobs.expire_ms, 1..=3_650 * DAY_MS);
+    faults.range("export_jobs.retention_ms", jobs.retention_ms, 0..=3_650 * DAY_MS);
 }
 
 pub(super) fn check_responder(responder: ResponderSettings, faults: &mut Faults) {

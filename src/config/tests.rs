@@ -104,6 +104,7 @@ fn the_file_of_defaults_says_what_the_rooms_do() {
     assert_eq!(format!("{:?}", config.replicator), format!("{:?}", ReplicatorSettings::default()));
     assert_eq!(format!("{:?}", config.dead_letters), format!("{:?}", DeadLetterSettings::default()));
     assert_eq!(format!("{:?}", config.memory), format!("{:?}", MemorySettings::default()));
+    assert_eq!(format!("{:?}", config.export_jobs), format!("{:?}", ExportJobSettings::default()));
     assert_eq!(format!("{:?}", config.responder), format!("{:?}", ResponderSettings::default()));
 }
 

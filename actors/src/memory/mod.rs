@@ -5,6 +5,7 @@
 //! | [`queries`] | bounded reads of the replica, which wake no actor; waiting for the replica |
 //! | [`receipts`] | how far a memory has come; waiting for the replica to have it |
 //! | [`export`] | lines of JSON a page at a time, with a checksum at their end |
+//! | [`jobs`] | exports that go on by themselves, by the actor `export-runner`, and are fetched later |
 //! | [`writes`] | memories that people bring: checked, and put into their queue |
 //! | [`deletion`] | a memory is taken back |
 //! | [`item`] | a memory as people read it |
@@ -17,6 +18,7 @@
 pub mod deletion;
 pub mod export;
 pub mod item;
+pub mod jobs;
 pub mod queries;
 pub mod receipts;
 pub mod search_indexer;

@@ -12,6 +12,8 @@ pub mod dlq_jobs;
 pub mod erase;
 pub mod event_log;
 pub mod event_log_groups;
+pub mod export_chunks;
+pub mod export_jobs;
 pub mod forget;
 mod lane;
 pub mod memory_replica;

@@ -27,7 +27,7 @@ fn clock() -> OffsetDateTime {
     AT
 }
 
-fn memories(pool: &PgPool, settings: MemorySettings) -> Memories {
+pub(in crate::memory) fn memories(pool: &PgPool, settings: MemorySettings) -> Memories {
     let store = Store::new(Connections::of_pool(pool.clone()), Duration::from_secs(5), Handle::current());
     Memories::new(
         store,
@@ -39,11 +39,11 @@ fn memories(pool: &PgPool, settings: MemorySettings) -> Memories {
     )
 }
 
-fn tenant() -> Tenant {
+pub(in crate::memory) fn tenant() -> Tenant {
     Tenant::new("t").unwrap()
 }
 
-async fn fill(pool: &PgPool, from: i64, to: i64) {
+pub(in crate::memory) async fn fill(pool: &PgPool, from: i64, to: i64) {
     let row = |number: i64| NewReplica {
         tenant: "t".into(),
         event_id: format!("e{number}"),

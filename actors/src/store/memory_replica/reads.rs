@@ -1,5 +1,6 @@
 //! Reads of the replica: pages by filter, one memory, and how far it is.
 
+use serde::{Deserialize, Serialize};
 use sqlx::{Connection, PgConnection};
 use time::OffsetDateTime;
 
@@ -34,8 +35,13 @@ pub struct ReplicaRow {
     pub created_at: OffsetDateTime,
 }
 
-/// Which memories of a tenant. What is `None` excludes nothing.
-#[derive(Clone, Debug, Default, PartialEq)]
+/// How reads by a filter begin: a plan for any filter would look at every row of the tenant, where one for this filter has an
+/// index.
+const PLANNED: &str = "BEGIN READ ONLY; SET LOCAL plan_cache_mode = force_custom_plan";
+
+/// Which memories of a tenant. What is `None` excludes nothing. As JSON it has the names that queries use.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct ReplicaFilter {
     /// The tenant once more, as the asker named it: another one than the asker's has nothing here.
     pub tenant: Option<String>,
@@ -50,6 +56,7 @@ pub struct ReplicaFilter {
     /// The sub-space that the memory or its metadata name.
     pub namespace: Option<String>,
     /// Text that the JSON of the memory contains, in either case.
+    #[serde(rename = "q")]
     pub containing: Option<String>,
     /// Published then or later, in seconds since 1970.
     pub min_ts: Option<f64>,
@@ -79,9 +86,7 @@ pub async fn page(
     filter: &ReplicaFilter,
     of: PageOf,
 ) -> Result<Vec<ReplicaRow>, sqlx::Error> {
-    // A plan for any filter would look at every row of the tenant, where one for this filter has an index.
-    let mut transaction =
-        connection.begin_with("BEGIN READ ONLY; SET LOCAL plan_cache_mode = force_custom_plan").await?;
+    let mut transaction = connection.begin_with(PLANNED).await?;
     let pattern = filter.containing.as_deref().map(pattern);
     let rows = sqlx::query_file_as!(
         ReplicaRow,
@@ -104,6 +109,51 @@ pub async fn page(
     .await?;
     transaction.commit().await?;
     Ok(rows)
+}
+
+/// How many memories [`page`] would have for `filter` after `after`, at most `limit`; `None` where an index does not tell and
+/// each would have to be read.
+///
+/// # Errors
+/// The database's.
+pub async fn count(
+    connection: &mut PgConnection,
+    tenant: &str,
+    filter: &ReplicaFilter,
+    after: Option<i64>,
+    limit: i64,
+) -> Result<Option<i64>, sqlx::Error> {
+    let indexed = ReplicaFilter {
+        tenant: filter.tenant.clone(),
+        persona_id: filter.persona_id.clone(),
+        session_id: filter.session_id.clone(),
+        ..ReplicaFilter::default()
+    };
+    if *filter != indexed {
+        return Ok(None);
+    }
+    let mut transaction = connection.begin_with(PLANNED).await?;
+    let count = sqlx::query_scalar!(
+        r#"SELECT count(*) AS "count!" FROM (
+               SELECT FROM memory_replica
+               WHERE tenant = $1
+                 AND ($2::bigint IS NULL OR id < $2)
+                 AND ($3::text IS NULL OR tenant = $3)
+                 AND ($4::text IS NULL OR persona_id = $4)
+                 AND ($5::text IS NULL OR session_id = $5)
+               LIMIT $6
+           ) AS found"#,
+        tenant,
+        after,
+        filter.tenant,
+        filter.persona_id,
+        filter.session_id,
+        limit,
+    )
+    .fetch_one(&mut *transaction)
+    .await?;
+    transaction.commit().await?;
+    Ok(Some(count))
 }
 
 /// The pattern that finds `text` anywhere.
