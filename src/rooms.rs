@@ -169,6 +169,7 @@ impl Rooms for Built {
             components: Arc::clone(&self.components),
             reads: sessions.reads,
             memories: sessions.ways.memories,
+            export_jobs: sessions.ways.export_jobs,
             write_through: sessions.ways.write_through,
             dead_letters: sessions.ways.dead_letters,
             tree: base.tree.clone(),

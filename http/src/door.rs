@@ -6,7 +6,7 @@ use serde::Serialize;
 use somaagent_actors::{
     conversation::{Conversations, queries::Reads},
     dead_letters::DeadLetters,
-    memory::queries::Memories,
+    memory::{jobs::ExportJobs, queries::Memories},
     outbox::WriteThrough,
 };
 use somaagent_supervision::{Port, Tree};
@@ -24,6 +24,8 @@ pub struct Door {
     pub reads: Reads,
     /// What is remembered.
     pub memories: Memories,
+    /// Exports that go on by themselves.
+    pub export_jobs: ExportJobs,
     /// Who writes memories at once.
     pub write_through: Port<WriteThrough>,
     /// What could not be carried on.

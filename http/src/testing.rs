@@ -19,7 +19,10 @@ use somaagent_actors::{
     dead_letters::{DeadLetters, Ports, queries::LetterReads},
     domain::memory::MemorySpace,
     llm::{ModelClient, ModelSettings},
-    memory::queries::Memories,
+    memory::{
+        jobs::{ExportJobMetrics, ExportJobs},
+        queries::Memories,
+    },
     store::{Connections, Store},
 };
 use somaagent_supervision::{Probe, Strategy, SupervisorSpec, Tree};
@@ -136,17 +139,20 @@ pub(crate) fn dark(registry: &Registry) -> Door {
     };
     let (conversations, _crashes) = Conversations::new(deps, root);
     let facts = Facts { version: "1.2.3".to_owned(), responder: "offline", ..Facts::default() };
+    let memories = Memories::new(
+        store.clone(),
+        "table",
+        MemorySpace { universe: None, namespace: "wm".to_owned() },
+        forget,
+        Arc::default(),
+        || OffsetDateTime::UNIX_EPOCH,
+    );
+    let counted = ExportJobMetrics::register(registry).expect("fresh registry");
     Door {
         conversations,
         dead_letters: DeadLetters::new(LetterReads::new(store.clone(), vec![]), unanswered()),
-        memories: Memories::new(
-            store.clone(),
-            "table",
-            MemorySpace { universe: None, namespace: "wm".to_owned() },
-            forget,
-            Arc::default(),
-            || OffsetDateTime::UNIX_EPOCH,
-        ),
+        export_jobs: ExportJobs::new(memories.clone(), Arc::default(), counted, Probe::new(1).1),
+        memories,
         reads: Reads::new(store),
         write_through,
         tree,

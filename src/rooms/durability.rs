@@ -8,7 +8,11 @@ use somaagent_actors::{
     bus::Log,
     dead_letters::{DeadLetterMetrics, DeadLetters, DlqKeeper, KeeperDeps, Ports, queries::LetterReads},
     domain::ids::Tenant,
-    memory::{queries::Memories, search_indexer::SearchIndexer},
+    memory::{
+        jobs::{ExportJobMetrics, ExportJobs, ExportRunner, RunnerDeps},
+        queries::Memories,
+        search_indexer::SearchIndexer,
+    },
     outbox::{MemorySync, MemorySyncDeps, MemorySyncMetrics, OutboxMetrics, OutboxRelay, RelayDeps, WriteThrough},
     replicator::{LogKeeper, LogKeeperDeps, ReplicatorDeps, ReplicatorMetrics, WalReplicator},
     store::{Store, memory_replica},
@@ -30,12 +34,16 @@ const WAIT: Duration = Duration::from_secs(1);
 const WRITE_THROUGH_CAPACITY: usize = 1_024;
 /// Changes of dead letters that may be waiting; people ask for them one by one.
 const CHANGES_CAPACITY: usize = 64;
+/// Hints that may be waiting; one is as good as many.
+const HINTS_CAPACITY: usize = 2;
 
 /// The ways into the subtree.
 #[derive(Clone)]
 pub(super) struct Ways {
     /// To see what is remembered.
     pub(super) memories: Memories,
+    /// To have memories exported.
+    pub(super) export_jobs: ExportJobs,
     /// To have a memory written at once.
     pub(super) write_through: Port<WriteThrough>,
     /// To see and change dead letters.
@@ -68,7 +76,8 @@ pub(super) async fn carry_on(
     }
     let (Some(write_through), true) = (write_through, role.has(Role::Gateway)) else { return Ok(None) };
     let dead_letters = subtree.keep_dead_letters().await?;
-    Ok(Some(Ways { memories, write_through, dead_letters }))
+    let export_jobs = subtree.run_exports(memories.clone()).await?;
+    Ok(Some(Ways { memories, export_jobs, write_through, dead_letters }))
 }
 
 /// What every child of the subtree is made of.
@@ -177,6 +186,21 @@ impl Subtree<'_> {
         };
         seat.start(move || DlqKeeper::new(deps)).await.context("keeper of dead letters")?;
         Ok(DeadLetters::new(LetterReads::new(self.store.clone(), settings.shown_topics()), ports))
+    }
+
+    async fn run_exports(&self, memories: Memories) -> anyhow::Result<ExportJobs> {
+        let settings = Arc::new(self.base.config.export_jobs.clone());
+        let metrics = ExportJobMetrics::register(&self.base.registry)?;
+        let deps = RunnerDeps {
+            memories: memories.clone(),
+            crowded: Arc::clone(&self.crowded),
+            settings: Arc::clone(&settings),
+            metrics: metrics.clone(),
+        };
+        let seat = self.supervisor.seat::<ExportRunner>(Restart::Permanent);
+        let changed = seat.port("export-jobs-changed", HINTS_CAPACITY);
+        seat.start(move || ExportRunner::new(deps)).await.context("export runner")?;
+        Ok(ExportJobs::new(memories, settings, metrics, changed))
     }
 }
 

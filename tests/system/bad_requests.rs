@@ -199,6 +199,10 @@ fn reads(at: &Places) -> Vec<Bad> {
         get("/v1/admin/memory/%00", 404, "memory-not-found"),
         get("/v1/memory/export?limit_total=0", 422, "invalid-query"),
         get("/v1/memory/export?min_offset=0:-1", 422, "invalid-query"),
+        get("/v1/memory/export/jobs?after=-1", 422, "invalid-query"),
+        get("/v1/memory/export/jobs/1", 404, "job-not-found"),
+        get("/v1/memory/export/jobs/x", 404, "job-not-found"),
+        get("/v1/memory/export/jobs/99999999999999999999/download", 404, "job-not-found"),
     ];
     for rest in ["events", "history", "context-window", "state"] {
         table.push(get(&format!("/v1/sessions/not-a-uuid/{rest}"), 404, "session-not-found"));
@@ -232,6 +236,15 @@ fn changes(at: &Places) -> Vec<Bad> {
         post(&unused("/pause"), &json!({"paused": true}), 404, "session-not-found"),
         post(&used("/pause"), &json!({}), 422, "invalid-body"),
         Bad::new(Method::DELETE, "/v1/memory/%00", 404, "memory-not-found"),
+        post("/v1/memory/export/jobs", &json!({"role": 7}), 422, "invalid-body"),
+        post("/v1/memory/export/jobs", &json!({"session_id": "a\0"}), 422, "invalid-body"),
+        post("/v1/memory/export/jobs", &json!({"limit_total": 0}), 422, "invalid-body"),
+        post("/v1/memory/export/jobs", &json!({"min_offset": "0:-1"}), 422, "invalid-body"),
+        post("/v1/memory/export/jobs", &json!({"tenant": "t".repeat(201)}), 422, "invalid-body"),
+        post("/v1/memory/export/jobs?tenant=a&tenant=b", &json!({}), 422, "invalid-query"),
+        Bad::new(Method::POST, "/v1/memory/export/jobs", 400, "bad-json").bytes(b"{"),
+        Bad::new(Method::POST, "/v1/memory/export/jobs", 415, "unsupported-media-type").bare("q=x"),
+        delete("/v1/memory/export/jobs/1", 404, "job-not-found"),
         post("/v1/memory/batch", &json!({}), 422, "invalid-body"),
         post("/v1/memory/batch", &json!({"items": [{"id": "\0"}]}), 422, "invalid-body"),
         post("/v1/memory/batch", &json!({"items": vec![json!({}); 501]}), 413, "too-many-items"),

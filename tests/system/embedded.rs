@@ -64,6 +64,27 @@ async fn what_was_acknowledged_survives_a_kill() {
 }
 
 #[tokio::test]
+async fn what_was_said_is_exported_by_a_job_on_the_only_connection() {
+    let (_app, client) = start().await;
+    let session = new_session();
+    client.message(&Post::new("remember the number 4711").to(&session)).await.unwrap();
+    ended_turns(&client, &session, 1).await;
+    let list = format!("/v1/admin/memory?session_id={session}");
+    eventually("both memories in the replica", async || {
+        (client.get(&list).await.ok()?.json()["items"].as_array()?.len() == 2).then_some(())
+    })
+    .await;
+    let order = client.post("/v1/memory/export/jobs", &json!({"session_id": session})).await.unwrap();
+    let download = format!("{}/download", order.header("location"));
+    let result = eventually("the result", async || {
+        let answer = client.get(&download).await.ok()?;
+        (answer.status == 200).then_some(answer.text)
+    })
+    .await;
+    assert!(result.contains("4711") && result.contains("\"rows\":2"), "{result}");
+}
+
+#[tokio::test]
 async fn rubbish_on_the_embedded_database_disturbs_nobody() {
     let (mut app, client) = start().await;
     let session = new_session();

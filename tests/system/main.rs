@@ -20,6 +20,7 @@ mod crash;
 mod database_faults;
 mod dead_letters;
 mod embedded;
+mod exports;
 mod history;
 mod hostile_page;
 mod kafka;

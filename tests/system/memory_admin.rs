@@ -27,7 +27,7 @@ async fn replicated(stack: &Stack, text: &str) -> String {
 }
 
 /// Memories that nobody said, straight into the replica.
-async fn planted(pool: &PgPool, count: i32) {
+pub async fn planted(pool: &PgPool, count: i32) {
     let sql =
         "INSERT INTO memory_replica (tenant, event_id, session_id, role, payload, wal_timestamp, topic, partition,
                    \"offset\", sha256, created_at)

@@ -125,12 +125,6 @@ impl Export {
         self.begun_at
     }
 
-    /// Lines so far, the last one not counted.
-    #[must_use]
-    pub const fn rows(&self) -> u64 {
-        self.progress.rows
-    }
-
     /// How far it is.
     pub(super) const fn progress(&self) -> &Progress {
         &self.progress

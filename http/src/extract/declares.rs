@@ -6,7 +6,9 @@ use actix_web::{
     web::{Data, Path},
 };
 
-use super::{By, Hints, IdempotencyKey, JobId, JsonBody, LetterId, LetterTopic, MemoryId, Prefer, Query, SessionId};
+use super::{
+    By, ExportJobId, Hints, IdempotencyKey, JobId, JsonBody, LetterId, LetterTopic, MemoryId, Prefer, Query, SessionId,
+};
 use crate::problem::Code;
 
 /// What an argument of a handler adds to the description of its operation.
@@ -53,6 +55,10 @@ impl Declares for LetterId {
 }
 
 impl Declares for JobId {
+    const PROBLEMS: &'static [Code] = &[Code::JobNotFound];
+}
+
+impl Declares for ExportJobId {
     const PROBLEMS: &'static [Code] = &[Code::JobNotFound];
 }
 

@@ -4,6 +4,7 @@ mod body;
 mod caller;
 mod dead_letter;
 mod declares;
+mod export_job;
 mod hints;
 mod idempotency;
 mod memory_id;
@@ -15,6 +16,7 @@ pub(crate) use body::{JsonBody, wrong};
 pub(crate) use caller::{By, CorrelationId, TENANT_RULE};
 pub(crate) use dead_letter::{JobId, LetterId, LetterTopic};
 pub(crate) use declares::{Declared, declared_by};
+pub(crate) use export_job::ExportJobId;
 pub(crate) use hints::Hints;
 pub(crate) use idempotency::IdempotencyKey;
 pub(crate) use memory_id::MemoryId;
@@ -46,7 +48,7 @@ macro_rules! from_head {
     )+ };
 }
 
-from_head!(By, Hints, IdempotencyKey, JobId, LetterId, LetterTopic, MemoryId, Prefer, Query, SessionId);
+from_head!(By, ExportJobId, Hints, IdempotencyKey, JobId, LetterId, LetterTopic, MemoryId, Prefer, Query, SessionId);
 
 /// The value of a header as text. A value that is not visible ASCII is refused, an empty one is as good as none.
 pub(crate) fn header<'a>(request: &'a HttpRequest, name: &'static str) -> Result<Option<&'a str>, Problem> {

@@ -56,7 +56,7 @@ catalogue! {
     SessionNotFound: 404 "session-not-found" "Session not found";
     /// The caller has no such dead letter.
     DeadLetterNotFound: 404 "dead-letter-not-found" "DLQ item not found";
-    /// The caller has no such order.
+    /// The caller has no such order or export job.
     JobNotFound: 404 "job-not-found" "Job not found";
     /// The caller has no such memory.
     MemoryNotFound: 404 "memory-not-found" "memory event not found";
@@ -76,8 +76,14 @@ catalogue! {
     HeadAhead: 409 "head-ahead" "The session has fewer events than expected";
     /// Nobody has said that exactly this may be deleted.
     ConfirmationNeeded: 409 "confirmation-needed" "This deletes much and must be confirmed";
+    /// The tenant has as many export jobs as it may have.
+    TooManyExports: 409 "too-many-exports" "Too many export jobs";
+    /// The export job has no result, or not yet.
+    JobNotCompleted: 409 "job-not-completed" "job not completed";
     /// The session was deleted.
     SessionDeleted: 410 "session-deleted" "The session was deleted";
+    /// The result of the export job has expired.
+    ExportGone: 410 "export-gone" "export file no longer available";
     /// The replica has not come as far as the reader asks.
     ReplicaBehind: 412 "replica-behind" "The replica has not come so far yet";
     /// The body is larger than allowed.

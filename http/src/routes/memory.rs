@@ -5,7 +5,7 @@ use serde::Serialize;
 use somaagent_actors::memory::queries::MemoryItem;
 use utoipa::ToSchema;
 
-use super::memory_filter::{MemoryParameters, caught_up, filter};
+use super::memory_filter::{MemorySelection, caught_up, filter, min_offset};
 use crate::{
     door::Door,
     extract::{By, MemoryId, Query},
@@ -33,7 +33,7 @@ pub(crate) struct MemoriesReply {
     path = "/v1/admin/memory",
     tag = "memory",
     params(
-        MemoryParameters,
+        MemorySelection,
         ("limit" = Option<i64>, Query, minimum = 1, maximum = 200, description = "Page size (50)"),
     ),
     responses((status = 200, description = "A page of memories", body = MemoriesReply)),
@@ -45,7 +45,7 @@ pub(crate) struct MemoriesReply {
 pub(crate) async fn get_memories(door: Data<Door>, by: By, query: Query) -> Result<Json<MemoriesReply>, Problem> {
     let filter = filter(&query)?;
     let (after, limit) = (query.after()?, query.limit(MAX_LIMIT, DEFAULT_LIMIT)?);
-    caught_up(&door, &query).await?;
+    caught_up(&door, min_offset(&query)?).await?;
     let items = door.memories.list(&by.caller().tenant, filter, after, limit).await?;
     let next_cursor = items.last().map(|item| item.id);
     Ok(Json(MemoriesReply { items, next_cursor }))
@@ -72,7 +72,7 @@ pub(crate) async fn get_memory(
     memory: MemoryId,
     query: Query,
 ) -> Result<Json<MemoryItem>, Problem> {
-    caught_up(&door, &query).await?;
+    caught_up(&door, min_offset(&query)?).await?;
     let found = door.memories.find(&by.caller().tenant, memory.0).await?;
     found.map(Json).ok_or_else(|| Code::MemoryNotFound.into())
 }

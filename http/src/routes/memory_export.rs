@@ -10,15 +10,15 @@ use actix_web::{
 use futures_util::{Stream, StreamExt as _, stream};
 use somaagent_actors::{
     conversation::queries::StoreError,
-    memory::queries::{Export, ExportOf},
+    memory::{jobs::Chunks, queries::Export},
 };
 
-use super::memory_filter::{MemoryParameters, caught_up, filter};
+use super::memory_filter::{MemorySelection, caught_up, export_of, min_offset, names_tenant};
 use crate::{
     door::Door,
     extract::{By, Query},
     openapi::shapes::ReplicaItem,
-    problem::{Code, Problem},
+    problem::Problem,
 };
 
 /// The type of lines of JSON.
@@ -33,7 +33,7 @@ const NDJSON: &str = "application/x-ndjson";
     path = "/v1/memory/export",
     tag = "memory",
     params(
-        MemoryParameters,
+        MemorySelection,
         ("limit_total" = Option<i64>, Query, minimum = 1, description = "Most rows"),
     ),
     responses((
@@ -48,23 +48,19 @@ const NDJSON: &str = "application/x-ndjson";
     ),
 )]
 pub(crate) async fn get_export(door: Data<Door>, by: By, query: Query) -> Result<HttpResponse, Problem> {
-    let filter = filter(&query)?;
-    let limit = query.number("limit_total", 1..=i64::MAX)?.map(i64::unsigned_abs);
-    let of = ExportOf { filter, after: query.after()?, limit };
-    if door.memories.settings().export_require_tenant && of.filter.tenant.is_none() {
-        return Err(Code::TenantRequired.into());
-    }
+    let (of, place) = (export_of(&query)?, min_offset(&query)?);
+    names_tenant(&door, &of)?;
     door.accepting()?;
-    caught_up(&door, &query).await?;
+    caught_up(&door, place).await?;
     let mut export = door.memories.export(&by.caller().tenant, of).await;
     let name = format!("memory_export_{}.ndjson", export.begun_at().unix_timestamp());
     // A failure so far is a problem; a later one can only break the stream off.
     let first = export.next().await?;
-    Ok(attachment(&name).streaming(lines(first, export)))
+    Ok(attachment(&name).streaming(streamed(first, export)))
 }
 
 /// The head of a reply that is saved as a file of lines.
-fn attachment(name: &str) -> actix_web::HttpResponseBuilder {
+pub(super) fn attachment(name: &str) -> actix_web::HttpResponseBuilder {
     let mut response = HttpResponse::Ok();
     response
         .content_type(NDJSON)
@@ -73,13 +69,32 @@ fn attachment(name: &str) -> actix_web::HttpResponseBuilder {
     response
 }
 
-fn lines(first: Option<Bytes>, export: Export) -> impl Stream<Item = Result<Bytes, StoreError>> {
-    let rest = stream::unfold(Some(export), |export| async move {
-        let mut export = export?;
-        match export.next().await {
-            Ok(lines) => lines.map(|lines| (Ok(lines), Some(export))),
+/// Lines that come a piece at a time.
+pub(super) trait Pieces {
+    /// The next piece, `None` after the last one.
+    async fn next(&mut self) -> Result<Option<Bytes>, StoreError>;
+}
+
+impl Pieces for Export {
+    async fn next(&mut self) -> Result<Option<Bytes>, StoreError> {
+        Self::next(self).await
+    }
+}
+
+impl Pieces for Chunks {
+    async fn next(&mut self) -> Result<Option<Bytes>, StoreError> {
+        Self::next(self).await
+    }
+}
+
+/// `first` and what comes behind it. A failure breaks the reply off.
+pub(super) fn streamed(first: Option<Bytes>, rest: impl Pieces) -> impl Stream<Item = Result<Bytes, StoreError>> {
+    let rest = stream::unfold(Some(rest), |rest| async move {
+        let mut rest = rest?;
+        match rest.next().await {
+            Ok(piece) => piece.map(|piece| (Ok(piece), Some(rest))),
             Err(error) => {
-                tracing::warn!(error = &error as &dyn Error, rows = export.rows(), "an export broke off");
+                tracing::warn!(error = &error as &dyn Error, "an export broke off");
                 Some((Err(error), None))
             }
         }

@@ -6,6 +6,7 @@ mod config;
 mod control;
 mod dead_letters;
 mod describe;
+mod export_jobs;
 mod health;
 mod history;
 mod memory;
@@ -107,6 +108,9 @@ table! {
     Text "/v1/admin/memory/{event_id}" { GET memory::get_memory }
     Plain "/v1/memory/batch" { POST memory_batch::post_batch }
     Stream "/v1/memory/export" { GET memory_export::get_export }
+    Plain "/v1/memory/export/jobs" { POST export_jobs::post_export_job, GET export_jobs::get_export_jobs }
+    Plain "/v1/memory/export/jobs/{job_id}" { GET export_jobs::get_export_job, DELETE export_jobs::delete_export_job }
+    Stream "/v1/memory/export/jobs/{job_id}/download" { GET export_jobs::get_export_download }
     Plain "/v1/memory/{event_id}/receipt" { GET memory_receipt::get_receipt }
     Plain "/v1/memory/{event_id}" { DELETE memory_deletion::delete_memory }
     Plain "/healthz" { GET health::get_healthz }

@@ -161,6 +161,10 @@ async fn a_wrong_path_or_query_is_refused_with_its_exact_code() {
         ("/v1/memory/export?limit_total=0".to_owned(), 422, "invalid-query"),
         ("/v1/memory/export?after=x".to_owned(), 422, "invalid-query"),
         ("/v1/memory/export?min_offset=-1:0".to_owned(), 422, "invalid-query"),
+        ("/v1/memory/export/jobs?limit=201".to_owned(), 422, "invalid-query"),
+        ("/v1/memory/export/jobs?after=x".to_owned(), 422, "invalid-query"),
+        ("/v1/memory/export/jobs/0".to_owned(), 404, "job-not-found"),
+        ("/v1/memory/export/jobs/x/download".to_owned(), 404, "job-not-found"),
         ("/v1/admin/actors?limit=501".to_owned(), 422, "invalid-query"),
         ("/v1/admin/actors?cursor=-1".to_owned(), 422, "invalid-query"),
     ] {
@@ -187,6 +191,7 @@ async fn a_problem_can_be_read_by_whoever_takes_compressed_replies() {
 async fn changes_refuse_wrong_bodies() {
     let door = TestDoor::new(&DoorSettings::default()).await;
     let long = json!({"title": "x".repeat(81)}).to_string();
+    let long_text = json!({"q": "x".repeat(4_097)}).to_string();
     let session = |rest: &str| format!("/v1/sessions/{ID}{rest}");
     for (method, uri, body, status, code) in [
         (Method::PATCH, session(""), "{}", 422, "invalid-body"),
@@ -204,6 +209,16 @@ async fn changes_refuse_wrong_bodies() {
         (Method::POST, "/v1/memory/batch".to_owned(), "{}", 422, "invalid-body"),
         (Method::POST, "/v1/memory/batch".to_owned(), "{\"items\":{}}", 422, "invalid-body"),
         (Method::POST, "/v1/memory/batch".to_owned(), "{\"items\":[{\"a\":\"\\u0000\"}]}", 422, "invalid-body"),
+        (Method::POST, "/v1/memory/export/jobs".to_owned(), "", 400, "bad-json"),
+        (Method::POST, "/v1/memory/export/jobs".to_owned(), "{\"role\":7}", 422, "invalid-body"),
+        (Method::POST, "/v1/memory/export/jobs".to_owned(), "{\"tenant\":\"a\\nb\"}", 422, "invalid-body"),
+        (Method::POST, "/v1/memory/export/jobs".to_owned(), "{\"q\":\"\\u0000\"}", 422, "invalid-body"),
+        (Method::POST, "/v1/memory/export/jobs".to_owned(), "{\"min_ts\":\"1\"}", 422, "invalid-body"),
+        (Method::POST, "/v1/memory/export/jobs".to_owned(), "{\"after\":-1}", 422, "invalid-body"),
+        (Method::POST, "/v1/memory/export/jobs".to_owned(), "{\"limit_total\":0}", 422, "invalid-body"),
+        (Method::POST, "/v1/memory/export/jobs".to_owned(), "{\"min_offset\":\"1\"}", 422, "invalid-body"),
+        (Method::POST, "/v1/memory/export/jobs".to_owned(), long_text.as_str(), 422, "invalid-body"),
+        (Method::DELETE, "/v1/memory/export/jobs/x".to_owned(), "", 404, "job-not-found"),
         (Method::POST, "/v1/sessions/x/stop".to_owned(), "{}", 404, "session-not-found"),
         (Method::DELETE, "/v1/sessions/x".to_owned(), "", 404, "session-not-found"),
     ] {
@@ -216,7 +231,7 @@ async fn changes_refuse_wrong_bodies() {
 async fn without_a_database_everything_that_needs_it_says_so() {
     let door = TestDoor::new(&DoorSettings::default()).await;
     let session = |rest: &str| format!("/v1/sessions/{ID}{rest}");
-    for request in [
+    for request in vec![
         request(Method::GET, "/v1/sessions"),
         request(Method::GET, &session("/events")),
         request(Method::GET, &session("/history")),
@@ -229,6 +244,11 @@ async fn without_a_database_everything_that_needs_it_says_so() {
         with_body(Method::POST, "/v1/memory/batch", "{\"items\":[{\"id\":\"e\"}]}"),
         request(Method::GET, "/v1/memory/e/receipt").insert_header(("Prefer", "wait=30")),
         request(Method::DELETE, "/v1/memory/e"),
+        with_body(Method::POST, "/v1/memory/export/jobs", "{\"q\":\"a\",\"role\":\"\"}"),
+        request(Method::GET, "/v1/memory/export/jobs?limit=1"),
+        request(Method::GET, "/v1/memory/export/jobs/1"),
+        request(Method::DELETE, "/v1/memory/export/jobs/1"),
+        request(Method::GET, "/v1/memory/export/jobs/1/download"),
         request(Method::DELETE, &session("")),
         request(Method::POST, &session("/stop")),
         request(Method::POST, &session("/reset")),
@@ -255,6 +275,8 @@ async fn a_draining_door_takes_no_new_work() {
         with_body(Method::POST, "/v1/session/action", "{\"action\":\"nudge\"}"),
         with_body(Method::POST, "/v1/memory/batch", "{\"items\":[]}"),
         request(Method::GET, "/v1/memory/export"),
+        with_body(Method::POST, "/v1/memory/export/jobs", "{}"),
+        request(Method::GET, "/v1/memory/export/jobs/1/download"),
         request(Method::GET, &format!("/v1/session/{ID}/events")),
         request(Method::GET, "/readyz"),
     ] {
