@@ -58,8 +58,9 @@ impl Outgoing {
         }
         let event: Value = serde_json::from_slice(&letter.original).map_err(|_| Unusable("is not JSON"))?;
         let payload = event["payload"].clone();
-        if !payload["id"].is_string() {
-            return Err(Unusable("must have an object `payload` with a text `id`"));
+        let id = payload["id"].as_str().ok_or(Unusable("must have an object `payload` with a text `id`"))?;
+        if !dead_letter::fits_index(id) {
+            return Err(Unusable("has too long a `payload.id`"));
         }
         let session_id = letter.session_id.ok_or(Unusable("tells of no session"))?;
         let memory =
