@@ -19,7 +19,6 @@ use uuid::Uuid;
 
 use super::{
     metrics::MemorySyncMetrics,
-    purge::purge,
     settings::QueueSettings,
     through::{Cause, Outcome, Waiters, WriteThrough},
     write::{Claimed, Sought, claim, seek, write},
@@ -31,6 +30,7 @@ use crate::{
     store::{
         Store, StoreError,
         memory_write_outbox::{self, ClaimedMemory, Place},
+        purge::purge,
     },
 };
 

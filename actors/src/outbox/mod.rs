@@ -7,7 +7,6 @@
 //! | [`memory_sync`] | the actor `memory-sync` |
 //! | `write` | its work on one session: claim, write, settle |
 //! | [`through`] | memories that somebody waits for |
-//! | `purge` | removes what was sent long ago, for both |
 //! | `pace` | how much and how often, by the health of the memory service |
 //! | [`settings`], [`metrics`] | the sections `outbox` and `memory_sync` of the configuration; Prometheus |
 //!
@@ -18,7 +17,6 @@
 pub mod memory_sync;
 pub mod metrics;
 mod pace;
-mod purge;
 pub mod relay;
 mod round;
 pub mod settings;

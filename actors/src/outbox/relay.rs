@@ -16,7 +16,6 @@ use tokio::time::Instant;
 use super::{
     metrics::OutboxMetrics,
     pace::Pace,
-    purge::purge,
     round::{Done, round},
     settings::QueueSettings,
 };
@@ -27,6 +26,7 @@ use crate::{
     store::{
         Store, StoreError,
         message_outbox::{self, Place},
+        purge::purge,
     },
 };
 

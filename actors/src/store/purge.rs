@@ -1,10 +1,10 @@
-//! Removes the old rows of a queue, page by page until none are left: a busy queue leaves more behind than one page between
+//! Removes the old rows of a table, page by page until none are left: a busy table leaves more behind than one page between
 //! two looks.
 
 use futures_util::future::BoxFuture;
 use sqlx::PgConnection;
 
-use crate::store::{Store, StoreError};
+use super::{Store, StoreError};
 
 /// Rows of one removal: short enough to be in nobody's way.
 pub const PAGE: i64 = 1_000;
