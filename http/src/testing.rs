@@ -167,6 +167,7 @@ fn unanswered() -> Ports {
     Ports {
         reprocess: Probe::new(1).1,
         reprocess_all: Probe::new(1).1,
+        cancel: Probe::new(1).1,
         discard: Probe::new(1).1,
         purge: Probe::new(1).1,
     }

@@ -149,6 +149,7 @@ pub(super) fn check_dead_letters(letters: &DeadLetterSettings, faults: &mut Faul
     }
     faults.range("dead_letters.poll_seconds", letters.poll_seconds, 1..=86_400);
     faults.range("dead_letters.page_letters", letters.page_letters, 1..=1_000);
+    faults.range("dead_letters.job_retention_ms", letters.job_retention_ms, 0..=3_650 * DAY_MS);
 }
 
 pub(super) fn check_memory(memory: &MemorySettings, faults: &mut Faults) {

@@ -181,6 +181,7 @@ impl Subtree<'_> {
         let ports = Ports {
             reprocess: seat.port("reprocess", CHANGES_CAPACITY),
             reprocess_all: seat.port("reprocess-all", CHANGES_CAPACITY),
+            cancel: seat.port("cancel", CHANGES_CAPACITY),
             discard: seat.port("discard", CHANGES_CAPACITY),
             purge: seat.port("purge", CHANGES_CAPACITY),
         };

@@ -257,3 +257,27 @@ async fn an_order_to_send_all_again_goes_on_after_a_kill() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn an_order_to_send_all_again_can_be_ended_on_its_way() {
+    let stack = quick().set("SA01_DEAD_LETTERS__PAGE_LETTERS", 1).start().await;
+    let topic = "/v1/admin/dlq/conversation.outbound.dlq";
+    old_letters(&stack, 900).await;
+    let order = stack.client.post(&format!("{topic}/reprocess"), &json!({})).await.unwrap();
+    let place = order.header("location").to_owned();
+    eventually("the order to be under way", async || {
+        stack.get(&place).await["reprocessed"].as_i64().filter(|done| *done > 0)
+    })
+    .await;
+    let foreign = stack.client.request(Method::DELETE, &place).header("x-tenant-id", "other");
+    assert_eq!(stack.client.send(foreign).await.unwrap().code(), "job-not-found");
+    let ended = stack.client.delete(&place).await.unwrap();
+    assert_eq!((ended.status, &ended.json()["status"]), (200, &json!("cancelled")), "{}", ended.text);
+    let left = 900 - ended.json()["reprocessed"].as_i64().unwrap();
+    assert!(left > 0, "all was sent before the order was ended");
+    let pool = stack.database.pool().await.unwrap();
+    let letters = "SELECT count(*) FROM dlq_messages WHERE topic = 'conversation.outbound.dlq'";
+    assert_eq!(sqlx::query_scalar::<_, i64>(letters).fetch_one(&pool).await.unwrap(), left);
+    assert_eq!(stack.client.delete(&place).await.unwrap().json(), ended.json());
+    assert_eq!(stack.get(&place).await, ended.json());
+}

@@ -144,6 +144,30 @@ pub async fn reprocess_all(
     Ok(work.await?)
 }
 
+/// Ends an order before its time.
+///
+/// # Errors
+/// `NoSuchJob`, `Store`.
+pub async fn cancel(deps: &KeeperDeps, caller: Caller, topic: String, id: Uuid) -> Result<Job, ChangeError> {
+    let at = (deps.clock)();
+    let work = deps.store.run(move |connection| {
+        Box::pin(async move {
+            let mut transaction = connection.begin().await?;
+            let Some(job) = dlq_jobs::cancel(&mut transaction, caller.tenant.as_str(), &topic, id, at).await? else {
+                let job = dlq_jobs::get(&mut transaction, caller.tenant.as_str(), &topic, id).await?;
+                transaction.rollback().await?;
+                return Ok(job);
+            };
+            let details = json!({"topic": topic, "reprocessed": job.reprocessed, "failed": job.failed});
+            let audit = audit(&caller, "admin.dlq.cancel", id.to_string(), details);
+            audit_event::insert(&mut transaction, &caller.tenant, &audit, at).await?;
+            transaction.commit().await?;
+            Ok(Some(job))
+        })
+    });
+    work.await?.ok_or(ChangeError::NoSuchJob)
+}
+
 /// Deletes a letter.
 ///
 /// # Errors

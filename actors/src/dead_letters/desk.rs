@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use serde_json::Value;
 use somaagent_supervision::Port;
+use uuid::Uuid;
 
 use super::{
-    messages::{ChangeError, Discard, Job, LetterFilter, Purge, Reprocess, ReprocessAll},
+    messages::{CancelJob, ChangeError, Discard, Job, LetterFilter, Purge, Reprocess, ReprocessAll},
     queries::LetterReads,
 };
 use crate::domain::caller::Caller;
@@ -21,6 +22,8 @@ pub struct Ports {
     pub reprocess: Port<Reprocess>,
     /// Sends many again.
     pub reprocess_all: Port<ReprocessAll>,
+    /// Ends an order before its time.
+    pub cancel: Port<CancelJob>,
     /// Deletes one.
     pub discard: Port<Discard>,
     /// Deletes all of a topic.
@@ -69,6 +72,14 @@ impl DeadLetters {
     ) -> Result<Job, ChangeError> {
         let ask = |reply| ReprocessAll { caller, topic, filter, max_letters, reply };
         self.ports.reprocess_all.call(ask, WITHIN).await?
+    }
+
+    /// Ends an order before its time and returns it as it is then.
+    ///
+    /// # Errors
+    /// [`ChangeError`].
+    pub async fn cancel(&self, caller: Caller, topic: String, id: Uuid) -> Result<Job, ChangeError> {
+        self.ports.cancel.call(|reply| CancelJob { caller, topic, id, reply }, WITHIN).await?
     }
 
     /// Deletes a letter.

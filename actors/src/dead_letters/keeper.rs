@@ -1,7 +1,7 @@
 //! Counts dead letters and does what people ask to be done with them.
 //!
 //! State: whether it counts or works on an order just now. Letters and orders are in the database.
-//! Asks: [`Reprocess`], [`ReprocessAll`], [`Discard`], [`Purge`].
+//! Asks: [`Reprocess`], [`ReprocessAll`], [`CancelJob`], [`Discard`], [`Purge`].
 //! Supervision: child of `durability`, Permanent. Crashes on broken invariants only. A database that does not answer costs a
 //! count; an order goes on once it answers again, also in another process.
 
@@ -13,14 +13,16 @@ use time::OffsetDateTime;
 
 use super::{
     changes, job,
-    messages::{Discard, Purge, Reprocess, ReprocessAll},
+    messages::{CancelJob, Discard, Purge, Reprocess, ReprocessAll},
     metrics::DeadLetterMetrics,
     settings::DeadLetterSettings,
 };
-use crate::store::{Store, StoreError, dead_letters::browse};
+use crate::store::{Store, StoreError, dead_letters::browse, dlq_jobs, purge::purge};
 
 /// Time between two looks for orders, which may be another process's that died, and after a page that failed.
 const JOBS_EVERY: Duration = Duration::from_secs(2);
+/// Time between two removals of orders that are long over.
+const PURGE_EVERY: Duration = Duration::from_mins(1);
 /// Rest after a page while people wait for the database.
 const CROWDED_REST: Duration = Duration::from_millis(250);
 
@@ -103,6 +105,28 @@ impl DlqKeeper {
             })
             .spawn(ctx);
     }
+
+    fn purge(&mut self, ctx: &mut Context<Self>) {
+        let deps = self.deps.clone();
+        async move { purge_jobs(&deps).await }
+            .into_actor(self)
+            .map(|done, _, ctx| {
+                if let Err(error) = done {
+                    tracing::warn!(error = &error as &dyn std::error::Error, "old orders are still there");
+                }
+                ctx.run_later(PURGE_EVERY, Self::purge);
+            })
+            .spawn(ctx);
+    }
+}
+
+/// Removes orders that are long over.
+///
+/// # Errors
+/// The store's.
+pub(super) async fn purge_jobs(deps: &KeeperDeps) -> Result<(), StoreError> {
+    let before = (deps.clock)() - Duration::from_millis(deps.settings.job_retention_ms);
+    purge(&deps.store, move |connection, rows| Box::pin(dlq_jobs::purge(connection, before, rows))).await
 }
 
 async fn count(deps: &KeeperDeps) -> Result<(), StoreError> {
@@ -121,6 +145,7 @@ impl Actor for DlqKeeper {
         ctx.run_interval(self.deps.settings.interval(), Self::count);
         self.work(ctx);
         ctx.run_interval(JOBS_EVERY, Self::work);
+        ctx.run_later(PURGE_EVERY, Self::purge);
     }
 }
 
@@ -165,5 +190,6 @@ macro_rules! change {
 
 change!(Reprocess { caller, topic, id, event } changes::reprocess);
 change!(ReprocessAll { caller, topic, filter, max_letters } changes::reprocess_all);
+change!(CancelJob { caller, topic, id } changes::cancel);
 change!(Discard { caller, topic, id } changes::discard);
 change!(Purge { caller, topic, token } changes::purge);

@@ -5,6 +5,7 @@
 use actix::Message;
 use serde_json::Value;
 use somaagent_supervision::{AskError, Reply};
+use uuid::Uuid;
 
 use crate::domain::caller::Caller;
 pub use crate::store::{StoreError, dead_letters::browse::LetterFilter, dlq_jobs::Job};
@@ -15,6 +16,9 @@ pub enum ChangeError {
     /// The caller's tenant has no such letter; it may have been dealt with.
     #[error("no such dead letter")]
     NotFound,
+    /// The caller's tenant has no such order.
+    #[error("no such order")]
+    NoSuchJob,
     /// The letter cannot be sent like this.
     #[error("the record {0}")]
     Unusable(String),
@@ -63,6 +67,20 @@ pub struct ReprocessAll {
     /// At most so many.
     pub max_letters: i64,
     /// The answer: the order, which can be looked at by its id.
+    pub reply: Reply<Result<Job, ChangeError>>,
+}
+
+/// Asks to end an order before its time. What it has sent stays sent.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct CancelJob {
+    /// Who asks.
+    pub caller: Caller,
+    /// The dead-letter topic.
+    pub topic: String,
+    /// The order.
+    pub id: Uuid,
+    /// The answer: the order as it is then; one that was over is as it was.
     pub reply: Reply<Result<Job, ChangeError>>,
 }
 

@@ -3,7 +3,7 @@
 //! | file | holds |
 //! | --- | --- |
 //! | [`keeper`] | the actor `dlq-keeper` |
-//! | [`messages`] | the asks: send one or all again, delete one or all |
+//! | [`messages`] | the asks: send one or all again, end that, delete one or all |
 //! | [`queries`] | bounded reads, for lists and details |
 //! | `desk` | [`DeadLetters`], the door's handle to both |
 //! | `changes` | the asks as transactions |

@@ -21,11 +21,13 @@ pub struct DeadLetterSettings {
     pub poll_seconds: u64,
     /// Letters that an order to send many again takes at a time.
     pub page_letters: u32,
+    /// How long an order that is over is shown, in milliseconds since its end.
+    pub job_retention_ms: u64,
 }
 
 impl Default for DeadLetterSettings {
     fn default() -> Self {
-        Self { topics: String::new(), poll_seconds: 30, page_letters: 100 }
+        Self { topics: String::new(), poll_seconds: 30, page_letters: 100, job_retention_ms: 604_800_000 }
     }
 }
 

@@ -17,7 +17,7 @@ pub struct Job {
     pub tenant: String,
     /// Of which dead-letter topic.
     pub topic: String,
-    /// `running` or `completed`.
+    /// `running`, `completed` or `cancelled`.
     pub status: String,
     /// Which letters …
     pub filter: LetterFilter,
@@ -172,4 +172,51 @@ pub async fn advance(connection: &mut PgConnection, job: &Job) -> Result<(), sql
     .execute(connection)
     .await?;
     if done.rows_affected() == 1 { Ok(()) } else { Err(sqlx::Error::RowNotFound) }
+}
+
+/// Ends a running order of a tenant before its time. It waits for a page that is being done. Returns the order as it is
+/// then, or `None` if none was running.
+///
+/// # Errors
+/// The database's.
+pub async fn cancel(
+    connection: &mut PgConnection,
+    tenant: &str,
+    topic: &str,
+    id: Uuid,
+    at: OffsetDateTime,
+) -> Result<Option<Job>, sqlx::Error> {
+    let row = sqlx::query!(
+        "UPDATE dlq_jobs SET status = 'cancelled', updated_at = $4
+         WHERE tenant = $1 AND topic = $2 AND id = $3 AND status = 'running'
+         RETURNING id, tenant, topic, status, containing, created_from, created_before, upto, max_letters, place, total,
+                reprocessed, failed, subject, request_id, host(ip) AS ip, created_at, updated_at",
+        tenant,
+        topic,
+        id,
+        at,
+    )
+    .fetch_optional(connection)
+    .await?;
+    Ok(row.map(|row| job!(row)))
+}
+
+/// Removes up to `limit` orders that were over before `before`, and returns how many.
+///
+/// # Errors
+/// The database's.
+pub async fn purge(connection: &mut PgConnection, before: OffsetDateTime, limit: i64) -> Result<u64, sqlx::Error> {
+    let done = sqlx::query!(
+        "DELETE FROM dlq_jobs WHERE id = ANY (ARRAY (
+             SELECT id FROM dlq_jobs WHERE status <> 'running' AND updated_at < $1
+             ORDER BY updated_at
+             LIMIT $2
+             FOR UPDATE SKIP LOCKED
+         ))",
+        before,
+        limit,
+    )
+    .execute(connection)
+    .await?;
+    Ok(done.rows_affected())
 }

@@ -51,6 +51,7 @@ impl From<ChangeError> for Problem {
     fn from(error: ChangeError) -> Self {
         match error {
             ChangeError::NotFound => Code::DeadLetterNotFound.into(),
+            ChangeError::NoSuchJob => Code::JobNotFound.into(),
             ChangeError::Unusable(why) => Self::new(Code::InvalidBody).at(&["body".into(), "event".into()], &why),
             ChangeError::Unconfirmed { token, letters } => {
                 Self::new(Code::ConfirmationNeeded).with("confirm", token).with("letters", letters)

@@ -99,7 +99,7 @@ table! {
     Plain "/v1/admin/dlq" { GET dead_letters::get_topics }
     Text "/v1/admin/dlq/{topic}" { GET dead_letters::get_letters, DELETE dead_letters::delete_letters }
     Plain "/v1/admin/dlq/{topic}/reprocess" { POST reprocessing::post_reprocess_all }
-    Plain "/v1/admin/dlq/{topic}/reprocess/{job_id}" { GET reprocessing::get_job }
+    Plain "/v1/admin/dlq/{topic}/reprocess/{job_id}" { GET reprocessing::get_job, DELETE reprocessing::delete_job }
     Text "/v1/admin/dlq/{topic}/{id}" { GET dead_letters::get_letter, DELETE dead_letters::delete_letter }
     Plain "/v1/admin/dlq/{topic}/{id}/reprocess" {
         POST reprocessing::post_reprocess, PUT reprocessing::put_reprocess

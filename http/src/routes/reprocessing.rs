@@ -111,7 +111,7 @@ pub(crate) struct JobReply {
     job_id: Uuid,
     /// The dead-letter topic.
     topic: String,
-    /// `running` or `completed`.
+    /// `running`, `completed` or `cancelled`.
     status: String,
     /// How many letters matched when it began.
     total: i64,
@@ -201,4 +201,29 @@ pub(crate) async fn get_job(
 ) -> Result<Json<JobReply>, Problem> {
     let job = door.dead_letters.reads.job(&by.caller().tenant, &topic.0, job.0).await?;
     Ok(Json(job.ok_or(Code::JobNotFound)?.into()))
+}
+
+/// Ends an order before its time: what it has sent stays sent, the other letters stay where they are. Of an order that is
+/// over nothing changes. Safe to repeat.
+#[utoipa::path(
+    delete,
+    path = "/v1/admin/dlq/{topic}/reprocess/{job_id}",
+    tag = "dead-letters",
+    params(
+        ("topic" = String, Path, description = "The dead-letter topic"),
+        ("job_id" = Uuid, Path, description = "The order"),
+    ),
+    responses((status = 200, description = "The order as it is now", body = JobReply)),
+    extensions(
+        ("x-action" = json!("admin.dlq.cancel")),
+        ("x-problems" = json!([&CHANGING[..], &[Code::JobNotFound]].concat())),
+    ),
+)]
+pub(crate) async fn delete_job(
+    door: Data<Door>,
+    by: By,
+    topic: LetterTopic,
+    job: JobId,
+) -> Result<Json<JobReply>, Problem> {
+    Ok(Json(door.dead_letters.cancel(by.caller(), topic.0, job.0).await?.into()))
 }

@@ -41,6 +41,8 @@ pub(super) fn table() -> Vec<Bad> {
         post(&of("/reprocess?limit=1000001"), &json!({}), 422, "invalid-query"),
         post(&of("/reprocess?since=x"), &json!({}), 422, "invalid-query"),
         get(&of("/reprocess/x"), 404, "job-not-found"),
+        delete(&of("/reprocess/x"), 404, "job-not-found"),
+        delete(&of("/reprocess/00000000-0000-4000-8000-000000000000"), 404, "job-not-found"),
         get(&of("/reprocess/00000000-0000-4000-8000-000000000000"), 404, "job-not-found"),
     ]
 }

@@ -8,7 +8,7 @@ use tokio::runtime::Handle;
 
 use super::*;
 use crate::{
-    dead_letters::{job, metrics::DeadLetterMetrics, settings::DeadLetterSettings},
+    dead_letters::{job, keeper::purge_jobs, metrics::DeadLetterMetrics, settings::DeadLetterSettings},
     domain::{
         dead_letter::{Failure, HISTORY_HEADER, Origin},
         ids::Tenant,
@@ -201,4 +201,48 @@ async fn an_order_sends_what_matched_when_it_was_given_page_by_page(pool: PgPool
     assert_eq!((done.status.as_str(), done.reprocessed, done.failed), ("completed", 4, 0));
     assert!(dlq_jobs::get(&mut connection, "other", TOPIC, begun.id).await.unwrap().is_none());
     assert_eq!(ids(&pool).await.len(), 3);
+}
+
+#[sqlx::test(migrations = "../migrations")]
+async fn an_order_that_is_cancelled_sends_no_further_page(pool: PgPool) {
+    let deps = deps(&pool);
+    buried(&pool, (0..6).map(|_| letter(Origin::Outbox, b"{}", "odd")).collect()).await;
+    let order = || reprocess_all(&deps, caller("t"), TOPIC.into(), LetterFilter::default(), 100);
+    let begun = order().await.unwrap();
+    assert!(job::next_page(&deps).await.unwrap());
+    let end = |tenant: &str, topic: &str| cancel(&deps, caller(tenant), topic.to_owned(), begun.id);
+    for (tenant, topic) in [("other", TOPIC), ("t", "other.dlq")] {
+        assert!(matches!(end(tenant, topic).await, Err(ChangeError::NoSuchJob)), "{tenant} {topic}");
+    }
+    let ended = end("t", TOPIC).await.unwrap();
+    assert_eq!((ended.status.as_str(), ended.reprocessed), ("cancelled", 2));
+    assert!(!job::next_page(&deps).await.unwrap());
+    assert_eq!(ids(&pool).await.len(), 4, "the others are left");
+    assert_eq!(end("t", TOPIC).await.unwrap().status, "cancelled");
+    let actions = ["admin.dlq.reprocess_all", "admin.dlq.reprocess_page", "admin.dlq.cancel"];
+    assert_eq!(audited(&pool).await, actions, "over is over, once");
+    let whole = order().await.unwrap();
+    while job::next_page(&deps).await.unwrap() {}
+    let done = cancel(&deps, caller("t"), TOPIC.into(), whole.id).await.unwrap();
+    assert_eq!((done.status.as_str(), done.reprocessed), ("completed", 4));
+}
+
+#[sqlx::test(migrations = "../migrations")]
+async fn orders_that_are_long_over_are_forgotten_and_running_ones_are_not(pool: PgPool) {
+    fn later() -> OffsetDateTime {
+        clock() + time::Duration::days(8)
+    }
+    let deps = deps(&pool);
+    let order = || reprocess_all(&deps, caller("t"), TOPIC.into(), LetterFilter::default(), 100);
+    let (over, ended) = (order().await.unwrap(), order().await.unwrap());
+    assert_eq!(over.status, "completed", "there was nothing to do");
+    sqlx::query("UPDATE dlq_jobs SET status = 'running' WHERE id = $1").bind(ended.id).execute(&pool).await.unwrap();
+    cancel(&deps, caller("t"), TOPIC.into(), ended.id).await.unwrap();
+    buried(&pool, vec![letter(Origin::Outbox, b"{}", "odd")]).await;
+    let running = order().await.unwrap();
+    let left = async || sqlx::query_scalar::<_, Uuid>("SELECT id FROM dlq_jobs").fetch_all(&pool).await.unwrap();
+    purge_jobs(&deps).await.unwrap();
+    assert_eq!(left().await.len(), 3, "they are still shown");
+    purge_jobs(&KeeperDeps { clock: later, ..deps.clone() }).await.unwrap();
+    assert_eq!(left().await, [running.id]);
 }
