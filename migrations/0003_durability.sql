@@ -41,7 +41,7 @@ CREATE TABLE dlq_jobs (
     id             uuid        PRIMARY KEY,
     tenant         text        NOT NULL,
     topic          text        NOT NULL,
-    status         text        NOT NULL CHECK (status IN ('running', 'completed', 'cancelled')),
+    status         text        NOT NULL CHECK (status IN ('running', 'completed')),
     -- Which letters: as at the time of the order, never a later one.
     containing     text,
     created_from   timestamptz,
@@ -62,5 +62,4 @@ CREATE TABLE dlq_jobs (
 );
 
 CREATE INDEX dlq_jobs_running ON dlq_jobs (created_at, id) WHERE status = 'running';
-CREATE INDEX dlq_jobs_over ON dlq_jobs (updated_at) WHERE status <> 'running';
 CREATE INDEX dlq_jobs_tenant ON dlq_jobs (tenant, topic, created_at DESC);
