@@ -100,6 +100,12 @@ impl Brain {
         locked(&self.desk().next).extend(moods);
     }
 
+    /// Makes it well: moods that were planned are forgotten.
+    pub fn recover(&self) {
+        locked(&self.desk().next).clear();
+        self.set_mood(Mood::Well);
+    }
+
     /// Changes the shape of its recall answers.
     pub fn set_shape(&self, shape: Shape) {
         locked(&self.desk().shelf).shape = shape;

@@ -87,6 +87,9 @@ async fn planned_moods_hold_for_one_call_each() {
         assert_eq!(brain.received().len(), written);
     }
     assert_eq!(post(&brain, "/memory/remember", &write).await.0, 200);
+    brain.next_moods([Mood::Dropping, Mood::Dropping]);
+    brain.recover();
+    assert_eq!(post(&brain, "/memory/remember", &write).await.0, 200);
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! Writes records into a topic.
+//! Writes many records into topics, as fast as the broker takes them.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use rdkafka::producer::{BaseRecord, DeliveryResult, Producer as _, ProducerContext, ThreadedProducer};
-use rdkafka::{ClientConfig, ClientContext};
+use rdkafka::ClientContext;
+
+use super::Kafka;
 
 /// Longest wait for the broker to take what was written.
 const TAKEN_WITHIN: Duration = Duration::from_mins(2);
@@ -33,11 +35,15 @@ impl ProducerContext for Taken {
     }
 }
 
-impl Writer {
-    pub(super) fn new(config: &ClientConfig) -> Result<Self> {
-        Ok(Self { producer: Arc::new(config.create_with_context(Taken::default())?) })
+impl Kafka {
+    /// Something that writes many records into its topics.
+    pub fn writer(&self) -> Result<Writer> {
+        let producer = self.client().set("linger.ms", "0").create_with_context(Taken::default())?;
+        Ok(Writer { producer: Arc::new(producer) })
     }
+}
 
+impl Writer {
     /// Appends records, each with its key, and waits until the broker has them all.
     ///
     /// # Errors

@@ -4,7 +4,8 @@
 //! fetches once into the build's target folder. A broker started here lives in a folder of its own on free ports; what it
 //! acknowledged survives its `kill -9`, because it is in the system's page cache by then.
 
-use std::collections::HashSet;
+mod records;
+
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
@@ -13,12 +14,9 @@ use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow, bail};
+use rdkafka::ClientConfig;
 
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
-use rdkafka::consumer::{BaseConsumer, Consumer as _};
-use rdkafka::error::KafkaError;
-use rdkafka::{ClientConfig, Message as _, Offset, TopicPartitionList};
-
+pub use self::records::Kept;
 use crate::lock::locked;
 use crate::port;
 
@@ -30,7 +28,7 @@ pub use writer::Writer;
 pub const VARIABLE: &str = "SA01_TEST_KAFKA";
 
 /// What the broker is made of.
-const PARTS: &str = include_str!("../pom.xml");
+const PARTS: &str = include_str!("../../pom.xml");
 
 /// A user of the guarded listener, who may do nothing there.
 pub const GUEST: &str = "guest";
@@ -57,9 +55,6 @@ kill -KILL "$broker"; wait "$broker" 2>/dev/null; rm -rf "$folder"
 /// Generous: many things start at once on a small machine.
 const START_WITHIN: Duration = Duration::from_mins(5);
 
-/// Longest wait for an answer of the broker.
-const ANSWER_WITHIN: Duration = Duration::from_mins(2);
-
 /// A Kafka broker.
 #[derive(Debug)]
 pub struct Kafka {
@@ -74,6 +69,15 @@ struct Own {
     folder: PathBuf,
     guarded: u16,
     keeper: Option<Keeper>,
+}
+
+/// A second way to a broker, by a port that is not its own.
+#[derive(Debug, Clone, Copy)]
+pub struct Detour {
+    /// The port where the broker itself listens for it.
+    pub listens: u16,
+    /// The port that clients are told, such as that of a [`crate::proxy::Proxy`] in front of the other.
+    pub told: u16,
 }
 
 #[derive(Debug)]
@@ -99,10 +103,23 @@ impl Kafka {
     /// # Errors
     /// When Java or the jars cannot be had, or it does not start; the error ends with its log.
     pub fn start() -> Result<Self> {
+        Self::start_with(None)
+    }
+
+    /// Starts a broker of one's own that is reached on a detour too. Whoever begins there stays on it, because it is what
+    /// the broker calls itself there.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn start_behind(detour: Detour) -> Result<Self> {
+        Self::start_with(Some(detour))
+    }
+
+    fn start_with(detour: Option<Detour>) -> Result<Self> {
         let jars = jars()?;
         let folder = tempfile::Builder::new().prefix("sa01-kafka-").tempdir()?.keep();
         let (port, guarded) = (port::free(), port::free());
-        fs::write(folder.join("properties"), properties(&folder, port, guarded))?;
+        fs::write(folder.join("properties"), properties(&folder, port, guarded, detour))?;
         let mut own = Own { jars, folder, guarded, keeper: None };
         own.format()?;
         own.run()?;
@@ -128,30 +145,6 @@ impl Kafka {
     /// Starts the killed broker again, on the same port and data, and waits until it serves.
     pub fn restart(&self) -> Result<()> {
         locked(self.own()?).run()
-    }
-
-    /// Makes a topic with settings of its own.
-    pub async fn make_topic(&self, topic: &str, partitions: i32, settings: &[(&str, &str)]) -> Result<()> {
-        let admin: AdminClient<_> = self.client().create()?;
-        let new = NewTopic::new(topic, partitions, TopicReplication::Fixed(1));
-        let new = settings.iter().fold(new, |new, (key, value)| new.set(key, value));
-        for made in admin.create_topics([&new], &AdminOptions::new()).await? {
-            made.map_err(|(topic, error)| anyhow!("{topic} was not made: {error}"))?;
-        }
-        Ok(())
-    }
-
-    /// Something that writes records into its topics.
-    pub fn writer(&self) -> Result<Writer> {
-        Writer::new(self.client().set("linger.ms", "0"))
-    }
-
-    /// All records of a topic by now, partition after partition.
-    pub async fn records(&self, topic: &str) -> Result<Vec<Kept>> {
-        let (mut client, topic) = (self.client(), topic.to_owned());
-        client.set("group.id", "looking-on").set("enable.auto.commit", "false").set("enable.partition.eof", "true");
-        // The library waits for the broker.
-        tokio::task::spawn_blocking(move || all_records(&client.create()?, &topic)).await?
     }
 
     fn client(&self) -> ClientConfig {
@@ -243,55 +236,23 @@ impl Drop for Own {
     }
 }
 
-/// A record of a topic.
-#[derive(Debug, Clone)]
-pub struct Kept {
-    /// Its partition.
-    pub partition: i32,
-    /// Its key.
-    pub key: Option<String>,
-    /// What it says.
-    pub payload: Vec<u8>,
-}
-
-fn all_records(consumer: &BaseConsumer, topic: &str) -> Result<Vec<Kept>> {
-    let metadata = consumer.fetch_metadata(Some(topic), ANSWER_WITHIN)?;
-    let partitions: usize = metadata.topics().iter().map(|topic| topic.partitions().len()).sum();
-    let mut places = TopicPartitionList::new();
-    for partition in 0..i32::try_from(partitions)? {
-        places.add_partition_offset(topic, partition, Offset::Beginning)?;
-    }
-    consumer.assign(&places)?;
-    let (mut kept, mut ended) = (Vec::new(), HashSet::new());
-    while ended.len() < partitions {
-        match consumer.poll(ANSWER_WITHIN) {
-            Some(Ok(message)) => kept.push(Kept {
-                partition: message.partition(),
-                key: message.key().map(|key| String::from_utf8_lossy(key).into_owned()),
-                payload: message.payload().unwrap_or_default().to_vec(),
-            }),
-            Some(Err(KafkaError::PartitionEOF(partition))) => drop(ended.insert(partition)),
-            Some(Err(error)) => return Err(error.into()),
-            None => bail!("the broker does not answer"),
-        }
-    }
-    // Within a partition they came in its order.
-    kept.sort_by_key(|record| record.partition);
-    Ok(kept)
-}
-
-fn properties(folder: &Path, port: u16, guarded: u16) -> String {
+fn properties(folder: &Path, port: u16, guarded: u16, detour: Option<Detour>) -> String {
     let controller = port::free();
     let data = folder.join("data");
+    let around = |to: fn(Detour) -> u16| detour.map(|detour| format!(",DETOUR://127.0.0.1:{}", to(detour)));
+    let (listens, told) = (around(|detour| detour.listens), around(|detour| detour.told));
+    let (listens, told) = (listens.unwrap_or_default(), told.unwrap_or_default());
     let lines = [
         "process.roles=broker,controller".to_owned(),
         "node.id=1".to_owned(),
         format!("controller.quorum.voters=1@127.0.0.1:{controller}"),
         format!(
-            "listeners=PLAINTEXT://127.0.0.1:{port},GUARDED://127.0.0.1:{guarded},CONTROLLER://127.0.0.1:{controller}"
+            "listeners=PLAINTEXT://127.0.0.1:{port},GUARDED://127.0.0.1:{guarded},CONTROLLER://127.0.0.1:{controller}{listens}"
         ),
-        format!("advertised.listeners=PLAINTEXT://127.0.0.1:{port},GUARDED://127.0.0.1:{guarded}"),
-        "listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,GUARDED:SASL_PLAINTEXT".to_owned(),
+        format!("advertised.listeners=PLAINTEXT://127.0.0.1:{port},GUARDED://127.0.0.1:{guarded}{told}"),
+        "listener.security.protocol.map=\
+         PLAINTEXT:PLAINTEXT,DETOUR:PLAINTEXT,CONTROLLER:PLAINTEXT,GUARDED:SASL_PLAINTEXT"
+            .to_owned(),
         "listener.name.guarded.sasl.enabled.mechanisms=PLAIN".to_owned(),
         format!(
             "listener.name.guarded.plain.sasl.jaas.config=\
