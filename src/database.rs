@@ -69,6 +69,19 @@ pub enum DatabaseError {
     Migrate(#[source] MigrateError),
 }
 
+impl DatabaseError {
+    /// Whether waiting may help.
+    fn is_passing(&self) -> bool {
+        match self {
+            Self::Refused(error)
+            | Self::Migrate(MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _)) => {
+                is_passing(error)
+            }
+            _ => false,
+        }
+    }
+}
+
 impl Database {
     /// The server that the settings name, where this process will be known by its roles. Nothing is opened yet.
     ///
@@ -162,7 +175,8 @@ impl Database {
     }
 
     /// Brings the tables up to date under an advisory lock, so that of several processes one does it and the others
-    /// wait. With a server it uses a connection of its own, whose statements may take as long as they need.
+    /// wait. With a server it uses a connection of its own, whose statements may take as long as they need; a server that
+    /// goes away meanwhile is waited for, without end.
     ///
     /// # Errors
     /// If a migration fails, or the database has one that this program does not know.
@@ -170,6 +184,18 @@ impl Database {
         if let Some(embedded) = &self.embedded {
             return migrator.run(&embedded.pool).await.map_err(DatabaseError::Migrate);
         }
+        loop {
+            match self.migrate_once(migrator).await {
+                Err(error) if error.is_passing() => {
+                    tracing::info!(error = &error as &dyn std::error::Error, "the migrations begin anew");
+                    tokio::time::sleep(RETRY_EVERY).await;
+                }
+                done => return done,
+            }
+        }
+    }
+
+    async fn migrate_once(&self, migrator: &Migrator) -> Result<(), DatabaseError> {
         let mut connection = PgConnection::connect_with(&self.options).await.map_err(DatabaseError::Refused)?;
         let done = migrator.run(&mut connection).await.map_err(DatabaseError::Migrate);
         // The lock ends with the connection at the latest.

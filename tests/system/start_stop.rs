@@ -10,6 +10,7 @@ use somaagent_test_services::model::{Gate, Script};
 use somaagent_test_services::port;
 use somaagent_test_services::postgres::Postgres;
 use somaagent_test_services::process::{Binary, ProcessSignal};
+use somaagent_test_services::proxy::Proxy;
 use somaagent_test_services::wait::eventually;
 
 use crate::stack::{Setup, Stack, binary, new_session};
@@ -175,6 +176,19 @@ async fn a_database_that_cannot_be_reached_is_named_without_its_password() {
     assert!(!ended.output.contains("canary"), "the password is told: {}", ended.output);
     assert!(ended.output.to_lowercase().contains("database"), "{}", ended.output);
     assert!(ended.output.contains("Connection refused"), "the cause is not told: {}", ended.output);
+}
+
+#[tokio::test]
+async fn a_database_that_goes_away_in_the_middle_of_the_migrations_is_waited_for() {
+    let postgres = Postgres::shared().unwrap();
+    let database = postgres.fresh_database().await.unwrap();
+    let proxy = Proxy::postgres(postgres.address().unwrap()).await.unwrap();
+    let mut cuts = [proxy.cut_before_commit("_sqlx_migrations"), proxy.cut_after_commit("_sqlx_migrations")];
+    let app = binary().set("SA01_DB_DSN", &database.dsn_through(proxy.port())).start().await.unwrap();
+    for cut in &mut cuts {
+        cut.wait().await;
+    }
+    assert_eq!(Client::new(app.url()).unwrap().get("/readyz").await.unwrap().status, 200);
 }
 
 #[tokio::test]
