@@ -11,6 +11,7 @@ use somaagent_test_services::client::Client;
 use somaagent_test_services::kafka::Kept;
 use tokio::time::{Instant, sleep, timeout};
 
+use crate::checker::is_memory;
 use crate::evidence::{Evidence, INBOUND, LETTERS, MEMORIES, OUTBOUND};
 use crate::stage::Stage;
 
@@ -53,7 +54,8 @@ pub async fn gather(stage: &Stage, histories: BTreeMap<String, Vec<Value>>) -> R
     let late = planted.iter().filter_map(|record| record.memory.as_ref().map(|(id, _)| id.as_str()));
     let ids: BTreeSet<&str> = events.collect();
     let deadline = Instant::now() + PATIENCE;
-    let all: Vec<&str> = ids.iter().copied().chain(late).collect();
+    let said = histories.values().flatten().map(|event| &event["payload"]).filter(|payload| is_memory(payload));
+    let all: Vec<&str> = said.filter_map(|payload| payload["event_id"].as_str()).chain(late).collect();
     let mut receipts = BTreeMap::new();
     for some in all.chunks(AT_A_TIME) {
         for (id, receipt) in some.iter().zip(join_all(some.iter().map(|id| settled(&stage.client, id, deadline))).await)

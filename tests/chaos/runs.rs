@@ -34,6 +34,10 @@ const TRIES: usize = 5;
 /// After so many failures nothing more is to be learnt.
 const ENOUGH: u64 = 3;
 
+/// Findings of a failure that are shown, and how much of each; all of them are with the logs.
+const SHOWN: usize = 12;
+const SHOWN_CHARS: usize = 600;
+
 /// Which schedules are to be played.
 struct Order {
     first: u64,
@@ -112,9 +116,11 @@ fn steps_of(seed: u64, prefix: usize) -> (Vec<Step>, Case) {
 
 fn tell(seed: u64, prefix: usize, failure: &Failure) {
     eprintln!("\nseed {seed}: FAILED");
-    for finding in &failure.findings {
-        eprintln!("  {finding}");
+    for finding in failure.findings.iter().take(SHOWN) {
+        eprintln!("  {}", finding.chars().take(SHOWN_CHARS).collect::<String>());
     }
+    let more = failure.findings.len().saturating_sub(SHOWN);
+    eprintln!("  and {more} more findings");
     tell_steps(seed, prefix);
     if let Some(folder) = &failure.logs {
         eprintln!("  logs: {}", folder.display());
@@ -169,7 +175,8 @@ async fn run(ground: &mut Option<Arc<Ground>>, seed: u64, prefix: usize) -> Resu
         *ground = Some(servers);
         return Ok(());
     }
-    Err(Failure { findings, played, logs: keep_logs(&stage, seed, played).await.ok() })
+    let logs = keep_logs(&stage, &findings, seed, played).await.ok();
+    Err(Failure { findings, played, logs })
 }
 
 /// Lets people talk while the schedule is played, and collects what came of it.
@@ -208,10 +215,11 @@ async fn observe(stage: Arc<Stage>, steps: Vec<Step>, mut people: Case) -> Resul
     Ok(evidence)
 }
 
-/// Writes the logs of all processes into a folder of the build.
-async fn keep_logs(stage: &Stage, seed: u64, played: usize) -> Result<PathBuf> {
+/// Writes the findings and the logs of all processes into a folder of the build.
+async fn keep_logs(stage: &Stage, findings: &[String], seed: u64, played: usize) -> Result<PathBuf> {
     let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("chaos-{seed}-{played}"));
     std::fs::create_dir_all(&folder)?;
+    std::fs::write(folder.join("findings"), findings.join("\n"))?;
     for (name, log) in stage.logs().await {
         std::fs::write(folder.join(format!("{name}.log")), log)?;
     }

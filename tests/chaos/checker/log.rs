@@ -23,7 +23,7 @@ pub(super) fn check(evidence: &Evidence, events: &BTreeMap<&str, Event<'_>>) -> 
     let mut findings = Vec::new();
     for (topic, id) in topics {
         let expected = events.iter().filter(|(id, event)| match topic {
-            MEMORIES => !letters.contains(*id),
+            MEMORIES => event.is_memory() && !letters.contains(*id),
             INBOUND => event.is_user(),
             _ => !event.is_user(),
         });

@@ -14,7 +14,7 @@ use crate::evidence::{Evidence, MEMORIES};
 pub(super) fn check(evidence: &Evidence, events: &BTreeMap<&str, Event<'_>>) -> Vec<String> {
     let traces = Traces::of(evidence);
     let mut findings = Vec::new();
-    for (id, event) in events {
+    for (id, event) in events.iter().filter(|(_, event)| event.is_memory()) {
         findings.extend(traces.memory(id, event).into_iter().map(|what| format!("P2: memory {id} {what}")));
         findings
             .extend(receipt(evidence, &traces, id).into_iter().map(|what| format!("P2: the receipt of {id} {what}")));
@@ -145,7 +145,7 @@ fn original(letter: &Value) -> Option<Vec<u8>> {
     base64::engine::general_purpose::STANDARD.decode(letter["original"].as_str()?).ok()
 }
 
-/// Nothing is remembered, copied or given up that is not in a history and was not planted.
+/// Nothing is remembered, copied or given up that nobody said and nobody planted.
 fn invented(evidence: &Evidence, traces: &Traces<'_>, events: &BTreeMap<&str, Event<'_>>) -> Vec<String> {
     let planted: BTreeSet<&str> =
         evidence.planted.iter().filter_map(|record| record.memory.as_ref().map(|(id, _)| id.as_str())).collect();
@@ -156,12 +156,13 @@ fn invented(evidence: &Evidence, traces: &Traces<'_>, events: &BTreeMap<&str, Ev
         .map(|record| (record.partition, record.offset))
         .collect();
     let mut findings = Vec::new();
-    let rows = traces.rows.keys().filter(|id| !events.contains_key(*id) && !planted.contains(*id));
-    findings.extend(rows.map(|id| format!("P2: the replica has {id}, which is in no history")));
-    let received = traces.received.iter().filter(|id| !events.contains_key(*id));
-    findings.extend(received.map(|id| format!("P2: the memory service received {id}, which is in no history")));
+    let said = |id: &str| events.get(id).is_some_and(Event::is_memory);
+    let rows = traces.rows.keys().filter(|id| !said(id) && !planted.contains(*id));
+    findings.extend(rows.map(|id| format!("P2: the replica has {id}, which nobody said")));
+    let received = traces.received.iter().filter(|id| !said(id));
+    findings.extend(received.map(|id| format!("P2: the memory service received {id}, which nobody said")));
     let letters = evidence.letters.iter().filter(|letter| {
-        !events.contains_key(text(&letter["event"]["payload"], "id")) && !at(letter).is_some_and(|at| bad.contains(&at))
+        !said(text(&letter["event"]["payload"], "id")) && !at(letter).is_some_and(|at| bad.contains(&at))
     });
     findings.extend(letters.map(|letter| format!("P2: a dead letter of nothing that was said: {letter}")));
     findings

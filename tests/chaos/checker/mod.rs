@@ -43,6 +43,17 @@ impl Event<'_> {
     fn is_user(&self) -> bool {
         self.payload["type"] == "user"
     }
+
+    /// Whether it is a memory too.
+    fn is_memory(&self) -> bool {
+        is_memory(self.payload)
+    }
+}
+
+/// Whether a stored event becomes a memory. Messages and answers with text do; an answer that failed is nothing that
+/// was said, as the interface tells whoever asks for its receipt.
+pub fn is_memory(payload: &Value) -> bool {
+    payload["type"] != "assistant.error" && payload["message"] != ""
 }
 
 /// The stored events by their ids.

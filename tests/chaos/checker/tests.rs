@@ -256,6 +256,13 @@ fn what_is_in_no_history_and_yet_somewhere_is_found() {
 }
 
 #[test]
+fn an_error_is_no_memory_and_is_found_where_memories_are() {
+    found("P2", "received e2, which nobody said", |run| {
+        history(run)[1]["payload"]["type"] = json!("assistant.error");
+    });
+}
+
+#[test]
 fn a_planted_record_that_is_lost_doubled_or_changed_is_found() {
     found("P2", "0 dead letters", |run| drop(run.letters.pop()));
     found("P2", "2 dead letters", |run| {
