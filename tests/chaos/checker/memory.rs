@@ -11,6 +11,9 @@ use sha2::{Digest as _, Sha256};
 use super::{Event, text};
 use crate::evidence::{Evidence, MEMORIES};
 
+/// The status with which the memory service refuses a memory for its content.
+const REFUSED: &str = "422";
+
 pub(super) fn check(evidence: &Evidence, events: &BTreeMap<&str, Event<'_>>) -> Vec<String> {
     let traces = Traces::of(evidence);
     let mut findings = Vec::new();
@@ -47,6 +50,10 @@ impl<'a> Traces<'a> {
 
     fn memory(&self, id: &str, event: &Event<'_>) -> Vec<String> {
         let mut findings = self.ends_once(id);
+        // An outage is waited for: only what the memory service refuses for its content is given up.
+        for letter in some(&self.letters, id).iter().filter(|letter| letter["error_code"] != REFUSED) {
+            findings.push(format!("was given up though nobody refused it: {letter}"));
+        }
         for row in some(&self.rows, id) {
             let memory = &row["payload"];
             if (text(row, "session_id"), text(row, "role")) != (event.session, text(event.payload, "role"))

@@ -56,7 +56,7 @@ fn row(id: &str, memory: &Value, clock: f64) -> Value {
 fn letter(id: i64, payload: &[u8], origin: &Value) -> Value {
     let event: Value = serde_json::from_slice(payload).unwrap_or_default();
     let original = base64::engine::general_purpose::STANDARD.encode(payload);
-    json!({"id": id, "event": event, "original": original, "origin": origin})
+    json!({"id": id, "event": event, "original": original, "origin": origin, "error_code": "422"})
 }
 
 fn frame(id: &str, data: Value) -> Seen {
@@ -230,6 +230,12 @@ fn a_memory_that_is_a_row_and_a_dead_letter_is_found() {
         let told = memory(&event(1));
         run.letters.push(letter(3, told.to_string().as_bytes(), &json!({"kind": "memory"})));
     });
+}
+
+#[test]
+fn a_memory_that_was_given_up_without_need_is_found() {
+    found("P2", "though nobody refused it", |run| run.letters[0]["error_code"] = json!("503"));
+    found("P2", "though nobody refused it", |run| run.letters[0]["error_code"] = json!(null));
 }
 
 #[test]
