@@ -161,9 +161,9 @@ async fn run(ground: &mut Option<Arc<Ground>>, seed: u64, prefix: usize) -> Resu
         Some(servers) => servers,
         None => Arc::new(Ground::new().await.map_err(failed)?),
     };
-    let stage = Stage::new(servers.clone()).await.context("the system did not start").map_err(failed)?;
-    let stage = Arc::new(stage);
     // A part of the run that panics is a failure of this schedule and not of all.
+    let stage = tokio::spawn(Stage::new(servers.clone())).await.map_err(anyhow::Error::from).flatten();
+    let stage = Arc::new(stage.context("the system did not start").map_err(failed)?);
     let outcome = tokio::spawn(observe(stage.clone(), steps, people)).await;
     let mut findings = match outcome {
         Ok(Ok(evidence)) => check(&evidence),
