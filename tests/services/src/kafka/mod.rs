@@ -5,6 +5,7 @@
 //! acknowledged survives its `kill -9`, because it is in the system's page cache by then.
 
 mod records;
+mod writer;
 
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -17,12 +18,9 @@ use anyhow::{Context as _, Result, anyhow, bail};
 use rdkafka::ClientConfig;
 
 pub use self::records::Kept;
+pub use self::writer::Writer;
 use crate::lock::locked;
 use crate::port;
-
-mod writer;
-
-pub use writer::Writer;
 
 /// The variable that names a broker to use instead of starting one.
 pub const VARIABLE: &str = "SA01_TEST_KAFKA";
