@@ -227,6 +227,21 @@ async fn the_written_forms_of_a_session_tell_what_was_said() {
 }
 
 #[tokio::test]
+async fn the_newest_events_are_read_without_knowing_their_numbers() {
+    let stack = Stack::start().await;
+    let session = new_session();
+    for count in 1..=2 {
+        stack.post(&Post::new("and then?").to(&session)).await;
+        stack.ended_turns(&session, count).await;
+    }
+    let all = stack.get(&format!("/v1/sessions/{session}/events")).await;
+    let page = stack.get(&format!("/v1/sessions/{session}/events?last=3")).await;
+    assert_eq!(page["events"].as_array().unwrap(), &all["events"].as_array().unwrap()[1..]);
+    assert_eq!((&page["events"][0]["id"], &page["next_cursor"]), (&json!(2), &json!(4)));
+    assert_eq!(stack.get(&format!("/v1/sessions/{session}/events?last=500")).await, all);
+}
+
+#[tokio::test]
 async fn the_old_names_do_the_same() {
     let stack = Stack::start().await;
     let session = new_session();

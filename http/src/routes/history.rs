@@ -24,6 +24,9 @@ use crate::{
     wire::listed,
 };
 
+/// Most events of one page.
+const MAX_EVENTS: i64 = 500;
+
 /// A page of events.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct EventsReply {
@@ -45,6 +48,7 @@ pub(crate) struct EventsReply {
         ("session_id" = uuid::Uuid, Path, description = "The session"),
         ("after" = Option<i64>, Query, minimum = 0, description = "Only events with a higher `id`"),
         ("limit" = Option<i64>, Query, minimum = 1, maximum = 500, description = "Page size (100)"),
+        ("last" = Option<i64>, Query, minimum = 1, maximum = 500, description = "Instead of `after` and `limit`: the newest so many"),
         ("render" = Option<String>, Query, description = "`html` adds `payload.html` to answers"),
     ),
     responses((status = 200, description = "A page of events", body = EventsReply)),
@@ -60,10 +64,14 @@ pub(crate) async fn get_events(
     query: Query,
 ) -> Result<Json<EventsReply>, Problem> {
     let after = query.after()?;
-    let limit = query.limit(500, 100)?;
+    let limit = query.limit(MAX_EVENTS, 100)?;
+    let last = last(&query)?;
     let html = rendered(&query)?;
     let key = by.caller().session(session.0);
-    let stored = door.reads.events(&key, after.unwrap_or(0), limit).await?;
+    let stored = match last {
+        Some(last) => door.reads.recent_events(&key, last).await?,
+        None => door.reads.events(&key, after.unwrap_or(0), limit).await?,
+    };
     if stored.is_empty() {
         find(&door, &key).await?;
     }
@@ -76,6 +84,15 @@ pub(crate) async fn get_events(
         show_all()
     };
     Ok(Json(EventsReply { session_id: session.0, events, next_cursor }))
+}
+
+/// How many of the newest events are asked for, if they are.
+fn last(query: &Query) -> Result<Option<i64>, Problem> {
+    let last = query.number("last", 1..=MAX_EVENTS)?;
+    if last.is_some() && (query.text("after")?.is_some() || query.text("limit")?.is_some()) {
+        return Err(bad("last", "must not be given with after or limit"));
+    }
+    Ok(last)
 }
 
 fn rendered(query: &Query) -> Result<bool, Problem> {
