@@ -104,6 +104,9 @@ pub(crate) struct Removed {
 }
 
 /// Deletes a session for good: its events go, its readers are told, its id is never used again.
+///
+/// What was remembered of it stays and may be recalled in other sessions: `GET /v1/admin/memory?session_id=…` lists it,
+/// `DELETE /v1/memory/{event_id}` takes one memory back.
 #[utoipa::path(
     delete,
     path = "/v1/sessions/{session_id}",

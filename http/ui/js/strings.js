@@ -33,7 +33,7 @@ export const text = {
     newTitle: 'New title',
     delete: 'Delete',
     deleteTitle: 'Delete this conversation?',
-    deleteDetail: (/** @type {string} */ title) => `“${title}” and everything said in it will be gone for everyone. This cannot be undone.`,
+    deleteDetail: (/** @type {string} */ title) => `“${title}” and its history go away for everyone and cannot be brought back. What was remembered of it stays and may come up in other conversations; each memory can be taken back through the API.`,
     pause: 'Pause',
     resume: 'Resume',
     copyLink: 'Copy link',

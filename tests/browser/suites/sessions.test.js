@@ -74,6 +74,7 @@ test('a conversation is renamed in the list and deleted after a question', async
 
   await page.getByRole('button', { name: 'Actions for Renamed' }).click();
   await page.getByRole('menuitem', { name: 'Delete' }).click();
+  await page.getByRole('dialog').getByText('What was remembered of it stays').waitFor();
   await page.getByRole('dialog').getByRole('button', { name: 'Cancel' }).click();
   await page.getByRole('dialog').waitFor({ state: 'hidden' });
   await page.getByRole('link', { name: 'Renamed' }).waitFor();
