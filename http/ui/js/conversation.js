@@ -65,7 +65,8 @@ function start(conversation) {
 /** @param {string} id @param {Problem} problem */
 function failToOpen(id, problem) {
   if (current().conversation.id !== id) return;
-  updateConversation(id, () => ({ phase: problem.status === 410 ? 'deleted' : 'failed', problem }));
+  if (problem.status === 410) showDeleted(id);
+  else updateConversation(id, () => ({ phase: 'failed', problem }));
   if (problem.status !== 0 && problem.status < 500) {
     update({ connection: { kind: problem.status === 401 ? 'signed-out' : 'closed' } });
     return;
@@ -79,6 +80,12 @@ function failToOpen(id, problem) {
 
 /** For a session that does not exist: it has no events. @param {unknown} error @returns {null} */
 function noneIfUnused(error) {
+/** Its id is never used again: what was typed for it can be sent no more. @param {string} id */
+function showDeleted(id) {
+  prefs.forget(id);
+  updateConversation(id, () => ({ phase: 'deleted', turns: [] }));
+}
+
   if (api.problemOf(error).status === 404) return null;
   throw error;
 }
@@ -130,7 +137,7 @@ function follow(id, after) {
       if (connection.kind === 'live' && wasLost) catchUp(id);
     },
     refused: (problem) => {
-      if (problem.status === 410) updateConversation(id, () => ({ phase: 'deleted' }));
+      if (problem.status === 410) showDeleted(id);
       else if (problem.code === 'sse-disabled') void poll(id);
     },
   });
@@ -148,7 +155,7 @@ function take(id, frame) {
   const { event } = frame;
   if (event.type === 'session.deleted') {
     stream?.close();
-    updateConversation(id, () => ({ phase: 'deleted', turns: [] }));
+    showDeleted(id);
     update({ connection: { kind: 'closed' } });
     void sessions.refresh();
     return;

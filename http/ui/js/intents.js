@@ -70,7 +70,7 @@ function confirmDelete(id) {
 async function remove(id) {
   await sessions.remove(id);
   say(text.toast.deleted);
-  prefs.write(`draft.${id}`, null);
+  prefs.forget(id);
   if (current().conversation.id === id) intents['new']();
 }
 

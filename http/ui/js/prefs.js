@@ -61,6 +61,12 @@ export function noteUnsent(session, key, problem) {
   if (noted.length > 0) write(`unsent.${session}`, JSON.stringify(noted));
 }
 
+/** Forgets what was typed for a session that is gone. @param {string} session */
+export function forget(session) {
+  write(`draft.${session}`, null);
+  write(`unsent.${session}`, null);
+}
+
 /** @param {string} session @param {string} key */
 export function dropUnsent(session, key) {
   const left = unsent(session).filter((other) => other.key !== key);

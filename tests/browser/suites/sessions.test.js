@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
 import { test } from 'node:test';
-import { answer, conversationUrl, openPage, say, untilAnswer, untilStill } from '../support/browser.js';
+import { answer, composer, conversationUrl, openPage, say, untilAnswer, untilConnection, untilStill } from '../support/browser.js';
 import { eventually } from '../support/eventually.js';
 import { gate } from '../support/model.js';
 import { system } from '../support/suite.js';
@@ -84,6 +84,34 @@ test('a conversation is renamed in the list and deleted after a question', async
   await page.getByRole('link', { name: 'Renamed' }).waitFor({ state: 'detached' });
   await page.getByRole('heading', { name: 'What would you like to know?' }).waitFor();
 });
+
+for (const where of ['here', 'elsewhere']) {
+  test(`a conversation that is deleted ${where} leaves nothing of what was typed in it in the browser`, async () => {
+    const page = await openPage(parts.browser);
+    await page.goto(parts.server.url);
+    await say(page, 'Sent before it was deleted');
+    await untilAnswer(page, 'final');
+    await untilConnection(page, 'live');
+    const id = new URL(await conversationUrl(page)).pathname.split('/').at(-1);
+    await page.route('**/v1/session/message', (route) => route.abort('connectionrefused'));
+    await say(page, 'Never sent');
+    await page.getByText('Not sent.').waitFor();
+    await composer(page).fill('Never finished');
+    const kept = () => page.evaluate(() => JSON.stringify({ ...localStorage }));
+    assert.match(await kept(), /Never sent.*Never finished|Never finished.*Never sent/);
+
+    if (where === 'here') {
+      await page.getByRole('button', { name: 'More actions' }).click();
+      await page.getByRole('menuitem', { name: 'Delete' }).click();
+      await page.getByRole('dialog').getByRole('button', { name: 'Delete' }).click();
+      await page.getByRole('heading', { name: 'What would you like to know?' }).waitFor();
+    } else {
+      await fetch(`${parts.server.url}/v1/sessions/${id}`, { method: 'DELETE' });
+      await page.getByRole('heading', { name: 'This conversation was deleted' }).waitFor();
+    }
+    await eventually(async () => (await kept()).match(/Never \w+/g), null);
+  });
+}
 
 test('a paused conversation says so and takes messages again once resumed', async () => {
   const page = await openPage(parts.browser);
