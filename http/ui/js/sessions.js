@@ -112,10 +112,10 @@ export async function rename(id, title) {
   };
   show(title);
   try {
-    await api.rename(id, title);
+    const { title: stored } = await api.rename(id, title);
     changed();
-    // An answer that came during the request brought the old one.
-    show(title);
+    // It may differ from what was typed; and an answer that came during the request brought the old one.
+    show(stored ?? title);
   } catch (error) {
     show(before);
     throw error;

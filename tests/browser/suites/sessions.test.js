@@ -128,6 +128,30 @@ test('a paused conversation says so and takes messages again once resumed', asyn
   await answer(page).getByText('You said: Go on').waitFor();
 });
 
+test('a title is shown as it is stored, and no longer one can be typed', async () => {
+  const page = await openPage(parts.browser);
+  await page.goto(parts.server.url);
+  await say(page, 'To be renamed twice');
+  await untilAnswer(page, 'final');
+  const id = new URL(await conversationUrl(page)).pathname.split('/').at(-1);
+  const stored = async () => {
+    const sessions = await (await fetch(`${parts.server.url}/v1/sessions`)).json();
+    return sessions.find((/** @type {any} */ session) => session.session_id === id).title;
+  };
+  for (const [typed, title] of [['a\u202Egnp.exe', 'agnp.exe'], ['x'.repeat(120), 'x'.repeat(80)]]) {
+    await page.getByRole('heading', { level: 1 }).getByRole('button').click();
+    const field = page.getByRole('textbox', { name: 'New title' });
+    await field.fill('');
+    await page.keyboard.insertText(typed);
+    const renamed = page.waitForResponse((response) => response.request().method() === 'PATCH');
+    await page.keyboard.press('Enter');
+    await renamed;
+    assert.equal(await stored(), title);
+    await eventually(() => page.title(), `${title} · SomaAgent01`);
+    await page.getByRole('link', { name: title, exact: true }).waitFor();
+  }
+});
+
 test('a list that was read before a message was sent does not take its conversation away', async () => {
   const page = await openPage(parts.browser);
   const letGo = await holdBack(page, '**/v1/sessions?*');

@@ -5,6 +5,9 @@
 import { h } from '../dom.js';
 import { text } from '../strings.js';
 
+/** Most characters of a title. The field counts some of them twice, so it never holds more than the server takes. */
+const LONGEST = 80;
+
 /**
  * @param {string} title
  * @param {(title: string | null) => void} done  called once; null when nothing is to change
@@ -19,7 +22,7 @@ export function renameField(title, done) {
     done(trimmed === '' || trimmed === title ? null : trimmed);
   };
   const field = h('input', {
-    class: 'rename', value: title, 'aria-label': text.session.newTitle, maxlength: 200, autocomplete: 'off',
+    class: 'rename', value: title, 'aria-label': text.session.newTitle, maxlength: LONGEST, autocomplete: 'off',
     onkeydown: (/** @type {KeyboardEvent} */ event) => {
       if (event.isComposing) return;
       if (event.key === 'Enter') finish(field.value);
