@@ -74,6 +74,13 @@ test('the chosen colours outlive a reload, without regard to the system’s', as
   const page = await openPage(parts.browser, { colorScheme: 'light' });
   await page.goto(parts.server.url);
   const paper = () => page.evaluate(() => getComputedStyle(document.body).backgroundColor);
+test('the columns of a table are aligned as they were written', async () => {
+  const page = await conversation({});
+  const alignments = (/** @type {string} */ cells) => page.locator(`.md ${cells}`).evaluateAll((all) => all.map((cell) => getComputedStyle(cell).textAlign));
+  assert.deepEqual(await alignments('th'), ['left', 'right', 'center']);
+  assert.deepEqual(await alignments('tr:last-child td'), ['left', 'right', 'center']);
+});
+
   const light = await paper();
   await page.getByRole('button', { name: 'Settings' }).click();
   await page.getByRole('radio', { name: 'Dark' }).check();

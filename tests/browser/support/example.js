@@ -20,7 +20,7 @@ fn leave_at(train: Time, walk: Duration) -> Time {
 \`\`\`
 
 | Class | Price | Berths |
-| --- | ---: | --- |
+| --- | ---: | :---: |
 | Couchette | 39 € | six |
 | Sleeper | 112 € | two |
 
