@@ -34,6 +34,10 @@ for (const colorScheme of /** @type {const} */ (['light', 'dark'])) {
     await full.getByRole('button', { name: 'Inspector', exact: true }).click();
     await full.getByRole('heading', { name: 'Mailbox' }).waitFor();
     assert.deepEqual(await axe(full), [], 'inspector');
+    await full.getByRole('button', { name: 'More actions' }).click();
+    await full.getByRole('menu').waitFor();
+    assert.deepEqual(await axe(full), [], 'menu');
+    await full.keyboard.press('Escape');
     for (const name of ['Keys', 'Settings', 'Actors']) {
       await full.getByRole('navigation').getByRole('button', { name }).click();
       await full.getByRole('dialog', { name }).waitFor();
@@ -70,10 +74,6 @@ test('at 360 px nothing is cut off, and code scrolls inside its block', async ()
   await page.getByRole('navigation').waitFor({ state: 'hidden' });
 });
 
-test('the chosen colours outlive a reload, without regard to the system’s', async () => {
-  const page = await openPage(parts.browser, { colorScheme: 'light' });
-  await page.goto(parts.server.url);
-  const paper = () => page.evaluate(() => getComputedStyle(document.body).backgroundColor);
 test('the columns of a table are aligned as they were written', async () => {
   const page = await conversation({});
   const alignments = (/** @type {string} */ cells) => page.locator(`.md ${cells}`).evaluateAll((all) => all.map((cell) => getComputedStyle(cell).textAlign));
@@ -81,6 +81,10 @@ test('the columns of a table are aligned as they were written', async () => {
   assert.deepEqual(await alignments('tr:last-child td'), ['left', 'right', 'center']);
 });
 
+test('the chosen colours outlive a reload, without regard to the system’s', async () => {
+  const page = await openPage(parts.browser, { colorScheme: 'light' });
+  await page.goto(parts.server.url);
+  const paper = () => page.evaluate(() => getComputedStyle(document.body).backgroundColor);
   const light = await paper();
   await page.getByRole('button', { name: 'Settings' }).click();
   await page.getByRole('radio', { name: 'Dark' }).check();

@@ -42,10 +42,10 @@ export class SomaApp extends SomaElement {
     this.append(
       h('a', { class: 'skip', href: '#message', onclick: (/** @type {Event} */ event) => this.#skip(event) }, text.composer.label),
       this.#sidebar, this.#scrim,
-      h('main', {}, h('soma-header'), h('soma-notices'), h('soma-transcript'), h('soma-composer')),
+      h('main', {}, h('soma-header'), h('soma-notices'), h('soma-transcript'), h('soma-composer'), h('soma-menu')),
       this.#inspector,
       h('soma-palette'), h('soma-keys'), h('soma-settings'), h('soma-actors'), h('soma-confirm'),
-      h('soma-menu'), h('soma-toast'), h('soma-announcer'),
+      h('soma-toast'), h('soma-announcer'),
     );
   }
 
