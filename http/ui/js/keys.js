@@ -28,6 +28,13 @@ const PLAIN = {
   '?': () => ask('overlay', { name: 'keys' }),
 };
 
+/**
+ * Whether a key stands for itself. AltGr, which Windows reports as Ctrl with Alt, and Option are how many layouts write
+ * brackets: they count when they made a sign, not beside a letter or a named key.
+ * @param {KeyboardEvent} event
+ */
+const isPlain = ({ key, metaKey, ctrlKey, altKey }) => !metaKey && (altKey ? !/^\w/.test(key) : !ctrlKey);
+
 /** @param {KeyboardEvent} event */
 function onKey(event) {
   if (event.defaultPrevented || event.isComposing) return;
@@ -36,7 +43,7 @@ function onKey(event) {
     ask('overlay', current().overlay === null ? { name: 'palette' } : null);
     return;
   }
-  if (current().overlay !== null || event.metaKey || event.ctrlKey || event.altKey) return;
+  if (current().overlay !== null || !isPlain(event)) return;
   if (event.key === 'Escape') onEscape(event);
   else if (!isTyping(event.target) && PLAIN[event.key]) {
     event.preventDefault();

@@ -80,6 +80,31 @@ test('keys open and close what they name, and focus comes back', async () => {
   await page.getByRole('dialog').waitFor({ state: 'hidden' });
 });
 
+test('brackets step through the list also where AltGr or Option writes them', async () => {
+  const page = await openPage(parts.browser);
+  await page.goto(parts.server.url);
+  for (const message of ['the older', 'the newer']) {
+    await page.getByRole('button', { name: 'New chat' }).first().click();
+    await composer(page).fill(message);
+    await composer(page).press('Enter');
+    await untilAnswer(page, 'final');
+  }
+  const press = (/** @type {KeyboardEventInit} */ how) => page.locator('.scroller').dispatchEvent('keydown', { bubbles: true, cancelable: true, ...how });
+  const shows = (/** @type {string} */ message) => eventually(() => page.locator('.said-text').allTextContents(), [message]);
+  await shows('the newer');
+  await press({ key: ']', ctrlKey: true, altKey: true });
+  await shows('the older');
+  await press({ key: '[', altKey: true });
+  await shows('the newer');
+
+  // With a letter they are somebody else's keys.
+  for (const how of [{ altKey: true }, { ctrlKey: true }, { ctrlKey: true, altKey: true }]) await press({ key: 'i', ...how });
+  await press({ key: ']', ctrlKey: true });
+  await press({ key: ']' });
+  await shows('the older');
+  assert.equal(await page.getByRole('complementary', { name: 'Inspector' }).count(), 0);
+});
+
 test('every stop of Tab is visible and has a name', async () => {
   const page = await openPage(parts.browser);
   await page.goto(parts.server.url);
