@@ -95,8 +95,15 @@ export const post = (id, message, key) => json('/v1/session/message', {
   body: { session_id: id, message, metadata: { client_message_id: key } },
 });
 
-/** @param {string} id @param {string} action */
-export const quickAction = (id, action) => json('/v1/session/action', { method: 'POST', body: { session_id: id, action } });
+/**
+ * Safe to repeat with the same key, as {@link post} is.
+ * @param {string} id @param {string} action @param {string} key
+ */
+export const quickAction = (id, action, key) => json('/v1/session/action', {
+  method: 'POST',
+  headers: { 'Idempotency-Key': key },
+  body: { session_id: id, action, metadata: { client_message_id: key } },
+});
 
 /** @param {string} id */
 export const stop = (id) => json(`${session(id)}/stop`, { method: 'POST', body: {} });

@@ -14,8 +14,8 @@ export function commands({ conversation, theme, inspecting }) {
   const all = [
     { label: text.newChat, icon: 'plus', intent: 'new' },
     runningTurn(conversation.turns) !== null && { label: text.composer.stop, icon: 'stop', keys: 'Esc', intent: 'stop' },
-    stored && { label: text.session.summarize, icon: 'lines', intent: 'quick', detail: 'summarize' },
-    stored && { label: text.session.nextSteps, icon: 'forward', intent: 'quick', detail: 'next_steps' },
+    stored && { label: text.quick.summarize, icon: 'lines', intent: 'quick', detail: 'summarize' },
+    stored && { label: text.quick.next_steps, icon: 'forward', intent: 'quick', detail: 'next_steps' },
     stored && { label: text.session.rename, icon: 'pencil', intent: 'renaming', detail: true },
     stored && { label: conversation.paused ? text.session.resume : text.session.pause, icon: conversation.paused ? 'play' : 'pause', intent: 'pause' },
     stored && { label: text.session.copyLink, icon: 'link', intent: 'copy-link' },

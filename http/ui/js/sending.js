@@ -10,6 +10,9 @@ import { current, updateConversation } from './store.js';
 import { text } from './strings.js';
 import { acknowledged, refused, withUnsent } from './turns.js';
 
+/** The key of each quick action that was last asked for, by session and action. @type {Map<string, string>} */
+const acts = new Map();
+
 /** Shows a message in the open conversation at once and posts it. @param {string} message */
 export function send(message) {
   const { id, fresh, title } = current().conversation;
@@ -45,6 +48,17 @@ async function deliver(id, key, message) {
     updateConversation(id, ({ turns }) => ({ turns: refused(turns, key, problem) }));
     return false;
   }
+}
+
+/** Asks for a quick action; until the message it sends is seen, asking again is the same request. @param {string} action */
+export async function act(action) {
+  const { id, turns } = current().conversation;
+  const place = `${id} ${action}`;
+  const last = acts.get(place);
+  const isNew = last === undefined || turns.some((turn) => turn.key === last && turn.seq !== null);
+  const key = isNew ? newId() : last;
+  acts.set(place, key);
+  await api.quickAction(id, action, key);
 }
 
 /** Messages that a closed page left unsent come back as failed ones, to be sent or not. @param {string} id */

@@ -40,7 +40,7 @@ export const text = {
     copyMarkdown: 'Copy as Markdown',
     menu: 'More actions',
     summarize: 'Summarise this conversation',
-    nextSteps: 'Suggest next steps',
+    next_steps: 'Suggest next steps',
   },
 
   connection: {
@@ -53,6 +53,10 @@ export const text = {
     signedOut: 'Signed out',
     closed: 'Ended',
     parked: 'Resting',
+  },
+
+  /** By the names the server knows them by. */
+  quick: {
     hints: {
       connecting: 'Opening the stream of this conversation.',
       live: 'Events arrive as they happen.',

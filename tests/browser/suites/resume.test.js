@@ -103,6 +103,33 @@ test('a reply that was lost on its way does not make the message count twice', a
   await eventually(() => page.getByText('Not sent.').count(), 0);
 });
 
+test('a quick action says in words why it failed, and asked for again counts once', async () => {
+  const page = await openPage(parts.browser);
+  await page.goto(parts.server.url);
+  await say(page, 'Something to sum up');
+  await untilAnswer(page, 'final');
+  /** @type {(string | undefined)[]} */
+  const keys = [];
+  await page.route('**/v1/session/action', (route) => {
+    keys.push(route.request().headers()['idempotency-key']);
+    return keys.length === 1 ? route.abort('connectionrefused') : route.continue();
+  });
+  const summarise = async () => {
+    await page.keyboard.press('Control+k');
+    await page.getByRole('combobox').fill('Summarise');
+    await page.getByRole('option', { name: 'Summarise this conversation', selected: true }).waitFor();
+    await page.keyboard.press('Enter');
+  };
+  await summarise();
+  await page.getByText('Summarise this conversation: The server could not be reached.').waitFor();
+  for (const count of [2, 3]) {
+    await summarise();
+    await eventually(() => page.locator('soma-turn soma-answer[data-phase="final"]').count(), count);
+  }
+  assert.match(keys[0] ?? '', /^[0-9a-f-]{36}$/);
+  assert.deepEqual([keys[1] === keys[0], keys[2] === keys[0], keys.length], [true, false, 3]);
+});
+
 test('each conversation keeps its draft', async () => {
   const page = await openPage(parts.browser);
   await page.goto(parts.server.url);
