@@ -15,6 +15,20 @@ export const text = {
   copy: 'Copy',
   copied: 'Copied',
 
+  /** For dates and numbers. */
+  locale: 'en',
+
+  time: {
+    now: 'now',
+    today: 'Today',
+    yesterday: 'Yesterday',
+    thisWeek: 'This week',
+    lastDays: 'Last 30 days',
+    milliseconds: (/** @type {number} */ ms) => `${ms} ms`,
+    seconds: (/** @type {string} */ seconds) => `${seconds} s`,
+    minutes: (/** @type {number} */ minutes, /** @type {number} */ seconds) => `${minutes} min ${seconds} s`,
+  },
+
   list: {
     label: 'Conversations',
     search: 'Search titles',
@@ -39,6 +53,10 @@ export const text = {
     copyLink: 'Copy link',
     copyMarkdown: 'Copy as Markdown',
     menu: 'More actions',
+  },
+
+  /** By the names the server knows them by. */
+  quick: {
     summarize: 'Summarise this conversation',
     next_steps: 'Suggest next steps',
   },
@@ -53,10 +71,6 @@ export const text = {
     signedOut: 'Signed out',
     closed: 'Ended',
     parked: 'Resting',
-  },
-
-  /** By the names the server knows them by. */
-  quick: {
     hints: {
       connecting: 'Opening the stream of this conversation.',
       live: 'Events arrive as they happen.',
@@ -84,7 +98,6 @@ export const text = {
     attempt: (/** @type {number} */ attempt) => `Attempt ${attempt}`,
     noText: 'The answer has no text.',
     copyAnswer: 'Copy answer',
-    askAgain: 'Ask again',
     announceStart: 'Soma is answering.',
     announceStopped: 'The answer was stopped.',
     code: 'Code',
@@ -214,7 +227,6 @@ export const text = {
     failed: 'The state could not be read.',
     turn: 'Turn',
     idle: 'idle',
-    lastTurn: 'last',
     state: 'State',
     attempt: 'Attempt',
     turnSeq: 'Turn',

@@ -3,13 +3,15 @@
  * @module
  */
 
+import { text } from './strings.js';
+
 const MINUTE = 60_000;
 const DAY = 86_400_000;
-const relative = new Intl.RelativeTimeFormat('en', { numeric: 'auto', style: 'narrow' });
+const relative = new Intl.RelativeTimeFormat(text.locale, { numeric: 'auto', style: 'narrow' });
 const clock = new Intl.DateTimeFormat(undefined, { hour: '2-digit', minute: '2-digit' });
 const full = new Intl.DateTimeFormat(undefined, { dateStyle: 'full', timeStyle: 'medium' });
-const month = new Intl.DateTimeFormat('en', { month: 'long', year: 'numeric' });
-const grouped = new Intl.NumberFormat('en');
+const month = new Intl.DateTimeFormat(text.locale, { month: 'long', year: 'numeric' });
+const grouped = new Intl.NumberFormat(text.locale);
 
 /** @param {Date} at */
 export const exact = (at) => full.format(at);
@@ -20,7 +22,7 @@ export const exact = (at) => full.format(at);
  */
 export function ago(at, now) {
   const gone = now.getTime() - at.getTime();
-  if (gone < MINUTE) return 'now';
+  if (gone < MINUTE) return text.time.now;
   if (gone < 60 * MINUTE) return relative.format(-Math.floor(gone / MINUTE), 'minute');
   if (dayNumber(at) === dayNumber(now)) return clock.format(at);
   const days = dayNumber(now) - dayNumber(at);
@@ -33,10 +35,10 @@ export function ago(at, now) {
  */
 export function dayHeading(at, now) {
   const days = dayNumber(now) - dayNumber(at);
-  if (days <= 0) return 'Today';
-  if (days === 1) return 'Yesterday';
-  if (days < 7) return 'This week';
-  if (days < 30) return 'Last 30 days';
+  if (days <= 0) return text.time.today;
+  if (days === 1) return text.time.yesterday;
+  if (days < 7) return text.time.thisWeek;
+  if (days < 30) return text.time.lastDays;
   return month.format(at);
 }
 
@@ -47,9 +49,9 @@ function dayNumber(at) {
 
 /** @param {number} ms @returns {string} `38 ms`, `1.4 s`, `2 min 5 s` */
 export function span(ms) {
-  if (ms < 1000) return `${Math.round(ms)} ms`;
-  if (ms < MINUTE) return `${(ms / 1000).toFixed(1)} s`;
-  return `${Math.floor(ms / MINUTE)} min ${Math.round((ms % MINUTE) / 1000)} s`;
+  if (ms < 1000) return text.time.milliseconds(Math.round(ms));
+  if (ms < MINUTE) return text.time.seconds((ms / 1000).toFixed(1));
+  return text.time.minutes(Math.floor(ms / MINUTE), Math.round((ms % MINUTE) / 1000));
 }
 
 /** @param {number} n */
