@@ -9,7 +9,7 @@ const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i;
 
 /** @param {string} path @returns {Place} */
 export function place(path) {
-  if (path === '/' || path === '/ui/' || path === '/ui/index.html') return { kind: 'new' };
+  if (path === '/' || path === '/ui/index.html') return { kind: 'new' };
   const id = /^\/s\/([^/]+)$/.exec(path)?.[1];
   return id && UUID.test(id) ? { kind: 'session', id: id.toLowerCase() } : { kind: 'unknown' };
 }
