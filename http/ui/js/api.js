@@ -78,6 +78,13 @@ export function sessionsAddress(query, limit = 50) {
  */
 export const events = (id, after, limit) => json(`${session(id)}/events?after=${after}&limit=${limit}&render=html`);
 
+/**
+ * The newest events, whatever their numbers.
+ * @param {string} id @param {number} count
+ * @returns {Promise<{events: import('./types.js').StoredEvent[]}>}
+ */
+export const newest = (id, count) => json(`${session(id)}/events?last=${count}&render=html`);
+
 /** @param {string} id @returns {Promise<SessionState>} */
 export const state = (id) => json(`${session(id)}/state`);
 

@@ -12,6 +12,8 @@ import { current, emptyConversation, update, updateConversation } from './store.
 import { SessionStream } from './stream.js';
 import { applyLive, applyStored, runningTurn } from './turns.js';
 
+/** So many events are shown at first: several screens, without waiting for what is rarely read again. */
+const NEWEST = 100;
 /** Most events the server gives in one answer. */
 const PAGE = 500;
 /** A conversation that could not be loaded is asked for again after this long. */
@@ -33,16 +35,16 @@ export function openNew() {
 export async function open(id) {
   const listed = current().sessions.items.find((item) => item.session_id === id);
   start({ ...emptyConversation(id), fresh: false, title: listed?.title ?? null, paused: listed?.paused ?? false });
-  const last = listed?.last_seq ?? 0;
-  const after = Math.max(0, last - PAGE + 50);
   try {
-    const events = await eventsFrom(id, after).catch(noneIfUnused);
+    const newest = await api.newest(id, NEWEST).catch(noneIfUnused);
     // It may be the id of a first message that was never sent, so it can be written to.
-    const fresh = events === null;
+    const fresh = newest === null;
+    const events = newest?.events ?? [];
+    const earlier = events.length === NEWEST && events[0].id > 1;
     // A message may have been sent meanwhile.
-    updateConversation(id, ({ turns }) => ({ ...shown(events ?? [], turns), phase: 'ready', fresh, earlier: !fresh && after > 0 }));
+    updateConversation(id, ({ turns }) => ({ ...shown(events, turns), phase: 'ready', fresh, earlier }));
     restoreUnsent(id);
-    follow(id, events?.at(-1)?.id ?? 0);
+    follow(id, events.at(-1)?.id ?? 0);
     if (!fresh) void refreshState(id);
   } catch (error) {
     failToOpen(id, api.problemOf(error));
@@ -78,28 +80,16 @@ function failToOpen(id, problem) {
   }, REOPEN_MS);
 }
 
-/** For a session that does not exist: it has no events. @param {unknown} error @returns {null} */
-function noneIfUnused(error) {
 /** Its id is never used again: what was typed for it can be sent no more. @param {string} id */
 function showDeleted(id) {
   prefs.forget(id);
   updateConversation(id, () => ({ phase: 'deleted', turns: [] }));
 }
 
+/** For a session that does not exist: it has no events. @param {unknown} error @returns {null} */
+function noneIfUnused(error) {
   if (api.problemOf(error).status === 404) return null;
   throw error;
-}
-
-/** @param {string} id @param {number} after @returns {Promise<StoredEvent[]>} */
-async function eventsFrom(id, after) {
-  /** @type {StoredEvent[]} */
-  const all = [];
-  for (let from = after; ;) {
-    const { events } = await api.events(id, from, PAGE);
-    all.push(...events);
-    if (events.length < PAGE) return all;
-    from = events[events.length - 1].id;
-  }
 }
 
 /** @param {StoredEvent[]} events @param {Conversation['turns']} turns @returns {Pick<Conversation, 'turns' | 'events'>} */
@@ -118,7 +108,7 @@ export async function loadEarlier() {
     const running = runningTurn(now.turns);
     const { turns } = shown([...older, ...now.events]);
     const live = turns.map((turn) => (running && turn.seq === running.seq ? { ...turn, answer: running.answer } : turn));
-    return { turns: [...live, ...unstored], events: [...older, ...now.events], earlier: after > 0 };
+    return { turns: [...live, ...unstored], events: [...older, ...now.events], earlier: after > 0 && older.length > 0 };
   });
 }
 

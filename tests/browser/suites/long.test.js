@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
 import { test } from 'node:test';
-import { openPage, untilStill } from '../support/browser.js';
+import { answer, openPage, untilStill } from '../support/browser.js';
 import { eventually, until } from '../support/eventually.js';
 import { system } from '../support/suite.js';
 
@@ -36,8 +36,10 @@ function history(session, turns) {
 async function give(page, session, events) {
   await page.route(`**/v1/sessions/${session}/events?*`, (route) => {
     const query = new URL(route.request().url()).searchParams;
+    const last = query.get('last');
     const after = events.filter((event) => event.id > Number(query.get('after')));
-    return route.fulfill({ json: { session_id: session, events: after.slice(0, Number(query.get('limit'))), next_cursor: null } });
+    const page = last === null ? after.slice(0, Number(query.get('limit'))) : events.slice(-Number(last));
+    return route.fulfill({ json: { session_id: session, events: page, next_cursor: null } });
   });
 }
 
@@ -67,16 +69,23 @@ async function typicalFrame(page, work) {
   return page.evaluate(() => /** @type {any} */ (window).median());
 }
 
+/** @param {import('playwright-core').Page} page */
+const showEarlier = (page) => page.getByRole('button', { name: 'Show earlier messages' });
+
+/** What was asked in a turn. @param {import('playwright-core').Page} page @param {number} turn */
+const question = (page, turn) => page.locator('.said-text').getByText(`Question ${turn}`, { exact: true });
+
 test('500 messages open at the end and scroll without long pauses', async () => {
   const page = await openPage(parts.browser);
   const session = randomUUID();
   const turns = 250;
   await give(page, session, history(session, turns));
   await page.goto(`${parts.server.url}/s/${session}`);
-  await page.getByText(`Question ${turns - 1}`, { exact: true }).waitFor();
-  await eventually(() => page.locator('soma-turn').count(), turns);
+  await question(page, turns - 1).waitFor();
   const log = page.locator('.scroller');
   await until('the view is at the end', () => log.evaluate((one) => one.scrollHeight - one.scrollTop - one.clientHeight < 2));
+  await showEarlier(page).click();
+  await eventually(() => page.locator('soma-turn').count(), turns);
   await untilStill(page);
 
   await log.hover();
@@ -91,18 +100,46 @@ test('500 messages open at the end and scroll without long pauses', async () => 
   assert.ok(scrolling < Math.max(200, resting * 10), `every other frame takes ${scrolling} ms, at rest ${resting} ms`);
 });
 
-test('a longer one opens at its end, and older messages come in above what is read', async () => {
+test('a long conversation opened by its address comes in one request, and earlier messages when they are asked for', async () => {
+  const session = randomUUID();
+  const turns = 60;
+  for (let turn = 0; turn < turns; turn += 1) {
+    const posted = await fetch(`${parts.server.url}/v1/session/message`, {
+      method: 'POST',
+      headers: { 'content-type': 'application/json' },
+      body: JSON.stringify({ session_id: session, message: `Question ${turn}` }),
+    });
+    assert.equal(posted.status, 200);
+    const ended = async () => (await (await fetch(`${parts.server.url}/v1/sessions/${session}/events?last=1`)).json()).events[0].id;
+    await eventually(ended, turn * 2 + 2);
+  }
+
+  const page = await openPage(parts.browser);
+  /** @type {string[]} */
+  const asked = [];
+  page.on('request', (request) => {
+    if (request.url().includes(`/v1/sessions/${session}/events`)) asked.push(request.url());
+  });
+  await page.goto(`${parts.server.url}/s/${session}`);
+  await answer(page).getByText(`You said: Question ${turns - 1}`).waitFor();
+  await showEarlier(page).waitFor({ state: 'attached' });
+  assert.equal(asked.length, 1, asked.join(' '));
+  assert.equal(await question(page, 0).count(), 0);
+
+  await showEarlier(page).click();
+  await question(page, 0).waitFor({ state: 'attached' });
+  await eventually(() => page.locator('soma-turn').count(), turns);
+  await showEarlier(page).waitFor({ state: 'hidden' });
+  assert.equal(asked.length, 2);
+});
+
+test('earlier messages come in above what is read', async () => {
   const page = await openPage(parts.browser);
   const session = randomUUID();
-  const turns = 400;
+  const turns = 250;
   await give(page, session, history(session, turns));
-  const now = new Date().toISOString();
-  await page.route('**/v1/sessions?*', (route) => route.fulfill({
-    json: [{ session_id: session, title: 'A long one', last_seq: turns * 2, paused: false, created_at: now, updated_at: now }],
-  }));
-  await page.goto(parts.server.url);
-  await page.getByRole('link', { name: 'A long one' }).click();
-  await page.getByText(`Question ${turns - 1}`, { exact: true }).waitFor();
+  await page.goto(`${parts.server.url}/s/${session}`);
+  await question(page, turns - 1).waitFor();
   assert.ok(await page.locator('soma-turn').count() < turns);
 
   await until('the view is at its top', async () => {
@@ -111,8 +148,8 @@ test('a longer one opens at its end, and older messages come in above what is re
     return page.locator('.scroller').evaluate((log) => log.scrollTop === 0);
   });
   const first = await page.locator('soma-turn .said-text').first().textContent();
-  await page.getByRole('button', { name: 'Show earlier messages' }).click();
-  await page.getByText('Question 0', { exact: true }).waitFor({ state: 'attached' });
+  await showEarlier(page).click();
+  await question(page, 0).waitFor({ state: 'attached' });
   await eventually(() => page.locator('soma-turn').count(), turns);
   await untilStill(page);
   const top = await page.getByText(first ?? '', { exact: true }).evaluate((text) => text.getBoundingClientRect().top);
