@@ -1,0 +1,33 @@
+//! Migrations are applied by whoever starts the program, and each checks that the ones before are as they were: an edited one
+//! would keep every existing database from being opened.
+
+use std::fs;
+use std::path::Path;
+
+use sha2::{Digest, Sha256};
+
+/// Every migration and the SHA-256 of its bytes. A change of the schema is a new line here, never another sum.
+const APPLIED: &[(&str, &str)] = &[
+    ("0001_conversations.sql", "a73237fcf6e0ee8ccbb5ec3b139bae7dc0119d818d9d4c474d26ef168f03caa1"),
+    ("0002_brain_memories.sql", "de713557e7da16e27f747ff33d619ff867552dbbb0a373f0c1691ed13aaac1eb"),
+    ("0003_durability.sql", "f3eb715f27865f0ddfb7a4d8cb7fde3fbb9ded7335c0d7f004b8cee61c332e8f"),
+    ("0004_replica.sql", "d9cf644aec39a477b2f03b45e90d333d1b58f8d67a81f4cb30496b70faf70eb2"),
+    ("0005_jobs.sql", "9d816d18333660250d709b30a2e893d6320feb64901d4139954d202f27336b59"),
+];
+
+#[test]
+fn a_migration_stays_as_it_was_applied() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations");
+    let mut found: Vec<(String, String)> = fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| {
+            let path = entry.unwrap().path();
+            let sum = Sha256::digest(fs::read(&path).unwrap());
+            let sum = sum.iter().map(|byte| format!("{byte:02x}")).collect();
+            (path.file_name().unwrap().to_string_lossy().into_owned(), sum)
+        })
+        .collect();
+    found.sort();
+    let found: Vec<(&str, &str)> = found.iter().map(|(name, sum)| (&**name, &**sum)).collect();
+    assert_eq!(found, APPLIED, "a migration was edited, or is not listed");
+}
