@@ -14,6 +14,7 @@ use prometheus::Registry;
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use serde_json::{Value, json};
 use somaagent_supervision::{Restart, Strategy, SupervisorSpec, Tree};
+use somaagent_test_services::seed::cases;
 use sqlx::PgPool;
 use time::OffsetDateTime;
 use tokio::{runtime::Handle, task::LocalSet};
@@ -31,7 +32,7 @@ use crate::{
     store::{Connections, Store},
 };
 
-const SCHEDULES: u64 = 6;
+const SCHEDULES: usize = 6;
 const RECORDS: usize = 60;
 /// One record of so many cannot be applied.
 const POISON_EVERY: usize = 7;
@@ -111,7 +112,8 @@ fn count(registry: &Registry, result: &str) -> String {
 #[sqlx::test(migrations = "../migrations")]
 async fn whatever_two_replicators_do_at_once_each_record_has_its_effect_once_and_in_order(pool: PgPool) {
     let log = table(&pool).await;
-    for seed in 0..SCHEDULES {
+    for case in cases("what is in the log and what is in the replica", SCHEDULES) {
+        let seed = case.seed();
         let mut rng = StdRng::seed_from_u64(seed);
         let (mut good, mut bad) = (vec![], 0);
         let session = format!("s{seed}");
