@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
 import { test } from 'node:test';
 import { answer, openPage, untilStill } from '../support/browser.js';
-import { eventually, until } from '../support/eventually.js';
+import { PATIENCE_MS, eventually, until } from '../support/eventually.js';
 import { system } from '../support/suite.js';
 
 const parts = system();
@@ -44,10 +44,10 @@ async function give(page, session, events) {
 }
 
 /**
- * How long every other frame takes at most while something is done.
+ * How long three of four frames take at most while something is done.
  * @param {import('playwright-core').Page} page @param {() => Promise<void>} work @returns {Promise<number>} in milliseconds
  */
-async function typicalFrame(page, work) {
+async function usualFrame(page, work) {
   await page.evaluate(() => {
     const frames = /** @type {number[]} */ ([]);
     let last = performance.now();
@@ -59,14 +59,14 @@ async function typicalFrame(page, work) {
     };
     requestAnimationFrame(tick);
     Object.assign(window, {
-      median: () => {
+      usual: () => {
         isOver = true;
-        return frames.sort((a, b) => a - b)[Math.floor(frames.length / 2)];
+        return frames.sort((a, b) => a - b)[Math.floor(frames.length * 0.75)];
       },
     });
   });
   await work();
-  return page.evaluate(() => /** @type {any} */ (window).median());
+  return page.evaluate(() => /** @type {any} */ (window).usual());
 }
 
 /** @param {import('playwright-core').Page} page */
@@ -75,29 +75,44 @@ const showEarlier = (page) => page.getByRole('button', { name: 'Show earlier mes
 /** What was asked in a turn. @param {import('playwright-core').Page} page @param {number} turn */
 const question = (page, turn) => page.locator('.said-text').getByText(`Question ${turn}`, { exact: true });
 
-test('500 messages open at the end and scroll without long pauses', async () => {
-  const page = await openPage(parts.browser);
-  const session = randomUUID();
-  const turns = 250;
-  await give(page, session, history(session, turns));
-  await page.goto(`${parts.server.url}/s/${session}`);
-  await question(page, turns - 1).waitFor();
-  const log = page.locator('.scroller');
-  await until('the view is at the end', () => log.evaluate((one) => one.scrollHeight - one.scrollTop - one.clientHeight < 2));
-  await showEarlier(page).click();
-  await eventually(() => page.locator('soma-turn').count(), turns);
-  await untilStill(page);
+/** Scrolls by some screens and back. @param {import('playwright-core').Page} page */
+async function scroll(page) {
+  for (let step = 0; step < 40; step += 1) {
+    await page.mouse.wheel(0, step < 20 ? -900 : 900);
+    await page.waitForTimeout(16);
+  }
+}
 
-  await log.hover();
-  const resting = await typicalFrame(page, () => page.waitForTimeout(500));
-  const scrolling = await typicalFrame(page, async () => {
-    for (let step = 0; step < 40; step += 1) {
-      await page.mouse.wheel(0, -900);
-      await page.waitForTimeout(16);
-    }
-  });
-  // Other work of the machine makes both longer.
-  assert.ok(scrolling < Math.max(200, resting * 10), `every other frame takes ${scrolling} ms, at rest ${resting} ms`);
+test('500 messages open at the end, and scroll as a few do', async () => {
+  const session = { few: randomUUID(), many: randomUUID() };
+  const turns = { few: 10, many: 250 };
+  const open = async (/** @type {'few' | 'many'} */ size) => {
+    const page = await openPage(parts.browser);
+    await give(page, session[size], history(session[size], turns[size]));
+    await page.goto(`${parts.server.url}/s/${session[size]}`);
+    await question(page, turns[size] - 1).waitFor();
+    const log = page.locator('.scroller');
+    await until('the view is at the end', () => log.evaluate((one) => one.scrollHeight - one.scrollTop - one.clientHeight < 2));
+    if (size === 'many') await showEarlier(page).click();
+    await eventually(() => page.locator('soma-turn').count(), turns[size]);
+    await untilStill(page);
+    await log.hover();
+    return page;
+  };
+  const [few, many] = [await open('few'), await open('many')];
+
+  // Other work of the machine disturbs some readings: the calmest of each tells what the page itself needs.
+  let [fewMs, manyMs] = [Infinity, Infinity];
+  // Two frames of a display that draws sixty in a second, or twice what a short conversation takes.
+  const isSmooth = () => manyMs <= Math.max(34, fewMs * 2);
+  const end = Date.now() + PATIENCE_MS;
+  do {
+    await few.bringToFront();
+    fewMs = Math.min(fewMs, await usualFrame(few, () => scroll(few)));
+    await many.bringToFront();
+    manyMs = Math.min(manyMs, await usualFrame(many, () => scroll(many)));
+  } while (!isSmooth() && Date.now() < end);
+  assert.ok(isSmooth(), `three of four frames take up to ${manyMs} ms with many messages, ${fewMs} ms with few`);
 });
 
 test('a long conversation opened by its address comes in one request, and earlier messages when they are asked for', async () => {
