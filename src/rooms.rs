@@ -35,6 +35,7 @@ use tokio::{
 };
 
 use durability::Ways;
+use log::Opened;
 
 use crate::{
     boot::{Base, Rooms},
@@ -126,10 +127,11 @@ impl Rooms for Built {
     async fn actors(&mut self, base: &Base, shutdown: &mut Shutdown) -> anyhow::Result<()> {
         let (store, settings) = self.grounds()?;
         let brain = remember(base, &settings).await?;
-        self.components = components(Reads::new(store.clone()), brain.health.clone(), store.clone()).into();
+        let log = log::open(base, store.clone()).await.context("log")?;
+        self.components = components(store.clone(), &log, brain.health.clone()).into();
         let Some(model) = self.model.take() else {
             // No gateway: nobody waits for this process.
-            durability::carry_on(base, store, brain, Arc::new(|| false)).await?;
+            durability::carry_on(base, store, log, brain, Arc::new(|| false)).await?;
             return Ok(());
         };
         let spec = SupervisorSpec::new("sessions", Strategy::OneForOne).arbiters(arbiters());
@@ -141,7 +143,8 @@ impl Rooms for Built {
         let seat = supervisor.seat::<SessionKeeper>(Restart::Permanent);
         seat.start(move || SessionKeeper::new(kept, crashes)).await.context("session keeper")?;
         drain(shutdown, &conversations, supervisor);
-        let ways = durability::carry_on(base, store.clone(), brain, Arc::new(move || journal.depth() > 0)).await?;
+        let crowded = Arc::new(move || journal.depth() > 0);
+        let ways = durability::carry_on(base, store.clone(), log, brain, crowded).await?;
         let ways = ways.ok_or_else(|| anyhow!("a gateway has ways into the durability"))?;
         self.sessions = Some(Sessions { conversations, reads: Reads::new(store), ways });
         Ok(())
@@ -317,7 +320,8 @@ fn drain(shutdown: &mut Shutdown, conversations: &Conversations, supervisor: Sup
     });
 }
 
-fn components(reads: Reads, brain: HealthReader, store: Store) -> Vec<Component> {
+fn components(store: Store, log: &Opened, brain: HealthReader) -> Vec<Component> {
+    let reads = Reads::new(store.clone());
     let postgres = Component::new("postgres", Weight::Vital, Scope::Both, move || {
         let reads = reads.clone();
         async move {
@@ -338,7 +342,7 @@ fn components(reads: Reads, brain: HealthReader, store: Store) -> Vec<Component>
             }
         }
     });
-    vec![postgres, somabrain, durability::component(store)]
+    vec![postgres, log::component(log), somabrain, durability::replica(store.clone()), durability::dead_letters(store)]
 }
 
 fn facts(base: &Base) -> Facts {

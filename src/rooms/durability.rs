@@ -7,7 +7,7 @@ use anyhow::{Context, anyhow};
 use somaagent_actors::{
     bus::Log,
     dead_letters::{DeadLetterMetrics, DeadLetters, DlqKeeper, KeeperDeps, Ports, queries::LetterReads},
-    domain::ids::Tenant,
+    domain::{dead_letter, ids::Tenant, wal::MEMORY_WAL},
     memory::{
         jobs::{ExportJobMetrics, ExportJobs, ExportRunner, RunnerDeps},
         queries::Memories,
@@ -15,7 +15,7 @@ use somaagent_actors::{
     },
     outbox::{MemorySync, MemorySyncDeps, MemorySyncMetrics, OutboxMetrics, OutboxRelay, RelayDeps, WriteThrough},
     replicator::{LogKeeper, LogKeeperDeps, ReplicatorDeps, ReplicatorMetrics, WalReplicator},
-    store::{Store, memory_replica},
+    store::{Store, dead_letters::browse, memory_replica},
 };
 use somaagent_http::door::{Component, Condition, Finding, Scope, Weight};
 use somaagent_supervision::{Port, Restart, Strategy, SupervisorRef, SupervisorSpec};
@@ -23,7 +23,7 @@ use time::OffsetDateTime;
 
 use super::{
     Brain,
-    log::{self, Opened, TABLE},
+    log::{Opened, TABLE},
     now,
 };
 use crate::{boot::Base, roles::Role};
@@ -34,6 +34,8 @@ const WAIT: Duration = Duration::from_secs(1);
 const WRITE_THROUGH_CAPACITY: usize = 1_024;
 /// Changes of dead letters that may be waiting; people ask for them one by one.
 const CHANGES_CAPACITY: usize = 64;
+/// Dead letters of memories that are counted for a health reply.
+const MOST_LETTERS: i64 = 100_000;
 /// Hints that may be waiting; one is as good as many.
 const HINTS_CAPACITY: usize = 2;
 
@@ -54,11 +56,11 @@ pub(super) struct Ways {
 pub(super) async fn carry_on(
     base: &Base,
     store: Store,
+    Opened { log, source }: Opened,
     brain: Brain,
     crowded: Arc<dyn Fn() -> bool + Send + Sync>,
 ) -> anyhow::Result<Option<Ways>> {
     let role = &base.config.server.role;
-    let Opened { log, source } = log::open(base, store.clone()).await.context("log")?;
     let spec = SupervisorSpec::new("durability", Strategy::RestForOne).arbiters(1);
     let supervisor = base.root.supervisor(spec).await?;
     let subtree = Subtree { base, supervisor, store, crowded };
@@ -205,8 +207,24 @@ impl Subtree<'_> {
     }
 }
 
+/// How many memories could not be carried on. They wait for somebody, and keep nobody from working.
+pub(super) fn dead_letters(store: Store) -> Component {
+    Component::new("memory_dlq", Weight::Shown, Scope::Health, move || {
+        let store = store.clone();
+        async move {
+            let topic = dead_letter::topic_of(MEMORY_WAL);
+            let count = store
+                .run(move |connection| Box::pin(async move { browse::depth(connection, &topic, MOST_LETTERS).await }));
+            match count.await {
+                Ok(depth) => Finding { detail: Some(format!("depth={depth}")), ..Finding::ok() },
+                Err(error) => Finding::not_ok(Condition::Down, error.to_string()),
+            }
+        }
+    })
+}
+
 /// How old the newest record of the replica is. It grows while nothing is said, so it is only shown.
-pub(super) fn component(store: Store) -> Component {
+pub(super) fn replica(store: Store) -> Component {
     Component::new("memory_replicator", Weight::Shown, Scope::Health, move || {
         let store = store.clone();
         async move {

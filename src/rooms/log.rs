@@ -16,6 +16,7 @@ use somaagent_actors::{
     },
     store::Store,
 };
+use somaagent_http::door::{Component, Condition, Finding, Scope, Weight};
 use tokio::time::timeout;
 
 use super::now;
@@ -30,11 +31,27 @@ pub(super) const TABLE: &str = "table";
 const KAFKA: &str = "kafka";
 
 /// A log that can be used.
+#[derive(Clone)]
 pub(super) struct Opened {
     /// It.
     pub(super) log: Arc<dyn Log>,
     /// Its name: offsets of one log say nothing of another.
     pub(super) source: &'static str,
+}
+
+/// Whether the log can be reached.
+pub(super) fn component(opened: &Opened) -> Component {
+    let (log, inside) = (Arc::clone(&opened.log), opened.source == TABLE);
+    Component::new("kafka", Weight::Vital, Scope::Both, move || {
+        let log = Arc::clone(&log);
+        async move {
+            let detail = inside.then(|| "not configured: the log is inside the database".to_owned());
+            match log.reached().await {
+                Ok(()) => Finding { detail, ..Finding::ok() },
+                Err(_) => Finding::not_ok(Condition::Down, "no broker answers"),
+            }
+        }
+    })
 }
 
 /// The configured log. Topics that cannot be used as they are end the start; brokers that are away do not, because what is

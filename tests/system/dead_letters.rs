@@ -189,6 +189,9 @@ async fn a_purge_needs_its_token_and_the_gauge_follows() {
     depth("0").await;
     let found = refused(&stack, &new_session()).await;
     depth("2").await;
+    let health = stack.get("/v1/health").await;
+    assert_eq!(health["components"]["memory_dlq"], json!({"status": "ok", "detail": "depth=2"}));
+    assert_eq!(health["status"], "ok", "dead letters make nobody ill");
     let refusal = stack.client.delete(DLQ).await.unwrap();
     assert_eq!((refusal.status, refusal.code().as_str()), (409, "confirmation-needed"));
     assert_eq!(refusal.json()["letters"], 2);

@@ -29,6 +29,15 @@ async fn say(stack: &Stack, sessions: &[String], what: &str) {
     }
 }
 
+/// Waits until the process says that of its broker, and of itself.
+async fn broker_is(stack: &Stack, status: &str) {
+    eventually(&format!("a broker that is {status}"), async || {
+        let health = stack.get("/healthz").await;
+        (health["components"]["kafka"]["status"] == status && health["status"] == status).then_some(())
+    })
+    .await;
+}
+
 /// Waits until nothing is left to be sent.
 async fn sent(stack: &Stack) {
     let pool = stack.database.pool().await.unwrap();
@@ -82,8 +91,10 @@ async fn what_was_said_reaches_the_broker_and_the_replica_in_order_over_every_ki
     stack.app.kill().await.unwrap();
     stack.app.restart().await.unwrap();
     say(&stack, &sessions, "after the process died").await;
+    broker_is(&stack, "ok").await;
     kafka.kill9().unwrap();
     say(&stack, &sessions, "while the broker is dead").await;
+    broker_is(&stack, "down").await;
     // A start without a broker serves all the same.
     stack.app.kill().await.unwrap();
     stack.app.restart().await.unwrap();
@@ -91,6 +102,7 @@ async fn what_was_said_reaches_the_broker_and_the_replica_in_order_over_every_ki
     kafka.restart().unwrap();
     say(&stack, &sessions, "with everything alive").await;
 
+    broker_is(&stack, "ok").await;
     for session in &sessions {
         stack.ended_turns(session, 5).await;
     }

@@ -213,6 +213,8 @@ async fn a_running_process_describes_itself() {
         let health = stack.get(path).await;
         assert_eq!(health["status"], "ok", "{path}: {health:#}");
         assert_eq!(health["components"]["postgres"]["status"], "ok", "{path}: {health:#}");
+        let log = json!({"status": "ok", "detail": "not configured: the log is inside the database"});
+        assert_eq!(health["components"]["kafka"], log, "{path}: {health:#}");
         assert!(!health.to_string().contains("redis"), "{path}: {health:#}");
     }
     let config = stack.get("/ui/config.json").await;

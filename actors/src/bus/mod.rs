@@ -106,6 +106,12 @@ pub trait Log: Send + Sync {
     /// of one record, later ones of its key may be in the log only if that error is [`LogError::Refused`].
     fn append(&self, records: Vec<Record>) -> BoxFuture<'_, Vec<Result<Position, LogError>>>;
 
+    /// Whether it can be reached now, [`LogError::Unavailable`] if not. May be asked often. A log that is where everything
+    /// else is has nothing to say of its own.
+    fn reached(&self) -> BoxFuture<'_, Result<(), LogError>> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+
     /// A new member of `group`, which reads `topic`.
     fn join(&self, group: &str, topic: &str) -> BoxFuture<'_, Result<Box<dyn Reader>, LogError>>;
 }

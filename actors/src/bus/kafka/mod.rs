@@ -6,6 +6,7 @@
 //! | `delivery` | one producer of the library, and what becomes of its records |
 //! | `member` | a member of a group, on a thread of its own |
 //! | `producer` | the appending half |
+//! | `reach` | whether the brokers answer |
 //! | `reader` | the reading half |
 //! | `settings` | how to reach the brokers |
 //! | `tenure` | which partitions a member has, and what it holds of them |
@@ -17,6 +18,7 @@ mod client;
 mod delivery;
 mod member;
 mod producer;
+mod reach;
 mod reader;
 mod settings;
 mod tenure;
@@ -36,13 +38,15 @@ pub struct KafkaLog {
     producer: producer::Producer,
     needs: Vec<TopicNeed>,
     ready: OnceCell<()>,
+    reach: reach::Reach,
 }
 
 impl KafkaLog {
     /// The log on the brokers that the settings name, with the topics that must be there. Connects when it is used.
     #[must_use]
     pub fn new(settings: KafkaSettings, needs: Vec<TopicNeed>) -> Self {
-        Self { producer: producer::Producer::new(settings.clone()), settings, needs, ready: OnceCell::new() }
+        let producer = producer::Producer::new(settings.clone());
+        Self { producer, settings, needs, ready: OnceCell::new(), reach: reach::Reach::default() }
     }
 
     /// Makes the topics that do not exist, and checks those that do, until it has succeeded once. Whatever uses the log
@@ -67,6 +71,10 @@ impl Log for KafkaLog {
                 Err(error) => vec![Err(error); records.len()],
             }
         })
+    }
+
+    fn reached(&self) -> BoxFuture<'_, Result<(), LogError>> {
+        Box::pin(self.reach.ask(&self.producer))
     }
 
     fn join(&self, group: &str, topic: &str) -> BoxFuture<'_, Result<Box<dyn Reader>, LogError>> {

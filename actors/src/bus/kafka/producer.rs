@@ -5,7 +5,7 @@
 //! appended, and appending again keeps the order. A refusal would be such a gap, and the library is told to stop at it:
 //! it cannot say which record of a bunch was refused, so those that are left go one by one through a new producer.
 
-use std::{sync::Arc, thread};
+use std::{sync::Arc, thread, time::Duration};
 
 use parking_lot::Mutex;
 use rdkafka::{
@@ -13,7 +13,7 @@ use rdkafka::{
     producer::{Producer as _, PurgeConfig},
 };
 use tokio::{
-    sync::mpsc,
+    sync::{mpsc, oneshot},
     time::{Instant, timeout_at},
 };
 
@@ -48,6 +48,18 @@ impl Producer {
         // Every record without an outcome comes after one of its key that has none either, or is such a one.
         let unknown = || Err(LogError::Unavailable(reason.clone().unwrap_or_default()));
         outcomes.into_iter().map(|outcome| outcome.unwrap_or_else(unknown)).collect()
+    }
+
+    /// Whether a broker answers. The library waits for that, hence the thread.
+    pub(super) async fn reached(&self, within: Duration) -> Result<(), LogError> {
+        let away = |error: &KafkaError| LogError::Unavailable(said(error));
+        let live = self.live().map_err(|error| away(&error))?;
+        let (answer, answered) = oneshot::channel();
+        let ask = move || drop(answer.send(live.client().fetch_metadata(None, within).map(|_| ())));
+        let asking = thread::Builder::new().name("kafka-reach".into()).spawn(ask);
+        asking.map_err(|error| LogError::Unavailable(format!("no thread to ask on: {error}")))?;
+        let answer = answered.await.map_err(|_| LogError::Unavailable("nobody answered".into()))?;
+        answer.map_err(|error| away(&error))
     }
 
     /// Sends everything that has no outcome yet, and waits for as many as possible. Only what was taken has one then.

@@ -110,6 +110,20 @@ pub async fn depths(connection: &mut PgConnection) -> Result<Vec<(String, i64)>,
     Ok(rows.into_iter().map(|row| (row.topic, row.depth)).collect())
 }
 
+/// How many letters a topic has, of all tenants together; at most `most` are counted.
+///
+/// # Errors
+/// The database's.
+pub async fn depth(connection: &mut PgConnection, topic: &str, most: i64) -> Result<i64, sqlx::Error> {
+    sqlx::query_scalar!(
+        r#"SELECT count(*) AS "depth!" FROM (SELECT FROM dlq_messages WHERE topic = $1 LIMIT $2) AS counted"#,
+        topic,
+        most,
+    )
+    .fetch_one(connection)
+    .await
+}
+
 /// The topics with letters of a tenant, by name.
 ///
 /// # Errors
