@@ -21,14 +21,17 @@ const PATIENCE: Duration = Duration::from_secs(90);
 /// Receipts that are asked for at a time.
 const AT_A_TIME: usize = 8;
 
+/// Longest wait for one receipt.
+const WAIT_SECONDS: u64 = 10;
+
 /// Rest between two looks.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 /// Waits until every turn of the sessions has ended, and returns their histories.
 pub async fn ended(client: &Client, sessions: &[String]) -> Result<BTreeMap<String, Vec<Value>>> {
+    let deadline = Instant::now() + PATIENCE;
     let mut histories = BTreeMap::new();
     for session in sessions {
-        let deadline = Instant::now() + PATIENCE;
         let history = loop {
             let history = client.history(session).await;
             let over = history.as_ref().is_ok_and(|history| has_ended(history));
@@ -58,13 +61,13 @@ pub async fn gather(stage: &Stage, histories: BTreeMap<String, Vec<Value>>) -> R
     let all: Vec<&str> = said.filter_map(|payload| payload["event_id"].as_str()).chain(late).collect();
     let mut receipts = BTreeMap::new();
     for some in all.chunks(AT_A_TIME) {
-        for (id, receipt) in some.iter().zip(join_all(some.iter().map(|id| settled(&stage.client, id, deadline))).await)
-        {
+        let found = join_all(some.iter().map(|id| settled(&stage.client, id, deadline))).await;
+        for (id, receipt) in some.iter().zip(found) {
             receipts.insert((*id).to_owned(), receipt?);
         }
     }
     let poisoned = planted.iter().filter(|record| record.memory.is_none()).count();
-    let (letters, log) = arrived(stage, &ids, poisoned).await?;
+    let (letters, log) = arrived(stage, &ids, poisoned, deadline).await?;
     let brain = &stage.brain;
     let keys = brain.keys().into_iter();
     Ok(Evidence {
@@ -85,7 +88,8 @@ pub async fn gather(stage: &Stage, histories: BTreeMap<String, Vec<Value>>) -> R
 async fn settled(client: &Client, id: &str, deadline: Instant) -> Result<Value> {
     loop {
         let request = client.request(reqwest::Method::GET, &format!("/v1/memory/{id}/receipt"));
-        let receipt = client.send(request.header("prefer", "wait=10")).await?;
+        let wait = deadline.saturating_duration_since(Instant::now()).as_secs().min(WAIT_SECONDS);
+        let receipt = client.send(request.header("prefer", format!("wait={wait}"))).await?;
         let settled = ["replicated", "dead"].contains(&receipt.text_of("state").as_str());
         if settled || Instant::now() > deadline {
             return Ok(receipt.json());
@@ -99,8 +103,8 @@ async fn arrived(
     stage: &Stage,
     ids: &BTreeSet<&str>,
     poisoned: usize,
+    deadline: Instant,
 ) -> Result<(Vec<Value>, BTreeMap<&'static str, Vec<Kept>>)> {
-    let deadline = Instant::now() + PATIENCE;
     loop {
         let letters = letters(&stage.client).await?;
         let read = async |topic| anyhow::Ok((topic, stage.ground.kafka().records(topic).await?));

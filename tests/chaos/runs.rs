@@ -119,8 +119,9 @@ fn tell(seed: u64, prefix: usize, failure: &Failure) {
     for finding in failure.findings.iter().take(SHOWN) {
         eprintln!("  {}", finding.chars().take(SHOWN_CHARS).collect::<String>());
     }
-    let more = failure.findings.len().saturating_sub(SHOWN);
-    eprintln!("  and {more} more findings");
+    if failure.findings.len() > SHOWN {
+        eprintln!("  and {} more", failure.findings.len() - SHOWN);
+    }
     tell_steps(seed, prefix);
     if let Some(folder) = &failure.logs {
         eprintln!("  logs: {}", folder.display());
