@@ -1,6 +1,7 @@
 //! Migrations are applied by whoever starts the program, and each checks that the ones before are as they were: an edited one
 //! would keep every existing database from being opened.
 
+use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 
@@ -23,7 +24,10 @@ fn a_migration_stays_as_it_was_applied() {
         .map(|entry| {
             let path = entry.unwrap().path();
             let sum = Sha256::digest(fs::read(&path).unwrap());
-            let sum = sum.iter().map(|byte| format!("{byte:02x}")).collect();
+            let sum = sum.iter().fold(String::new(), |mut digits, byte| {
+                write!(digits, "{byte:02x}").unwrap();
+                digits
+            });
             (path.file_name().unwrap().to_string_lossy().into_owned(), sum)
         })
         .collect();
