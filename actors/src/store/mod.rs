@@ -147,7 +147,8 @@ struct Inner {
 
 impl Store {
     /// A store on `connections`. A statement may take `limit`; the server's own timeout should be a little shorter, because
-    /// its refusal says for sure that nothing was done. Work runs on `runtime`, which must outlast the store.
+    /// its refusal says for sure that nothing was done. Where there is only one connection it may take much longer: such a
+    /// server cannot be interrupted half-way. Work runs on `runtime`, which must outlast the store.
     #[must_use]
     pub fn new(connections: Connections, limit: Duration, runtime: Handle) -> Self {
         let Connections { shared: pool, journal } = connections;
@@ -198,10 +199,17 @@ impl Store {
     }
 }
 
+/// A server with only one connection that works on a statement for longer will never answer it.
+const HANGS_AFTER: Duration = Duration::from_mins(1);
+
 /// Where the result of a piece of work goes; nobody may be waiting for it any more.
 type Tell<T> = oneshot::Sender<Result<T, StoreError>>;
 
 impl Inner {
+    fn statement_limit(&self) -> Duration {
+        if self.back.is_some() { self.limit.max(HANGS_AFTER) } else { self.limit }
+    }
+
     async fn shared<T, W>(&self, work: W, tell: Tell<T>)
     where
         W: for<'c> FnOnce(&'c mut PgConnection) -> BoxFuture<'c, Result<T, sqlx::Error>>,
@@ -224,7 +232,7 @@ impl Inner {
             Ok(connection) => connection,
             Err(error) => return drop(tell.send(Err(StoreError::Unavailable(error)))),
         };
-        let result = match timeout(self.limit, work(&mut connection)).await {
+        let result = match timeout(self.statement_limit(), work(&mut connection)).await {
             Ok(result) => result.map_err(StoreError::from),
             Err(_) => Err(StoreError::TimedOut),
         };
