@@ -45,6 +45,13 @@ mod tests {
     use crate::problem::Code;
 
     #[test]
+    fn a_header_that_is_given_twice_says_nothing_for_sure() {
+        let both = [("X-Persona-Id", "one"), ("X-Persona-Id", "two")];
+        let request = both.into_iter().fold(TestRequest::default(), TestRequest::append_header).to_http_request();
+        assert_eq!(Hints::from_head(&request).map(drop).map_err(|problem| problem.code()), Err(Code::InvalidHeader));
+    }
+
+    #[test]
     fn what_travels_with_every_frame_is_short() {
         for name in ["X-Agent-Profile", "X-Universe-Id"] {
             let given = |chars: usize| {

@@ -50,9 +50,14 @@ macro_rules! from_head {
 
 from_head!(By, ExportJobId, Hints, IdempotencyKey, JobId, LetterId, LetterTopic, MemoryId, Prefer, Query, SessionId);
 
-/// The value of a header as text. A value that is not visible ASCII is refused, an empty one is as good as none.
+/// The value of a header as text. A value that is not visible ASCII is refused, and so is a second one, for nobody could say
+/// which is meant; an empty one is as good as none.
 pub(crate) fn header<'a>(request: &'a HttpRequest, name: &'static str) -> Result<Option<&'a str>, Problem> {
-    let Some(value) = request.headers().get(name) else { return Ok(None) };
+    let mut values = request.headers().get_all(name);
+    let Some(value) = values.next() else { return Ok(None) };
+    if values.next().is_some() {
+        return Err(bad_header(name, "must be given once"));
+    }
     match value.to_str() {
         Ok(text) => Ok(Some(text.trim()).filter(|text| !text.is_empty())),
         Err(_) => Err(bad_header(name, "must be visible ASCII")),
