@@ -1,5 +1,6 @@
 //! Case 1: a message and its answer, in the shapes that clients read.
 
+use reqwest::Method;
 use serde_json::{Value, json};
 use somaagent_test_services::client::{Frame, Mode, Post};
 use somaagent_test_services::model::{Gate, Script};
@@ -256,4 +257,27 @@ async fn the_old_names_do_the_same() {
         let chunk = somaagent_test_services::wait::within("the turn", answer.chunk()).await.unwrap().unwrap();
         text.push_str(&String::from_utf8_lossy(&chunk));
     }
+}
+
+#[tokio::test]
+async fn what_a_request_caused_names_it() {
+    let stack = Stack::start().await;
+    let (session, id) = (new_session(), uuid::Uuid::new_v4().to_string());
+    let mut stream = stack.client.events(&session).open().await.unwrap();
+    let forged = json!({"session_id": session, "message": "hi", "metadata": {"correlation_id": "somebody else's"}});
+    let request = stack.client.request(Method::POST, "/v1/session/message").header("X-Request-ID", &id).json(&forged);
+    assert_eq!(stack.client.send(request).await.unwrap().status, 200);
+    stream.until_terminal().await.unwrap();
+    for frame in stream.frames() {
+        assert_eq!(frame.data["metadata"]["correlation_id"], *id, "{frame:#?}");
+    }
+    let recalls = stack.brain.calls_to("/memory/recall");
+    assert_eq!(recalls.iter().map(|call| &call.headers["x-request-id"]).collect::<Vec<_>>(), [&id]);
+    let pool = stack.database.pool().await.unwrap();
+    let audited: Vec<String> =
+        sqlx::query_scalar("SELECT request_id FROM audit_event WHERE action = 'message.enqueue'")
+            .fetch_all(&pool)
+            .await
+            .unwrap();
+    assert_eq!(audited, [id]);
 }

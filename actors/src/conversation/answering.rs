@@ -59,11 +59,13 @@ impl Conversation {
         self.state.runs += 1;
         let (run, head) = (self.state.runs, self.state.session.head);
         let mut running = Running::new(self, turn, &message);
+        let asked_by = message["metadata"]["correlation_id"].as_str().and_then(|id| Uuid::try_parse(id).ok());
         let task = Task {
             key: running.key.clone(),
             turn_seq: running.turn.turn_seq,
             message,
-            correlation_id: running.turn.event_id,
+            // Events of earlier versions do not say it.
+            correlation_id: asked_by.unwrap_or(running.turn.event_id),
         };
         let progress = driver::attempt(Arc::clone(&self.deps), task).map(move |progress| Happened(run, progress));
         running.task = Some(ctx.add_stream(Box::pin(progress)));

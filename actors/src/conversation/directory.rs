@@ -13,7 +13,7 @@ use super::{
     Activity, Conversation, Deps,
     frames::StreamMode,
     messages::{
-        Accepted, Control, ConversationError, LiveState, MailboxView, MessageDraft, Order, OwnerView, Passivate,
+        Accepted, Control, ConversationError, LiveState, Look, MailboxView, MessageDraft, Order, OwnerView, Passivate,
         PortView, Post, SessionState, Stopped, Watch,
     },
     queries::{Lookup, Reads},
@@ -106,8 +106,10 @@ impl Conversations {
         after: Option<Cursor>,
         mode: StreamMode,
     ) -> Result<Subscription, ConversationError> {
-        let ask = |live: Arc<Live>, within, _| async move {
-            live.watch.call(|reply| Watch::Subscribe { after, mode, reply }, within).await
+        let ask = |live: Arc<Live>, within, _| {
+            let caller = caller.clone();
+            let look = move |reply| Watch { caller, look: Look::Subscribe { after, mode, reply } };
+            async move { live.watch.call(look, within).await }
         };
         self.asked(&caller.session(session_id), None, ask).await
     }
@@ -177,8 +179,9 @@ impl Conversations {
                 live = None;
             }
         }
+        let look = |reply| Watch { caller: caller.clone(), look: Look::Inspect(reply) };
         let now = match &live {
-            Some(live) => match live.watch.call(Watch::Inspect, self.inner.deps.sessions.ask_timeout()).await {
+            Some(live) => match live.watch.call(look, self.inner.deps.sessions.ask_timeout()).await {
                 Ok(now) => now,
                 Err(AskError::Busy | AskError::Timeout) => return Err(ConversationError::Overloaded),
                 Err(AskError::Down | AskError::Draining) => LiveState::default(),

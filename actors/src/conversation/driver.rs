@@ -34,7 +34,7 @@ pub struct Task {
     pub turn_seq: i64,
     /// Its user event.
     pub message: Arc<Value>,
-    /// For logs of the memory service.
+    /// The request that asked, for the logs of the memory service too.
     pub correlation_id: Uuid,
 }
 

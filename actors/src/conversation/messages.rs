@@ -153,7 +153,15 @@ pub struct Stopped {
 /// Something that changes nothing.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub enum Watch {
+pub struct Watch {
+    /// Who asks.
+    pub caller: Caller,
+    /// What for.
+    pub look: Look,
+}
+
+/// What a [`Watch`] wants to see.
+pub enum Look {
     /// Read the stream from a position on.
     Subscribe {
         /// What the reader has seen; `None` asks for the current or last turn.

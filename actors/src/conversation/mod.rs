@@ -59,7 +59,7 @@ use tokio::time::Instant;
 use self::{
     activation::Activated,
     live::LiveAnswer,
-    messages::{Control, LiveState, Order, Passivate, Post, QueuedTurn, Watch},
+    messages::{Control, LiveState, Look, Order, Passivate, Post, QueuedTurn, Watch},
     readers::{Audience, Readers},
     running::Running,
     steps::Step,
@@ -76,7 +76,7 @@ pub use self::{
     settings::{SessionSettings, TurnSettings},
     subscription::Subscription,
 };
-use crate::domain::{cursor::Cursor, ids::SessionKey, session::Session};
+use crate::domain::{caller::Caller, cursor::Cursor, ids::SessionKey, session::Session};
 
 /// How long a conversation that could not be activated answers so, before the next ask tries again.
 const REFUSING_FOR: Duration = Duration::from_millis(250);
@@ -247,10 +247,13 @@ impl Conversation {
     }
 
     fn send(&mut self, audience: Audience, frame: &Arc<Frame>) {
-        self.deps.metrics.dropped.inc_by(self.state.readers.send(audience, frame));
+        for correlation_id in self.state.readers.send(audience, frame) {
+            self.deps.metrics.dropped.inc();
+            tracing::info!(session = %self.key(), %correlation_id, "a reader that does not read was dropped");
+        }
     }
 
-    fn subscribe(&mut self, after: Option<Cursor>, mode: StreamMode) -> Subscription {
+    fn subscribe(&mut self, caller: &Caller, after: Option<Cursor>, mode: StreamMode) -> Subscription {
         let state = &mut self.state;
         let (head, running) = (state.session.head, state.running.as_mut());
         // A position beyond the head is none of this history: it was erased, or the id is made up.
@@ -263,7 +266,7 @@ impl Conversation {
             let nobody = !state.readers.has(Audience::WholeTexts);
             running.missed(seen, mode, head, nobody)
         });
-        let live = state.readers.add(mode, self.deps.sessions.reader_buffer);
+        let live = state.readers.add(caller.correlation_id, mode, self.deps.sessions.reader_buffer);
         let first = missed_reset.then(|| self.reset_frame());
         let counted = Counted::new(&self.activity.readers, &self.deps.metrics.readers);
         let snapshot = Snapshot { key: self.key().clone(), first, after: from, upto: head, unfinished, live };
@@ -365,13 +368,13 @@ impl Handler<Admitted<Watch>> for Conversation {
     type Result = ();
 
     fn handle(&mut self, message: Admitted<Watch>, _: &mut Context<Self>) {
-        let (watch, _in_flight) = message.open();
-        match watch {
-            Watch::Subscribe { after, mode, reply } => {
-                let answer = self.refusing().map_or_else(|| Ok(self.subscribe(after, mode)), Err);
+        let (Watch { caller, look }, _in_flight) = message.open();
+        match look {
+            Look::Subscribe { after, mode, reply } => {
+                let answer = self.refusing().map_or_else(|| Ok(self.subscribe(&caller, after, mode)), Err);
                 reply.send(answer);
             }
-            Watch::Inspect(reply) => reply.send(self.view()),
+            Look::Inspect(reply) => reply.send(self.view()),
         }
     }
 }

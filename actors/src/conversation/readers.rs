@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use uuid::Uuid;
+
 use super::{
     backlog::{Receiver, Sender, Sent, backlog},
     frames::{Frame, StreamMode},
@@ -14,6 +16,8 @@ pub struct Readers {
 }
 
 struct Reader {
+    /// The request that reads.
+    correlation_id: Uuid,
     mode: StreamMode,
     frames: Sender,
 }
@@ -40,23 +44,25 @@ impl Audience {
 }
 
 impl Readers {
-    /// Adds a reader that may be `buffer` frames behind.
-    pub fn add(&mut self, mode: StreamMode, buffer: usize) -> Receiver {
+    /// Adds the reader of a request, which may be `buffer` frames behind.
+    pub fn add(&mut self, correlation_id: Uuid, mode: StreamMode, buffer: usize) -> Receiver {
         self.readers.retain(|reader| !reader.frames.is_gone());
         let (frames, receiver) = backlog(buffer);
-        self.readers.push(Reader { mode, frames });
+        self.readers.push(Reader { correlation_id, mode, frames });
         receiver
     }
 
-    /// Sends a frame to its audience and returns how many readers were dropped because they were full.
-    pub fn send(&mut self, audience: Audience, frame: &Arc<Frame>) -> u64 {
-        let mut dropped = 0;
+    /// Sends a frame to its audience and returns whose readers were dropped because they were full.
+    pub fn send(&mut self, audience: Audience, frame: &Arc<Frame>) -> Vec<Uuid> {
+        let mut dropped = vec![];
         self.readers.retain(|reader| {
             if !audience.has(reader.mode) {
                 return !reader.frames.is_gone();
             }
             let sent = reader.frames.send(frame);
-            dropped += u64::from(sent == Sent::Full);
+            if sent == Sent::Full {
+                dropped.push(reader.correlation_id);
+            }
             sent == Sent::Waits
         });
         dropped
@@ -94,11 +100,11 @@ mod tests {
     #[test]
     fn a_reader_that_does_not_read_is_dropped_and_the_others_stay() {
         let mut readers = Readers::default();
-        let stuck = readers.add(StreamMode::Full, 1);
-        let mut awake = readers.add(StreamMode::Full, 1);
-        assert_eq!(readers.send(Audience::All, &frame()), 0);
+        let stuck = readers.add(Uuid::max(), StreamMode::Full, 1);
+        let mut awake = readers.add(Uuid::nil(), StreamMode::Full, 1);
+        assert!(readers.send(Audience::All, &frame()).is_empty());
         assert!(awake.try_recv().is_some());
-        assert_eq!(readers.send(Audience::All, &frame()), 1);
+        assert_eq!(readers.send(Audience::All, &frame()), [Uuid::max()]);
         assert_eq!(readers.count(), 1);
         assert!(awake.try_recv().is_some());
         drop(stuck);
@@ -107,8 +113,8 @@ mod tests {
     #[test]
     fn frames_reach_those_they_are_for() {
         let mut readers = Readers::default();
-        let mut whole = readers.add(StreamMode::Html, 4);
-        let mut pieces = readers.add(StreamMode::Delta, 4);
+        let mut whole = readers.add(Uuid::nil(), StreamMode::Html, 4);
+        let mut pieces = readers.add(Uuid::nil(), StreamMode::Delta, 4);
         readers.send(Audience::WholeTexts, &frame());
         assert!(whole.try_recv().is_some() && pieces.try_recv().is_none());
         readers.send(Audience::Pieces, &frame());

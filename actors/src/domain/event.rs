@@ -15,11 +15,12 @@ pub type Metadata = Map<String, Value>;
 /// Names in an event's metadata that only this system writes, or that tell clients what became of a turn. What a client gives
 /// under one of them is dropped at the door: it would stand on every frame of the answer. `source` is not among them: a
 /// client's own is kept as `ingress_source`.
-pub const RESERVED: [&str; 21] = [
+pub const RESERVED: [&str; 22] = [
     "analysis",
     "attempt",
     "completed",
     "context",
+    "correlation_id",
     "error",
     "error_code",
     "escalation",

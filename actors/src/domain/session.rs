@@ -152,13 +152,15 @@ impl Session {
         let seq = self.head + 1;
         let persona_id = draft.persona_id.clone().or_else(|| self.persona_id.clone());
         let reading = serde_json::to_value(analysis::analyse(&draft.message)).unwrap_or_default();
+        let mut metadata = draft.metadata.clone();
+        metadata.insert("correlation_id".into(), caller.correlation_id.to_string().into());
         let payload = Draft {
             event_id,
             key: &self.key,
             persona_id: persona_id.as_deref(),
             message: &draft.message,
             attachments: &draft.attachments,
-            metadata: draft.metadata.clone(),
+            metadata,
         }
         .stored(EventType::User, seq, seq);
         let starts = self.open.is_empty();
