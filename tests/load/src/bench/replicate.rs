@@ -92,6 +92,8 @@ pub async fn run(subject: &Subject, options: &Options) -> Result<Report> {
     let (written, lags) = tokio::try_join!(keep_writing(&mut writer, options.seconds), look(port, options.seconds))?;
     report.note(format!("keeping up: {}", shares.end()?));
     let last = clock::now();
+    // The first connection was idle for too long.
+    let mut scrape = Scrape::connect(port).await?;
     while scrape.count(APPLIED).await? < rows + written.records {
         tokio::time::sleep(LOOK_EVERY).await;
     }

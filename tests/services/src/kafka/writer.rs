@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 use rdkafka::ClientContext;
 use rdkafka::producer::{BaseRecord, DeliveryResult, Producer as _, ProducerContext, ThreadedProducer};
 
@@ -12,6 +13,8 @@ use super::Kafka;
 
 /// Longest wait for the broker to take what was written.
 const TAKEN_WITHIN: Duration = Duration::from_mins(2);
+/// Time between two looks at what it has taken.
+const LOOK_AGAIN: Duration = Duration::from_millis(1);
 
 /// Somebody else who writes into topics: one call at a time.
 #[derive(Clone)]
@@ -58,9 +61,13 @@ impl Writer {
                 let record = BaseRecord::to(&topic).key(key).payload(payload);
                 producer.send(record).map_err(|(error, _)| error)?;
             }
-            producer.flush(TAKEN_WITHIN).context("the broker does not answer")?;
-            let count = taken() - before;
-            ensure!(count == records.len(), "{topic}: {count} of {} records were taken", records.len());
+            // The library's own way to wait looks ten times a second only.
+            let began = Instant::now();
+            while taken() - before < records.len() {
+                let count = taken() - before;
+                ensure!(began.elapsed() < TAKEN_WITHIN, "{topic}: {count} of {} records were taken", records.len());
+                thread::sleep(LOOK_AGAIN);
+            }
             Ok(())
         };
         tokio::task::spawn_blocking(work).await?
