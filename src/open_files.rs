@@ -2,7 +2,8 @@
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Files for everything that is no connection of a client: the database, the log, the model, the memory service.
+/// Files for what is no connection of a client: the database, the log, the memory service. Turns that run take some of them
+/// too, one a turn and two with the responder inside the process, and are not counted.
 const KEPT: u64 = 256;
 
 /// Raises the limit as far as the system lets this process, and answers how many connections of clients it leaves room for.

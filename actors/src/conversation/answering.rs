@@ -64,7 +64,7 @@ impl Conversation {
             key: running.key.clone(),
             turn_seq: running.turn.turn_seq,
             message,
-            // Events of earlier versions do not say it.
+            // Events of earlier versions do not say it, or say what their client wrote there.
             correlation_id: asked_by.unwrap_or(running.turn.event_id),
         };
         let progress = driver::attempt(Arc::clone(&self.deps), task).map(move |progress| Happened(run, progress));

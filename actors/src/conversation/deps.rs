@@ -81,7 +81,8 @@ impl Deps {
     }
 }
 
-/// How long the Journal may take: longer than a statement may.
+/// How long the Journal may take: longer than a statement may on a server that can be interrupted. Where it takes longer, the
+/// step is looked up like one whose answer was lost.
 pub const JOURNAL_WITHIN: Duration = Duration::from_secs(6);
 
 /// A panic at the n-th piece of an answer that this process streams, once.

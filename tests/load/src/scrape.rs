@@ -1,8 +1,15 @@
 //! What the server says of itself in its metrics.
 
+use std::time::Duration;
+
 use anyhow::{Context as _, Result};
 
+use crate::clock;
+use crate::measure;
 use crate::wire::{self, Wire};
+
+/// Time between two looks at a series that is waited for.
+pub const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// A listener of metrics that is asked again and again on one connection.
 #[derive(Debug)]
@@ -34,6 +41,21 @@ impl Scrape {
     )]
     pub async fn count(&mut self, series: &str) -> Result<u64> {
         Ok(self.value(series).await? as u64)
+    }
+
+    /// Waits until `series` has counted to `count` and returns how much that was a second. The time begins with the last look
+    /// at which it stood at 0, so that it is not that of the start.
+    pub async fn rate_to(&mut self, series: &str, count: u64) -> Result<f64> {
+        let mut began = clock::now();
+        loop {
+            tokio::time::sleep(LOOK_EVERY).await;
+            let (counted, now) = (self.count(series).await?, clock::now());
+            if counted == 0 {
+                began = now;
+            } else if counted >= count {
+                return Ok(measure::rate(counted, began, now));
+            }
+        }
     }
 }
 

@@ -1,7 +1,5 @@
 //! How fast the outbox is drained, beside a loop that only takes rows away, and whether rows that were sent slow it down.
 
-use std::time::Duration;
-
 use anyhow::{Context as _, Result, ensure};
 use somaagent_test_services::kafka::Kafka;
 use somaagent_test_services::process::Binary;
@@ -26,9 +24,6 @@ const RATIO: f64 = 0.5;
 
 /// Part of its own rate that the relay must keep when the table is full of what was sent.
 const KEPT: f64 = 0.9;
-
-/// Time between two looks at the relay.
-const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 const SENT: &str = r#"outbox_sync_publish_total{result="success"}"#;
 
@@ -118,23 +113,13 @@ async fn take_away(connection: &mut PgConnection, rows: u64) -> Result<f64> {
     Ok(measure::rate(rows, began, clock::now()))
 }
 
-/// Lets a process drain the outbox; returns rows a second, and how the cores were shared out meanwhile. The time begins with
-/// the last look at which nothing was sent.
+/// Lets a process drain the outbox; returns rows a second, and how the cores were shared out meanwhile.
 async fn drain(binary: &Binary, rows: u64) -> Result<(f64, String)> {
     let port = ground::free_port()?;
     let mut server = binary.clone().set("OUTBOX_SYNC_METRICS_PORT", &port.to_string()).start().await?;
     let shares = Shares::begin(server.id())?;
     let mut scrape = Scrape::connect(port).await?;
-    let mut began = clock::now();
-    let rate = loop {
-        tokio::time::sleep(LOOK_EVERY).await;
-        let (sent, now) = (scrape.count(SENT).await?, clock::now());
-        if sent == 0 {
-            began = now;
-        } else if sent >= rows {
-            break measure::rate(sent, began, now);
-        }
-    };
+    let rate = scrape.rate_to(SENT, rows).await?;
     let shares = shares.end()?;
     server.terminate().await?;
     Ok((rate, shares))

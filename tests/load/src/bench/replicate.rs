@@ -1,7 +1,5 @@
 //! How fast the replica follows the log, beside inserts of the same rows, and how far it is behind while memories come in.
 
-use std::time::Duration;
-
 use anyhow::{Result, ensure};
 use serde_json::json;
 use somaagent_test_services::kafka::{Kafka, Writer};
@@ -15,7 +13,7 @@ use crate::ground;
 use crate::measure::{self, Samples};
 use crate::process::Shares;
 use crate::report::{Budget, Figure, Report};
-use crate::scrape::Scrape;
+use crate::scrape::{LOOK_EVERY, Scrape};
 
 const TOPIC: &str = "memory.wal";
 
@@ -33,9 +31,6 @@ const RATIO: f64 = 0.6;
 
 /// Seconds that the replica may be behind.
 const BEHIND: f64 = 1.0;
-
-/// Time between two looks at the replicator.
-const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 const APPLIED: &str = r#"memory_replicator_events_total{result="ok"}"#;
 const LAG: &str = "memory_replicator_lag_seconds";
@@ -76,16 +71,7 @@ pub async fn run(subject: &Subject, options: &Options) -> Result<Report> {
     let mut server = ground::on(&binary, &database).start().await?;
     let shares = Shares::begin(server.id())?;
     let mut scrape = Scrape::connect(port).await?;
-    let mut began = clock::now();
-    let rate = loop {
-        tokio::time::sleep(LOOK_EVERY).await;
-        let (applied, now) = (scrape.count(APPLIED).await?, clock::now());
-        if applied == 0 {
-            began = now;
-        } else if applied >= rows {
-            break measure::rate(applied, began, now);
-        }
-    };
+    let rate = scrape.rate_to(APPLIED, rows).await?;
     report.note(format!("catching up: {}", shares.end()?));
 
     let shares = Shares::begin(server.id())?;
