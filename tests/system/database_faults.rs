@@ -243,6 +243,12 @@ async fn the_end_of_a_turn_survives_a_lost_write() {
 /// Breaks every connection when the next append is committed, before its reply, and leaves the process without a database
 /// until it has given up finding out what became of the append.
 async fn leave_in_doubt(stack: &Stack, begin: impl Future<Output = ()>) {
+    lose_the_outcome(stack, begin).await;
+    stack.proxy.heal();
+}
+
+/// The same, with the database still away.
+async fn lose_the_outcome(stack: &Stack, begin: impl Future<Output = ()>) {
     let never = Gate::closed();
     let mut sprung = stack.proxy.hold_after_commit(APPEND, &never);
     begin.await;
@@ -251,7 +257,6 @@ async fn leave_in_doubt(stack: &Stack, begin: impl Future<Output = ()>) {
     stack.proxy.cut();
     eventually("the process to give up", async || stack.app.output().contains("could not be found out").then_some(()))
         .await;
-    stack.proxy.heal();
 }
 
 #[tokio::test]
@@ -297,6 +302,39 @@ async fn a_message_in_doubt_that_was_stored_is_answered() {
     let turns = stack.ended_turns(&session, 3).await;
     let said: Vec<&str> = turns.iter().map(crate::history::Turn::said).collect();
     assert_eq!(said, ["warm", "first", "second"]);
+}
+
+#[tokio::test]
+async fn a_stop_is_refused_while_it_is_not_known_whether_there_is_anything_to_stop() {
+    let stack = in_doubt().await;
+    let session = new_session();
+    stack.post(&Post::new("warm").to(&session)).await;
+    stack.ended_turns(&session, 1).await;
+    let post = Post::new("kept").to(&session).key("k");
+    let (told, ()) = tokio::join!(stack.client.message(&post), lose_the_outcome(&stack, std::future::ready(())));
+    assert_eq!(told.unwrap().status, 504);
+    let stop = stack.client.stop(&session).await.unwrap();
+    assert_eq!((stop.status, stop.code().as_str()), (503, "unavailable"), "{}", stop.text);
+    assert!(!stop.header("retry-after").is_empty());
+    stack.proxy.heal();
+    let turns = stack.ended_turns(&session, 2).await;
+    assert_eq!((turns[1].said(), turns[1].kind()), ("kept", "assistant.final"));
+}
+
+#[tokio::test]
+async fn an_interrupting_message_in_doubt_that_was_stored_interrupts() {
+    let stack = in_doubt().await;
+    let (session, never) = (new_session(), Gate::closed());
+    stack.model.next(Script::gated(["old ", "never"], &never));
+    let mut stream = stack.client.events(&session).open().await.unwrap();
+    stack.post(&Post::new("first").to(&session)).await;
+    stream.until(|frame| frame.text() == "old ").await.unwrap();
+    let post = Post::new("second").to(&session).with("on_busy", "interrupt").key("k");
+    let (told, ()) = tokio::join!(stack.client.message(&post), leave_in_doubt(&stack, std::future::ready(())));
+    assert_eq!(told.unwrap().status, 504);
+    let turns = stack.ended_turns(&session, 2).await;
+    assert_eq!((turns[0].kind(), turns[0].text()), ("assistant.stopped", "old "), "{turns:#?}");
+    assert_eq!((turns[1].kind(), turns[1].said()), ("assistant.final", "second"));
 }
 
 #[tokio::test]

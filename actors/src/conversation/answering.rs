@@ -19,7 +19,7 @@ use super::{
 use crate::{
     domain::{
         cadence,
-        event::{EventType, Ingress},
+        event::{self, EventType, Ingress},
         session::Ending,
         turn::{self, OpenTurn, Resume},
     },
@@ -40,7 +40,7 @@ impl Conversation {
             return;
         }
         let Some(turn) = state.session.open.front().cloned() else { return };
-        if state.ending.contains(&turn.turn_seq) {
+        if state.ending.contains_key(&turn.turn_seq) {
             return;
         }
         let message = state.messages.get(&turn.turn_seq).cloned();
@@ -59,13 +59,11 @@ impl Conversation {
         self.state.runs += 1;
         let (run, head) = (self.state.runs, self.state.session.head);
         let mut running = Running::new(self, turn, &message);
-        let asked_by = message["metadata"]["correlation_id"].as_str().and_then(|id| Uuid::try_parse(id).ok());
         let task = Task {
             key: running.key.clone(),
             turn_seq: running.turn.turn_seq,
+            correlation_id: event::correlation_id(&message).unwrap_or(running.turn.event_id),
             message,
-            // Events of earlier versions do not say it, or say what their client wrote there.
-            correlation_id: asked_by.unwrap_or(running.turn.event_id),
         };
         let progress = driver::attempt(Arc::clone(&self.deps), task).map(move |progress| Happened(run, progress));
         running.task = Some(ctx.add_stream(Box::pin(progress)));
@@ -114,7 +112,7 @@ impl Conversation {
     }
 
     pub(super) fn decide_end(&mut self, ending: Ending) {
-        self.state.ending.push(ending.turn_seq);
+        self.state.ending.insert(ending.turn_seq, ending.event_type);
         self.state.steps.push_front(Step::End(Box::new(ending), 0));
     }
 

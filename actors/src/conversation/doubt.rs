@@ -189,7 +189,7 @@ impl Conversation {
         state.raised = None;
         state.phase = Phase::Ready;
         let open = &state.session.open;
-        state.ending.retain(|turn_seq| open.iter().any(|turn| turn.turn_seq == *turn_seq));
+        state.ending.retain(|turn_seq, _| open.iter().any(|turn| turn.turn_seq == *turn_seq));
         let running = state.running.as_ref().map(|running| (running.turn.turn_seq, running.turn.attempt));
         if running != open.front().map(|turn| (turn.turn_seq, turn.attempt)) {
             self.cancel_running(ctx);
@@ -211,6 +211,7 @@ impl Conversation {
             // More than is caught up with here: readers come back and get it from the history.
             self.state.readers.close();
         }
+        self.stop_interrupted(ctx);
         self.advance(ctx);
     }
 }

@@ -76,7 +76,7 @@ pub use self::{
     settings::{SessionSettings, TurnSettings},
     subscription::Subscription,
 };
-use crate::domain::{caller::Caller, cursor::Cursor, ids::SessionKey, session::Session};
+use crate::domain::{caller::Caller, cursor::Cursor, event::EventType, ids::SessionKey, session::Session};
 
 /// How long a conversation that could not be activated answers so, before the next ask tries again.
 const REFUSING_FOR: Duration = Duration::from_millis(250);
@@ -99,8 +99,8 @@ struct State {
     running: Option<Box<Running>>,
     /// The turn whose attempt is already raised in the store, so that it may run.
     raised: Option<i64>,
-    /// Turns whose end is decided and not yet stored.
-    ending: Vec<i64>,
+    /// Turns whose end is decided and not yet stored, with the event that ends them.
+    ending: HashMap<i64, EventType>,
     /// Who waits for one of those ends to be stored.
     stops: Vec<Stop>,
     /// Whether the next attempt waits for the store.
@@ -138,7 +138,7 @@ impl State {
             stepping: false,
             running: None,
             raised: None,
-            ending: vec![],
+            ending: HashMap::new(),
             stops: vec![],
             held: false,
             runs: 0,
@@ -176,6 +176,7 @@ impl Conversation {
                 self.state.session = session;
                 self.state.messages = messages;
                 self.state.phase = Phase::Ready;
+                self.stop_interrupted(ctx);
                 self.advance(ctx);
             }
             Ok(Activated::Deleted) => {

@@ -193,7 +193,8 @@ impl Conversation {
     fn admission(&self, post: &Post, found: Result<Found, StoreError>) -> Result<Judged, ConversationError> {
         let draft = &post.draft;
         let found = found.map_err(|error| {
-            tracing::warn!(error = &error as &dyn std::error::Error, "a message could not be looked up");
+            let (error, correlation_id) = (&error as &dyn std::error::Error, post.caller.correlation_id);
+            tracing::warn!(session = %self.key(), %correlation_id, error, "a message could not be looked up");
             ConversationError::Unavailable { event_id: None }
         })?;
         if let Some(seq) = found.stored {
@@ -223,17 +224,7 @@ impl Conversation {
         match admission {
             Admission::Wait => {}
             Admission::Start => self.state.raised = Some(seq),
-            Admission::Interrupt => {
-                // Endings go to the front of the line one by one, so the last one put there is taken first.
-                let state = &self.state;
-                let running = state.running.as_ref().map(|running| running.turn.turn_seq);
-                let waits = |turn: &&OpenTurn| {
-                    turn.turn_seq < seq && Some(turn.turn_seq) != running && !state.ending.contains(&turn.turn_seq)
-                };
-                let waiting: Vec<_> = state.session.open.iter().filter(waits).rev().cloned().collect();
-                self.stop_waiting(waiting, caller);
-                self.stop_running(caller, ctx);
-            }
+            Admission::Interrupt => self.stop_before(seq, caller, ctx),
         }
     }
 
@@ -268,7 +259,7 @@ impl Conversation {
         let (turn_seq, session) = (ending.turn_seq, &self.state.session);
         // It may have waited for the store while its session was erased or its last try was in doubt: then there may be
         // nothing to end.
-        if !(self.state.ending.contains(&turn_seq) && session.open.iter().any(|turn| turn.turn_seq == turn_seq)) {
+        if !(self.state.ending.contains_key(&turn_seq) && session.open.iter().any(|turn| turn.turn_seq == turn_seq)) {
             self.answer_stops(turn_seq);
             return self.step_done(ctx);
         }
@@ -281,14 +272,15 @@ impl Conversation {
             Settled::Void { .. } | Settled::Unresolved => this.state.steps.push_front(Step::End(ending, rejected)),
             Settled::NotNow => Self::end_later(ending, rejected, ctx),
             Settled::BadData => {
-                tracing::error!(session = %this.key(), rejected, "the end of a turn was rejected by the store");
+                tracing::error!(session = %this.key(), turn_seq, rejected, "the end of a turn was rejected by the store");
                 // Once may be an accident on the way. Twice means that the text cannot be stored: the turn says so.
                 if rejected == 1 {
                     running::spoil(&mut ending);
                 }
                 Self::end_later(ending, rejected + 1, ctx);
             }
-            Settled::Lost | Settled::HandedOver => {}
+            Settled::HandedOver => this.answer_stops(turn_seq),
+            Settled::Lost => {}
         });
     }
 
@@ -301,7 +293,7 @@ impl Conversation {
 
     fn ended(&mut self, ending: &Ending) {
         self.state.messages.remove(&ending.turn_seq);
-        self.state.ending.retain(|turn_seq| *turn_seq != ending.turn_seq);
+        self.state.ending.remove(&ending.turn_seq);
         if self.state.running.as_ref().is_some_and(|running| running.turn.turn_seq == ending.turn_seq) {
             self.state.running = None;
         }

@@ -1,16 +1,21 @@
-//! Ends turns because somebody said so. The provider's connection is closed at once; whoever asked is told when the end is stored,
-//! so that no later attempt can answer what was stopped.
+//! Ends turns because somebody said so. The provider's connection is closed at once. Whoever asked for a stop is told when the end
+//! is stored, so that no later attempt can answer what was stopped; a message that interrupts says so itself, in the history.
 
 use actix::Context;
 use somaagent_supervision::Reply;
 use uuid::Uuid;
 
 use super::{
-    Conversation, Refusing,
+    Conversation, Phase, Refusing,
     messages::{ConversationError, Stopped},
     running::End,
 };
-use crate::domain::{caller::Caller, event::EventType, session::Ending, turn::OpenTurn};
+use crate::domain::{
+    caller::Caller,
+    event::{self, EventType},
+    session::Ending,
+    turn::OpenTurn,
+};
 
 /// Somebody who waits for the end of a turn to be stored.
 pub struct Stop {
@@ -34,14 +39,19 @@ impl Conversation {
         reply: Reply<Result<Stopped, ConversationError>>,
         ctx: &mut Context<Self>,
     ) {
+        // Whoever has gone waits no more: what is left is as many as there are requests.
+        self.state.stops.retain(|stop| !stop.reply.is_abandoned());
         let first = self.state.session.open.front().map(|turn| turn.turn_seq);
-        let turn = self.stop_first(caller, ctx);
-        let ends = turn.or_else(|| first.filter(|turn_seq| self.state.ending.contains(turn_seq)));
-        let joined = self.state.stops.iter().find(|stop| Some(stop.turn_seq) == ends);
-        let answer = Stopped { turn: turn.or_else(|| joined.and_then(|stop| stop.answer.turn)) };
-        match ends {
-            Some(turn_seq) => self.state.stops.push(Stop { turn_seq, answer, reply }),
-            None => reply.send(Ok(answer)),
+        let turn_seq = self.stop_first(caller, ctx).or(first);
+        let ends_as = turn_seq.and_then(|turn_seq| self.state.ending.get(&turn_seq).copied());
+        match turn_seq.zip(ends_as) {
+            Some((turn_seq, ends_as)) => {
+                let answer = Stopped { turn: (ends_as == EventType::Stopped).then_some(turn_seq) };
+                self.state.stops.push(Stop { turn_seq, answer, reply });
+            }
+            // The step in doubt may have been a message, and then it will be answered.
+            None if self.state.phase == Phase::Doubting => reply.send(Err(self.refusal(Refusing::Unavailable))),
+            None => reply.send(Ok(Stopped { turn: None })),
         }
     }
 
@@ -65,7 +75,7 @@ impl Conversation {
             return self.stop_running(caller, ctx);
         }
         let first =
-            self.state.session.open.front().filter(|turn| !self.state.ending.contains(&turn.turn_seq)).cloned()?;
+            self.state.session.open.front().filter(|turn| !self.state.ending.contains_key(&turn.turn_seq)).cloned()?;
         self.stop_unstarted(&first, caller);
         self.advance(ctx);
         Some(first.turn_seq)
@@ -79,11 +89,34 @@ impl Conversation {
         Some(turn_seq)
     }
 
-    /// Ends turns that do not run, as stopped.
-    pub(super) fn stop_waiting(&mut self, turns: Vec<OpenTurn>, caller: &Caller) {
-        for turn in turns {
+    /// Ends the turns before the message `seq`, which interrupts them.
+    pub(super) fn stop_before(&mut self, seq: i64, caller: &Caller, ctx: &mut Context<Self>) {
+        let state = &self.state;
+        let running = state.running.as_ref().map(|running| running.turn.turn_seq);
+        let waits = |turn: &&OpenTurn| {
+            turn.turn_seq < seq && Some(turn.turn_seq) != running && !state.ending.contains_key(&turn.turn_seq)
+        };
+        // Endings go to the front of the line one by one, so the last one put there is taken first.
+        let waiting: Vec<_> = state.session.open.iter().filter(waits).rev().cloned().collect();
+        for turn in waiting {
             self.stop_unstarted(&turn, caller);
         }
+        if running.is_some_and(|running| running < seq) {
+            self.stop_running(caller, ctx);
+        }
+    }
+
+    /// Ends what a stored message interrupts whose conversation ended, or did not know that it is stored, before it could.
+    pub(super) fn stop_interrupted(&mut self, ctx: &mut Context<Self>) {
+        let message =
+            |turn: &OpenTurn| self.state.messages.get(&turn.turn_seq).filter(|message| event::interrupts(message));
+        let last = self.state.session.open.iter().rev().find_map(|turn| Some((turn.turn_seq, message(turn)?)));
+        let Some((seq, message)) = last else { return };
+        // Who sent it stands in its own line of the audit trail, under the same correlation id.
+        let correlation_id = event::correlation_id(message).unwrap_or_default();
+        let tenant = self.key().tenant.clone();
+        let caller = Caller { tenant, subject: None, scope: None, correlation_id, address: None };
+        self.stop_before(seq, &caller, ctx);
     }
 
     /// The end belongs to an attempt that streamed nothing: readers may hold text of the last one that began.

@@ -4,6 +4,7 @@
 
 mod changing;
 mod erasing;
+mod interrupting;
 
 use std::{sync::Arc, time::Duration};
 

@@ -15,7 +15,7 @@ pub type Metadata = Map<String, Value>;
 /// Names in an event's metadata that only this system writes, or that tell clients what became of a turn. What a client gives
 /// under one of them is dropped at the door: it would stand on every frame of the answer. `source` is not among them: a
 /// client's own is kept as `ingress_source`.
-pub const RESERVED: [&str; 22] = [
+pub const RESERVED: [&str; 23] = [
     "analysis",
     "attempt",
     "completed",
@@ -27,6 +27,7 @@ pub const RESERVED: [&str; 22] = [
     "final",
     "ingress_source",
     "model",
+    ON_BUSY,
     "partial",
     "policy",
     "recall",
@@ -39,6 +40,11 @@ pub const RESERVED: [&str; 22] = [
     "turn",
     "usage",
 ];
+
+/// Where a user event says that the turns before it are to be stopped. It is stored with the message, so that they are, whoever
+/// owns the session by then.
+const ON_BUSY: &str = "on_busy";
+const INTERRUPT: &str = "interrupt";
 
 /// The types of events that are stored. The live ones (`assistant.started`, `.thinking`, `.stream`) have no row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -158,7 +164,7 @@ impl Ingress {
     #[must_use]
     pub fn answered(&self, source: &str, status: &str, analysis: Option<&Analysis>, attempt: i32) -> Metadata {
         let mut metadata = self.metadata.clone();
-        for private in ["sequence", "idempotency_key"] {
+        for private in ["sequence", "idempotency_key", ON_BUSY] {
             metadata.remove(private);
         }
         if let Some(earlier) = metadata.insert("source".into(), source.into())
@@ -173,6 +179,23 @@ impl Ingress {
         }
         metadata
     }
+}
+
+/// Makes the user event with this metadata stop the turns before it.
+pub fn interrupt(metadata: &mut Metadata) {
+    metadata.insert(ON_BUSY.into(), INTERRUPT.into());
+}
+
+/// Whether this user event stops the turns before it.
+#[must_use]
+pub fn interrupts(payload: &Value) -> bool {
+    payload["metadata"][ON_BUSY] == INTERRUPT
+}
+
+/// The request that an event goes back to. Events of earlier versions do not say it, or say what their client wrote there.
+#[must_use]
+pub fn correlation_id(payload: &Value) -> Option<Uuid> {
+    payload["metadata"]["correlation_id"].as_str().and_then(|id| Uuid::try_parse(id).ok())
 }
 
 /// About how many bytes a value takes.

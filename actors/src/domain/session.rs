@@ -13,12 +13,12 @@ use super::{
     analysis,
     append::{Append, AuditWrite, EnvelopeChange, NewEnvelope, NewEvent, TurnWrite},
     caller::Caller,
-    event::{Draft, EventType, Metadata},
+    event::{self, Draft, EventType, Metadata},
     ids::SessionKey,
     memory::{self, MemorySpace},
     message::MessageDraft,
     title,
-    turn::{Admission, OpenTurn, Refusal, TurnState, admit},
+    turn::{Admission, OnBusy, OpenTurn, Refusal, TurnState, admit},
 };
 
 /// Where messages are published for other consumers.
@@ -154,6 +154,9 @@ impl Session {
         let reading = serde_json::to_value(analysis::analyse(&draft.message)).unwrap_or_default();
         let mut metadata = draft.metadata.clone();
         metadata.insert("correlation_id".into(), caller.correlation_id.to_string().into());
+        if draft.on_busy == OnBusy::Interrupt && !self.open.is_empty() {
+            event::interrupt(&mut metadata);
+        }
         let payload = Draft {
             event_id,
             key: &self.key,
@@ -339,7 +342,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::domain::{ids::Tenant, turn::OnBusy};
+    use crate::domain::ids::Tenant;
 
     fn session() -> Session {
         Session::unused(SessionKey::new(Tenant::new("public").unwrap_or_else(|| unreachable!()), Uuid::nil()))
