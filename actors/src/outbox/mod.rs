@@ -3,7 +3,7 @@
 //! | file | holds |
 //! | --- | --- |
 //! | [`relay`] | the actor `outbox-relay` |
-//! | `round` | one round of it: claim, append, settle |
+//! | `round` | one round of it: claim, append, settle; `headers` tells what its records hold |
 //! | [`memory_sync`] | the actor `memory-sync` |
 //! | `write` | its work on one session: claim, write, settle |
 //! | [`through`] | memories that somebody waits for |
@@ -14,6 +14,7 @@
 //! by its key. A memory that was taken puts its record for the log into the outbox in the transaction that marks it sent.
 //! What is refused for good becomes a dead letter in the transaction that gives the row up.
 
+mod headers;
 pub mod memory_sync;
 pub mod metrics;
 mod pace;

@@ -7,7 +7,7 @@ use time::{Duration, OffsetDateTime};
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::{relay::RelayDeps, settings::QueueSettings};
+use super::{headers::headers, relay::RelayDeps, settings::QueueSettings};
 use crate::{
     bus::{LogError, Position, Record},
     domain::dead_letter::{Failure, Origin},
@@ -52,7 +52,7 @@ pub async fn round(deps: &RelayDeps, from: Place, rows: u32) -> Result<Done, Sto
 
 fn record(row: &ClaimedMessage) -> Record {
     let (topic, key) = (row.topic.clone(), row.key.clone());
-    Record { topic, key, headers: row.headers.clone(), payload: row.payload.clone() }
+    Record { topic, key, headers: headers(row), payload: row.payload.clone() }
 }
 
 /// Decides what becomes of each row. A key whose record was not taken keeps its later rows back, unless they are in the

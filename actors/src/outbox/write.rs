@@ -16,6 +16,7 @@ use super::{
 use crate::{
     domain::{
         dead_letter::{Failure, HISTORY_HEADER, Origin},
+        event,
         ids::{SessionKey, Tenant},
         memory::MemorySpace,
         wal::{self, MEMORY_WAL},
@@ -197,10 +198,12 @@ fn memory(row: &ClaimedMemory) -> MemoryWrite {
     MemoryWrite::new(key, row.payload.clone())
 }
 
-fn asker(deps: &MemorySyncDeps, tenant: &Tenant) -> (Asker, std::time::Duration) {
+/// A call is made in the name of the request that the first of its memories goes back to.
+fn asker(deps: &MemorySyncDeps, tenant: &Tenant, first: Option<&ClaimedMemory>) -> (Asker, std::time::Duration) {
     let within = deps.settings.lease() / CALLS_A_LEASE;
     let deadline = Instant::now() + within;
-    (Asker { tenant: tenant.clone(), correlation_id: Uuid::new_v4(), traceparent: None, deadline }, within)
+    let correlation_id = first.and_then(|row| event::correlation_id(&row.payload)).unwrap_or_else(Uuid::new_v4);
+    (Asker { tenant: tenant.clone(), correlation_id, traceparent: None, deadline }, within)
 }
 
 async fn batch(
@@ -209,7 +212,7 @@ async fn batch(
     space: &MemorySpace,
     rows: &[ClaimedMemory],
 ) -> Result<Vec<Remembered>, NotWritten> {
-    let (asker, within) = asker(deps, tenant);
+    let (asker, within) = asker(deps, tenant, rows.first());
     let (space, memories) = (space.clone(), rows.iter().map(memory).collect());
     let ask = deps.remember_batch.call(|reply| RememberBatch { asker, space, memories, reply }, within);
     Ok(ask.await??)
@@ -221,7 +224,7 @@ async fn one(
     space: &MemorySpace,
     row: &ClaimedMemory,
 ) -> Result<Remembered, NotWritten> {
-    let (asker, within) = asker(deps, tenant);
+    let (asker, within) = asker(deps, tenant, Some(row));
     let (space, memory) = (space.clone(), memory(row));
     let ask = deps.remember.call(|reply| Remember { asker, space, memory, reply }, within);
     Ok(ask.await??)
