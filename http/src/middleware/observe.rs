@@ -65,8 +65,10 @@ pub(crate) async fn observe(
 }
 
 fn correlation_id(request: &ServiceRequest) -> Uuid {
-    let given = request.headers().get(REQUEST_ID).and_then(|value| Uuid::try_parse(value.to_str().ok()?.trim()).ok());
-    given.unwrap_or_else(Uuid::new_v4)
+    let mut given = request.headers().get_all(REQUEST_ID);
+    // Given twice it names no request.
+    let only = given.next().filter(|_| given.next().is_none());
+    only.and_then(|value| Uuid::try_parse(value.to_str().ok()?.trim()).ok()).unwrap_or_else(Uuid::new_v4)
 }
 
 /// Methods are free text on the wire; a label has few values.

@@ -322,6 +322,9 @@ async fn every_reply_names_its_request_and_has_the_common_headers() {
     for uri in ["/healthz", "/nothing", "/ui/config.json", "/openapi.json"] {
         let answer = door.send(request(Method::GET, uri).insert_header(("X-Request-ID", "rubbish"))).await;
         assert!(uuid::Uuid::try_parse(answer.header("x-request-id")).is_ok(), "{uri}");
+        let twice =
+            request(Method::GET, uri).append_header(("X-Request-ID", ID)).append_header(("X-Request-ID", "rubbish"));
+        assert_ne!(door.send(twice).await.header("x-request-id"), ID, "{uri}");
         for (name, value) in [
             ("x-api-version", "v1"),
             ("x-content-type-options", "nosniff"),

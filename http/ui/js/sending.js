@@ -10,7 +10,7 @@ import { current, updateConversation } from './store.js';
 import { text } from './strings.js';
 import { acknowledged, refused, withUnsent } from './turns.js';
 
-/** The key of each quick action that was last asked for, by session and action. @type {Map<string, string>} */
+/** The key of each quick action that was asked for and not accepted, by session and action. @type {Map<string, string>} */
 const acts = new Map();
 
 /** Shows a message in the open conversation at once and posts it. @param {string} message */
@@ -50,7 +50,7 @@ async function deliver(id, key, message) {
   }
 }
 
-/** Asks for a quick action; until the message it sends is seen, asking again is the same request. @param {string} action */
+/** Asks for a quick action; until it is accepted or its message is seen, asking again is the same request. @param {string} action */
 export async function act(action) {
   const { id, turns } = current().conversation;
   const place = `${id} ${action}`;
@@ -59,6 +59,7 @@ export async function act(action) {
   const key = isNew ? newId() : last;
   acts.set(place, key);
   await api.quickAction(id, action, key);
+  if (acts.get(place) === key) acts.delete(place);
 }
 
 /** Messages that a closed page left unsent come back as failed ones, to be sent or not. @param {string} id */
