@@ -2,29 +2,42 @@
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Files for what is no connection of a client: the database, the log, the memory service. Turns that run take some of them
-/// too, one a turn and two with the responder inside the process, and are not counted.
-const KEPT: u64 = 256;
+/// Files that are open whatever is set: listeners, logs, the runtimes, the clients of the log and of the embedded parts.
+const ALWAYS: usize = 128;
 
-/// Raises the limit as far as the system lets this process, and answers how many connections of clients it leaves room for.
-/// `None` where nothing limits them.
+/// What is open beside the connections of clients.
+#[derive(Clone, Copy, Debug)]
+pub struct Needs {
+    /// Turns that may run at a time; with the responder inside the process both ends of their connection are open here.
+    pub turns: usize,
+    /// Connections to the database.
+    pub database: usize,
+    /// Calls of the memory service that may be under way.
+    pub memory: usize,
+}
+
+impl Needs {
+    const fn files(self) -> usize {
+        ALWAYS + 2 * (self.turns + self.memory) + self.database
+    }
+}
+
+/// Raises the limit as far as the system lets this process, and answers how many connections of clients it leaves room for
+/// beside `needs`. `None` where nothing limits them.
 #[must_use]
-pub fn room() -> Option<usize> {
+pub fn room(needs: Needs) -> Option<usize> {
     let limit = getrlimit(Resource::Nofile);
     let raised = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
-    let files = match raised {
-        Ok(()) => limit.maximum,
-        Err(error) => {
-            tracing::debug!(%error, "the limit of open files stays as it is");
-            limit.current
-        }
-    };
-    files.map(room_of)
+    if let Err(error) = raised {
+        tracing::debug!(%error, "the limit of open files stays as it is");
+    }
+    getrlimit(Resource::Nofile).current.map(|files| room_of(files, needs))
 }
 
 /// Of a small limit half is kept.
-fn room_of(files: u64) -> usize {
-    usize::try_from(files - KEPT.min(files / 2)).unwrap_or(usize::MAX)
+fn room_of(files: u64, needs: Needs) -> usize {
+    let files = usize::try_from(files).unwrap_or(usize::MAX);
+    files - needs.files().min(files / 2)
 }
 
 /// How many connections each of `workers` may have where each `wanted` so many, and there is `room` for all of them together.
@@ -32,7 +45,7 @@ fn room_of(files: u64) -> usize {
 pub fn connections_a_worker(wanted: usize, workers: usize, room: Option<usize>) -> usize {
     let most = room.map_or(wanted, |room| (room / workers.max(1)).max(1));
     if most < wanted {
-        tracing::warn!(wanted, most, "the limit of open files (ulimit -n) leaves room for fewer connections a worker");
+        tracing::info!(wanted, most, "the limit of open files (ulimit -n) leaves room for fewer connections a worker");
     }
     most.min(wanted)
 }
@@ -42,9 +55,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn something_is_kept_for_what_is_no_client() {
-        for (files, room) in [(1_048_576, 1_048_320), (1024, 768), (256, 128), (1, 1)] {
-            assert_eq!(room_of(files), room, "{files}");
+    fn room_is_kept_for_all_turns_that_may_run_and_what_they_call() {
+        let needs = Needs { turns: 256, database: 20, memory: 32 };
+        for (files, room) in [(1_048_576, 1_047_852), (4096, 3372), (1024, 512), (1, 1)] {
+            assert_eq!(room_of(files, needs), room, "{files}");
         }
         for (wanted, workers, room, most) in
             [(25_000, 2, None, 25_000), (25_000, 2, Some(768), 384), (100, 2, Some(768), 100), (100, 4, Some(2), 1)]
@@ -54,10 +68,14 @@ mod tests {
     }
 
     #[test]
-    fn the_limit_is_as_high_as_the_system_lets_it_be() {
-        let found = room();
-        let limit = getrlimit(Resource::Nofile);
-        assert_eq!(limit.current, limit.maximum);
-        assert_eq!(found, limit.maximum.map(room_of));
+    fn the_room_is_that_of_the_limit_which_is_never_lowered() {
+        let (before, needs) = (getrlimit(Resource::Nofile), Needs { turns: 1, database: 1, memory: 1 });
+        let found = room(needs);
+        let after = getrlimit(Resource::Nofile);
+        assert!(after.current.unwrap_or(u64::MAX) >= before.current.unwrap_or(u64::MAX));
+        assert_eq!(found, after.current.map(|files| room_of(files, needs)));
+        // Some systems have a lower bound of their own.
+        #[cfg(target_os = "linux")]
+        assert_eq!(after.current, after.maximum);
     }
 }

@@ -46,7 +46,7 @@ use crate::{
         stand_in::{Address, StandIn, StandInKeeper},
     },
     listen::listen,
-    open_files::{connections_a_worker, room},
+    open_files::{Needs, connections_a_worker, room},
     roles::Role,
     shutdown::{Shutdown, Stage},
 };
@@ -160,10 +160,15 @@ impl Rooms for Built {
         }
         let sessions = self.sessions.clone().ok_or_else(|| anyhow!("the door opens after the actors"))?;
         let config = &base.config;
+        let needs = Needs {
+            turns: config.turns.max_running,
+            database: usize::try_from(config.database.pool_size)?,
+            memory: config.brain.max_in_flight,
+        };
         let settings = DoorSettings {
             write_through: config.write_through.clone(),
             headers: config.headers.clone(),
-            max_connections: connections_a_worker(config.http.max_connections, config.http.threads(), room()),
+            max_connections: connections_a_worker(config.http.max_connections, config.http.threads(), room(needs)),
             ..config.http.clone()
         };
         let draining = Draining::default();
