@@ -239,6 +239,9 @@ async fn the_newest_events_are_read_without_knowing_their_numbers() {
     let page = stack.get(&format!("/v1/sessions/{session}/events?last=3")).await;
     assert_eq!(page["events"].as_array().unwrap(), &all["events"].as_array().unwrap()[1..]);
     assert_eq!((&page["events"][0]["id"], &page["next_cursor"]), (&json!(2), &json!(4)));
+    let before = stack.get(&format!("/v1/sessions/{session}/events?last=1&before=2")).await;
+    assert_eq!(before["events"].as_array().unwrap(), &all["events"].as_array().unwrap()[..1]);
+    assert_eq!([&page["more"], &before["more"], &all["more"]], [&json!(true), &json!(false), &json!(false)]);
     assert_eq!(stack.get(&format!("/v1/sessions/{session}/events?last=500")).await, all);
 }
 

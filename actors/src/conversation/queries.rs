@@ -5,12 +5,9 @@ use std::{fmt, str::FromStr};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-pub use crate::store::{StoreError, session_envelopes::SessionSummary};
+pub use crate::store::{StoreError, session_envelopes::SessionSummary, session_events::Page};
 use crate::{
-    domain::{
-        event::StoredEvent,
-        ids::{SessionKey, Tenant},
-    },
+    domain::ids::{SessionKey, Tenant},
     store::{Store, session_envelopes, session_events},
 };
 
@@ -116,11 +113,11 @@ impl Reads {
         })
     }
 
-    /// Reads up to `limit` events with a number above `after`, ascending.
+    /// Reads events with a number above `after`, a page of at most `limit`.
     ///
     /// # Errors
     /// The store's.
-    pub async fn events(&self, key: &SessionKey, after: i64, limit: i64) -> Result<Vec<StoredEvent>, StoreError> {
+    pub async fn events(&self, key: &SessionKey, after: i64, limit: i64) -> Result<Page, StoreError> {
         let key = key.clone();
         self.store
             .run(move |connection| {
@@ -129,14 +126,16 @@ impl Reads {
             .await
     }
 
-    /// Reads the newest `limit` events, ascending.
+    /// Reads the newest events with a number below `before`, a page of at most `limit`.
     ///
     /// # Errors
     /// The store's.
-    pub async fn recent_events(&self, key: &SessionKey, limit: i64) -> Result<Vec<StoredEvent>, StoreError> {
+    pub async fn recent_events(&self, key: &SessionKey, before: i64, limit: i64) -> Result<Page, StoreError> {
         let key = key.clone();
         self.store
-            .run(move |connection| Box::pin(async move { session_events::recent(connection, &key, limit).await }))
+            .run(move |connection| {
+                Box::pin(async move { session_events::recent(connection, &key, before, limit).await })
+            })
             .await
     }
 

@@ -333,7 +333,9 @@ async fn look_up(
                     None => None,
                 };
                 let missing = match after {
-                    Some(after) => session_events::between(connection, &key, after, i64::MAX, MISSING_PAGE).await?,
+                    Some(after) => {
+                        session_events::between(connection, &key, after, i64::MAX, MISSING_PAGE).await?.events
+                    }
                     None => vec![],
                 };
                 Ok(Found { stored, key_use, missing })

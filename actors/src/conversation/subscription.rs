@@ -73,7 +73,7 @@ fn frames(store: Store, snapshot: Snapshot) -> impl Stream<Item = Arc<Frame>> + 
                 }))
                 .await;
             let events = match page {
-                Ok(events) => events,
+                Ok(page) => page.events,
                 Err(error) => {
                     tracing::warn!(error = &error as &dyn std::error::Error, "a stream ended: history could not be read");
                     return;

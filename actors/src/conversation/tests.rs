@@ -108,7 +108,7 @@ impl World {
     }
 
     async fn history(&self, session: Uuid) -> Vec<Value> {
-        let events = self.reads.events(&self.caller.session(session), 0, 1000).await.unwrap();
+        let events = self.reads.events(&self.caller.session(session), 0, 1000).await.unwrap().events;
         assert!((1..).zip(&events).all(|(seq, event)| event.seq == seq), "numbers rise by one");
         events.into_iter().map(|event| event.payload).collect()
     }

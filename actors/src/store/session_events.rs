@@ -3,12 +3,46 @@
 //! Erased events may still have rows (see [`erase`](super::erase)): every read leaves out what is not above the envelope's
 //! `erased_seq`.
 
+use futures_util::{Stream, TryStreamExt};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use crate::domain::{event::StoredEvent, ids::SessionKey};
+use crate::domain::{
+    event::{StoredEvent, size_bytes},
+    ids::SessionKey,
+};
 
-/// Reads up to `limit` events with `after < seq <= upto`, ascending.
+/// Bytes of payloads after which a page ends, however few events it has: a page of the longest answers would be a thousand times
+/// the usual one.
+const PAGE_BYTES: usize = 8 * 1024 * 1024;
+
+/// A part of a history.
+#[derive(Clone, Debug, Default)]
+pub struct Page {
+    /// The events, ascending.
+    pub events: Vec<StoredEvent>,
+    /// Whether there are more of those that were asked for.
+    pub more: bool,
+}
+
+/// Takes up to `limit` events, fewer if they are long, and one at least. What is left over stays unread.
+async fn page(
+    mut rows: impl Stream<Item = Result<StoredEvent, sqlx::Error>> + Unpin,
+    limit: i64,
+) -> Result<Page, sqlx::Error> {
+    let (mut page, mut bytes, limit) = (Page::default(), 0, usize::try_from(limit).unwrap_or_default());
+    while let Some(event) = rows.try_next().await? {
+        if page.events.len() >= limit || bytes >= PAGE_BYTES {
+            page.more = true;
+            break;
+        }
+        bytes += size_bytes(&event.payload);
+        page.events.push(event);
+    }
+    Ok(page)
+}
+
+/// Reads events with `after < seq <= upto`, a page of at most `limit`.
 ///
 /// # Errors
 /// The database's.
@@ -18,8 +52,8 @@ pub async fn between(
     after: i64,
     upto: i64,
     limit: i64,
-) -> Result<Vec<StoredEvent>, sqlx::Error> {
-    sqlx::query_as!(
+) -> Result<Page, sqlx::Error> {
+    let rows = sqlx::query_as!(
         StoredEvent,
         "SELECT seq, event_id, turn_seq, occurred_at, payload
          FROM session_events
@@ -31,37 +65,39 @@ pub async fn between(
         key.session_id,
         after,
         upto,
-        limit,
+        limit.saturating_add(1),
     )
-    .fetch_all(connection)
-    .await
+    .fetch(connection);
+    page(rows, limit).await
 }
 
-/// Reads the newest `limit` events, ascending.
+/// Reads the newest events with `seq < before`, a page of at most `limit`.
 ///
 /// # Errors
 /// The database's.
 pub async fn recent(
     connection: &mut PgConnection,
     key: &SessionKey,
+    before: i64,
     limit: i64,
-) -> Result<Vec<StoredEvent>, sqlx::Error> {
-    let mut events = sqlx::query_as!(
+) -> Result<Page, sqlx::Error> {
+    let rows = sqlx::query_as!(
         StoredEvent,
         "SELECT seq, event_id, turn_seq, occurred_at, payload
          FROM session_events
-         WHERE tenant = $1 AND session_id = $2
+         WHERE tenant = $1 AND session_id = $2 AND seq < $3
            AND seq > (SELECT erased_seq FROM session_envelopes WHERE tenant = $1 AND session_id = $2)
          ORDER BY seq DESC
-         LIMIT $3",
+         LIMIT $4",
         key.tenant.as_str(),
         key.session_id,
-        limit,
+        before,
+        limit.saturating_add(1),
     )
-    .fetch_all(connection)
-    .await?;
-    events.reverse();
-    Ok(events)
+    .fetch(connection);
+    let mut page = page(rows, limit).await?;
+    page.events.reverse();
+    Ok(page)
 }
 
 /// Reads what was said in the turns before `turn_seq`, newest first, at most `limit` messages. Turns come in the order in
@@ -172,4 +208,45 @@ pub async fn by_idempotency_key(
     .execute(connection)
     .await?;
     Ok(None)
+}
+
+#[cfg(test)]
+mod tests {
+    use sqlx::PgPool;
+
+    use super::*;
+    use crate::domain::ids::Tenant;
+
+    #[sqlx::test(migrations = "../migrations")]
+    async fn a_page_of_long_events_ends_early_and_says_so(pool: PgPool) {
+        let key = SessionKey::new(Tenant::new("public").unwrap(), Uuid::from_u128(1));
+        sqlx::raw_sql(
+            "INSERT INTO session_envelopes (tenant, session_id, epoch, last_seq, created_at, updated_at)
+             VALUES ('public', '00000000-0000-0000-0000-000000000001', 1, 5, now(), now());
+             INSERT INTO session_events (tenant, session_id, seq, event_id, turn_seq, type, occurred_at, payload)
+             SELECT 'public', '00000000-0000-0000-0000-000000000001', n, gen_random_uuid(), n, 'user', now(),
+                    jsonb_build_object('message', repeat('x', 3 * 1024 * 1024)) FROM generate_series(1, 5) n",
+        )
+        .execute(&pool)
+        .await
+        .unwrap();
+        let mut connection = pool.acquire().await.unwrap();
+        let told = |page: Page| (page.events.iter().map(|event| event.seq).collect::<Vec<_>>(), page.more);
+        for (after, limit, expected) in [
+            (0, 9, (vec![1, 2, 3], true)),
+            (3, 9, (vec![4, 5], false)),
+            (0, 2, (vec![1, 2], true)),
+            (3, 2, (vec![4, 5], false)),
+        ] {
+            assert_eq!(told(between(&mut connection, &key, after, i64::MAX, limit).await.unwrap()), expected);
+        }
+        for (before, limit, expected) in [
+            (i64::MAX, 9, (vec![3, 4, 5], true)),
+            (3, 9, (vec![1, 2], false)),
+            (3, 1, (vec![2], true)),
+            (1, 1, (vec![], false)),
+        ] {
+            assert_eq!(told(recent(&mut connection, &key, before, limit).await.unwrap()), expected);
+        }
+    }
 }

@@ -4,7 +4,7 @@ use actix_web::web::{Data, Json, block};
 use serde::Serialize;
 use serde_json::{Value, json};
 use somaagent_actors::{
-    conversation::queries::SessionSummary,
+    conversation::queries::{Page, SessionSummary},
     domain::{
         event::StoredEvent,
         transcript::{context_window, estimated_tokens, history},
@@ -37,6 +37,8 @@ pub(crate) struct EventsReply {
     events: Vec<Value>,
     /// The last `id` of the page; on an empty page what was given as `after`.
     next_cursor: Option<i64>,
+    /// Whether there are more: with `last` earlier ones, else later ones. A page of long events ends before its `limit`.
+    more: bool,
 }
 
 /// Lists the stored events of a session.
@@ -49,6 +51,7 @@ pub(crate) struct EventsReply {
         ("after" = Option<i64>, Query, minimum = 0, description = "Only events with a higher `id`"),
         ("limit" = Option<i64>, Query, minimum = 1, maximum = 500, description = "Page size (100)"),
         ("last" = Option<i64>, Query, minimum = 1, maximum = 500, description = "Instead of `after` and `limit`: the newest so many"),
+        ("before" = Option<i64>, Query, minimum = 1, description = "With `last`: only events with a lower `id`"),
         ("render" = Option<String>, Query, description = "`html` adds `payload.html` to answers"),
     ),
     responses((status = 200, description = "A page of events", body = EventsReply)),
@@ -65,11 +68,11 @@ pub(crate) async fn get_events(
 ) -> Result<Json<EventsReply>, Problem> {
     let after = query.after()?;
     let limit = query.limit(MAX_EVENTS, 100)?;
-    let last = last(&query)?;
+    let newest = newest(&query)?;
     let html = rendered(&query)?;
     let key = by.caller().session(session.0);
-    let stored = match last {
-        Some(last) => door.reads.recent_events(&key, last).await?,
+    let Page { events: stored, more } = match newest {
+        Some((last, before)) => door.reads.recent_events(&key, before, last).await?,
         None => door.reads.events(&key, after.unwrap_or(0), limit).await?,
     };
     if stored.is_empty() {
@@ -83,16 +86,19 @@ pub(crate) async fn get_events(
     } else {
         show_all()
     };
-    Ok(Json(EventsReply { session_id: session.0, events, next_cursor }))
+    Ok(Json(EventsReply { session_id: session.0, events, next_cursor, more }))
 }
 
-/// How many of the newest events are asked for, if they are.
-fn last(query: &Query) -> Result<Option<i64>, Problem> {
-    let last = query.number("last", 1..=MAX_EVENTS)?;
+/// How many of the newest events are asked for, and before which one, if they are.
+fn newest(query: &Query) -> Result<Option<(i64, i64)>, Problem> {
+    let (last, before) = (query.number("last", 1..=MAX_EVENTS)?, query.number("before", 1..=i64::MAX)?);
     if last.is_some() && (query.text("after")?.is_some() || query.text("limit")?.is_some()) {
         return Err(bad("last", "must not be given with after or limit"));
     }
-    Ok(last)
+    if before.is_some() && last.is_none() {
+        return Err(bad("before", "must be given with last"));
+    }
+    Ok(last.map(|last| (last, before.unwrap_or(i64::MAX))))
 }
 
 fn rendered(query: &Query) -> Result<bool, Problem> {
@@ -117,6 +123,8 @@ pub(crate) struct HistoryReply {
     history: String,
     /// About how many tokens that is: a quarter of its characters.
     tokens: u64,
+    /// Whether there are earlier events that are not told.
+    more: bool,
 }
 
 /// The session as Markdown, for reading and for export.
@@ -126,7 +134,7 @@ pub(crate) struct HistoryReply {
     tag = "sessions",
     params(
         ("session_id" = uuid::Uuid, Path, description = "The session"),
-        ("limit" = Option<i64>, Query, minimum = 1, maximum = 2000, description = "How many of the last events (500)"),
+        ("limit" = Option<i64>, Query, minimum = 1, maximum = 2000, description = "How many of the last events (500); fewer are told where they are long"),
     ),
     responses((status = 200, description = "The text", body = HistoryReply)),
     extensions(
@@ -142,12 +150,12 @@ pub(crate) async fn get_history(
 ) -> Result<Json<HistoryReply>, Problem> {
     let limit = query.limit(2000, 500)?;
     let key = by.caller().session(session.0);
-    let stored = door.reads.recent_events(&key, limit).await?;
-    if stored.is_empty() {
+    let Page { events, more } = door.reads.recent_events(&key, i64::MAX, limit).await?;
+    if events.is_empty() {
         find(&door, &key).await?;
     }
-    let history = history(&payloads(stored));
-    Ok(Json(HistoryReply { tokens: estimated_tokens(&history), history }))
+    let history = history(&payloads(events));
+    Ok(Json(HistoryReply { tokens: estimated_tokens(&history), history, more }))
 }
 
 /// What the model is told about a session.
@@ -183,7 +191,7 @@ pub(crate) async fn get_context_window(
     let limit = query.limit(2000, 300)?;
     let key = by.caller().session(session.0);
     let summary = find(&door, &key).await?;
-    let stored = door.reads.recent_events(&key, limit).await?;
+    let stored = door.reads.recent_events(&key, i64::MAX, limit).await?.events;
     let content = context_window(&envelope(&summary), &summary.analysis, &payloads(stored));
     Ok(Json(ContextReply { tokens: estimated_tokens(&content), content }))
 }

@@ -144,6 +144,8 @@ async fn a_wrong_path_or_query_is_refused_with_its_exact_code() {
         (session("events?last=501"), 422, "invalid-query"),
         (session("events?last=5&after=1"), 422, "invalid-query"),
         (session("events?last=5&limit=5"), 422, "invalid-query"),
+        (session("events?before=5"), 422, "invalid-query"),
+        (session("events?last=5&before=0"), 422, "invalid-query"),
         (session("events?render=pdf"), 422, "invalid-query"),
         (session("history?limit=2001"), 422, "invalid-query"),
         (session("context-window?limit=-5"), 422, "invalid-query"),

@@ -79,11 +79,12 @@ export function sessionsAddress(query, limit = 50) {
 export const events = (id, after, limit) => json(`${session(id)}/events?after=${after}&limit=${limit}&render=html`);
 
 /**
- * The newest events, whatever their numbers.
- * @param {string} id @param {number} count
- * @returns {Promise<{events: import('./types.js').StoredEvent[]}>}
+ * The newest events, or the newest ones with a number below `before`; `more` tells whether there are earlier ones.
+ * @param {string} id @param {number} count @param {number} [before]
+ * @returns {Promise<{events: import('./types.js').StoredEvent[], more: boolean}>}
  */
-export const newest = (id, count) => json(`${session(id)}/events?last=${count}&render=html`);
+export const newest = (id, count, before) =>
+  json(`${session(id)}/events?last=${count}${before ? `&before=${before}` : ''}&render=html`);
 
 /** @param {string} id @returns {Promise<SessionState>} */
 export const state = (id) => json(`${session(id)}/state`);

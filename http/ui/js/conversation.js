@@ -40,7 +40,7 @@ export async function open(id) {
     // It may be the id of a first message that was never sent, so it can be written to.
     const fresh = newest === null;
     const events = newest?.events ?? [];
-    const earlier = events.length === NEWEST && events[0].id > 1;
+    const earlier = newest?.more ?? false;
     // A message may have been sent meanwhile.
     updateConversation(id, ({ turns }) => ({ ...shown(events, turns), phase: 'ready', fresh, earlier }));
     restoreUnsent(id);
@@ -100,15 +100,14 @@ function shown(events, turns = []) {
 /** Fetches what is older than the first event shown. */
 export async function loadEarlier() {
   const { id, events } = current().conversation;
-  const first = events[0]?.id ?? 0;
-  const after = Math.max(0, first - 1 - PAGE);
-  const { events: older } = await api.events(id, after, first - 1 - after);
+  if (events.length === 0) return;
+  const { events: older, more: earlier } = await api.newest(id, PAGE, events[0].id);
   updateConversation(id, (now) => {
     const unstored = now.turns.filter((turn) => turn.seq === null);
     const running = runningTurn(now.turns);
     const { turns } = shown([...older, ...now.events]);
     const live = turns.map((turn) => (running && turn.seq === running.seq ? { ...turn, answer: running.answer } : turn));
-    return { turns: [...live, ...unstored], events: [...older, ...now.events], earlier: after > 0 && older.length > 0 };
+    return { turns: [...live, ...unstored], events: [...older, ...now.events], earlier };
   });
 }
 

@@ -36,10 +36,10 @@ function history(session, turns) {
 async function give(page, session, events) {
   await page.route(`**/v1/sessions/${session}/events?*`, (route) => {
     const query = new URL(route.request().url()).searchParams;
-    const last = query.get('last');
-    const after = events.filter((event) => event.id > Number(query.get('after')));
-    const page = last === null ? after.slice(0, Number(query.get('limit'))) : events.slice(-Number(last));
-    return route.fulfill({ json: { session_id: session, events: page, next_cursor: null } });
+    const [last, before] = [Number(query.get('last')), Number(query.get('before') ?? Infinity)];
+    const after = events.filter((event) => event.id > Number(query.get('after')) && event.id < before);
+    const page = last === 0 ? after.slice(0, Number(query.get('limit'))) : after.slice(-last);
+    return route.fulfill({ json: { session_id: session, events: page, next_cursor: null, more: page.length < after.length } });
   });
 }
 
