@@ -39,6 +39,7 @@ use tokio::{
     sync::{Semaphore, oneshot},
     time::timeout,
 };
+use tracing::Instrument;
 
 use self::lane::Lane;
 
@@ -194,7 +195,7 @@ impl Store {
     {
         let (tell, told) = oneshot::channel();
         // A free task on purpose. If it panics, its answer never comes, and whether anything was done is not known.
-        self.inner.runtime.spawn(work(Arc::clone(&self.inner), tell));
+        self.inner.runtime.spawn(work(Arc::clone(&self.inner), tell).in_current_span());
         told.await.unwrap_or_else(|_| Err(StoreError::Interrupted(sqlx::Error::WorkerCrashed)))
     }
 }

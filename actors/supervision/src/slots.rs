@@ -8,6 +8,7 @@ use std::{sync::Arc, time::Duration};
 use parking_lot::Mutex;
 use slab::Slab;
 use tokio::{sync::Notify, time::Instant};
+use tracing::Span;
 
 use crate::{cell::ChildCell, error::AskError, metrics::PortMetrics};
 
@@ -106,12 +107,18 @@ impl Slots {
                 if let Some(metrics) = &self.metrics {
                     metrics.entered();
                 }
-                return Ok(Slot { slots: Arc::clone(self), key, since });
+                return Ok(Slot { slots: Arc::clone(self), key, since, _span: self.span() });
             }
         };
         drop(state);
         self.refused(refusal);
         Err(refusal)
+    }
+
+    /// The message's span, a child of what its sender is in: from the admission until the slot is given back.
+    fn span(&self) -> Span {
+        let actor = self.owner.as_ref().map_or("actor", |owner| owner.name());
+        tracing::debug_span!("actor", otel.name = %format_args!("actor.{actor}.{}", self.message))
     }
 
     /// Counts a message that was not taken.
@@ -193,6 +200,7 @@ pub(crate) struct Slot {
     slots: Arc<Slots>,
     key: usize,
     since: Instant,
+    _span: Span,
 }
 
 impl Slot {

@@ -11,6 +11,7 @@ use std::{
 
 use somaagent_supervision::{InstanceQuery, Restart, Strategy, Tree};
 use support::{Do, SECOND, Stage, lenient, seat, settle, stage};
+use tracing::Instrument;
 
 #[test]
 fn the_snapshot_shows_every_actor_with_its_mailbox_and_its_last_error() {
@@ -255,4 +256,28 @@ fn a_panic_is_logged_once_with_the_actors_name_and_the_message_type() {
         })
         .collect();
     assert_eq!(shown, [("imp", "Do", "actor panicked: told to"), ("imp", "none", "actor panicked: told to, later"),]);
+}
+
+#[test]
+fn a_message_has_a_span_below_that_of_whoever_sent_it() {
+    let lines = Lines::default();
+    let writer = lines.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .json()
+        .with_max_level(tracing::Level::DEBUG)
+        .with_span_events(tracing_subscriber::fmt::format::FmtSpan::NEW)
+        .with_writer(move || writer.clone())
+        .finish();
+    tracing::subscriber::with_default(subscriber, || {
+        stage(async {
+            let stage = Stage::lenient(Strategy::OneForOne);
+            let port = stage.imp(&stage.root, "a", Restart::Permanent).await;
+            port.ask(Do::Count, SECOND).instrument(tracing::info_span!("request", number = 7)).await.unwrap();
+        });
+    });
+    let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+    let made = |line: &serde_json::Value| line["span"]["name"] == "actor" && line["fields"]["message"] == "new";
+    let spans: Vec<_> = text.lines().map(|line| serde_json::from_str(line).unwrap()).filter(made).collect();
+    let told: Vec<_> = spans.iter().map(|line| (&line["span"]["otel.name"], &line["spans"][0]["number"])).collect();
+    assert_eq!(told, [(&serde_json::json!("actor.imp.Do"), &serde_json::json!(7))], "{text}");
 }
