@@ -5,7 +5,7 @@ use std::{str::FromStr, sync::Arc, time::Duration};
 use somaagent_supervision::Port;
 use time::OffsetDateTime;
 use tokio::{
-    sync::Semaphore,
+    sync::{OwnedSemaphorePermit, Semaphore},
     time::{Instant, sleep_until},
 };
 
@@ -32,6 +32,9 @@ const PAGE_BYTES: i64 = 1 << 20;
 /// First and longest pause between two looks at how far the replica is.
 const LOOKS: [Duration; 2] = [Duration::from_millis(10), Duration::from_millis(200)];
 
+/// Most requests that wait for receipts at a time.
+const MOST_WAITING: usize = 256;
+
 /// Reads what the replica has of a tenant's memories.
 #[derive(Clone, Debug)]
 pub struct Memories {
@@ -44,6 +47,8 @@ pub struct Memories {
     pub(super) settings: Arc<MemorySettings>,
     /// Places for exports.
     pub(super) exports: Arc<Semaphore>,
+    /// Places for those who wait for a receipt.
+    pub(super) waiting: Arc<Semaphore>,
     pub(super) clock: fn() -> OffsetDateTime,
 }
 
@@ -95,7 +100,14 @@ impl Memories {
         clock: fn() -> OffsetDateTime,
     ) -> Self {
         let exports = Arc::new(Semaphore::new(settings.export_concurrency.max(1)));
-        Self { store, source, space, forget, settings, exports, clock }
+        let waiting = Arc::new(Semaphore::new(MOST_WAITING));
+        Self { store, source, space, forget, settings, exports, waiting, clock }
+    }
+
+    /// A place for somebody who waits for a receipt, if there is one: each of them looks once a second.
+    #[must_use]
+    pub fn place_to_wait(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.waiting).try_acquire_owned().ok()
     }
 
     /// How to read.

@@ -16,7 +16,7 @@ const NONE: &str = "nothing is known of such a memory: it was never written, was
                     answers with text";
 
 /// How far a memory of the tenant has come: of one that was written more than once, its newest writing. With
-/// `Prefer: wait=N` the reply waits up to N seconds, at most 30, for `replicated` or `dead`. What the queues know is kept as
+/// `Prefer: wait=N` the reply waits up to N seconds, at most 30, for `replicated` or `dead`, unless too many wait already. What the queues know is kept as
 /// long as they keep what they sent (`outbox.retention_ms`, `memory_sync.retention_ms`); what the replica has, and dead
 /// letters, have no such end. A memory that was taken back has no receipt.
 #[utoipa::path(
@@ -31,7 +31,7 @@ const NONE: &str = "nothing is known of such a memory: it was never written, was
         status = 200,
         description = "How far it is",
         body = Receipt,
-        headers(("Preference-Applied" = String, description = "`wait=N`, if that was asked for")),
+        headers(("Preference-Applied" = String, description = "`wait=N`, if that was asked for and done")),
     )),
     extensions(
         ("x-action" = json!("memory.read")),
@@ -45,6 +45,9 @@ pub(crate) async fn get_receipt(
     prefer: Prefer,
 ) -> Result<HttpResponse, Problem> {
     let tenant = by.caller().tenant;
+    let place = if prefer.wait().is_zero() { None } else { door.memories.place_to_wait() };
+    // Where too many wait already, the wish is not granted, and the reply does not say that it was.
+    let prefer = if place.is_some() { prefer } else { Prefer::default() };
     let receipt = door.memories.receipt(&tenant, &memory.0, prefer.wait(), door.draining.begun()).await?;
     let receipt = receipt.ok_or_else(|| Problem::new(Code::MemoryNotFound).because(NONE))?;
     Ok(reply(&receipt, prefer))

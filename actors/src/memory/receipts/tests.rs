@@ -110,3 +110,12 @@ async fn nobody_waits_for_a_memory_that_is_not_there(pool: PgPool) {
     assert_eq!(memories(&pool).receipt(&tenant(), "e", LONG, pending()).await.unwrap(), None);
     assert!(begun.elapsed() < LONG);
 }
+
+#[sqlx::test(migrations = "../migrations")]
+async fn places_to_wait_are_few_and_come_back(pool: PgPool) {
+    let memories = memories(&pool);
+    let places: Vec<_> = std::iter::from_fn(|| memories.place_to_wait()).take(1000).collect();
+    assert_eq!(places.len(), 256);
+    drop(places);
+    assert!(memories.place_to_wait().is_some());
+}
