@@ -30,14 +30,10 @@ async fn send(store: &Store, batch: &[Append]) -> Result<Vec<bool>, StoreError> 
         let result =
             store.run_journal(move |connection| Box::pin(async move { append_batch(connection, &sent).await })).await;
         match result {
-            Err(error) if is_conflict(&error) && tries < CONFLICT_TRIES => tries += 1,
+            Err(error) if error.is_conflict() && tries < CONFLICT_TRIES => tries += 1,
             result => return result,
         }
     }
-}
-
-fn is_conflict(error: &StoreError) -> bool {
-    matches!(error.sqlstate().as_deref(), Some("40001" | "40P01"))
 }
 
 fn outcomes_of(result: Result<Vec<bool>, StoreError>, steps: usize) -> Vec<Outcome> {

@@ -75,6 +75,13 @@ impl StoreError {
         self.sqlstate().is_some_and(|code| ["22", "23", "54"].iter().any(|class| code.starts_with(class)))
     }
 
+    /// Whether the database undid the work because of others at the same time (`serialization_failure`, `deadlock_detected`):
+    /// the same may succeed now.
+    #[must_use]
+    pub fn is_conflict(&self) -> bool {
+        matches!(self.sqlstate().as_deref(), Some("40001" | "40P01"))
+    }
+
     /// What the database said, for whoever may see the content too: it may be quoted.
     #[must_use]
     pub fn refusal(&self) -> String {

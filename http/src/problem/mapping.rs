@@ -41,6 +41,8 @@ impl From<StoreError> for Problem {
             StoreError::TimedOut => Code::Timeout,
             // The server gave a statement up that took too long.
             StoreError::Rejected(..) if error.sqlstate().is_some_and(|code| code == "57014") => Code::Timeout,
+            // It was undone because it and another change waited for each other, or met.
+            StoreError::Rejected(..) if error.is_conflict() => Code::Unavailable,
             StoreError::Rejected(..) => Code::Internal,
         };
         Self::new(code).caused_by(error)
