@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use sqlx::PgConnection;
+use tracing::instrument;
 
 use crate::domain::append::Append;
 
@@ -11,6 +12,7 @@ use crate::domain::append::Append;
 ///
 /// # Errors
 /// The database's; a content error (SQLSTATE class 22 or 23) of one step fails the whole batch.
+#[instrument(level = "debug", name = "db.session_events.append", skip_all)]
 pub async fn append_batch(connection: &mut PgConnection, batch: &[Append]) -> Result<Vec<bool>, sqlx::Error> {
     let steps = Steps::of(batch);
     let events = Events::of(batch);

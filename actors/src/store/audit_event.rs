@@ -2,6 +2,7 @@
 
 use sqlx::PgConnection;
 use time::OffsetDateTime;
+use tracing::instrument;
 
 use crate::domain::{append::AuditWrite, ids::Tenant};
 
@@ -9,6 +10,7 @@ use crate::domain::{append::AuditWrite, ids::Tenant};
 ///
 /// # Errors
 /// The database's.
+#[instrument(level = "debug", name = "db.audit_event.insert", skip_all)]
 pub async fn insert(
     connection: &mut PgConnection,
     tenant: &Tenant,

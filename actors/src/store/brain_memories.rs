@@ -6,6 +6,7 @@
 use serde_json::Value;
 use sqlx::PgConnection;
 use time::OffsetDateTime;
+use tracing::instrument;
 
 /// A memory to be written.
 #[derive(Debug, Clone)]
@@ -48,6 +49,7 @@ pub struct Found {
 ///
 /// # Errors
 /// The database's.
+#[instrument(level = "debug", name = "db.brain_memories.remember", skip_all)]
 pub async fn remember(
     conn: &mut PgConnection,
     place: Place<'_>,
@@ -94,6 +96,7 @@ pub async fn remember(
 ///
 /// # Errors
 /// The database's.
+#[instrument(level = "debug", name = "db.brain_memories.recall", skip_all)]
 pub async fn recall(conn: &mut PgConnection, place: Place<'_>, query: &str, limit: i64) -> sqlx::Result<Vec<Found>> {
     sqlx::query_as!(
         Found,
@@ -134,6 +137,7 @@ pub async fn recall(conn: &mut PgConnection, place: Place<'_>, query: &str, limi
 ///
 /// # Errors
 /// The database's.
+#[instrument(level = "debug", name = "db.brain_memories.lock", skip_all)]
 pub async fn lock(conn: &mut PgConnection, tenant: &str, namespace: &str, key: &str) -> sqlx::Result<Option<Value>> {
     sqlx::query_scalar!(
         "SELECT value FROM brain_memories WHERE tenant = $1 AND namespace = $2 AND key = $3 FOR UPDATE",
@@ -149,6 +153,7 @@ pub async fn lock(conn: &mut PgConnection, tenant: &str, namespace: &str, key: &
 ///
 /// # Errors
 /// The database's.
+#[instrument(level = "debug", name = "db.brain_memories.count", skip_all)]
 pub async fn count(conn: &mut PgConnection, tenant: &str, namespace: &str) -> sqlx::Result<i64> {
     sqlx::query_scalar!(
         r#"SELECT count(*) AS "count!" FROM brain_memories WHERE tenant = $1 AND namespace = $2"#,
@@ -163,6 +168,7 @@ pub async fn count(conn: &mut PgConnection, tenant: &str, namespace: &str) -> sq
 ///
 /// # Errors
 /// The database's.
+#[instrument(level = "debug", name = "db.brain_memories.forget", skip_all)]
 pub async fn forget(conn: &mut PgConnection, tenant: &str, namespace: &str, key: &str) -> sqlx::Result<bool> {
     let done = sqlx::query!(
         "DELETE FROM brain_memories WHERE tenant = $1 AND namespace = $2 AND key = $3",
@@ -179,6 +185,7 @@ pub async fn forget(conn: &mut PgConnection, tenant: &str, namespace: &str, key:
 ///
 /// # Errors
 /// The database's.
+#[instrument(level = "debug", name = "db.brain_memories.forget_everywhere", skip_all)]
 pub async fn forget_everywhere(
     conn: &mut PgConnection,
     tenant: &str,
@@ -200,6 +207,7 @@ pub async fn forget_everywhere(
 ///
 /// # Errors
 /// The database's.
+#[instrument(level = "debug", name = "db.brain_memories.forget_at", skip_all)]
 pub async fn forget_at(
     conn: &mut PgConnection,
     tenant: &str,

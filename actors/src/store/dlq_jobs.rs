@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use sqlx::PgConnection;
 use time::OffsetDateTime;
+use tracing::instrument;
 use uuid::Uuid;
 
 use super::dead_letters::browse::LetterFilter;
@@ -81,6 +82,7 @@ macro_rules! job {
 ///
 /// # Errors
 /// The database's.
+#[instrument(level = "debug", name = "db.dlq_jobs.insert", skip_all)]
 pub async fn insert(connection: &mut PgConnection, job: &Job) -> Result<(), sqlx::Error> {
     sqlx::query!(
         "INSERT INTO dlq_jobs (
@@ -116,6 +118,7 @@ pub async fn insert(connection: &mut PgConnection, job: &Job) -> Result<(), sqlx
 ///
 /// # Errors
 /// The database's.
+#[instrument(level = "debug", name = "db.dlq_jobs.get", skip_all)]
 pub async fn get(
     connection: &mut PgConnection,
     tenant: &str,
@@ -140,6 +143,7 @@ pub async fn get(
 ///
 /// # Errors
 /// The database's.
+#[instrument(level = "debug", name = "db.dlq_jobs.lock_next", skip_all)]
 pub async fn lock_next(connection: &mut PgConnection) -> Result<Option<Job>, sqlx::Error> {
     let row = sqlx::query!(
         "SELECT id, tenant, topic, status, containing, created_from, created_before, upto, max_letters, place, total,
@@ -159,6 +163,7 @@ pub async fn lock_next(connection: &mut PgConnection) -> Result<Option<Job>, sql
 ///
 /// # Errors
 /// The database's; `RowNotFound` if there is no such order.
+#[instrument(level = "debug", name = "db.dlq_jobs.advance", skip_all)]
 pub async fn advance(connection: &mut PgConnection, job: &Job) -> Result<(), sqlx::Error> {
     let done = sqlx::query!(
         "UPDATE dlq_jobs SET status = $2, place = $3, reprocessed = $4, failed = $5, updated_at = $6 WHERE id = $1",
@@ -179,6 +184,7 @@ pub async fn advance(connection: &mut PgConnection, job: &Job) -> Result<(), sql
 ///
 /// # Errors
 /// The database's.
+#[instrument(level = "debug", name = "db.dlq_jobs.cancel", skip_all)]
 pub async fn cancel(
     connection: &mut PgConnection,
     tenant: &str,
@@ -205,6 +211,7 @@ pub async fn cancel(
 ///
 /// # Errors
 /// The database's.
+#[instrument(level = "debug", name = "db.dlq_jobs.purge", skip_all)]
 pub async fn purge(connection: &mut PgConnection, before: OffsetDateTime, limit: i64) -> Result<u64, sqlx::Error> {
     let done = sqlx::query!(
         "DELETE FROM dlq_jobs WHERE id = ANY (ARRAY (

@@ -6,6 +6,7 @@
 
 use sqlx::{Connection, PgConnection};
 use time::OffsetDateTime;
+use tracing::instrument;
 use uuid::Uuid;
 
 use crate::domain::{append::AuditWrite, ids::SessionKey};
@@ -24,6 +25,7 @@ pub enum Leave {
 ///
 /// # Errors
 /// The database's.
+#[instrument(level = "debug", name = "db.session_events.erase", skip_all)]
 pub async fn erase(
     connection: &mut PgConnection,
     key: &SessionKey,
@@ -102,6 +104,7 @@ pub struct Unswept {
 ///
 /// # Errors
 /// The database's.
+#[instrument(level = "debug", name = "db.session_events.unswept", skip_all)]
 pub async fn unswept(connection: &mut PgConnection, limit: i64) -> Result<Vec<Unswept>, sqlx::Error> {
     sqlx::query_as!(
         Unswept,
@@ -121,6 +124,7 @@ pub async fn unswept(connection: &mut PgConnection, limit: i64) -> Result<Vec<Un
 ///
 /// # Errors
 /// The database's.
+#[instrument(level = "debug", name = "db.session_events.sweep", skip_all)]
 pub async fn sweep(connection: &mut PgConnection, session: &Unswept, page: i64) -> Result<(), sqlx::Error> {
     let upto = session.erased.min(session.swept.saturating_add(page));
     sqlx::query!(

@@ -6,6 +6,7 @@
 use serde_json::Value;
 use sqlx::PgConnection;
 use time::OffsetDateTime;
+use tracing::instrument;
 
 /// A record to be appended.
 #[derive(Clone, Debug)]
@@ -41,6 +42,7 @@ pub struct StoredRecord {
 ///
 /// # Errors
 /// The database's.
+#[instrument(level = "debug", name = "db.event_log.ensure_topic", skip_all)]
 pub async fn ensure_topic(connection: &mut PgConnection, topic: &str, partitions: i32) -> Result<(), sqlx::Error> {
     sqlx::query!(
         "INSERT INTO event_log_partitions (topic, partition)
@@ -58,6 +60,7 @@ pub async fn ensure_topic(connection: &mut PgConnection, topic: &str, partitions
 ///
 /// # Errors
 /// The database's; `RowNotFound` if a topic or a partition does not exist, and then nothing was appended.
+#[instrument(level = "debug", name = "db.event_log.append", skip_all)]
 pub async fn append(
     connection: &mut PgConnection,
     records: &[NewRecord],
@@ -129,6 +132,7 @@ pub struct Page {
 ///
 /// # Errors
 /// The database's.
+#[instrument(level = "debug", name = "db.event_log.read", skip_all)]
 pub async fn read(
     connection: &mut PgConnection,
     topic: &str,
@@ -165,6 +169,7 @@ pub async fn read(
 ///
 /// # Errors
 /// The database's.
+#[instrument(level = "debug", name = "db.event_log.ends", skip_all)]
 pub async fn ends(connection: &mut PgConnection, topic: &str) -> Result<Vec<(i32, i64)>, sqlx::Error> {
     let rows = sqlx::query!("SELECT partition, next_offset FROM event_log_partitions WHERE topic = $1", topic);
     let rows = rows.fetch_all(connection).await?;
@@ -176,6 +181,7 @@ pub async fn ends(connection: &mut PgConnection, topic: &str) -> Result<Vec<(i32
 ///
 /// # Errors
 /// The database's.
+#[instrument(level = "debug", name = "db.event_log.purge", skip_all)]
 pub async fn purge(connection: &mut PgConnection, before: OffsetDateTime, limit: i64) -> Result<u64, sqlx::Error> {
     // The age is asked of the first records only: those after them are younger, and there may be many. Where the rows are
     // is their address, because a planner that joins by key may read the whole table for a few of them.

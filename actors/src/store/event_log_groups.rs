@@ -2,6 +2,7 @@
 
 use sqlx::PgConnection;
 use time::OffsetDateTime;
+use tracing::instrument;
 use uuid::Uuid;
 
 /// A partition as its group knows it.
@@ -21,6 +22,7 @@ pub struct GroupPartition {
 ///
 /// # Errors
 /// The database's.
+#[instrument(level = "debug", name = "db.event_log_groups.renew", skip_all)]
 pub async fn renew(
     connection: &mut PgConnection,
     (group, topic, member): (&str, &str, Uuid),
@@ -50,6 +52,7 @@ pub async fn renew(
 ///
 /// # Errors
 /// The database's.
+#[instrument(level = "debug", name = "db.event_log_groups.ensure", skip_all)]
 pub async fn ensure(connection: &mut PgConnection, group: &str, topic: &str) -> Result<(), sqlx::Error> {
     sqlx::query!(
         "INSERT INTO event_log_offsets (group_name, topic, partition)
@@ -67,6 +70,7 @@ pub async fn ensure(connection: &mut PgConnection, group: &str, topic: &str) -> 
 ///
 /// # Errors
 /// The database's.
+#[instrument(level = "debug", name = "db.event_log_groups.lock", skip_all)]
 pub async fn lock(connection: &mut PgConnection, group: &str, topic: &str) -> Result<Vec<GroupPartition>, sqlx::Error> {
     sqlx::query_as!(
         GroupPartition,
@@ -85,6 +89,7 @@ pub async fn lock(connection: &mut PgConnection, group: &str, topic: &str) -> Re
 ///
 /// # Errors
 /// The database's.
+#[instrument(level = "debug", name = "db.event_log_groups.living", skip_all)]
 pub async fn living(
     connection: &mut PgConnection,
     group: &str,
@@ -107,6 +112,7 @@ pub async fn living(
 ///
 /// # Errors
 /// The database's.
+#[instrument(level = "debug", name = "db.event_log_groups.hand_over", skip_all)]
 pub async fn hand_over(
     connection: &mut PgConnection,
     (group, topic, member): (&str, &str, Uuid),
@@ -133,6 +139,7 @@ pub async fn hand_over(
 ///
 /// # Errors
 /// The database's.
+#[instrument(level = "debug", name = "db.event_log_groups.commit", skip_all)]
 pub async fn commit(
     connection: &mut PgConnection,
     (group, topic, member): (&str, &str, Uuid),
@@ -158,6 +165,7 @@ pub async fn commit(
 ///
 /// # Errors
 /// The database's.
+#[instrument(level = "debug", name = "db.event_log_groups.leave", skip_all)]
 pub async fn leave(
     connection: &mut PgConnection,
     (group, topic, member): (&str, &str, Uuid),

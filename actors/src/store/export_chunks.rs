@@ -1,11 +1,13 @@
 //! Table `export_chunks`: what export jobs have found, in pieces of bounded size.
 
 use sqlx::PgConnection;
+use tracing::instrument;
 
 /// Keeps the chunk `number` of a job. Call it in the transaction that counts it.
 ///
 /// # Errors
 /// The database's.
+#[instrument(level = "debug", name = "db.export_chunks.insert", skip_all)]
 pub async fn insert(
     connection: &mut PgConnection,
     tenant: &str,
@@ -29,6 +31,7 @@ pub async fn insert(
 ///
 /// # Errors
 /// The database's.
+#[instrument(level = "debug", name = "db.export_chunks.get", skip_all)]
 pub async fn get(
     connection: &mut PgConnection,
     tenant: &str,
@@ -50,6 +53,7 @@ pub async fn get(
 ///
 /// # Errors
 /// The database's.
+#[instrument(level = "debug", name = "db.export_chunks.remove", skip_all)]
 pub async fn remove(connection: &mut PgConnection, limit: i64) -> Result<u64, sqlx::Error> {
     let removed = sqlx::query!(
         "DELETE FROM export_chunks WHERE (tenant, job_id, number) IN (

@@ -7,6 +7,7 @@ use std::net::IpAddr;
 
 use sqlx::{PgConnection, types::Json};
 use time::OffsetDateTime;
+use tracing::instrument;
 use uuid::Uuid;
 
 use super::memory_replica::reads::ReplicaFilter;
@@ -104,6 +105,7 @@ macro_rules! jobs {
 ///
 /// # Errors
 /// The database's.
+#[instrument(level = "debug", name = "db.export_jobs.insert", skip_all)]
 pub async fn insert(connection: &mut PgConnection, job: &NewExportJob, most: i64) -> Result<Option<i64>, sqlx::Error> {
     let tenant = job.tenant.as_str();
     // Two at once would not see each other.
@@ -137,6 +139,7 @@ pub async fn insert(connection: &mut PgConnection, job: &NewExportJob, most: i64
 ///
 /// # Errors
 /// The database's.
+#[instrument(level = "debug", name = "db.export_jobs.get", skip_all)]
 pub async fn get(connection: &mut PgConnection, tenant: &str, id: i64) -> Result<Option<ExportJob>, sqlx::Error> {
     jobs!("SELECT", "FROM export_jobs WHERE tenant = $1 AND id = $2", tenant, id).fetch_optional(connection).await
 }
@@ -145,6 +148,7 @@ pub async fn get(connection: &mut PgConnection, tenant: &str, id: i64) -> Result
 ///
 /// # Errors
 /// The database's.
+#[instrument(level = "debug", name = "db.export_jobs.list", skip_all)]
 pub async fn list(
     connection: &mut PgConnection,
     tenant: &str,
@@ -166,6 +170,7 @@ pub async fn list(
 ///
 /// # Errors
 /// The database's.
+#[instrument(level = "debug", name = "db.export_jobs.claim", skip_all)]
 pub async fn claim(
     connection: &mut PgConnection,
     claim: Uuid,
@@ -196,6 +201,7 @@ pub async fn claim(
 ///
 /// # Errors
 /// The database's.
+#[instrument(level = "debug", name = "db.export_jobs.settle", skip_all)]
 pub async fn settle(
     connection: &mut PgConnection,
     job: &ExportJob,
@@ -237,6 +243,7 @@ pub async fn settle(
 ///
 /// # Errors
 /// The database's.
+#[instrument(level = "debug", name = "db.export_jobs.end", skip_all)]
 pub async fn end(
     connection: &mut PgConnection,
     tenant: &str,
@@ -262,6 +269,7 @@ pub async fn end(
 ///
 /// # Errors
 /// The database's.
+#[instrument(level = "debug", name = "db.export_jobs.expire", skip_all)]
 pub async fn expire(
     connection: &mut PgConnection,
     at: OffsetDateTime,
@@ -288,6 +296,7 @@ pub async fn expire(
 ///
 /// # Errors
 /// The database's.
+#[instrument(level = "debug", name = "db.export_jobs.purge", skip_all)]
 pub async fn purge(connection: &mut PgConnection, before: OffsetDateTime, limit: i64) -> Result<u64, sqlx::Error> {
     let done = sqlx::query!(
         "DELETE FROM export_jobs WHERE id = ANY (ARRAY (

@@ -8,6 +8,7 @@ use std::collections::HashMap;
 
 use sqlx::PgConnection;
 use time::OffsetDateTime;
+use tracing::instrument;
 
 /// A memory as a record of the log tells it.
 #[derive(Clone, Debug, PartialEq)]
@@ -53,6 +54,7 @@ pub struct LogPartition {
 ///
 /// # Errors
 /// The database's.
+#[instrument(level = "debug", name = "db.memory_replica.position", skip_all)]
 pub async fn position(
     connection: &mut PgConnection,
     place: &LogPartition,
@@ -83,6 +85,7 @@ pub async fn position(
 ///
 /// # Errors
 /// The database's.
+#[instrument(level = "debug", name = "db.memory_replica.advance", skip_all)]
 pub async fn advance(
     connection: &mut PgConnection,
     place: &LogPartition,
@@ -110,6 +113,7 @@ pub async fn advance(
 ///
 /// # Errors
 /// The database's.
+#[instrument(level = "debug", name = "db.memory_replica.upsert", skip_all)]
 pub async fn upsert(
     connection: &mut PgConnection,
     place: &LogPartition,
@@ -179,6 +183,7 @@ pub async fn upsert(
 ///
 /// # Errors
 /// The database's.
+#[instrument(level = "debug", name = "db.memory_replica.remove", skip_all)]
 pub async fn remove(
     connection: &mut PgConnection,
     place: &LogPartition,
@@ -219,6 +224,7 @@ fn newest<'a>(rows: &[&'a NewReplica]) -> Vec<&'a NewReplica> {
 ///
 /// # Errors
 /// The database's.
+#[instrument(level = "debug", name = "db.memory_replica.newest_timestamp", skip_all)]
 pub async fn newest_timestamp(connection: &mut PgConnection) -> Result<Option<f64>, sqlx::Error> {
     sqlx::query_scalar!("SELECT max(wal_timestamp) FROM memory_replica").fetch_one(connection).await
 }

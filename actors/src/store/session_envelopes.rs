@@ -3,6 +3,7 @@
 use serde_json::Value;
 use sqlx::PgConnection;
 use time::OffsetDateTime;
+use tracing::instrument;
 use uuid::Uuid;
 
 use crate::domain::ids::{SessionKey, Tenant};
@@ -41,6 +42,7 @@ pub enum Claim {
 ///
 /// # Errors
 /// The database's.
+#[instrument(level = "debug", name = "db.session_envelopes.claim", skip_all)]
 pub async fn claim(
     connection: &mut PgConnection,
     key: &SessionKey,
@@ -91,6 +93,7 @@ pub async fn claim(
 ///
 /// # Errors
 /// The database's.
+#[instrument(level = "debug", name = "db.session_envelopes.fence_unused", skip_all)]
 pub async fn fence_unused(
     connection: &mut PgConnection,
     key: &SessionKey,
@@ -125,6 +128,7 @@ pub enum Lease {
 ///
 /// # Errors
 /// The database's.
+#[instrument(level = "debug", name = "db.session_envelopes.renew", skip_all)]
 pub async fn renew(
     connection: &mut PgConnection,
     sessions: &[SessionKey],
@@ -174,6 +178,7 @@ pub async fn renew(
 ///
 /// # Errors
 /// The database's.
+#[instrument(level = "debug", name = "db.session_envelopes.hold", skip_all)]
 pub async fn hold(
     connection: &mut PgConnection,
     key: &SessionKey,
@@ -205,6 +210,7 @@ pub async fn hold(
 ///
 /// # Errors
 /// The database's.
+#[instrument(level = "debug", name = "db.session_envelopes.release", skip_all)]
 pub async fn release(
     connection: &mut PgConnection,
     sessions: &[(SessionKey, i64)],
@@ -232,6 +238,7 @@ pub async fn release(
 ///
 /// # Errors
 /// The database's.
+#[instrument(level = "debug", name = "db.session_envelopes.release_all", skip_all)]
 pub async fn release_all(connection: &mut PgConnection, owner: &str) -> Result<u64, sqlx::Error> {
     let done = sqlx::query!(
         "UPDATE session_envelopes SET lease_until = NULL WHERE owner = $1 AND lease_until IS NOT NULL",
@@ -285,6 +292,7 @@ pub struct SessionSummary {
 ///
 /// # Errors
 /// The database's.
+#[instrument(level = "debug", name = "db.session_envelopes.get", skip_all)]
 pub async fn get(connection: &mut PgConnection, key: &SessionKey) -> Result<Option<SessionSummary>, sqlx::Error> {
     sqlx::query_as!(
         SessionSummary,
@@ -304,6 +312,7 @@ pub async fn get(connection: &mut PgConnection, key: &SessionKey) -> Result<Opti
 ///
 /// # Errors
 /// The database's.
+#[instrument(level = "debug", name = "db.session_envelopes.list", skip_all)]
 pub async fn list(
     connection: &mut PgConnection,
     tenant: &Tenant,

@@ -5,6 +5,7 @@
 
 use futures_util::{Stream, TryStreamExt};
 use sqlx::PgConnection;
+use tracing::instrument;
 use uuid::Uuid;
 
 use crate::domain::{
@@ -46,6 +47,7 @@ async fn page(
 ///
 /// # Errors
 /// The database's.
+#[instrument(level = "debug", name = "db.session_events.between", skip_all)]
 pub async fn between(
     connection: &mut PgConnection,
     key: &SessionKey,
@@ -75,6 +77,7 @@ pub async fn between(
 ///
 /// # Errors
 /// The database's.
+#[instrument(level = "debug", name = "db.session_events.recent", skip_all)]
 pub async fn recent(
     connection: &mut PgConnection,
     key: &SessionKey,
@@ -106,6 +109,7 @@ pub async fn recent(
 ///
 /// # Errors
 /// The database's.
+#[instrument(level = "debug", name = "db.session_events.said_before", skip_all)]
 pub async fn said_before(
     connection: &mut PgConnection,
     key: &SessionKey,
@@ -144,6 +148,7 @@ pub async fn said_before(
 ///
 /// # Errors
 /// The database's.
+#[instrument(level = "debug", name = "db.session_events.by_id", skip_all)]
 pub async fn by_id(
     connection: &mut PgConnection,
     key: &SessionKey,
@@ -179,6 +184,7 @@ pub struct KeyUse {
 ///
 /// # Errors
 /// The database's.
+#[instrument(level = "debug", name = "db.session_events.by_idempotency_key", skip_all)]
 pub async fn by_idempotency_key(
     connection: &mut PgConnection,
     key: &SessionKey,

@@ -2,6 +2,7 @@
 
 use sqlx::PgConnection;
 use time::OffsetDateTime;
+use tracing::instrument;
 
 use crate::domain::{
     ids::{SessionKey, Tenant},
@@ -12,6 +13,7 @@ use crate::domain::{
 ///
 /// # Errors
 /// The database's.
+#[instrument(level = "debug", name = "db.turns.open", skip_all)]
 pub async fn open(connection: &mut PgConnection, key: &SessionKey) -> Result<Vec<OpenTurn>, sqlx::Error> {
     sqlx::query_as!(
         OpenTurn,
@@ -31,6 +33,7 @@ pub async fn open(connection: &mut PgConnection, key: &SessionKey) -> Result<Vec
 ///
 /// # Errors
 /// The database's.
+#[instrument(level = "debug", name = "db.turns.last", skip_all)]
 pub async fn last(connection: &mut PgConnection, key: &SessionKey) -> Result<i64, sqlx::Error> {
     let last = sqlx::query_scalar!(
         "SELECT max(turn_seq)
@@ -50,6 +53,7 @@ pub async fn last(connection: &mut PgConnection, key: &SessionKey) -> Result<i64
 ///
 /// # Errors
 /// The database's.
+#[instrument(level = "debug", name = "db.turns.orphaned_sessions", skip_all)]
 pub async fn orphaned_sessions(
     connection: &mut PgConnection,
     owner: &str,

@@ -3,6 +3,7 @@
 use serde_json::Value;
 use sqlx::PgConnection;
 use time::OffsetDateTime;
+use tracing::instrument;
 use uuid::Uuid;
 
 /// Most bytes of records on a page of a list; at least one record is on it.
@@ -103,6 +104,7 @@ pub struct Letter {
 ///
 /// # Errors
 /// The database's.
+#[instrument(level = "debug", name = "db.dlq_messages.depths", skip_all)]
 pub async fn depths(connection: &mut PgConnection) -> Result<Vec<(String, i64)>, sqlx::Error> {
     let rows = sqlx::query!(r#"SELECT topic, count(*) AS "depth!" FROM dlq_messages GROUP BY topic"#)
         .fetch_all(connection)
@@ -114,6 +116,7 @@ pub async fn depths(connection: &mut PgConnection) -> Result<Vec<(String, i64)>,
 ///
 /// # Errors
 /// The database's.
+#[instrument(level = "debug", name = "db.dlq_messages.depth", skip_all)]
 pub async fn depth(connection: &mut PgConnection, topic: &str, most: i64) -> Result<i64, sqlx::Error> {
     sqlx::query_scalar!(
         r#"SELECT count(*) AS "depth!" FROM (SELECT FROM dlq_messages WHERE topic = $1 LIMIT $2) AS counted"#,
@@ -128,6 +131,7 @@ pub async fn depth(connection: &mut PgConnection, topic: &str, most: i64) -> Res
 ///
 /// # Errors
 /// The database's.
+#[instrument(level = "debug", name = "db.dlq_messages.topics", skip_all)]
 pub async fn topics(connection: &mut PgConnection, tenant: &str) -> Result<Vec<TopicSummary>, sqlx::Error> {
     sqlx::query_as!(
         TopicSummary,
@@ -146,6 +150,7 @@ pub async fn topics(connection: &mut PgConnection, tenant: &str) -> Result<Vec<T
 ///
 /// # Errors
 /// The database's.
+#[instrument(level = "debug", name = "db.dlq_messages.list", skip_all)]
 pub async fn list(
     connection: &mut PgConnection,
     tenant: &str,
@@ -204,6 +209,7 @@ pub async fn list(
 ///
 /// # Errors
 /// The database's.
+#[instrument(level = "debug", name = "db.dlq_messages.get", skip_all)]
 pub async fn get(
     connection: &mut PgConnection,
     tenant: &str,

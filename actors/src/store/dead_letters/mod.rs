@@ -12,6 +12,7 @@ pub mod replay;
 use serde_json::Value;
 use sqlx::PgConnection;
 use time::OffsetDateTime;
+use tracing::instrument;
 use uuid::Uuid;
 
 use super::message_outbox::{self, NewBytes};
@@ -50,6 +51,7 @@ pub struct NewDeadLetter {
 ///
 /// # Errors
 /// The database's.
+#[instrument(level = "debug", name = "db.dlq_messages.bury", skip_all)]
 pub async fn bury(
     connection: &mut PgConnection,
     letters: Vec<NewDeadLetter>,

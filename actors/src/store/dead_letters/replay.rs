@@ -3,6 +3,7 @@
 use serde_json::Value;
 use sqlx::PgConnection;
 use time::OffsetDateTime;
+use tracing::instrument;
 
 use super::browse::{Letter, LetterFilter};
 use crate::{
@@ -79,6 +80,7 @@ fn memory_of(letter: &Letter) -> Option<String> {
 ///
 /// # Errors
 /// The database's.
+#[instrument(level = "debug", name = "db.dlq_messages.send", skip_all)]
 pub async fn send(
     connection: &mut PgConnection,
     outgoing: Vec<Outgoing>,
@@ -106,6 +108,7 @@ pub async fn send(
 ///
 /// # Errors
 /// The database's.
+#[instrument(level = "debug", name = "db.dlq_messages.take", skip_all)]
 pub async fn take(
     connection: &mut PgConnection,
     tenant: &str,
@@ -131,6 +134,7 @@ pub async fn take(
 ///
 /// # Errors
 /// The database's.
+#[instrument(level = "debug", name = "db.dlq_messages.lock_page", skip_all)]
 pub async fn lock_page(
     connection: &mut PgConnection,
     tenant: &str,
@@ -182,6 +186,7 @@ pub async fn lock_page(
 ///
 /// # Errors
 /// The database's.
+#[instrument(level = "debug", name = "db.dlq_messages.delete_all", skip_all)]
 pub async fn delete_all(connection: &mut PgConnection, tenant: &str, ids: &[i64]) -> Result<u64, sqlx::Error> {
     let done = sqlx::query!("DELETE FROM dlq_messages WHERE tenant = $1 AND id = ANY ($2)", tenant, ids);
     Ok(done.execute(connection).await?.rows_affected())
@@ -191,6 +196,7 @@ pub async fn delete_all(connection: &mut PgConnection, tenant: &str, ids: &[i64]
 ///
 /// # Errors
 /// The database's.
+#[instrument(level = "debug", name = "db.dlq_messages.delete_page", skip_all)]
 pub async fn delete_page(
     connection: &mut PgConnection,
     tenant: &str,
@@ -215,6 +221,7 @@ pub async fn delete_page(
 ///
 /// # Errors
 /// The database's.
+#[instrument(level = "debug", name = "db.dlq_messages.count", skip_all)]
 pub async fn count(
     connection: &mut PgConnection,
     tenant: &str,

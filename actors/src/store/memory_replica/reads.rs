@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use sqlx::{Connection, PgConnection};
 use time::OffsetDateTime;
+use tracing::instrument;
 
 use super::LogPartition;
 
@@ -80,6 +81,7 @@ pub struct PageOf {
 ///
 /// # Errors
 /// The database's.
+#[instrument(level = "debug", name = "db.memory_replica.page", skip_all)]
 pub async fn page(
     connection: &mut PgConnection,
     tenant: &str,
@@ -116,6 +118,7 @@ pub async fn page(
 ///
 /// # Errors
 /// The database's.
+#[instrument(level = "debug", name = "db.memory_replica.count", skip_all)]
 pub async fn count(
     connection: &mut PgConnection,
     tenant: &str,
@@ -174,6 +177,7 @@ fn pattern(text: &str) -> String {
 ///
 /// # Errors
 /// The database's.
+#[instrument(level = "debug", name = "db.memory_replica.find", skip_all)]
 pub async fn find(
     connection: &mut PgConnection,
     tenant: &str,
@@ -196,6 +200,7 @@ pub async fn find(
 ///
 /// # Errors
 /// The database's.
+#[instrument(level = "debug", name = "db.memory_replica.applied", skip_all)]
 pub async fn applied(connection: &mut PgConnection, place: &LogPartition) -> Result<i64, sqlx::Error> {
     let found = sqlx::query_scalar!(
         "SELECT next_offset FROM memory_replica_offsets WHERE source = $1 AND topic = $2 AND partition = $3",

@@ -2,6 +2,7 @@
 //! makes it.
 
 use sqlx::{Connection, PgConnection, postgres::PgConnectOptions};
+use tracing::instrument;
 
 /// What only one process at a time may do: a number of the application's choice, "sa01mrti" as bytes.
 const LOCK: i64 = 0x7361_3031_6d72_7469;
@@ -21,6 +22,7 @@ pub enum SearchIndex {
 ///
 /// # Errors
 /// As [`ensure`].
+#[instrument(level = "debug", name = "db.memory_replica.ensure_on", skip_all)]
 pub async fn ensure_on(server: &PgConnectOptions) -> Result<SearchIndex, sqlx::Error> {
     let mut connection = PgConnection::connect_with(server).await?;
     let made = ensure(&mut connection).await?;
@@ -33,6 +35,7 @@ pub async fn ensure_on(server: &PgConnectOptions) -> Result<SearchIndex, sqlx::E
 ///
 /// # Errors
 /// The database's, for instance that the extension may not be used. A later call makes good what is left half done.
+#[instrument(level = "debug", name = "db.memory_replica.ensure", skip_all)]
 pub async fn ensure(connection: &mut PgConnection) -> Result<SearchIndex, sqlx::Error> {
     let available = sqlx::query_scalar!(
         r#"SELECT EXISTS (SELECT FROM pg_available_extensions WHERE name = 'pg_trgm') AS "available!""#
