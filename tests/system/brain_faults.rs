@@ -3,7 +3,10 @@
 use somaagent_test_services::brain::{Mood, Shape};
 use somaagent_test_services::client::{Mode, Post};
 use somaagent_test_services::model::Gate;
+use somaagent_test_services::proxy::Direction;
+use somaagent_test_services::seed;
 
+use crate::disturbance::disturbed;
 use crate::history::Turn;
 use crate::stack::{Setup, Stack, new_session};
 
@@ -31,6 +34,14 @@ async fn one_turn(stack: &Stack) -> Turn {
     let state = stack.client.state(&session).await.unwrap();
     assert_eq!(state["last_recall"]["state"], turn.meta("recall")["state"]);
     turn
+}
+
+/// Waits until a turn recalls again.
+async fn recalls_again(stack: &Stack) {
+    somaagent_test_services::wait::eventually("a recall that works again", async || {
+        (one_turn(stack).await.meta("recall")["state"] == "ok").then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -89,15 +100,12 @@ async fn a_slow_brain_times_out() {
 
 #[tokio::test]
 async fn a_brain_that_is_down_is_unavailable_until_it_is_back() {
-    let stack = forgetful().start().await;
+    let stack = forgetful().direct().start().await;
     stack.brain.know("k1", "the sky has the colour of green tea");
     stack.brain.down().await;
     assert_eq!(one_turn(&stack).await.meta("recall")["state"], "unavailable");
     stack.brain.up().await.unwrap();
-    let recovered = somaagent_test_services::wait::eventually("a recall that works again", async || {
-        (one_turn(&stack).await.meta("recall")["state"] == "ok").then_some(())
-    });
-    recovered.await;
+    recalls_again(&stack).await;
 }
 
 #[tokio::test]
@@ -125,4 +133,106 @@ async fn recall_can_be_switched_off() {
     let stack = Setup::default().set("SA01_TURNS__RECALL_DEADLINE_MS", 0).start().await;
     assert_eq!(one_turn(&stack).await.meta("recall")["state"], "off");
     assert!(stack.brain.calls_to("/memory/recall").is_empty());
+}
+
+/// What is there to recall.
+const KNOWN: &str = "the sky has the colour of green tea";
+
+/// A system that looks at each fault anew and has one thing to recall.
+async fn with_a_memory(setup: Setup) -> Stack {
+    let stack = setup.set("SA01_BRAIN__BREAKER_COOLDOWN_MS", 1).start().await;
+    stack.brain.know("k1", KNOWN);
+    stack
+}
+
+/// Something that happens to a connection.
+type Strike<'a> = Box<dyn Fn() + 'a>;
+
+/// One turn, during whose recall `fault` happens: the request has been read, and its answer waits.
+async fn disturbed_turn(stack: &Stack, fault: impl FnOnce()) -> Turn {
+    let gate = Gate::closed();
+    stack.brain.set_mood(Mood::Slow(gate.clone()));
+    let asked = stack.brain.calls_to("/memory/recall").len();
+    let strike = async {
+        stack.brain.called("/memory/recall", asked + 1).await;
+        fault();
+    };
+    let (turn, ()) = tokio::join!(one_turn(stack), strike);
+    stack.brain.recover();
+    gate.open();
+    turn
+}
+
+#[tokio::test]
+async fn a_recall_whose_line_breaks_in_the_middle_is_unavailable_at_once() {
+    let stack = with_a_memory(untaught().set("SA01_BRAIN__RECALL_MAX_RETRIES", 0)).await;
+    let proxy = &stack.brain_proxy;
+    // Whole as HTTP, and rubbish inside.
+    let answer = [&b"HTTP/1.1 200 OK\r\ncontent-length: 64\r\n\r\n{\"results\": ["[..], &[0xff; 51]].concat();
+    let faults: [(&str, Strike); 3] = [
+        ("cut", Box::new(|| proxy.cut())),
+        ("rubbish in place of the answer", Box::new(|| proxy.spoil(Direction::Down, &[0xff; 64]))),
+        ("rubbish inside the answer", Box::new(move || proxy.spoil(Direction::Down, &answer))),
+    ];
+    for (name, fault) in faults {
+        // Not `timeout`: the recall's deadline was not waited for.
+        assert_eq!(disturbed_turn(&stack, fault).await.meta("recall")["state"], "unavailable", "{name}");
+        let next = one_turn(&stack).await;
+        assert_eq!(next.meta("recall")["count"], 1, "after {name}: {}", next.meta("recall"));
+    }
+}
+
+#[tokio::test]
+async fn a_recall_that_is_cut_is_asked_again() {
+    let stack = with_a_memory(untaught()).await;
+    let asked = async || {
+        stack.brain.called("/memory/recall", 1).await;
+        stack.brain.recover();
+        stack.brain_proxy.cut();
+    };
+    stack.brain.set_mood(Mood::Slow(Gate::closed()));
+    let (turn, ()) = tokio::join!(one_turn(&stack), asked());
+    assert_eq!((&turn.meta("recall")["state"], &turn.meta("recall")["count"]), (&"ok".into(), &1.into()));
+    assert_eq!(stack.brain.calls_to("/memory/recall").len(), 2);
+}
+
+#[tokio::test]
+async fn a_recall_whose_line_stands_still_times_out() {
+    let stack = with_a_memory(untaught().set("SA01_TURNS__RECALL_DEADLINE_MS", 1000)).await;
+    let proxy = &stack.brain_proxy;
+    let half = b"HTTP/1.1 200 OK\r\ncontent-length: 64\r\n\r\n{\"results\": [";
+    let turn = disturbed_turn(&stack, || proxy.spoil(Direction::Down, half)).await;
+    assert_eq!(turn.meta("recall")["state"], "timeout", "half an answer");
+    for direction in [Direction::Up, Direction::Down] {
+        proxy.stall(direction);
+        assert_eq!(one_turn(&stack).await.meta("recall")["state"], "timeout", "{direction:?}");
+        proxy.resume(direction);
+    }
+    recalls_again(&stack).await;
+}
+
+#[tokio::test]
+async fn a_disturbed_connection_costs_memories_and_no_turn() {
+    const TURNS: usize = 60;
+    for mut case in seed::cases("a disturbed memory service", 1) {
+        let setup = untaught().set("SA01_TURNS__RECALL_DEADLINE_MS", 2000);
+        // Asked again, nearly every recall would come through.
+        let stack = with_a_memory(setup.set("SA01_BRAIN__RECALL_MAX_RETRIES", 0)).await;
+        let turns = disturbed(&stack.brain_proxy, &mut case, TURNS, async || one_turn(&stack).await).await;
+        let (mut told, mut lost) = (0, 0);
+        for turn in turns {
+            let recall = turn.meta("recall");
+            match recall["state"].as_str() {
+                Some("ok") => {
+                    assert_eq!(recall["count"], 1, "a spoiled answer was taken for one: {recall}");
+                    told += 1;
+                }
+                Some("unavailable" | "timeout") => lost += 1,
+                _ => panic!("a recall ended as {recall}"),
+            }
+        }
+        eprintln!("{told} told, {lost} not told");
+        assert!(told > 0 && lost > 0, "the faults did not meet the recalls: {told} told, {lost} not");
+        recalls_again(&stack).await;
+    }
 }

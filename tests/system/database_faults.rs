@@ -83,7 +83,6 @@ struct Load {
 async fn two_hundred_faults_lose_nothing_and_invent_nothing() {
     for mut case in seed::cases("database faults", 1) {
         let stack = Setup::default()
-            .proxied_database()
             .set("SA01_TURNS__RECALL_DEADLINE_MS", 0)
             .set("SA01_SESSIONS__LEASE_MS", 3000)
             .set("SA01_SESSIONS__ASK_TIMEOUT_MS", PATIENCE.as_millis())
@@ -176,7 +175,7 @@ async fn check_pool(stack: &Stack) {
 
 #[tokio::test]
 async fn a_reply_lost_after_the_commit_is_found_again() {
-    let stack = Setup::default().proxied_database().start().await;
+    let stack = Stack::start().await;
     let session = new_session();
     stack.post(&Post::new("warm").to(&session)).await;
     stack.ended_turns(&session, 1).await;
@@ -191,7 +190,7 @@ async fn a_reply_lost_after_the_commit_is_found_again() {
 
 #[tokio::test]
 async fn a_write_lost_before_the_commit_is_not_acknowledged() {
-    let stack = Setup::default().proxied_database().start().await;
+    let stack = Stack::start().await;
     let session = new_session();
     stack.post(&Post::new("warm").to(&session)).await;
     stack.ended_turns(&session, 1).await;
@@ -208,7 +207,7 @@ async fn a_write_lost_before_the_commit_is_not_acknowledged() {
 
 #[tokio::test]
 async fn the_end_of_a_turn_survives_a_lost_reply() {
-    let stack = Setup::default().proxied_database().start().await;
+    let stack = Stack::start().await;
     let (session, gate) = (new_session(), Gate::closed());
     stack.model.next(Script::gated(["one ", "two"], &gate));
     let mut stream = stack.client.events(&session).open().await.unwrap();
@@ -227,7 +226,7 @@ async fn the_end_of_a_turn_survives_a_lost_reply() {
 
 #[tokio::test]
 async fn the_end_of_a_turn_survives_a_lost_write() {
-    let stack = Setup::default().proxied_database().set("SA01_SESSIONS__LEASE_MS", 3000).start().await;
+    let stack = Setup::default().set("SA01_SESSIONS__LEASE_MS", 3000).start().await;
     let (session, gate) = (new_session(), Gate::closed());
     stack.model.next(Script::gated(["one ", "two"], &gate));
     let mut stream = stack.client.events(&session).open().await.unwrap();
@@ -363,7 +362,7 @@ async fn readers_stay_while_the_fate_of_a_message_is_not_known_and_get_it_when_i
 
 #[tokio::test]
 async fn a_lost_reply_is_looked_for_as_long_as_its_asker_waits() {
-    let setup = Setup::default().proxied_database().set("SA01_DATABASE__ACQUIRE_TIMEOUT_MS", 500);
+    let setup = Setup::default().set("SA01_DATABASE__ACQUIRE_TIMEOUT_MS", 500);
     let stack = setup.set("SA01_SESSIONS__ASK_TIMEOUT_MS", 60_000).start().await;
     let session = new_session();
     stack.post(&Post::new("warm").to(&session)).await;
@@ -386,7 +385,6 @@ async fn a_lost_reply_is_looked_for_as_long_as_its_asker_waits() {
 /// A system that gives up on its database soon.
 async fn in_doubt() -> Stack {
     Setup::default()
-        .proxied_database()
         .set("SA01_DATABASE__ACQUIRE_TIMEOUT_MS", 1000)
         .set("SA01_DATABASE__STATEMENT_TIMEOUT_MS", 2500)
         .set("SA01_SESSIONS__ASK_TIMEOUT_MS", 6000)
@@ -396,7 +394,7 @@ async fn in_doubt() -> Stack {
 
 #[tokio::test]
 async fn a_held_reply_holds_up_the_acknowledgement_and_not_the_health() {
-    let stack = Setup::default().proxied_database().start().await;
+    let stack = Stack::start().await;
     let session = new_session();
     let gate = Gate::closed();
     let mut sprung = stack.proxy.hold_after_commit(APPEND, &gate);
@@ -413,7 +411,7 @@ async fn a_held_reply_holds_up_the_acknowledgement_and_not_the_health() {
 
 #[tokio::test]
 async fn without_a_database_posts_are_refused_and_readiness_says_so() {
-    let stack = Setup::default().proxied_database().start().await;
+    let stack = Stack::start().await;
     let session = new_session();
     stack.post(&Post::new("before").to(&session)).await;
     stack.ended_turns(&session, 1).await;
@@ -441,7 +439,7 @@ async fn without_a_database_posts_are_refused_and_readiness_says_so() {
 
 #[tokio::test]
 async fn rubbish_from_the_database_costs_a_connection_and_no_more() {
-    let stack = Setup::default().proxied_database().start().await;
+    let stack = Stack::start().await;
     let session = new_session();
     stack.post(&Post::new("before").to(&session)).await;
     stack.ended_turns(&session, 1).await;

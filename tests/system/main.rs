@@ -19,6 +19,7 @@ mod concurrency;
 mod crash;
 mod database_faults;
 mod dead_letters;
+mod disturbance;
 mod embedded;
 mod exports;
 mod history;

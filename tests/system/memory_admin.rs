@@ -114,7 +114,7 @@ async fn pages_and_exports_have_every_memory_once() {
 #[tokio::test]
 async fn an_export_that_breaks_off_has_no_last_line_and_goes_on_where_it_broke() {
     const ROWS: i32 = 20_000;
-    let stack = Setup::default().proxied_database().start().await;
+    let stack = Stack::start().await;
     planted(&stack.database.pool().await.unwrap(), ROWS).await;
     let mut answer = stack.client.request(Method::GET, "/v1/memory/export").send().await.unwrap();
     let mut received = within("the first lines", answer.chunk()).await.unwrap().unwrap().to_vec();

@@ -3,14 +3,12 @@
 
 use std::time::Duration;
 
-use futures_util::future::join_all;
 use serde_json::{Value, json};
 use somaagent_test_services::client::Post;
 use somaagent_test_services::model::{Script, Step};
-use somaagent_test_services::proxy::Fault;
 use somaagent_test_services::seed;
-use tokio::sync::watch;
 
+use crate::disturbance::disturbed;
 use crate::history::Turn;
 use crate::stack::{Setup, Stack, new_session};
 
@@ -68,7 +66,7 @@ async fn a_refusing_model_has_a_code_for_each_refusal() {
 
 #[tokio::test]
 async fn a_closed_port_is_unreachable() {
-    let stack = strict().start().await;
+    let stack = strict().direct().start().await;
     let session = new_session();
     stack.model.down().await;
     stack.post(&Post::new("hi").to(&session)).await;
@@ -212,33 +210,17 @@ async fn a_disturbed_connection_gives_a_whole_answer_or_a_code() {
     const TURNS: usize = 60;
     let answer = |number: u64| (0..8).map(|piece| format!("<{number} {piece}> ")).collect::<Vec<_>>();
     for mut case in seed::cases("a disturbed model", 1) {
-        let stack = impatient().proxied_model().start().await;
+        let stack = impatient().start().await;
         stack.model.answer(move |exchange| {
             let pieces = answer(exchange.number).into_iter();
             pieces.fold(Script::new(), |script, piece| script.text(&piece).pause(Duration::from_millis(3))).done()
         });
-        let ended = watch::Sender::new(0);
-        let turns = join_all((0..TURNS).map(async |number| {
-            // A few at a time, each begun when an earlier one has ended.
-            let before = number.saturating_sub(5);
-            ended.subscribe().wait_for(|ended| *ended >= before).await.unwrap();
+        let turns = disturbed(&stack.model_proxy, &mut case, TURNS, async || {
             let session = new_session();
             stack.post(&Post::new("hi").to(&session)).await;
-            let turn = stack.ended_turns(&session, 1).await.remove(0);
-            ended.send_modify(|ended| *ended += 1);
-            turn
-        }));
-        let disturbing = async {
-            while *ended.borrow() < TURNS {
-                let fault = Fault::draw_for_bytes(&mut case);
-                // The next one comes when the turns got on, however long they take; at which point of one is left to chance.
-                let enough = (*ended.borrow() + usize::try_from(case.number(0..=2)).unwrap()).min(TURNS);
-                stack.model_proxy.play(&fault, "").await;
-                ended.subscribe().wait_for(|ended| *ended >= enough).await.unwrap();
-                tokio::time::sleep(Duration::from_millis(case.number(1..=60))).await;
-            }
-        };
-        let (turns, ()) = tokio::join!(turns, disturbing);
+            stack.ended_turns(&session, 1).await.remove(0)
+        })
+        .await;
         let (mut whole, mut lost) = (0, 0);
         for turn in turns {
             if turn.kind() == "assistant.final" {

@@ -125,7 +125,7 @@ async fn a_kill_at_any_point_leaves_each_memory_in_the_replica_once_and_in_order
 
 #[tokio::test]
 async fn a_database_that_comes_and_goes_delays_the_replica_and_gives_up_nothing() {
-    let stack = quick().proxied_database().start().await;
+    let stack = quick().start().await;
     let pool = stack.database.pool().await.unwrap();
     let session = new_session();
     let mut sprung = stack.proxy.cut_before_commit("UPDATE memory_replica_offsets");

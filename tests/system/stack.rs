@@ -23,12 +23,11 @@ pub fn new_session() -> String {
     uuid::Uuid::new_v4().to_string()
 }
 
-/// What to start.
+/// What to start. A proxy stands between the binary and each of PostgreSQL, model and SomaBrain.
 #[derive(Default)]
 pub struct Setup {
     settings: Vec<(String, String)>,
-    proxied_database: bool,
-    proxied_model: bool,
+    direct: bool,
 }
 
 impl Setup {
@@ -39,15 +38,9 @@ impl Setup {
         self
     }
 
-    /// With a proxy between the binary and PostgreSQL.
-    pub fn proxied_database(mut self) -> Self {
-        self.proxied_database = true;
-        self
-    }
-
-    /// With a proxy between the binary and the model.
-    pub fn proxied_model(mut self) -> Self {
-        self.proxied_model = true;
+    /// Without the proxies: only then is a connect to a closed port refused.
+    pub fn direct(mut self) -> Self {
+        self.direct = true;
         self
     }
 
@@ -58,12 +51,16 @@ impl Setup {
         let model = Model::start().await.unwrap();
         let brain = Brain::start().await.unwrap();
         let proxy = Proxy::postgres(postgres.address().unwrap()).await.unwrap();
-        let dsn = if self.proxied_database { database.dsn_through(proxy.port()) } else { database.dsn() };
         let model_proxy = Proxy::start(model.address()).await.unwrap();
-        let model_port = if self.proxied_model { model_proxy.port() } else { model.address().port() };
+        let brain_proxy = Proxy::start(brain.address()).await.unwrap();
+        let (dsn, model_address, brain_address) = if self.direct {
+            (database.dsn(), model.address(), brain.address())
+        } else {
+            (database.dsn_through(proxy.port()), model_proxy.address(), brain_proxy.address())
+        };
         let mut binary = binary()
-            .set("SOMA_BASE_URL", &brain.base_url())
-            .set("SA01_LLM_BASE_URL", &model::base_url(model_port))
+            .set("SOMA_BASE_URL", &format!("http://{brain_address}"))
+            .set("SA01_LLM_BASE_URL", &model::base_url(model_address.port()))
             .set("SA01_LLM_MODEL", "scripted")
             .set("SA01_DB_DSN", &dsn)
             // A busy machine is no fault of the memory service.
@@ -74,7 +71,7 @@ impl Setup {
         }
         let app = binary.fixed_port().start().await.unwrap();
         let client = Client::new(app.url()).unwrap();
-        Stack { app, client, model, brain, database, proxy, model_proxy }
+        Stack { app, client, model, brain, database, proxy, model_proxy, brain_proxy }
     }
 }
 
@@ -85,10 +82,12 @@ pub struct Stack {
     pub model: Model,
     pub brain: Brain,
     pub database: Database,
-    /// Between the binary and PostgreSQL, if the setup asked for it.
+    /// Between the binary and PostgreSQL.
     pub proxy: Proxy,
-    /// Between the binary and the model, if the setup asked for it.
+    /// Between the binary and the model.
     pub model_proxy: Proxy,
+    /// Between the binary and SomaBrain.
+    pub brain_proxy: Proxy,
 }
 
 impl Stack {
