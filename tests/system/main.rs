@@ -14,6 +14,7 @@
 )]
 
 mod bad_requests;
+mod boot;
 mod brain_faults;
 mod concurrency;
 mod crash;
