@@ -113,12 +113,14 @@ impl Config {
         }
     }
 
-    /// The effective configuration as TOML, secrets masked, headed by what is not in it: the environment and the parts
-    /// that will run inside the process.
+    /// The effective configuration as TOML, secrets masked, headed by what is not in it: the environment, the parts that
+    /// will run inside the process, and the folder of the database among them.
     #[must_use]
     pub fn shown(&self) -> String {
         let parts = self.embedded().map(|(_, part)| format!("# inside the process: the {part}"));
-        let head = std::iter::once(format!("# SA01_ENV={}", self.deployment.name())).chain(parts);
+        let folder = self.data.folder().filter(|_| self.database.dsn.is_none());
+        let folder = folder.map(|folder| format!("# data folder: {}", folder.display()));
+        let head = std::iter::once(format!("# SA01_ENV={}", self.deployment.name())).chain(parts).chain(folder);
         head.chain(std::iter::once(self.shown.clone())).collect::<Vec<_>>().join("\n")
     }
 
@@ -193,6 +195,9 @@ impl Config {
     fn check(&self, faults: &mut Faults) {
         self.server.check(faults);
         self.database.check(faults);
+        if self.database.dsn.is_none() {
+            self.data.check(faults);
+        }
         rooms::check_http(&self.http, faults);
         rooms::check_headers(&self.headers, faults);
         rooms::check_write_through(&self.write_through, faults);

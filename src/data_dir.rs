@@ -5,7 +5,6 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-use directories::ProjectDirs;
 use thiserror::Error;
 
 use crate::config::DataSettings;
@@ -50,10 +49,7 @@ impl DataDir {
     /// # Errors
     /// If it cannot be made, or another process has it.
     pub fn open(settings: &DataSettings) -> Result<Self, DataDirError> {
-        let path = match &settings.dir {
-            Some(dir) => dir.clone(),
-            None => ProjectDirs::from("", "", "somaagent").ok_or(DataDirError::NoHome)?.data_dir().to_owned(),
-        };
+        let path = settings.folder().ok_or(DataDirError::NoHome)?;
         let unusable = |source| DataDirError::Unusable { path: path.clone(), source };
         make_private(&path).map_err(unusable)?;
         // Absolute, so that a later change of the working folder cannot move it.

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use directories::ProjectDirs;
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 use sqlx::postgres::PgConnectOptions;
@@ -22,6 +23,21 @@ pub(super) const DAY_MS: u64 = 86_400_000;
 pub struct DataSettings {
     /// The folder; absent: the platform's folder for the data of programs.
     pub dir: Option<PathBuf>,
+}
+
+impl DataSettings {
+    /// The folder in force; `None` where the platform has none and none is set.
+    #[must_use]
+    pub fn folder(&self) -> Option<PathBuf> {
+        let platforms = || Some(ProjectDirs::from("", "", "somaagent")?.data_dir().to_owned());
+        self.dir.clone().or_else(platforms)
+    }
+
+    pub(super) fn check(&self, faults: &mut Faults) {
+        if self.folder().is_none() {
+            faults.add("data.dir", "is not set, and no home folder is known in which data could be kept");
+        }
+    }
 }
 
 /// What the process does, and its listeners.

@@ -28,6 +28,7 @@ pub struct Binary {
     arguments: Vec<String>,
     settings: BTreeMap<String, String>,
     home: Arc<TempDir>,
+    user: Option<u32>,
 }
 
 impl Binary {
@@ -39,6 +40,7 @@ impl Binary {
             arguments: Vec::new(),
             settings: BTreeMap::new(),
             home: Arc::new(home),
+            user: None,
         };
         let folder = binary.home.path().to_string_lossy().into_owned();
         Ok(binary
@@ -64,6 +66,20 @@ impl Binary {
         self
     }
 
+    /// Without a variable.
+    #[must_use]
+    pub fn without(mut self, name: &str) -> Self {
+        self.settings.remove(name);
+        self
+    }
+
+    /// As another user of the system, who has no folder of this test; only root can do that.
+    #[must_use]
+    pub fn user(mut self, id: u32) -> Self {
+        self.user = Some(id);
+        self
+    }
+
     /// On a port that stays the same over restarts.
     #[must_use]
     pub fn fixed_port(self) -> Self {
@@ -81,6 +97,12 @@ impl Binary {
     pub fn argument(mut self, argument: &str) -> Self {
         self.arguments.push(argument.to_owned());
         self
+    }
+
+    /// The folder named by `HOME`, unless the test sets another one.
+    #[must_use]
+    pub fn home(&self) -> &Path {
+        self.home.path()
     }
 
     /// The folder named by `SA01_DATA_DIR`.
@@ -126,12 +148,16 @@ impl Binary {
     }
 
     fn spawn(&self) -> Result<(Child, Arc<Output>)> {
-        let mut child = Command::new(&self.path)
+        let mut command = Command::new(&self.path);
+        match self.user {
+            Some(id) => command.uid(id).gid(id).current_dir("/"),
+            None => command.current_dir(self.home.path()),
+        };
+        let mut child = command
             .args(&self.arguments)
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .envs(&self.settings)
-            .current_dir(self.home.path())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
