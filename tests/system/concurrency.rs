@@ -1,12 +1,12 @@
 //! Case 8: many clients at once.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use futures_util::future::{join, join_all};
 use serde_json::json;
 use somaagent_test_services::client::Post;
-use somaagent_test_services::model::Script;
+use somaagent_test_services::model::{Gate, Script};
 use somaagent_test_services::seed;
 use uuid::Uuid;
 
@@ -42,41 +42,107 @@ async fn fifty_clients_in_one_session_get_one_line_of_numbers() {
     assert!(turns.iter().all(|turn| turn.text() == format!("you said: {}", turn.said())));
 }
 
+/// One of many sessions: a first message, then some more at once.
+struct Plan {
+    session: String,
+    policy: &'static str,
+    /// Whether no turn comes to its end by itself until every post has been answered: the later posts find the session busy
+    /// for certain then, and only by chance otherwise.
+    held: bool,
+    more: usize,
+}
+
+impl Plan {
+    /// Posts everything, and tells the number and the event of each message that was accepted.
+    async fn play(&self, stack: &Stack) -> BTreeMap<u64, String> {
+        let post = async |number: usize| {
+            let said = if self.held { format!("held {number}") } else { format!("free {number}") };
+            stack.client.message(&Post::new(&said).to(&self.session).with("on_busy", self.policy)).await.unwrap()
+        };
+        let first = post(0).await;
+        assert_eq!(first.status, 200, "{}", first.text);
+        let answers = join_all((1..=self.more).map(post)).await;
+        let mut accepted = BTreeMap::new();
+        for (number, answer) in std::iter::once(first).chain(answers).enumerate() {
+            let refuses = self.policy == "reject" && number > 0;
+            match answer.status {
+                200 if !(refuses && self.held) => {
+                    accepted.insert(answer.json()["seq"].as_u64().unwrap(), answer.text_of("event_id"));
+                }
+                409 if refuses => assert_eq!(answer.code(), "session-busy", "{}", answer.text),
+                other => panic!("policy {}, held {}: {other}: {}", self.policy, self.held, answer.text),
+            }
+        }
+        accepted
+    }
+
+    /// Checks the policy in the history: of each turn, when its message and its end came, and what its end was.
+    fn check(&self, turns: &[Turn]) {
+        let begun: Vec<u64> = turns.iter().map(|turn| turn.user["metadata"]["sequence"].as_u64().unwrap()).collect();
+        let ended: Vec<u64> = turns.iter().map(|turn| turn.meta("sequence").as_u64().unwrap()).collect();
+        let (last, earlier) = turns.split_last().unwrap();
+        let overlap = begun[1..].iter().zip(&ended).filter(|(begun, ended)| begun < ended).count();
+        let finals = turns.iter().filter(|turn| turn.kind() == "assistant.final").count();
+        match self.policy {
+            "enqueue" => {
+                assert_eq!(finals, 1 + self.more, "a message that waited was not answered: {turns:#?}");
+                assert!(ended.is_sorted(), "messages were answered out of order: {turns:#?}");
+                assert!(!self.held || overlap == self.more, "a message did not wait: {turns:#?}");
+            }
+            "reject" => {
+                assert_eq!((finals, overlap), (turns.len(), 0), "a message came during another's turn: {turns:#?}");
+            }
+            _ => {
+                let stopped = earlier.iter().filter(|turn| turn.kind() == "assistant.stopped").count();
+                // One that ended by itself while the next message was on its way is not stopped any more.
+                let ends = if self.held { 0 } else { finals - 1 };
+                assert_eq!(stopped + ends, self.more, "an open turn was not stopped: {turns:#?}");
+            }
+        }
+        assert_eq!(last.kind(), "assistant.final", "the last message was not answered: {turns:#?}");
+        let answered = turns.iter().filter(|turn| turn.kind() == "assistant.final");
+        for turn in answered {
+            assert_eq!(turn.text(), format!("you said: {}", turn.said()));
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_hundred_sessions_at_once_each_keep_their_policy() {
     for mut case in seed::cases("two hundred sessions", 1) {
         let stack = Setup::default().set("SA01_TURNS__RECALL_DEADLINE_MS", 0).start().await;
-        let sessions: Vec<_> = (0..200)
-            .map(|_| {
-                let policy = *case.pick(&["enqueue", "reject", "interrupt"]);
-                (new_session(), policy, usize::try_from(case.number(2..=5)).unwrap())
+        let gate = Gate::closed();
+        stack.model.answer({
+            let gate = gate.clone();
+            move |exchange| {
+                let held = exchange.prompt().starts_with("held");
+                let script = if held { Script::new().wait(&gate) } else { Script::new() };
+                script.text("you said: ").text(exchange.prompt()).done()
+            }
+        });
+        // Every policy is met busy for certain, and by chance.
+        let kinds = [("enqueue", true), ("reject", true), ("interrupt", true)];
+        let kinds = kinds.into_iter().chain(kinds.map(|(policy, _)| (policy, false))).cycle();
+        let plans: Vec<Plan> = kinds
+            .take(200)
+            .map(|(policy, held)| Plan {
+                session: new_session(),
+                policy,
+                held,
+                more: usize::try_from(case.number(1..=5)).unwrap(),
             })
             .collect();
-        let work = sessions.iter().map(async |(session, policy, count)| {
-            let posts = (0..*count).map(async |number| {
-                let post = Post::new(&format!("m{number}")).to(session).with("on_busy", *policy);
-                stack.client.message(&post).await.unwrap()
-            });
-            let mut accepted = BTreeSet::new();
-            for answer in join_all(posts).await {
-                match (answer.status, *policy) {
-                    (200, _) => assert!(accepted.insert(answer.text_of("event_id"))),
-                    (409, "reject") => assert_eq!(answer.code(), "session-busy"),
-                    other => panic!("{other:?}: {}", answer.text),
-                }
-            }
-            (session, *policy, accepted)
-        });
-        for (session, policy, accepted) in join_all(work).await {
-            let turns = stack.ended_turns(session, accepted.len()).await;
-            let stored: BTreeSet<String> =
-                turns.iter().map(|turn| turn.user["event_id"].as_str().unwrap().to_owned()).collect();
-            assert_eq!(stored, accepted, "policy {policy}");
-            let kinds: BTreeSet<&str> = turns.iter().map(Turn::kind).collect();
-            let allowed: &[&str] =
-                if policy == "interrupt" { &["assistant.final", "assistant.stopped"] } else { &["assistant.final"] };
-            assert!(kinds.iter().all(|kind| allowed.contains(kind)), "policy {policy}: {kinds:?}");
-            assert_eq!(turns.last().unwrap().kind(), "assistant.final", "the last message was not answered");
+        let accepted = join_all(plans.iter().map(|plan| plan.play(&stack))).await;
+        gate.open();
+        for (plan, accepted) in plans.iter().zip(accepted) {
+            let turns = stack.ended_turns(&plan.session, accepted.len()).await;
+            let stored: BTreeMap<u64, String> = turns
+                .iter()
+                .map(|turn| &turn.user)
+                .map(|user| (user["metadata"]["sequence"].as_u64().unwrap(), user["event_id"].as_str().unwrap().into()))
+                .collect();
+            assert_eq!(stored, accepted, "policy {}: what was accepted and what is stored differ", plan.policy);
+            plan.check(&turns);
         }
     }
 }
