@@ -31,6 +31,11 @@ impl Raw {
         Ok(self.socket.write_all(bytes).await?)
     }
 
+    /// Says that nothing more will be sent, and can still read.
+    pub async fn finish(&mut self) -> Result<()> {
+        Ok(self.socket.shutdown().await?)
+    }
+
     /// Asks for a path in HTTP/1.0, whose answers end with the connection and are in one piece.
     pub async fn ask(&mut self, path: &str) -> Result<()> {
         let host = self.socket.peer_addr()?;
