@@ -16,6 +16,10 @@ const PIECE_BYTES: usize = 1500;
 const ANSWER_LIMIT: usize = 8 * 1024 * 1024;
 const READERS: usize = 3;
 const STALLED: usize = 3;
+/// What two undisturbed answers may differ by.
+const A_MOMENT: Duration = Duration::from_millis(20);
+/// Comparisons, of which one must hold: a machine is seldom disturbed at the same point of each, a delay of ours is.
+const ROUNDS: usize = 3;
 
 fn piece(number: usize) -> String {
     format!("{number:0>PIECE_BYTES$}")
@@ -46,10 +50,73 @@ async fn stalled(stack: &Stack, session: &str) -> Raw {
     raw
 }
 
-/// The delay that `percent` of 100 do not exceed.
-fn percentile(mut delays: Vec<Duration>, percent: usize) -> Duration {
-    delays.sort();
-    delays[delays.len() * percent / 100]
+/// Delays in order.
+struct Delays(Vec<Duration>);
+
+impl Delays {
+    fn new(mut delays: Vec<Duration>) -> Self {
+        delays.sort();
+        Self(delays)
+    }
+
+    /// The delay that `percent` of 100 do not exceed.
+    fn percentile(&self, percent: usize) -> Duration {
+        self.0[self.0.len() * percent / 100]
+    }
+
+    /// Whether `percent` of 100 are about as short as those of `control`. A busy machine may hit a few more pieces of the one
+    /// than of the other: hence the 5 percent.
+    fn are_like(&self, control: &Self, percent: usize) -> bool {
+        self.percentile(percent) <= control.percentile(percent + 5) * 2 + A_MOMENT
+    }
+}
+
+/// Streams one long answer to readers that read, beside `count` that stand still, and tells the delays of those that read:
+/// from the model's piece to their frame.
+async fn streamed_beside(stack: &Stack, count: usize) -> Delays {
+    let (session, gate) = (new_session(), Gate::closed());
+    stack.model.next(long_answer(&gate));
+    stack.post(&Post::new(&session).to(&session)).await;
+    let mut idle = join_all((0..count).map(|_| stalled(stack, &session))).await;
+    let subscribed = async {
+        eventually("all readers", async || {
+            (stack.client.state(&session).await.ok()?["subscribers"] == READERS + count).then_some(())
+        })
+        .await;
+        gate.open();
+    };
+    let (read, ()) = tokio::join!(join_all((0..READERS).map(|_| read(stack, &session))), subscribed);
+
+    let exchanges = stack.model.exchanges();
+    let sent = exchanges.iter().find(|exchange| exchange.prompt() == session).unwrap().step_times();
+    let mut delays = Vec::new();
+    for (stream, arrived) in &read {
+        check_union(stream.frames(), &(0..PIECES).map(piece).collect::<Vec<_>>().concat());
+        // The first step is the gate, and each piece is followed by a pause.
+        let sent_piece = |number: usize| sent[1 + 2 * number];
+        delays.extend(arrived.iter().enumerate().map(|(number, at)| at.saturating_duration_since(sent_piece(number))));
+    }
+    if let Some(reader) = idle.first_mut() {
+        was_dropped(stack, &session, reader).await;
+    }
+    Delays::new(delays)
+}
+
+/// Checks that all readers that stood still were dropped, and that this one gets the rest by its last id.
+async fn was_dropped(stack: &Stack, session: &str, reader: &mut Raw) {
+    eventually("the stalled readers to be dropped", async || {
+        (stack.client.state(session).await.ok()?["subscribers"] == READERS).then_some(())
+    })
+    .await;
+    let mut frames = frames_in(&reader.read_to_end().await);
+    assert!(!frames.iter().any(Frame::is_terminal), "a reader that did not read was not dropped");
+    let id = frames.iter().rev().find_map(|frame| frame.id.clone());
+    let again = stack.client.events(session).mode(Mode::Delta);
+    let again = id.map_or(again.clone(), |id| again.last_event_id(&id));
+    let mut again = again.open().await.unwrap();
+    again.until_terminal().await.unwrap();
+    frames.extend(again.frames().iter().cloned());
+    assert_eq!(frames.iter().filter_map(Frame::sequence).collect::<Vec<_>>(), [1, 2]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -59,72 +126,18 @@ async fn stalled_readers_are_dropped_and_delay_nobody() {
         .set("SA01_MODEL__MAX_ANSWER_BYTES", ANSWER_LIMIT)
         .start()
         .await;
-    let gate = Gate::closed();
-    stack.model.answer({
-        let gate = gate.clone();
-        move |_| long_answer(&gate)
-    });
-    // Two sessions stream the same at the same time; one of them also has readers that stand still.
-    let sessions = [new_session(), new_session()];
-    for session in &sessions {
-        stack.post(&Post::new(session).to(session)).await;
-    }
-    let mut idle = join_all((0..STALLED).map(|_| stalled(&stack, &sessions[1]))).await;
-    let readers = sessions.iter().flat_map(|session| (0..READERS).map(move |_| session));
-    let reading = readers.map(|session| read(&stack, session));
-    let subscribed = async {
-        for (session, count) in [(&sessions[0], READERS), (&sessions[1], READERS + STALLED)] {
-            eventually("all readers", async || {
-                (stack.client.state(session).await.ok()?["subscribers"] == count).then_some(())
-            })
-            .await;
+    let mut told = Vec::new();
+    // One after the other, so that nothing of the one can slow the other: what does so is the machine, and not each time.
+    for _ in 0..ROUNDS {
+        let alone = streamed_beside(&stack, 0).await;
+        let beside = streamed_beside(&stack, STALLED).await;
+        let alike = [50, 90].into_iter().all(|percent| beside.are_like(&alone, percent));
+        told.push([50, 90].map(|percent| (percent, alone.percentile(percent), beside.percentile(percent))));
+        if alike {
+            return;
         }
-        gate.open();
-    };
-    let (read, ()) = tokio::join!(join_all(reading), subscribed);
-
-    let exchanges = stack.model.exchanges();
-    let mut late = Vec::new();
-    for (place, session) in sessions.iter().enumerate() {
-        let exchange = exchanges.iter().find(|exchange| exchange.prompt() == session).unwrap();
-        let sent = exchange.step_times();
-        let mut delays = Vec::new();
-        for (stream, arrived) in &read[place * READERS..(place + 1) * READERS] {
-            check_union(stream.frames(), &(0..PIECES).map(piece).collect::<Vec<_>>().concat());
-            // The first step is the gate, and each piece is followed by a pause.
-            let sent_piece = |number: usize| sent[1 + 2 * number];
-            delays.extend(
-                arrived.iter().enumerate().map(|(number, at)| at.saturating_duration_since(sent_piece(number))),
-            );
-        }
-        late.push((percentile(delays.clone(), 50), percentile(delays, 95)));
     }
-    // On a busy machine the two differ by chance alone; one that waited for a stalled reader would wait for seconds.
-    let [(without, most_without), (with, most_with)] = late[..] else { unreachable!("two sessions") };
-    let alike = |one: Duration, other: Duration, floor| other.max(floor) <= one.max(floor) * 5;
-    assert!(
-        alike(without, with, Duration::from_millis(100)),
-        "medians without stalled readers {without:?}, with {with:?}"
-    );
-    assert!(
-        alike(most_without, most_with, Duration::from_millis(400)),
-        "95 of 100 without stalled readers within {most_without:?}, with them {most_with:?}"
-    );
-
-    // The stalled ones were dropped; each reads what it had been sent, and gets the rest by its last id.
-    eventually("the stalled readers to be dropped", async || {
-        (stack.client.state(&sessions[1]).await.ok()?["subscribers"] == READERS).then_some(())
-    })
-    .await;
-    let mut frames = frames_in(&idle[0].read_to_end().await);
-    assert!(!frames.iter().any(Frame::is_terminal), "a reader that did not read was not dropped");
-    let id = frames.iter().rev().find_map(|frame| frame.id.clone());
-    let again = stack.client.events(&sessions[1]).mode(Mode::Delta);
-    let again = id.map_or(again.clone(), |id| again.last_event_id(&id));
-    let mut again = again.open().await.unwrap();
-    again.until_terminal().await.unwrap();
-    frames.extend(again.frames().iter().cloned());
-    assert_eq!(frames.iter().filter_map(Frame::sequence).collect::<Vec<_>>(), [1, 2]);
+    panic!("stalled readers delayed the others (percent, delay without them, beside them): {told:#?}");
 }
 
 #[tokio::test]
