@@ -18,6 +18,8 @@ use crate::stack::{Setup, Stack, ended_turns, new_session};
 /// Kills; each hits a few sessions in the middle of their turns.
 const KILLS: usize = 20;
 const SESSIONS_A_KILL: usize = 4;
+/// Planted panics; each hits one of as many sessions.
+const PANICS: usize = 20;
 const PIECES: usize = 12;
 
 /// An answer that no other request gets: its pieces name the request.
@@ -212,22 +214,40 @@ async fn messages_that_waited_for_their_turn_are_answered_after_a_kill() {
 
 #[cfg(debug_assertions)]
 #[tokio::test]
-async fn a_panic_of_the_conversation_costs_an_attempt_and_nothing_else() {
-    // The fault springs once, at this piece, in a build that has it.
-    for piece in [1, 5, PIECES] {
-        let mut stack = Setup::default().set("SA01_FAULTS__CONVERSATION_PANIC_AT_PIECE", piece).start().await;
-        stack.model.answer(|exchange| unique_answer(exchange, Duration::from_millis(1)));
-        let seen = watch::Sender::new(0);
-        let session = new_session();
-        let reader = tokio::spawn(read_to_the_end(stack.client.clone(), session.clone(), seen));
-        stack.post(&Post::new(&session).to(&session)).await;
-        let frames = reader.await.unwrap();
-        let attempt = check_turn(&stack.client, &session, &frames, 2).await;
-        assert_eq!(attempt, 2, "the planted panic did not happen");
-        assert!(stack.app.is_running(), "the panic ended the process");
-        let other = new_session();
-        stack.post(&Post::new("and now").to(&other)).await;
-        assert_eq!(stack.ended_turns(&other, 1).await[0].meta("attempt"), 1);
+async fn panics_at_random_points_cost_one_attempt_of_one_turn_and_nothing_else() {
+    for mut case in seed::cases("panics at random points of a turn", 1) {
+        for panic in 0..PANICS {
+            panic_once(&mut case, panic).await;
+        }
+    }
+}
+
+/// Panics once in a conversation, in a build that has the fault, in the middle of a few turns, and checks each.
+#[cfg(debug_assertions)]
+async fn panic_once(case: &mut Case, panic: usize) {
+    // It springs at this piece of all the answers together.
+    let at = case.number(1..=(SESSIONS_A_KILL * PIECES) as u64);
+    let pause = Duration::from_millis(case.number(0..=3));
+    let mut stack = Setup::default().set("SA01_FAULTS__CONVERSATION_PANIC_AT_PIECE", at).start().await;
+    stack.model.answer(move |exchange| unique_answer(exchange, pause));
+    let process = stack.app.id();
+    let sessions: Vec<String> = (0..SESSIONS_A_KILL).map(|_| new_session()).collect();
+    let read = join_all(
+        sessions.iter().map(|session| read_to_the_end(stack.client.clone(), session.clone(), watch::Sender::new(0))),
+    );
+    let post = async |session: &String| stack.post(&Post::new(session).to(session).key(session)).await;
+    let (read, _) = tokio::join!(read, join_all(sessions.iter().map(post)));
+    let mut attempts = Vec::new();
+    for (session, frames) in sessions.iter().zip(read) {
+        attempts.push(check_turn(&stack.client, session, &frames, 2).await);
+    }
+    attempts.sort_unstable();
+    assert_eq!(attempts, [1, 1, 1, 2], "panic {panic} at piece {at}: not one turn was broken once");
+    assert!(stack.app.is_running() && stack.app.id() == process, "panic {panic} ended the process");
+    // The session whose conversation panicked goes on as the others do.
+    for session in &sessions {
+        stack.post(&Post::new("and now").to(session)).await;
+        assert_eq!(stack.ended_turns(session, 2).await[1].meta("attempt"), 1, "panic {panic} at piece {at}");
     }
 }
 
