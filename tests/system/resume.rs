@@ -139,10 +139,11 @@ async fn coming_back_at_any_frame_of_a_running_turn_misses_nothing_and_repeats_n
 #[tokio::test]
 async fn coming_back_after_the_turn_brings_its_stored_end() {
     let gated = Gated::start().await;
-    let readings = (0..FRAMES).map(async |boundary| {
-        let frames = gated.read_with_a_break(boundary, By::Header, Meanwhile::Everything).await;
+    let cases = (0..FRAMES).flat_map(|boundary| [(boundary, By::Header), (boundary, By::Query)]);
+    let readings = cases.map(async |(boundary, by)| {
+        let frames = gated.read_with_a_break(boundary, by, Meanwhile::Everything).await;
         let stored: Vec<u64> = frames.iter().filter_map(Frame::sequence).collect();
-        assert_eq!(stored, [1, 2], "left after {boundary} frames: {frames:#?}");
+        assert_eq!(stored, [1, 2], "left after {boundary} frames, came back by {by:?}: {frames:#?}");
         assert_eq!(frames.last().unwrap().data["message"], PIECES.concat());
     });
     join_all(readings).await;
