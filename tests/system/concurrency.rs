@@ -42,14 +42,15 @@ async fn fifty_clients_in_one_session_get_one_line_of_numbers() {
     assert!(turns.iter().all(|turn| turn.text() == format!("you said: {}", turn.said())));
 }
 
-/// One of many sessions: a first message, then some more at once.
+/// One of many sessions: a first message, then some more.
 struct Plan {
     session: String,
     policy: &'static str,
     /// Whether no turn comes to its end by itself until every post has been answered: the later posts find the session busy
     /// for certain then, and only by chance otherwise.
     held: bool,
-    more: usize,
+    /// When each further message is posted, after the first was accepted.
+    more: Vec<Duration>,
 }
 
 impl Plan {
@@ -61,7 +62,11 @@ impl Plan {
         };
         let first = post(0).await;
         assert_eq!(first.status, 200, "{}", first.text);
-        let answers = join_all((1..=self.more).map(post)).await;
+        let more = self.more.iter().enumerate().map(async |(place, after)| {
+            tokio::time::sleep(*after).await;
+            post(place + 1).await
+        });
+        let answers = join_all(more).await;
         let mut accepted = BTreeMap::new();
         for (number, answer) in std::iter::once(first).chain(answers).enumerate() {
             let refuses = self.policy == "reject" && number > 0;
@@ -79,15 +84,16 @@ impl Plan {
     /// Checks the policy in the history: of each turn, when its message and its end came, and what its end was.
     fn check(&self, turns: &[Turn]) {
         let begun: Vec<u64> = turns.iter().map(|turn| turn.user["metadata"]["sequence"].as_u64().unwrap()).collect();
+        let more = self.more.len();
         let ended: Vec<u64> = turns.iter().map(|turn| turn.meta("sequence").as_u64().unwrap()).collect();
         let (last, earlier) = turns.split_last().unwrap();
         let overlap = begun[1..].iter().zip(&ended).filter(|(begun, ended)| begun < ended).count();
         let finals = turns.iter().filter(|turn| turn.kind() == "assistant.final").count();
         match self.policy {
             "enqueue" => {
-                assert_eq!(finals, 1 + self.more, "a message that waited was not answered: {turns:#?}");
+                assert_eq!(finals, 1 + more, "a message that waited was not answered: {turns:#?}");
                 assert!(ended.is_sorted(), "messages were answered out of order: {turns:#?}");
-                assert!(!self.held || overlap == self.more, "a message did not wait: {turns:#?}");
+                assert!(!self.held || overlap == more, "a message did not wait: {turns:#?}");
             }
             "reject" => {
                 assert_eq!((finals, overlap), (turns.len(), 0), "a message came during another's turn: {turns:#?}");
@@ -96,7 +102,7 @@ impl Plan {
                 let stopped = earlier.iter().filter(|turn| turn.kind() == "assistant.stopped").count();
                 // One that ended by itself while the next message was on its way is not stopped any more.
                 let ends = if self.held { 0 } else { finals - 1 };
-                assert_eq!(stopped + ends, self.more, "an open turn was not stopped: {turns:#?}");
+                assert_eq!(stopped + ends, more, "an open turn was not stopped: {turns:#?}");
             }
         }
         assert_eq!(last.kind(), "assistant.final", "the last message was not answered: {turns:#?}");
@@ -125,11 +131,9 @@ async fn two_hundred_sessions_at_once_each_keep_their_policy() {
         let kinds = kinds.into_iter().chain(kinds.map(|(policy, _)| (policy, false))).cycle();
         let plans: Vec<Plan> = kinds
             .take(200)
-            .map(|(policy, held)| Plan {
-                session: new_session(),
-                policy,
-                held,
-                more: usize::try_from(case.number(1..=5)).unwrap(),
+            .map(|(policy, held)| {
+                let more = (0..case.number(1..=5)).map(|_| Duration::from_millis(case.number(0..=30))).collect();
+                Plan { session: new_session(), policy, held, more }
             })
             .collect();
         let accepted = join_all(plans.iter().map(|plan| plan.play(&stack))).await;
