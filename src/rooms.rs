@@ -262,7 +262,7 @@ fn deps(
     brain: &BrainSettings,
 ) -> anyhow::Result<Deps> {
     let config = &base.config;
-    let planted = config.faults.conversation_panic_at_piece;
+    let planted = &config.faults;
     Ok(Deps {
         store,
         journal,
@@ -278,7 +278,9 @@ fn deps(
         space: Arc::new(MemorySpace { universe: brain.universe.clone(), namespace: brain.memory_namespace.clone() }),
         draining: Arc::default(),
         clock: now,
-        planted: (planted > 0).then(|| Arc::new(PlantedPanic::at_piece(planted))),
+        planted: (planted.conversation_panic_at_piece > 0).then(|| {
+            Arc::new(PlantedPanic::at_piece(planted.conversation_panic_at_piece, planted.conversation_panics))
+        }),
     })
 }
 

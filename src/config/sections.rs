@@ -231,6 +231,8 @@ impl LogSettings {
 pub struct FaultSettings {
     /// Panic in a conversation at this piece of an answer, counted over the process; 0: never.
     pub conversation_panic_at_piece: usize,
+    /// How many panics there are, one a piece from that one on.
+    pub conversation_panics: usize,
 }
 
 impl FaultSettings {

@@ -251,6 +251,39 @@ async fn panic_once(case: &mut Case, panic: usize) {
     }
 }
 
+#[cfg(debug_assertions)]
+#[tokio::test]
+async fn a_turn_that_panics_each_time_is_given_up_and_costs_no_other() {
+    let attempts = 3;
+    let mut stack = Setup::default()
+        .set("SA01_TURNS__MAX_ATTEMPTS", attempts)
+        .set("SA01_FAULTS__CONVERSATION_PANIC_AT_PIECE", 2)
+        .set("SA01_FAULTS__CONVERSATION_PANICS", attempts)
+        .start()
+        .await;
+    let session = new_session();
+    let mut stream = stack.client.events(&session).open().await.unwrap();
+    stack.post(&Post::new("first").to(&session)).await;
+    // It may be in the hands of the conversation that panics: its fate is not known then, and it is sent again with its key.
+    let second = Post::new("second").to(&session).key("second");
+    eventually("an acknowledgement", async || {
+        let answer = stack.client.message(&second).await.unwrap();
+        assert!([200, 503, 504].contains(&answer.status), "{}: {}", answer.status, answer.text);
+        (answer.status == 200).then_some(())
+    })
+    .await;
+    let turns = stack.ended_turns(&session, 2).await;
+    assert_eq!(turns.len(), 2, "a message was stored twice: {turns:#?}");
+    assert_eq!((turns[0].kind(), turns[0].meta("error_code")), ("assistant.error", json!("turn-abandoned")));
+    assert_eq!((turns[1].kind(), turns[1].text()), ("assistant.final", "you said: second"));
+    let asked = stack.model.exchanges().iter().filter(|exchange| exchange.prompt() == "first").count();
+    assert_eq!(asked, attempts, "a turn was tried more often than it may be");
+    assert!(stack.app.is_running(), "the panics ended the process");
+    // Its reader was told of the first attempt, and was sent away by the panic.
+    stream.until_end().await;
+    assert!(!stream.frames().iter().any(Frame::is_terminal));
+}
+
 #[tokio::test]
 async fn a_crash_of_the_database_server_loses_nothing_acknowledged() {
     let postgres = Arc::new(Postgres::start().unwrap());

@@ -1,6 +1,7 @@
 //! What a conversation needs of the world. Cheap to clone; survives the conversation.
 
 use std::{
+    ops::Range,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
@@ -85,23 +86,23 @@ impl Deps {
 /// step is looked up like one whose answer was lost.
 pub const JOURNAL_WITHIN: Duration = Duration::from_secs(6);
 
-/// A panic at the n-th piece of an answer that this process streams, once.
+/// Panics at the n-th piece of an answer that this process streams, and at some after it.
 #[derive(Debug)]
 pub struct PlantedPanic {
-    left: AtomicUsize,
+    seen: AtomicUsize,
+    at: Range<usize>,
 }
 
 impl PlantedPanic {
-    /// A panic at the `nth` piece, from 1.
+    /// A panic at the `nth` piece, from 1, and at each piece after it until there were `count`.
     #[must_use]
-    pub const fn at_piece(nth: usize) -> Self {
-        Self { left: AtomicUsize::new(nth) }
+    pub const fn at_piece(nth: usize, count: usize) -> Self {
+        Self { seen: AtomicUsize::new(0), at: nth..nth.saturating_add(count) }
     }
 
-    /// Counts a piece; true at the one that was chosen.
+    /// Counts a piece; true at those that were chosen.
     pub fn is_due(&self) -> bool {
-        let count = |left: usize| left.checked_sub(1);
-        self.left.fetch_update(Ordering::AcqRel, Ordering::Acquire, count) == Ok(1)
+        self.at.contains(&(self.seen.fetch_add(1, Ordering::AcqRel) + 1))
     }
 }
 
@@ -181,8 +182,9 @@ mod tests {
     }
 
     #[test]
-    fn a_planted_panic_is_due_once() {
-        let planted = PlantedPanic::at_piece(2);
-        assert_eq!([planted.is_due(), planted.is_due(), planted.is_due()], [false, true, false]);
+    fn a_planted_panic_is_due_as_often_as_it_was_said() {
+        let planted = PlantedPanic::at_piece(2, 2);
+        let due: Vec<bool> = (0..5).map(|_| planted.is_due()).collect();
+        assert_eq!(due, [false, true, true, false, false]);
     }
 }

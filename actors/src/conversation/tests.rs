@@ -181,7 +181,7 @@ async fn a_message_is_answered_as_a_stream_that_is_stored_as_it_was_streamed(poo
 #[sqlx::test(migrations = "../migrations")]
 async fn a_crash_in_the_middle_of_an_answer_is_tried_again_and_ends_once(pool: PgPool) {
     local(async {
-        let world = World::start(&pool, Some(PlantedPanic::at_piece(2))).await;
+        let world = World::start(&pool, Some(PlantedPanic::at_piece(2, 1))).await;
         world.model.always(Script::words("one two three"));
         let session = Uuid::new_v4();
         world.say(session, "go").await;
