@@ -26,8 +26,12 @@ use super::{
 };
 use crate::bus::{Batch, LogError, LoggedRecord, Position};
 
-/// Time between two looks for news while nobody asks for records, and the longest wait for an order.
-const IDLE: Duration = Duration::from_millis(20);
+/// Longest wait for an order. Somebody who works on a batch and asks again sooner finds what came in the library's queue;
+/// after that it is emptied, because the news of partitions that come and go lie behind the records in it.
+const IDLE: Duration = Duration::from_millis(200);
+/// Rest of the library before it fills a queue that was full. By default it sleeps for a second, however soon that queue is
+/// empty.
+const FETCH_AGAIN_MS: &str = "10";
 /// Longest wait for a record before looking whether it is still wanted.
 const LOOK_UP: Duration = Duration::from_millis(100);
 /// Time between two tries of what the group is not ready for.
@@ -67,6 +71,7 @@ impl Member {
             .set("session.timeout.ms", settings.session_timeout_ms.to_string())
             .set("heartbeat.interval.ms", (settings.session_timeout_ms / 4).max(1).to_string())
             .set("fetch.error.backoff.ms", "100")
+            .set("fetch.queue.backoff.ms", FETCH_AGAIN_MS)
             .set("queued.min.messages", "10000")
             .set("queued.max.messages.kbytes", "16384");
         let unavailable = |error: KafkaError| LogError::Unavailable(said(&error));
@@ -143,8 +148,8 @@ impl Member {
         let set = offsets.add_partition_offset(&self.topic, next.partition, offset);
         set.map_err(|error| LogError::Refused(said(&error)))?;
         loop {
-            // First the news: the partition may be gone.
-            while self.look(Duration::ZERO) {}
+            // As far as the news are known. A partition is not another's before we have heard that it goes; only a member
+            // that was taken for dead has not, and its commit is refused.
             if !self.tenure.is_due(next.partition) {
                 return Err(lost(next.partition));
             }
@@ -157,6 +162,7 @@ impl Member {
                 return Err(LogError::Unavailable(said(&error)));
             }
             self.look(AGAIN);
+            while self.look(Duration::ZERO) {}
         }
     }
 
