@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | [`wal_replicator`] | the actor `wal-replicator` |
 //! | [`log_keeper`] | the actor `log-keeper`: removes old records of the log inside the database |
-//! | `work` | one step of the replicator: read, apply, commit |
+//! | `work` | one step of the replicator: apply, and meanwhile commit and read ahead |
 //! | `apply` | a batch and its position in one transaction, bad records apart |
 //! | [`settings`], [`metrics`] | the section `replicator` of the configuration; Prometheus |
 //!

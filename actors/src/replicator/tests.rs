@@ -256,6 +256,7 @@ struct Scripted {
     batches: VecDeque<Vec<LoggedRecord>>,
     told: Arc<Mutex<Vec<String>>>,
     joins: Arc<AtomicUsize>,
+    reads: Arc<AtomicUsize>,
     panics: bool,
 }
 
@@ -274,6 +275,7 @@ impl Log for Scripted {
 impl Reader for Scripted {
     fn next(&mut self, _: usize, _: Duration) -> BoxFuture<'_, Result<Option<Batch>, LogError>> {
         assert!(!self.panics || self.joins.load(Ordering::SeqCst) > 1, "planted");
+        self.reads.fetch_add(1, Ordering::SeqCst);
         let batch = self.batches.pop_front().map(|records| Batch { partition: 0, records });
         Box::pin(async move {
             tokio::task::yield_now().await;
@@ -316,6 +318,42 @@ async fn records_that_seem_to_be_missing_are_asked_for_once(pool: PgPool) {
     until_idle(&mut Work::default(), &deps).await;
     assert_eq!(*log.told.lock().unwrap(), ["commit 1", "seek 1", "commit 6"]);
     assert_eq!(replica(&pool, "s").await, ["a", "b"]);
+}
+
+#[sqlx::test(migrations = "../migrations")]
+async fn the_next_records_are_read_while_others_are_applied(pool: PgPool) {
+    let [a, b, c] = ["a", "b", "c"].map(|id| memory("s", id, "x"));
+    let log = scripted([&[(0, &a)], &[(1, &b)], &[(2, &c)]]);
+    let deps = deps(store(&pool), Arc::new(log.clone()), "g", &Registry::new());
+    let mut work = Work::default();
+    work.step(&deps).await.unwrap();
+    assert_eq!(*log.told.lock().unwrap(), [""; 0], "there is more to do: the log is told meanwhile");
+    let mut held = pool.begin().await.unwrap();
+    sqlx::query("LOCK TABLE memory_replica IN EXCLUSIVE MODE").execute(&mut *held).await.unwrap();
+    let (outcome, ()) = tokio::join!(work.step(&deps), async {
+        while *log.told.lock().unwrap() != ["commit 1"] || log.reads.load(Ordering::SeqCst) < 3 {
+            tokio::task::yield_now().await;
+        }
+        held.rollback().await.unwrap();
+    });
+    assert_eq!(outcome.unwrap(), Step::Applied);
+    until_idle(&mut work, &deps).await;
+    assert_eq!(*log.told.lock().unwrap(), ["commit 1", "commit 2", "commit 3"]);
+    assert_eq!(replica(&pool, "s").await, ["a", "b", "c"]);
+}
+
+#[sqlx::test(migrations = "../migrations")]
+async fn what_was_read_ahead_is_no_gap_when_the_replica_goes_back(pool: PgPool) {
+    let [a, b, c] = ["a", "b", "c"].map(|id| memory("s", id, "x"));
+    let log = scripted([&[(0, &a)], &[(1, &b)], &[(2, &c)], &[(0, &a)], &[(1, &b)], &[(2, &c)]]);
+    let deps = deps(store(&pool), Arc::new(log.clone()), "g", &Registry::new());
+    let mut work = Work::default();
+    work.step(&deps).await.unwrap();
+    for sql in ["DELETE FROM memory_replica", "UPDATE memory_replica_offsets SET next_offset = 0"] {
+        sqlx::query(sql).execute(&pool).await.unwrap();
+    }
+    until_idle(&mut work, &deps).await;
+    assert_eq!(replica(&pool, "s").await, ["a", "b", "c"]);
 }
 
 #[sqlx::test(migrations = "../migrations")]

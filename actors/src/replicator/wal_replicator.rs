@@ -1,7 +1,7 @@
 //! Copies what the log tells of memories into the replica, in the log's order.
 //!
-//! State: its membership in the group, where the replica is, the batch in hand. All of it is read again from the log and
-//! the database after a restart.
+//! State: its membership in the group, where the replica is, the batch in hand and the next one. All of it is read again from
+//! the log and the database after a restart.
 //! Asks: none. It works by the log's records.
 //! Supervision: child of `durability`, Permanent. Crashes on broken invariants only; a log or a database that does not
 //! answer is waited for.

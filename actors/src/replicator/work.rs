@@ -1,6 +1,6 @@
-//! One step of the replicator: read a batch, apply it, tell the log.
+//! One step of the replicator: apply a batch, and read the next one meanwhile; tell the log.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use time::OffsetDateTime;
 use tokio::time::Instant;
@@ -48,9 +48,16 @@ pub(super) struct Work {
     positions: BTreeMap<i32, i64>,
     /// The last place that was sought: what comes next there may begin later, because the log has forgotten the rest.
     sought: Option<(i32, i64)>,
-    /// What was read and is not applied: a partition and records of it.
-    in_hand: Option<(i32, Arc<[Entry]>)>,
+    /// What was read and is not applied.
+    in_hand: Option<Read>,
+    /// What was read while that was being applied.
+    ahead: Option<Read>,
+    /// What is applied and the log does not know yet.
+    untold: Option<Position>,
 }
+
+/// A partition and records of it.
+type Read = (i32, Arc<[Entry]>);
 
 impl Work {
     /// Does a step.
@@ -63,9 +70,10 @@ impl Work {
             none => none.insert(deps.log.join(&deps.settings.group, MEMORY_WAL).await?),
         };
         if self.in_hand.is_none() {
-            let batch = reader.next(deps.settings.batch_size, deps.wait).await?;
-            let read = |Batch { partition, records }| (partition, records.into_iter().map(Entry::read).collect());
-            self.in_hand = batch.map(read);
+            self.in_hand = match self.ahead.take() {
+                None => read(reader.as_mut(), deps, deps.wait).await?,
+                ahead => ahead,
+            };
         }
         let Some((partition, entries)) = self.in_hand.clone() else {
             deps.metrics.lag(0.0);
@@ -86,7 +94,7 @@ impl Work {
         partition: i32,
         entries: Arc<[Entry]>,
     ) -> Result<Step, StepError> {
-        let (Some((first, last)), Some(reader)) = (entries.first().zip(entries.last()), &mut self.reader) else {
+        let Some((first, last)) = entries.first().zip(entries.last()) else {
             self.in_hand = None;
             return Ok(Step::Idle);
         };
@@ -98,32 +106,66 @@ impl Work {
         };
         if first < expected || (first > expected && self.sought != Some((partition, expected))) {
             self.in_hand = None;
-            self.positions.insert(partition, expected);
-            self.sought = Some((partition, expected));
-            if let Err(error) = reader.seek(Position { partition, offset: expected }).await {
-                self.positions.remove(&partition);
-                return lost(error);
-            }
-            return Ok(Step::Moved);
+            return self.seek(Position { partition, offset: expected }).await;
         }
         let begun = Instant::now();
-        if apply(deps, &place, expected, entries).await? == Applied::Elsewhere {
+        let applying = async { (apply(deps, &place, expected, entries).await, begun.elapsed()) };
+        let ((applied, took), ()) = tokio::join!(applying, self.meanwhile(deps));
+        if applied? == Applied::Elsewhere {
             // The batch stays in hand, to be compared with the position as it is now.
             self.positions.remove(&partition);
             return Ok(Step::Moved);
         }
-        deps.metrics.took(begun.elapsed());
+        deps.metrics.took(took);
         deps.metrics.lag(now(deps) - published);
         self.in_hand = None;
         self.positions.insert(partition, next);
-        if let Err(error) = reader.commit(Position { partition, offset: next }).await {
+        self.untold = Some(Position { partition, offset: next });
+        if self.ahead.is_none() {
+            self.tell().await;
+        }
+        Ok(Step::Applied)
+    }
+
+    /// What the log is asked while a batch is being applied: it is told of the one before, and the next one is read if it is
+    /// there.
+    async fn meanwhile(&mut self, deps: &ReplicatorDeps) {
+        self.tell().await;
+        if let (None, Some(reader)) = (&self.ahead, &mut self.reader) {
+            // Trouble shows again when there is nothing else to do than to wait for the log.
+            self.ahead = read(reader.as_mut(), deps, Duration::ZERO).await.unwrap_or_default();
+        }
+    }
+
+    /// Tells the log what is done with.
+    async fn tell(&mut self) {
+        let (Some(next), Some(reader)) = (self.untold.take(), &mut self.reader) else { return };
+        if let Err(error) = reader.commit(next).await {
             if matches!(error, LogError::Lost(_)) {
-                self.positions.remove(&partition);
+                self.positions.remove(&next.partition);
             } else {
                 tracing::warn!(%error, "the log was not told what is applied: the next batch tells it");
             }
         }
-        Ok(Step::Applied)
+    }
+
+    /// Goes on at `at`. What was read ahead of that partition is not what comes there.
+    async fn seek(&mut self, at: Position) -> Result<Step, StepError> {
+        self.tell().await;
+        self.ahead.take_if(|(partition, _)| *partition == at.partition);
+        self.positions.insert(at.partition, at.offset);
+        self.sought = Some((at.partition, at.offset));
+        let sought = match &mut self.reader {
+            Some(reader) => reader.seek(at).await,
+            None => Ok(()),
+        };
+        match sought {
+            Ok(()) => Ok(Step::Moved),
+            Err(error) => {
+                self.positions.remove(&at.partition);
+                lost(error)
+            }
+        }
     }
 
     /// What cannot be applied grows older.
@@ -132,6 +174,11 @@ impl Work {
             deps.metrics.lag(now(deps) - oldest.published());
         }
     }
+}
+
+async fn read(reader: &mut dyn Reader, deps: &ReplicatorDeps, within: Duration) -> Result<Option<Read>, LogError> {
+    let batch = reader.next(deps.settings.batch_size, within).await?;
+    Ok(batch.map(|Batch { partition, records }| (partition, records.into_iter().map(Entry::read).collect())))
 }
 
 /// A partition that another has by now is no failure.
