@@ -14,6 +14,7 @@ const APPLIED: &[(&str, &str)] = &[
     ("0003_durability.sql", "f3eb715f27865f0ddfb7a4d8cb7fde3fbb9ded7335c0d7f004b8cee61c332e8f"),
     ("0004_replica.sql", "d9cf644aec39a477b2f03b45e90d333d1b58f8d67a81f4cb30496b70faf70eb2"),
     ("0005_jobs.sql", "9d816d18333660250d709b30a2e893d6320feb64901d4139954d202f27336b59"),
+    ("0006_leases.sql", "ea8a16be2cd59b265059194bb45a2d32a5cf0bc72e017ca73ad04520225cce78"),
 ];
 
 #[test]

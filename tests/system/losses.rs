@@ -224,7 +224,7 @@ async fn rows_that_were_being_sent_when_the_process_died_are_sent_again() {
     let held = Gate::closed();
     stack.brain.set_mood(Mood::Slow(held.clone()));
     let ids = said_to_a_slow_service(&stack).await;
-    let claimed = "SELECT count(*) FROM memory_write_outbox WHERE status = 'sending'";
+    let claimed = "SELECT count(*) FROM outbox_leases WHERE queue = 'memory_write_outbox'";
     eventually("a memory under way", async || (count(&pool, claimed).await > 0).then_some(())).await;
     stack.app.kill().await.unwrap();
     stack.brain.set_mood(Mood::Well);
@@ -234,7 +234,7 @@ async fn rows_that_were_being_sent_when_the_process_died_are_sent_again() {
     let mut lock = pool.begin().await.unwrap();
     sqlx::query("LOCK TABLE event_log IN EXCLUSIVE MODE").execute(&mut *lock).await.unwrap();
     stack.restart().await;
-    let claimed = "SELECT count(*) FROM message_outbox WHERE status = 'sending'";
+    let claimed = "SELECT count(*) FROM outbox_leases WHERE queue = 'message_outbox' AND scope = 'memory.wal'";
     eventually("a record under way", async || (count(&pool, claimed).await > 0).then_some(())).await;
     stack.app.kill().await.unwrap();
     lock.rollback().await.unwrap();

@@ -6,11 +6,16 @@ use std::time::Duration;
 use super::settings::QueueSettings;
 use crate::somabrain::messages::HealthState;
 
+/// Rounds under way while all is well.
+const ROUNDS: usize = 4;
+
 /// What the next round may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pace {
     /// Rows it may take.
     pub rows: u32,
+    /// Rounds that may be under way at a time: while one is claimed, others are sent and settled.
+    pub rounds: usize,
     /// Rest after a round that found nothing more.
     pub rest: Duration,
 }
@@ -20,9 +25,11 @@ impl Pace {
     pub fn of(settings: &QueueSettings, state: Option<HealthState>) -> Self {
         let (rows, rest) = (settings.batch_size.max(1), settings.interval());
         match state {
-            None | Some(HealthState::Normal) => Self { rows, rest },
-            Some(HealthState::Degraded) => Self { rows: rows.min(25), rest: rest.max(Duration::from_secs(1)) },
-            Some(HealthState::Down) => Self { rows: 1, rest: (2 * rest).max(Duration::from_secs(3)) },
+            None | Some(HealthState::Normal) => Self { rows, rounds: ROUNDS, rest },
+            Some(HealthState::Degraded) => {
+                Self { rows: rows.min(25), rounds: 1, rest: rest.max(Duration::from_secs(1)) }
+            }
+            Some(HealthState::Down) => Self { rows: 1, rounds: 1, rest: (2 * rest).max(Duration::from_secs(3)) },
         }
     }
 }
@@ -35,10 +42,10 @@ mod tests {
     fn the_worse_the_memory_service_is_the_slower_is_the_outbox() {
         let settings = QueueSettings::OUTBOX;
         let pace = |state| Pace::of(&settings, state);
-        let of = |rows, ms| Pace { rows, rest: Duration::from_millis(ms) };
-        assert_eq!(pace(None), of(100, 500));
-        assert_eq!(pace(Some(HealthState::Normal)), of(100, 500));
-        assert_eq!(pace(Some(HealthState::Degraded)), of(25, 1_000));
-        assert_eq!(pace(Some(HealthState::Down)), of(1, 3_000));
+        let of = |rows, rounds, ms| Pace { rows, rounds, rest: Duration::from_millis(ms) };
+        assert_eq!(pace(None), of(500, ROUNDS, 500));
+        assert_eq!(pace(Some(HealthState::Normal)), of(500, ROUNDS, 500));
+        assert_eq!(pace(Some(HealthState::Degraded)), of(25, 1, 1_000));
+        assert_eq!(pace(Some(HealthState::Down)), of(1, 1, 3_000));
     }
 }

@@ -1,6 +1,6 @@
 //! Moves committed outbox rows to the log, in commit order per key.
 //!
-//! State: where its walk over the keys is, and whether a round is under way. Everything else is read again from the
+//! State: where its walk over the keys is, and how many rounds are under way. Everything else is read again from the
 //! database after a restart; rows of a round that was cut off come back when its lease is over.
 //! Asks: none. It works by its own clock.
 //! Supervision: child of `durability`, Permanent. Crashes on broken invariants only; a log that is not available, or a
@@ -8,15 +8,16 @@
 
 use std::{sync::Arc, time::Duration};
 
-use actix::{Actor, ActorFutureExt, AsyncContext, Context, ContextFutureSpawner, Supervised, WrapFuture};
+use actix::{Actor, ActorFutureExt, AsyncContext, Context, ContextFutureSpawner, SpawnHandle, Supervised, WrapFuture};
 use somaagent_supervision::Child;
 use time::OffsetDateTime;
 use tokio::time::Instant;
+use uuid::Uuid;
 
 use super::{
     metrics::OutboxMetrics,
     pace::Pace,
-    round::{Done, round},
+    round::{self, Claimed},
     settings::QueueSettings,
 };
 use crate::{
@@ -25,7 +26,8 @@ use crate::{
     somabrain::messages::HealthReader,
     store::{
         Store, StoreError,
-        message_outbox::{self, Place},
+        message_outbox::{self, ClaimedMessage, Place},
+        outbox_leases::forget_leases,
         purge::purge,
     },
 };
@@ -61,8 +63,14 @@ pub struct OutboxRelay {
 #[derive(Default)]
 struct State {
     place: Place,
-    working: bool,
+    claiming: bool,
+    /// Rounds that are being sent.
+    under_way: usize,
     purging: bool,
+    /// When the last claim began.
+    claimed_at: Option<Instant>,
+    /// The next claim that is due by the clock.
+    timer: Option<SpawnHandle>,
 }
 
 impl OutboxRelay {
@@ -76,37 +84,74 @@ impl OutboxRelay {
         Pace::of(&self.deps.settings, self.deps.health.last().map(|report| report.state))
     }
 
-    fn begin_round(&mut self, ctx: &mut Context<Self>) {
-        self.state.working = true;
+    /// Claims a round if there is room for one.
+    fn claim(&mut self, ctx: &mut Context<Self>) {
+        let room = if (self.deps.crowded)() { 1 } else { self.pace().rounds };
+        if self.state.under_way >= room || std::mem::replace(&mut self.state.claiming, true) {
+            return;
+        }
+        self.state.claimed_at = Some(Instant::now());
         let (deps, place, rows) = (self.deps.clone(), self.state.place.clone(), self.pace().rows);
         deps.metrics.batch_size.set(rows.into());
-        let begun = Instant::now();
-        async move { round(&deps, place, rows).await }
+        async move { round::claim(&deps, place, rows).await }
             .into_actor(self)
-            .map(move |done, this, ctx| this.end_round(done, begun.elapsed(), ctx))
+            .map(|claimed, this, ctx| this.begin(claimed, ctx))
             .spawn(ctx);
     }
 
-    fn end_round(&mut self, done: Result<Done, StoreError>, took: Duration, ctx: &mut Context<Self>) {
-        self.state.working = false;
-        let rest = match done {
-            // More may wait behind what was taken, or behind the keys that were looked at.
-            Ok(Done { place, claimed }) => {
-                let rest = match (claimed, self.pace().rest) {
-                    (0, rest) if place == Place::default() => rest,
-                    (0, rest) => rest / 8,
-                    (_, rest) if (self.deps.crowded)() => held_back(took, rest),
-                    _ => Duration::ZERO,
+    fn claim_after(&mut self, rest: Duration, ctx: &mut Context<Self>) {
+        if let Some(timer) = self.state.timer.replace(ctx.run_later(rest, Self::claim)) {
+            ctx.cancel_future(timer);
+        }
+    }
+
+    fn begin(&mut self, claimed: Result<Claimed, StoreError>, ctx: &mut Context<Self>) {
+        self.state.claiming = false;
+        match claimed {
+            Ok(Claimed { claim, rows, place }) => {
+                let rest = match (rows.is_empty(), self.pace().rest) {
+                    (true, rest) if place == Place::default() => rest,
+                    (true, rest) => rest / 8,
+                    // More may wait behind what was taken, or behind the keys that were looked at.
+                    (false, _) => Duration::ZERO,
                 };
                 self.state.place = place;
-                rest
+                if !rows.is_empty() {
+                    self.send(claim, rows, ctx);
+                }
+                self.claim_after(rest, ctx);
             }
-            Err(error) => {
-                tracing::warn!(error = &error as &dyn std::error::Error, "a round of the outbox failed");
-                self.pace().rest.max(Duration::from_secs(1))
-            }
-        };
-        ctx.run_later(rest, Self::begin_round);
+            Err(error) => self.failed(&error, ctx),
+        }
+    }
+
+    fn send(&mut self, claim: Uuid, rows: Vec<ClaimedMessage>, ctx: &mut Context<Self>) {
+        self.state.under_way += 1;
+        let deps = self.deps.clone();
+        async move { round::send(&deps, claim, rows).await }
+            .into_actor(self)
+            .map(|done, this, ctx| {
+                this.state.under_way -= 1;
+                match done {
+                    // Its keys are free again, and there is room.
+                    Ok(()) => this.claim_again(ctx),
+                    Err(error) => this.failed(&error, ctx),
+                }
+            })
+            .spawn(ctx);
+    }
+
+    fn claim_again(&mut self, ctx: &mut Context<Self>) {
+        let took = self.state.claimed_at.map(|at| at.elapsed()).filter(|_| (self.deps.crowded)());
+        match took {
+            Some(took) => self.claim_after(held_back(took, self.pace().rest), ctx),
+            None => self.claim(ctx),
+        }
+    }
+
+    fn failed(&mut self, error: &StoreError, ctx: &mut Context<Self>) {
+        tracing::warn!(error = error as &dyn std::error::Error, "a round of the outbox failed");
+        self.claim_after(self.pace().rest.max(Duration::from_secs(1)), ctx);
     }
 
     fn purge(&mut self, ctx: &mut Context<Self>) {
@@ -128,6 +173,7 @@ impl OutboxRelay {
 
 async fn remove_old(deps: &RelayDeps) -> Result<(), StoreError> {
     let before = (deps.clock)() - Duration::from_millis(deps.settings.retention_ms);
+    deps.store.run(move |connection| Box::pin(async move { forget_leases(connection, before).await })).await?;
     purge(&deps.store, move |connection, rows| Box::pin(message_outbox::purge(connection, before, rows))).await
 }
 
@@ -135,7 +181,7 @@ impl Actor for OutboxRelay {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Context<Self>) {
-        self.begin_round(ctx);
+        self.claim(ctx);
         ctx.run_interval(PURGE_EVERY, Self::purge);
     }
 }
@@ -150,6 +196,9 @@ impl Child for OutboxRelay {
     const NAME: &'static str = "outbox-relay";
 
     fn state_name(&self) -> &'static str {
-        if self.state.working { "sending" } else { "resting" }
+        if self.state.claiming || self.state.under_way > 0 { "sending" } else { "resting" }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,4 +1,5 @@
-//! One round of the relay: claim rows, append them to the log, write down what became of each.
+//! One round of the relay: claim rows, append them to the log, write down what became of each. Rounds have different keys, so
+//! several may be under way.
 
 use std::collections::{HashMap, HashSet};
 
@@ -19,35 +20,41 @@ use crate::{
     },
 };
 
-/// What a round did.
+/// What a round took.
 #[derive(Debug)]
-pub struct Done {
+pub struct Claimed {
+    /// Its name.
+    pub claim: Uuid,
+    /// The rows of each key, in order.
+    pub rows: Vec<ClaimedMessage>,
     /// Where the next one begins.
     pub place: Place,
-    /// Rows it took.
-    pub claimed: usize,
 }
 
-/// Does a round that takes up to `rows` rows.
+/// Begins a round: takes up to `rows` rows.
 ///
 /// # Errors
-/// The store's. Rows that were claimed come back when their lease is over.
-pub async fn round(deps: &RelayDeps, from: Place, rows: u32) -> Result<Done, StoreError> {
+/// The store's.
+pub async fn claim(deps: &RelayDeps, from: Place, rows: u32) -> Result<Claimed, StoreError> {
     let terms = ClaimTerms::begin((deps.clock)(), deps.settings.lease(), rows);
     let claim = deps
         .store
         .run(move |connection| Box::pin(async move { message_outbox::claim(connection, &from, terms).await }));
-    let (claimed, place) = claim.await?;
-    deps.metrics.claimed(claimed.len());
-    let count = claimed.len();
-    if count > 0 {
-        let begun = Instant::now();
-        let results = deps.log.append(claimed.iter().map(record).collect()).await;
-        deps.metrics.seconds.observe(begun.elapsed().as_secs_f64());
-        let (settled, letters) = judge(claimed, results, &deps.settings, (deps.clock)());
-        settle(deps, terms.claim, settled, letters).await?;
-    }
-    Ok(Done { place, claimed: count })
+    let (rows, place) = claim.await?;
+    deps.metrics.claimed(rows.len());
+    Ok(Claimed { claim: terms.claim, rows, place })
+}
+
+/// Ends a round: sends what it took, and writes down what became of it.
+///
+/// # Errors
+/// The store's. The rows come back when their lease is over.
+pub async fn send(deps: &RelayDeps, claim: Uuid, rows: Vec<ClaimedMessage>) -> Result<(), StoreError> {
+    let begun = Instant::now();
+    let results = deps.log.append(rows.iter().map(record).collect()).await;
+    deps.metrics.seconds.observe(begun.elapsed().as_secs_f64());
+    let (settled, letters) = judge(rows, results, &deps.settings, (deps.clock)());
+    settle(deps, claim, settled, letters).await
 }
 
 fn record(row: &ClaimedMessage) -> Record {
@@ -64,9 +71,10 @@ fn judge(
     now: OffsetDateTime,
 ) -> (Settled, HashMap<i64, NewDeadLetter>) {
     let (mut settled, mut letters) = (Settled::default(), HashMap::new());
+    settled.keys = rows.chunk_by(same_key).filter_map(|rows| rows.first()).map(ClaimedMessage::queue_key).collect();
     let mut held_back = HashSet::new();
     for (row, result) in rows.into_iter().zip(results) {
-        let key = (row.topic.clone(), row.key.clone());
+        let key = row.queue_key();
         let tries = u32::try_from(row.retry_count).unwrap_or_default() + 1;
         match result {
             Ok(Position { partition, offset }) => {
@@ -89,6 +97,10 @@ fn judge(
         }
     }
     (settled, letters)
+}
+
+fn same_key(one: &ClaimedMessage, next: &ClaimedMessage) -> bool {
+    (&one.topic, &one.key) == (&next.topic, &next.key)
 }
 
 fn dead_letter(row: ClaimedMessage, error: String, tries: u32) -> NewDeadLetter {

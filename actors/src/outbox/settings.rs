@@ -28,7 +28,7 @@ pub struct QueueSettings {
 impl QueueSettings {
     /// The defaults of the outbox.
     pub const OUTBOX: Self = Self {
-        batch_size: 100,
+        batch_size: 500,
         interval_seconds: 0.5,
         max_retries: 8,
         backoff_base_seconds: 1.0,
@@ -37,7 +37,7 @@ impl QueueSettings {
         retention_ms: 86_400_000,
     };
     /// The defaults of the memories.
-    pub const MEMORY_SYNC: Self = Self { interval_seconds: 1.0, max_retries: 6, ..Self::OUTBOX };
+    pub const MEMORY_SYNC: Self = Self { batch_size: 100, interval_seconds: 1.0, max_retries: 6, ..Self::OUTBOX };
 
     /// Wait between two looks at an empty queue.
     #[must_use]

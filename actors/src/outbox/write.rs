@@ -81,7 +81,9 @@ pub async fn seek(deps: &MemorySyncDeps, key: SessionKey, memory_id: String) -> 
             if claimed.iter().any(|row| memory_of(row).is_some_and(|(_, id)| id == memory_id)) {
                 return Ok((claimed, place, None));
             }
-            let state = memory_write_outbox::unsent(connection, key.tenant.as_str(), &memory_id).await?;
+            let state =
+                memory_write_outbox::unsent(connection, key.tenant.as_str(), &memory_id, terms.claim, terms.now)
+                    .await?;
             let outcome = match state.as_deref() {
                 None => Some(Outcome::Remembered),
                 Some("sending") => None,
@@ -243,6 +245,7 @@ struct Judged {
 
 fn judge(deps: &MemorySyncDeps, rows: Vec<ClaimedMemory>, sent: Sent, now: OffsetDateTime) -> Judged {
     let mut judged = Judged::default();
+    judged.settled.keys.extend(rows.first().map(ClaimedMemory::queue_key));
     let (mut taken, mut stopped) = (sent.taken.into_iter(), sent.stopped);
     for row in rows {
         let remembered = taken.next();

@@ -51,15 +51,25 @@ pub async fn forget(connection: &mut PgConnection, tenant: &str, id: &str) -> Re
                FOR UPDATE
            )
            DELETE FROM memory_write_outbox AS o USING gone WHERE o.id = gone.id
-           RETURNING o.session_id, gone.status <> 'sent' AS "queued!", gone.status = 'sending' AS "under_way!""#,
+           RETURNING o.session_id, gone.status <> 'sent' AS "queued!",
+               gone.status IN ('pending', 'sending') AND (
+                   gone.status = 'sending' OR EXISTS (
+                       SELECT FROM outbox_leases AS l
+                       WHERE l.queue = 'memory_write_outbox' AND l.scope = $1 AND l.key = o.session_id::text
+                   )
+               ) AS "under_way!""#,
         tenant,
         id,
     )
     .fetch_all(&mut *connection)
     .await?;
     let records = sqlx::query!(
-        r#"DELETE FROM message_outbox
+        r#"DELETE FROM message_outbox AS o
          WHERE tenant = $1 AND topic = 'memory.wal' AND dedupe_key = $2 AND status <> 'sending'
+           AND NOT (status = 'pending' AND EXISTS (
+             SELECT FROM outbox_leases AS l
+             WHERE l.queue = 'message_outbox' AND l.scope = o.topic AND l.key = o.partition_key
+           ))
          RETURNING session_id, status <> 'sent' AS "unpublished!""#,
         tenant,
         id,

@@ -21,6 +21,7 @@ pub mod memory_write_outbox;
 pub mod message_outbox;
 pub mod migrate;
 pub mod outbox;
+pub mod outbox_leases;
 pub mod purge;
 pub mod receipt;
 pub mod session_envelopes;

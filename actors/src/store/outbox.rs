@@ -1,7 +1,9 @@
 //! What the two queues of rows to be sent, `message_outbox` and `memory_write_outbox`, have in common.
 //!
-//! A claim leases keys: it takes the first unsent rows of each and nobody else may take rows of that key until they are
-//! settled or the lease runs out. So the order of a key holds, and a slow key holds up only itself.
+//! A claim leases keys, in the table `outbox_leases`: it takes the first unsent rows of each, and nobody else may take rows of
+//! that key until they are settled or the lease runs out. So the order of a key holds, and a slow key holds up only itself.
+//! Rows change only when they are settled. The rows of a key are read after it was leased, by a statement of their own: what
+//! another claim has settled until then is seen.
 
 use std::collections::HashMap;
 
@@ -11,7 +13,7 @@ use uuid::Uuid;
 /// How much a claim may take, and for how long.
 #[derive(Clone, Copy, Debug)]
 pub struct ClaimTerms {
-    /// Its name; only who knows it can settle the rows.
+    /// Its name; only who knows it can settle what it leased.
     pub claim: Uuid,
     /// What is due by then is taken.
     pub now: OffsetDateTime,
@@ -37,7 +39,7 @@ impl ClaimTerms {
         Self { claim: Uuid::new_v4(), now, lease_until: now + lease, keys, rows_a_key: rows, rows }
     }
 
-    /// Where the next walk begins after one whose last row was of the key `last`. `walked` is the last key it saw and how many
+    /// Where the next walk begins after one that had room for the rows of the keys up to `last`. `walked` is the last key it saw and how many
     /// it saw, unless it had enough before.
     pub(super) fn next_place<P: Default>(&self, last: Option<P>, walked: Option<(P, i64)>) -> P {
         match walked {
@@ -60,9 +62,14 @@ pub struct GivenBack {
     pub error: Option<String>,
 }
 
+/// A key of a queue: topic and partition key, or tenant and session.
+pub type Key = (String, String);
+
 /// What became of the rows of a claim.
 #[derive(Clone, Debug, Default)]
 pub struct Settled {
+    /// The keys that the claim is done with. Rows of others are not settled.
+    pub keys: Vec<Key>,
     /// Sent.
     pub sent: Vec<i64>,
     /// Partition and offset in the log of rows that were sent there.
@@ -77,7 +84,7 @@ impl Settled {
     /// Longest kept text of an error, in characters.
     const MAX_ERROR_CHARS: usize = 2_000;
 
-    pub(super) fn columns(&self) -> Columns {
+    pub(super) fn columns(&self) -> Columns<'_> {
         let cut = |text: &String| text.chars().take(Self::MAX_ERROR_CHARS).filter(|c| *c != '\0').collect::<String>();
         let mut columns = Columns::default();
         for id in &self.sent {
@@ -91,22 +98,25 @@ impl Settled {
         }
         let place = |id: &i64| self.places.get(id).copied().unzip();
         (columns.partitions, columns.offsets) = columns.ids.iter().map(place).unzip();
+        (columns.scopes, columns.keys) = self.keys.iter().map(|(scope, key)| (scope.as_str(), key.as_str())).unzip();
         columns
     }
 }
 
 /// One row of each becomes one change.
 #[derive(Default)]
-pub(super) struct Columns {
+pub(super) struct Columns<'a> {
     pub(super) ids: Vec<i64>,
     pub(super) states: Vec<&'static str>,
     pub(super) next: Vec<Option<OffsetDateTime>>,
     pub(super) errors: Vec<Option<String>>,
     pub(super) partitions: Vec<Option<i32>>,
     pub(super) offsets: Vec<Option<i64>>,
+    pub(super) scopes: Vec<&'a str>,
+    pub(super) keys: Vec<&'a str>,
 }
 
-impl Columns {
+impl Columns<'_> {
     fn push(&mut self, id: i64, state: &'static str, next: Option<OffsetDateTime>, error: Option<String>) {
         self.ids.push(id);
         self.states.push(state);
@@ -115,13 +125,26 @@ impl Columns {
     }
 }
 
-/// Writes down what became of rows of a table, as far as the claim still holds them, and returns those that it held. A table
-/// that says where in the log its rows are sets that from the columns `s.partition` and `s.place`.
+/// Ends the leases of a claim and writes down what became of rows of a table, as far as the claim still holds their keys;
+/// returns those rows. A table that says where in the log its rows are sets that from the columns `s.partition` and `s.place`.
 macro_rules! settle {
-    ($table:tt, $places:tt, $connection:expr, $claim:expr, $settled:expr, $at:expr) => {{
+    ($table:tt, ($scope:tt, $key:tt), $places:tt, $connection:expr, $claim:expr, $settled:expr, $at:expr) => {{
         let columns = $settled.columns();
         sqlx::query_scalar!(
-            "UPDATE "
+            "WITH held AS (
+                 DELETE FROM outbox_leases
+                 WHERE (queue, scope, key) IN (
+                     -- In the order in which claims take them.
+                     SELECT l.queue, l.scope, l.key
+                     FROM outbox_leases AS l
+                     JOIN unnest($9::text[], $10::text[]) AS k(scope, key) ON l.scope = k.scope AND l.key = k.key
+                     WHERE l.queue = $11 AND l.claim = $5
+                     ORDER BY l.scope, l.key
+                     FOR UPDATE OF l
+                 )
+                 RETURNING scope, key
+             )
+             UPDATE "
                 + $table
                 + " AS o
              SET status = s.state,
@@ -134,12 +157,14 @@ macro_rules! settle {
                 + $places
                 + " FROM unnest($1::bigint[], $2::text[], $3::timestamptz[], $4::text[], $7::integer[], $8::bigint[])
                  AS s(id, state, next_attempt_at, error, partition, place)
-             WHERE o.id = s.id AND o.id = ANY (ARRAY (
-                 -- The first of a key first, as a claim does: nobody waits in a circle.
-                 SELECT id FROM "
-                + $table
-                + " WHERE id = ANY ($1) AND claim = $5 ORDER BY id FOR UPDATE
-             ))
+             WHERE o.id = s.id
+               AND EXISTS (SELECT FROM held WHERE held.scope = o."
+                + $scope
+                + " AND held.key = o."
+                + $key
+                + "::text)
+               -- An earlier version of the program, which knows no leases, has marked what it is sending.
+               AND (o.claim IS NULL OR o.next_attempt_at <= $6)
              RETURNING o.id",
             &columns.ids,
             &columns.states as _,
@@ -149,6 +174,9 @@ macro_rules! settle {
             $at,
             &columns.partitions as _,
             &columns.offsets as _,
+            &columns.scopes as _,
+            &columns.keys as _,
+            $table,
         )
         .fetch_all($connection)
         .await

@@ -7,7 +7,10 @@ use sqlx::PgConnection;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::outbox::{ClaimTerms, Settled, purge, settle};
+use super::{
+    outbox::{ClaimTerms, Key, Settled, purge, settle},
+    outbox_leases::{Leased, lease, release, rows_of_keys},
+};
 use crate::domain::ids::SessionKey;
 
 /// A row that was claimed.
@@ -29,6 +32,14 @@ pub struct ClaimedMemory {
     pub history: Value,
     /// How often it was tried before.
     pub retry_count: i32,
+}
+
+impl ClaimedMemory {
+    /// What its claim has leased.
+    #[must_use]
+    pub fn queue_key(&self) -> Key {
+        (self.tenant.clone(), self.session_id.to_string())
+    }
 }
 
 /// Where a walk over the sessions goes on: after this one.
@@ -57,44 +68,63 @@ pub async fn claim(
     from: &Place,
     terms: ClaimTerms,
 ) -> Result<(Vec<ClaimedMemory>, Place), sqlx::Error> {
-    let rows = sqlx::query_file!(
-        "src/store/memory_write_outbox/claim.sql",
-        from.tenant,
-        from.session_id,
-        terms.keys,
-        terms.now,
-        terms.rows_a_key,
-        terms.rows,
-        terms.claim,
-        terms.lease_until,
-    )
-    .fetch_all(connection)
-    .await?;
-    let walked = rows.first().and_then(|row| {
-        let place = Place { tenant: row.last_tenant.clone()?, session_id: row.last_session? };
-        Some((place, row.keys_seen?))
-    });
+    let (leased, next) = lease(connection, from, terms).await?;
+    if leased.keys.is_empty() {
+        return Ok((Vec::new(), next));
+    }
+    let rows = rows_of_keys!(
+        "memory_write_outbox",
+        ("tenant", "session_id", "uuid"),
+        (
+            "id, tenant, session_id, seq, persona_id, payload, history, retry_count",
+            "id, tenant, session_id, seq, persona_id, payload, history, retry_count"
+        ),
+        &mut *connection,
+        leased,
+        terms.now
+    )?;
     let claimed: Vec<_> = rows
         .into_iter()
-        .filter_map(|row| {
-            Some(ClaimedMemory {
-                id: row.id?,
-                tenant: row.tenant?,
-                session_id: row.session_id?,
-                seq: row.seq,
-                persona_id: row.persona_id,
-                payload: row.payload?,
-                history: row.history?,
-                retry_count: row.retry_count?,
-            })
+        .map(|row| ClaimedMemory {
+            id: row.id,
+            tenant: row.tenant,
+            session_id: row.session_id,
+            seq: row.seq,
+            persona_id: row.persona_id,
+            payload: row.payload,
+            history: row.history,
+            retry_count: row.retry_count,
         })
         .collect();
-    let last = claimed.last().map(|row| Place { tenant: row.tenant.clone(), session_id: row.session_id });
-    let place = terms.next_place(last, walked);
-    Ok((claimed, place))
+    let without = leased.without(&claimed.iter().map(ClaimedMemory::queue_key).collect());
+    if !without.is_empty() {
+        release(connection, "memory_write_outbox", terms.claim, &without).await?;
+    }
+    Ok((claimed, next))
 }
 
-/// Writes down what became of rows, as far as `claim` still holds them. Returns those that it held.
+async fn lease(
+    connection: &mut PgConnection,
+    from: &Place,
+    terms: ClaimTerms,
+) -> Result<(Leased<Uuid>, Place), sqlx::Error> {
+    let rows =
+        lease!("memory_write_outbox", ("tenant", "session_id"), connection, (from.tenant, from.session_id), terms)?;
+    let walked = rows.first().and_then(|row| {
+        let place = Place { tenant: row.last_scope.clone()?, session_id: row.last_key? };
+        Some((place, row.keys_seen?))
+    });
+    let last = rows.last().and_then(|row| Some(Place { tenant: row.scope.clone()?, session_id: row.key? }));
+    let mut leased = Leased::none();
+    for row in rows.into_iter().filter(|row| row.is_leased) {
+        leased.scopes.extend(row.scope);
+        leased.keys.extend(row.key);
+        leased.counts.extend(row.count);
+    }
+    Ok((leased, terms.next_place(last, walked)))
+}
+
+/// Ends leases of `claim` and writes down what became of rows, as far as it still holds their sessions. Returns those rows.
 ///
 /// # Errors
 /// The database's.
@@ -104,7 +134,7 @@ pub async fn settle(
     settled: &Settled,
     at: OffsetDateTime,
 ) -> Result<Vec<i64>, sqlx::Error> {
-    settle!("memory_write_outbox", "", connection, claim, settled, at)
+    settle!("memory_write_outbox", ("tenant", "session_id"), "", connection, claim, settled, at)
 }
 
 /// Removes up to `limit` rows that were sent or given up before `before`. Returns how many.
@@ -115,7 +145,8 @@ pub async fn purge(connection: &mut PgConnection, before: OffsetDateTime, limit:
     purge!("memory_write_outbox", connection, before, limit)
 }
 
-/// The state of a memory that was not sent: `pending`, `sending` or `failed`.
+/// The state of a memory that was not sent: `pending`, `sending` or `failed`. It is being sent while another claim than
+/// `claim` has leased its session.
 ///
 /// # Errors
 /// The database's.
@@ -123,20 +154,32 @@ pub async fn unsent(
     connection: &mut PgConnection,
     tenant: &str,
     memory_id: &str,
+    claim: Uuid,
+    now: OffsetDateTime,
 ) -> Result<Option<String>, sqlx::Error> {
     sqlx::query_scalar!(
-        r#"SELECT status AS "status!"
+        r#"SELECT CASE
+             WHEN status = 'pending' AND EXISTS (
+                 SELECT FROM outbox_leases AS l
+                 WHERE l.queue = 'memory_write_outbox' AND l.scope = $1 AND l.key = unsent.session_id::text
+                   AND l.claim <> $3 AND l.lease_until > $4
+             )
+             THEN 'sending'
+             ELSE status
+         END AS "status!"
          FROM (
-             SELECT id, status FROM memory_write_outbox
+             SELECT id, session_id, status FROM memory_write_outbox
              WHERE tenant = $1 AND dedupe_key = $2 AND status IN ('pending', 'sending')
              UNION ALL
-             SELECT id, status FROM memory_write_outbox
+             SELECT id, session_id, status FROM memory_write_outbox
              WHERE tenant = $1 AND dedupe_key = $2 AND status = 'failed'
          ) AS unsent
          ORDER BY id DESC
          LIMIT 1"#,
         tenant,
         memory_id,
+        claim,
+        now,
     )
     .fetch_optional(connection)
     .await

@@ -4,7 +4,10 @@ use serde_json::Value;
 use sqlx::PgConnection;
 use time::OffsetDateTime;
 
-use super::outbox::{ClaimTerms, Settled, purge, settle};
+use super::{
+    outbox::{ClaimTerms, Key, Settled, purge, settle},
+    outbox_leases::{Leased, lease, release, rows_of_keys},
+};
 
 /// A row that was claimed.
 #[derive(Clone, Debug)]
@@ -31,6 +34,14 @@ pub struct ClaimedMessage {
     pub created_at: OffsetDateTime,
 }
 
+impl ClaimedMessage {
+    /// What its claim has leased.
+    #[must_use]
+    pub fn queue_key(&self) -> Key {
+        (self.topic.clone(), self.key.clone())
+    }
+}
+
 /// Where a walk over the keys goes on: after this one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Place {
@@ -48,46 +59,65 @@ pub async fn claim(
     from: &Place,
     terms: ClaimTerms,
 ) -> Result<(Vec<ClaimedMessage>, Place), sqlx::Error> {
-    let rows = sqlx::query_file!(
-        "src/store/message_outbox/claim.sql",
-        from.topic,
-        from.key,
-        terms.keys,
-        terms.now,
-        terms.rows_a_key,
-        terms.rows,
-        terms.claim,
-        terms.lease_until,
-    )
-    .fetch_all(connection)
-    .await?;
-    let walked = rows.first().and_then(|row| {
-        let place = Place { topic: row.last_topic.clone()?, key: row.last_key.clone()? };
-        Some((place, row.keys_seen?))
-    });
+    let (leased, next) = lease(connection, from, terms).await?;
+    if leased.keys.is_empty() {
+        return Ok((Vec::new(), next));
+    }
+    let rows = rows_of_keys!(
+        "message_outbox",
+        ("topic", "partition_key", "text"),
+        (
+            "id, tenant, session_id, seq, topic, partition_key, payload, payload_bytes, headers, retry_count, created_at",
+            r#"id, tenant, session_id, seq, topic, partition_key,
+               COALESCE(payload_bytes, convert_to(payload::text, 'UTF8')) AS "payload!", headers, retry_count, created_at"#
+        ),
+        &mut *connection,
+        leased,
+        terms.now
+    )?;
     let claimed: Vec<_> = rows
         .into_iter()
-        .filter_map(|row| {
-            Some(ClaimedMessage {
-                id: row.id?,
-                tenant: row.tenant?,
-                session_id: row.session_id,
-                seq: row.seq,
-                topic: row.topic?,
-                key: row.partition_key?,
-                payload: row.payload?,
-                headers: row.headers?,
-                retry_count: row.retry_count?,
-                created_at: row.created_at?,
-            })
+        .map(|row| ClaimedMessage {
+            id: row.id,
+            tenant: row.tenant,
+            session_id: row.session_id,
+            seq: row.seq,
+            topic: row.topic,
+            key: row.partition_key,
+            payload: row.payload,
+            headers: row.headers,
+            retry_count: row.retry_count,
+            created_at: row.created_at,
         })
         .collect();
-    let last = claimed.last().map(|row| Place { topic: row.topic.clone(), key: row.key.clone() });
-    let next = terms.next_place(last, walked);
+    let without = leased.without(&claimed.iter().map(ClaimedMessage::queue_key).collect());
+    if !without.is_empty() {
+        release(connection, "message_outbox", terms.claim, &without).await?;
+    }
     Ok((claimed, next))
 }
 
-/// Writes down what became of rows, as far as `claim` still holds them. Returns those that it held.
+async fn lease(
+    connection: &mut PgConnection,
+    from: &Place,
+    terms: ClaimTerms,
+) -> Result<(Leased<String>, Place), sqlx::Error> {
+    let rows = lease!("message_outbox", ("topic", "partition_key"), connection, (from.topic, from.key), terms)?;
+    let walked = rows.first().and_then(|row| {
+        let place = Place { topic: row.last_scope.clone()?, key: row.last_key.clone()? };
+        Some((place, row.keys_seen?))
+    });
+    let last = rows.last().and_then(|row| Some(Place { topic: row.scope.clone()?, key: row.key.clone()? }));
+    let mut leased = Leased::none();
+    for row in rows.into_iter().filter(|row| row.is_leased) {
+        leased.scopes.extend(row.scope);
+        leased.keys.extend(row.key);
+        leased.counts.extend(row.count);
+    }
+    Ok((leased, terms.next_place(last, walked)))
+}
+
+/// Ends leases of `claim` and writes down what became of rows, as far as it still holds their keys. Returns those rows.
 ///
 /// # Errors
 /// The database's.
@@ -97,7 +127,15 @@ pub async fn settle(
     settled: &Settled,
     at: OffsetDateTime,
 ) -> Result<Vec<i64>, sqlx::Error> {
-    settle!("message_outbox", ", log_partition = s.partition, log_offset = s.place", connection, claim, settled, at)
+    settle!(
+        "message_outbox",
+        ("topic", "partition_key"),
+        ", log_partition = s.partition, log_offset = s.place",
+        connection,
+        claim,
+        settled,
+        at
+    )
 }
 
 /// Removes up to `limit` rows that were sent or given up before `before`. Returns how many.

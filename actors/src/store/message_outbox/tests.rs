@@ -11,7 +11,7 @@ use time::Duration;
 use uuid::Uuid;
 
 use super::*;
-use crate::store::outbox::GivenBack;
+use crate::store::{outbox::GivenBack, outbox_leases::forget_leases};
 
 const START: OffsetDateTime = OffsetDateTime::UNIX_EPOCH;
 const LEASE: Duration = Duration::seconds(60);
@@ -42,8 +42,13 @@ fn numbers(rows: &[ClaimedMessage], key: &str) -> Vec<i64> {
     rows.iter().filter(|row| row.key == key).map(number).collect()
 }
 
+/// Nothing of them yet, except that the claim is done with their keys.
+fn settled(rows: &[ClaimedMessage]) -> Settled {
+    Settled { keys: rows.iter().map(ClaimedMessage::queue_key).collect(), ..Settled::default() }
+}
+
 fn sent(rows: &[ClaimedMessage]) -> Settled {
-    Settled { sent: rows.iter().map(|row| row.id).collect(), ..Settled::default() }
+    Settled { sent: rows.iter().map(|row| row.id).collect(), ..settled(rows) }
 }
 
 #[sqlx::test(migrations = "../migrations")]
@@ -79,7 +84,7 @@ async fn a_key_that_waits_holds_up_only_itself(pool: PgPool) {
     let rows = take(&mut connection, first).await;
     let again_at = START + Duration::seconds(9);
     let back = |row: &ClaimedMessage| GivenBack { id: row.id, next_attempt_at: again_at, error: Some("no".into()) };
-    let settled = Settled { given_back: rows.iter().map(back).collect(), ..Settled::default() };
+    let settled = Settled { given_back: rows.iter().map(back).collect(), ..settled(&rows) };
     settle(&mut connection, first.claim, &settled, START).await.unwrap();
     put(&mut connection, "quick", 2).await;
     let now = take(&mut connection, terms(START)).await;
@@ -145,7 +150,7 @@ async fn a_later_version_is_lost_neither_for_a_failed_one_nor_for_one_of_another
     assert_eq!(rows.len(), 2, "one of each topic, and none twice");
     assert_eq!(rows[0].payload, br#"{"n":1}"#, "the bytes are as they were");
     let failed = rows.iter().map(|row| (row.id, "no".to_owned())).collect();
-    settle(&mut connection, first.claim, &Settled { failed, ..Settled::default() }, START).await.unwrap();
+    settle(&mut connection, first.claim, &Settled { failed, ..settled(&rows) }, START).await.unwrap();
     insert_bytes(&mut connection, &[other], START).await.unwrap();
     assert_eq!(take(&mut connection, terms(START)).await.len(), 1);
 
@@ -153,6 +158,62 @@ async fn a_later_version_is_lost_neither_for_a_failed_one_nor_for_one_of_another
     insert_bytes(&mut connection, &[memory.clone(), memory.clone()], START).await.unwrap();
     insert_bytes(&mut connection, &[memory], START).await.unwrap();
     assert_eq!(take(&mut connection, terms(START)).await.len(), 3, "of a memory each record is another version");
+}
+
+#[sqlx::test(migrations = "../migrations")]
+async fn a_claim_that_is_done_with_a_key_leaves_nothing_behind(pool: PgPool) {
+    let mut connection = pool.acquire().await.unwrap();
+    put(&mut connection, "a", 15).await;
+    put(&mut connection, "b", 1).await;
+    for rows in [11, 5] {
+        let terms = terms(START);
+        let claimed = take(&mut connection, terms).await;
+        assert_eq!(claimed.len(), rows);
+        settle(&mut connection, terms.claim, &sent(&claimed), START).await.unwrap();
+    }
+    let left =
+        "SELECT (SELECT count(*) FROM outbox_leases) + (SELECT count(*) FROM message_outbox WHERE status <> 'sent')";
+    assert_eq!(sqlx::query_scalar::<_, i64>(left).fetch_one(&mut *connection).await.unwrap(), 0);
+}
+
+#[sqlx::test(migrations = "../migrations")]
+async fn leases_of_dead_claimers_whose_rows_are_gone_are_forgotten(pool: PgPool) {
+    let mut connection = pool.acquire().await.unwrap();
+    put(&mut connection, "a", 1).await;
+    take(&mut connection, terms(START)).await;
+    sqlx::query("DELETE FROM message_outbox").execute(&mut *connection).await.unwrap();
+    for (before, left) in [(START + LEASE, 1), (START + 2 * LEASE, 0)] {
+        forget_leases(&mut connection, before).await.unwrap();
+        let leases =
+            sqlx::query_scalar::<_, i64>("SELECT count(*) FROM outbox_leases").fetch_one(&mut *connection).await;
+        assert_eq!(leases.unwrap(), left);
+    }
+}
+
+/// What a version without leases did to rows that it took.
+const MARK: &str = "UPDATE message_outbox SET status = 'sending', claim = gen_random_uuid(), next_attempt_at = $1
+                    WHERE partition_key = $2";
+
+#[sqlx::test(migrations = "../migrations")]
+async fn what_an_earlier_version_has_marked_is_its_own_until_it_counts_as_dead(pool: PgPool) {
+    let mut connection = pool.acquire().await.unwrap();
+    for key in ["before", "meanwhile"] {
+        put(&mut connection, key, 2).await;
+    }
+    let mark = |key: &'static str| sqlx::query(MARK).bind(START + LEASE).bind(key);
+    mark("before").execute(&mut *connection).await.unwrap();
+    let first = terms(START);
+    let rows = take(&mut connection, first).await;
+    assert_eq!((numbers(&rows, "before").len(), numbers(&rows, "meanwhile").len()), (0, 2));
+    // It sees no lease and takes them too: then it says what became of them.
+    mark("meanwhile").execute(&mut *connection).await.unwrap();
+    assert_eq!(settle(&mut connection, first.claim, &sent(&rows), START).await.unwrap(), [0_i64; 0]);
+    assert!(take(&mut connection, terms(START)).await.is_empty());
+
+    let heir = terms(START + LEASE);
+    let rows = take(&mut connection, heir).await;
+    assert_eq!((numbers(&rows, "before").len(), numbers(&rows, "meanwhile").len()), (2, 2));
+    assert_eq!(settle(&mut connection, heir.claim, &sent(&rows), START + LEASE).await.unwrap().len(), 4);
 }
 
 /// Claimers side by side on connections of their own, that settle, give back, settle too late or die, each by a clock that
@@ -181,7 +242,7 @@ async fn whatever_claimers_do_every_row_is_sent_and_no_later_one_before_it(pool:
                 match rng.random_range(0..4) {
                     0 => drop(settle(&mut connection, mine.claim, &sent(&rows), now).await.unwrap()),
                     1 => {
-                        let settled = Settled { given_back: rows.iter().map(back).collect(), ..Settled::default() };
+                        let settled = Settled { given_back: rows.iter().map(back).collect(), ..settled(&rows) };
                         settle(&mut connection, mine.claim, &settled, now).await.unwrap();
                     }
                     // Dies, and the next one comes when its lease is over.
