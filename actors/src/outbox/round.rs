@@ -71,7 +71,7 @@ fn judge(
     now: OffsetDateTime,
 ) -> (Settled, HashMap<i64, NewDeadLetter>) {
     let (mut settled, mut letters) = (Settled::default(), HashMap::new());
-    settled.keys = rows.chunk_by(same_key).filter_map(|rows| rows.first()).map(ClaimedMessage::queue_key).collect();
+    settled.keys = rows.iter().map(|row| (row.id, row.queue_key())).collect();
     let mut held_back = HashSet::new();
     for (row, result) in rows.into_iter().zip(results) {
         let key = row.queue_key();
@@ -97,10 +97,6 @@ fn judge(
         }
     }
     (settled, letters)
-}
-
-fn same_key(one: &ClaimedMessage, next: &ClaimedMessage) -> bool {
-    (&one.topic, &one.key) == (&next.topic, &next.key)
 }
 
 fn dead_letter(row: ClaimedMessage, error: String, tries: u32) -> NewDeadLetter {

@@ -245,7 +245,7 @@ struct Judged {
 
 fn judge(deps: &MemorySyncDeps, rows: Vec<ClaimedMemory>, sent: Sent, now: OffsetDateTime) -> Judged {
     let mut judged = Judged::default();
-    judged.settled.keys.extend(rows.first().map(ClaimedMemory::queue_key));
+    judged.settled.keys = rows.iter().map(|row| (row.id, row.queue_key())).collect();
     let (mut taken, mut stopped) = (sent.taken.into_iter(), sent.stopped);
     for row in rows {
         let remembered = taken.next();

@@ -5,7 +5,7 @@
 //! Rows change only when they are settled. The rows of a key are read after it was leased, by a statement of their own: what
 //! another claim has settled until then is seen.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -68,8 +68,8 @@ pub type Key = (String, String);
 /// What became of the rows of a claim.
 #[derive(Clone, Debug, Default)]
 pub struct Settled {
-    /// The keys that the claim is done with. Rows of others are not settled.
-    pub keys: Vec<Key>,
+    /// The key of each row that was claimed, whatever became of it: the claim is done with them.
+    pub keys: HashMap<i64, Key>,
     /// Sent.
     pub sent: Vec<i64>,
     /// Partition and offset in the log of rows that were sent there.
@@ -84,39 +84,44 @@ impl Settled {
     /// Longest kept text of an error, in characters.
     const MAX_ERROR_CHARS: usize = 2_000;
 
-    pub(super) fn columns(&self) -> Columns<'_> {
+    /// Each key once.
+    pub(super) fn distinct_keys(&self) -> Vec<Key> {
+        let keys: HashSet<&Key> = self.keys.values().collect();
+        keys.into_iter().cloned().collect()
+    }
+
+    /// The rows of the keys that the claim has `held` until now.
+    pub(super) fn columns(&self, held: &HashSet<Key>) -> Columns {
         let cut = |text: &String| text.chars().take(Self::MAX_ERROR_CHARS).filter(|c| *c != '\0').collect::<String>();
+        let is_held = |id: &i64| self.keys.get(id).is_some_and(|key| held.contains(key));
         let mut columns = Columns::default();
-        for id in &self.sent {
+        for id in self.sent.iter().filter(|id| is_held(id)) {
             columns.push(*id, "sent", None, None);
         }
-        for row in &self.given_back {
+        for row in self.given_back.iter().filter(|row| is_held(&row.id)) {
             columns.push(row.id, "pending", Some(row.next_attempt_at), row.error.as_ref().map(cut));
         }
-        for (id, error) in &self.failed {
+        for (id, error) in self.failed.iter().filter(|(id, _)| is_held(id)) {
             columns.push(*id, "failed", None, Some(cut(error)));
         }
         let place = |id: &i64| self.places.get(id).copied().unzip();
         (columns.partitions, columns.offsets) = columns.ids.iter().map(place).unzip();
-        (columns.scopes, columns.keys) = self.keys.iter().map(|(scope, key)| (scope.as_str(), key.as_str())).unzip();
         columns
     }
 }
 
 /// One row of each becomes one change.
 #[derive(Default)]
-pub(super) struct Columns<'a> {
+pub(super) struct Columns {
     pub(super) ids: Vec<i64>,
     pub(super) states: Vec<&'static str>,
     pub(super) next: Vec<Option<OffsetDateTime>>,
     pub(super) errors: Vec<Option<String>>,
     pub(super) partitions: Vec<Option<i32>>,
     pub(super) offsets: Vec<Option<i64>>,
-    pub(super) scopes: Vec<&'a str>,
-    pub(super) keys: Vec<&'a str>,
 }
 
-impl Columns<'_> {
+impl Columns {
     fn push(&mut self, id: i64, state: &'static str, next: Option<OffsetDateTime>, error: Option<String>) {
         self.ids.push(id);
         self.states.push(state);
@@ -125,26 +130,12 @@ impl Columns<'_> {
     }
 }
 
-/// Ends the leases of a claim and writes down what became of rows of a table, as far as the claim still holds their keys;
-/// returns those rows. A table that says where in the log its rows are sets that from the columns `s.partition` and `s.place`.
+/// Writes down what became of rows of a table and returns them. A table that says where in the log its rows are sets that from
+/// the columns `s.partition` and `s.place`.
 macro_rules! settle {
-    ($table:tt, ($scope:tt, $key:tt), $places:tt, $connection:expr, $claim:expr, $settled:expr, $at:expr) => {{
-        let columns = $settled.columns();
+    ($table:tt, $places:tt, $connection:expr, $columns:expr, $at:expr) => {
         sqlx::query_scalar!(
-            "WITH held AS (
-                 DELETE FROM outbox_leases
-                 WHERE (queue, scope, key) IN (
-                     -- In the order in which claims take them.
-                     SELECT l.queue, l.scope, l.key
-                     FROM outbox_leases AS l
-                     JOIN unnest($9::text[], $10::text[]) AS k(scope, key) ON l.scope = k.scope AND l.key = k.key
-                     WHERE l.queue = $11 AND l.claim = $5
-                     ORDER BY l.scope, l.key
-                     FOR UPDATE OF l
-                 )
-                 RETURNING scope, key
-             )
-             UPDATE "
+            "UPDATE "
                 + $table
                 + " AS o
              SET status = s.state,
@@ -152,35 +143,26 @@ macro_rules! settle {
                  next_attempt_at = COALESCE(s.next_attempt_at, o.next_attempt_at),
                  retry_count = o.retry_count + CASE WHEN s.error IS NULL THEN 0 ELSE 1 END,
                  last_error = COALESCE(s.error, o.last_error),
-                 last_error_at = CASE WHEN s.error IS NULL THEN o.last_error_at ELSE $6 END,
-                 updated_at = $6"
+                 last_error_at = CASE WHEN s.error IS NULL THEN o.last_error_at ELSE $5 END,
+                 updated_at = $5"
                 + $places
-                + " FROM unnest($1::bigint[], $2::text[], $3::timestamptz[], $4::text[], $7::integer[], $8::bigint[])
+                + " FROM unnest($1::bigint[], $2::text[], $3::timestamptz[], $4::text[], $6::integer[], $7::bigint[])
                  AS s(id, state, next_attempt_at, error, partition, place)
              WHERE o.id = s.id
-               AND EXISTS (SELECT FROM held WHERE held.scope = o."
-                + $scope
-                + " AND held.key = o."
-                + $key
-                + "::text)
                -- An earlier version of the program, which knows no leases, has marked what it is sending.
-               AND (o.claim IS NULL OR o.next_attempt_at <= $6)
+               AND (o.claim IS NULL OR o.next_attempt_at <= $5)
              RETURNING o.id",
-            &columns.ids,
-            &columns.states as _,
-            &columns.next as _,
-            &columns.errors as _,
-            $claim,
+            &$columns.ids,
+            &$columns.states as _,
+            &$columns.next as _,
+            &$columns.errors as _,
             $at,
-            &columns.partitions as _,
-            &columns.offsets as _,
-            &columns.scopes as _,
-            &columns.keys as _,
-            $table,
+            &$columns.partitions as _,
+            &$columns.offsets as _,
         )
         .fetch_all($connection)
         .await
-    }};
+    };
 }
 
 /// Removes up to a limit of rows of a table that were sent or given up before a time, and returns how many. Of what was given

@@ -36,23 +36,37 @@ impl<K: ToString> Leased<K> {
     }
 }
 
-/// The leases of `claim` on `keys` of `queue` end, and nothing else changes.
+/// The leases of `claim` on `keys` of `queue` end. Returns those that it held: until the transaction ends nobody else has them.
 ///
 /// # Errors
 /// The database's.
-pub async fn release(connection: &mut PgConnection, queue: &str, claim: Uuid, keys: &[Key]) -> Result<(), sqlx::Error> {
+pub async fn release(
+    connection: &mut PgConnection,
+    queue: &str,
+    claim: Uuid,
+    keys: &[Key],
+) -> Result<HashSet<Key>, sqlx::Error> {
     let (scopes, keys): (Vec<&str>, Vec<&str>) = keys.iter().map(|(scope, key)| (scope.as_str(), key.as_str())).unzip();
-    sqlx::query!(
-        "DELETE FROM outbox_leases AS l USING unnest($3::text[], $4::text[]) AS k(scope, key)
-         WHERE l.queue = $1 AND l.claim = $2 AND l.scope = k.scope AND l.key = k.key",
+    let held = sqlx::query!(
+        "DELETE FROM outbox_leases
+         WHERE (queue, scope, key) IN (
+             -- In the order in which claims take them: nobody waits in a circle.
+             SELECT l.queue, l.scope, l.key
+             FROM unnest($3::text[], $4::text[]) AS k(scope, key)
+             JOIN outbox_leases AS l ON l.queue = $1 AND l.scope = k.scope AND l.key = k.key
+             WHERE l.claim = $2
+             ORDER BY l.scope, l.key
+             FOR UPDATE OF l
+         )
+         RETURNING scope, key",
         queue,
         claim,
         &scopes as _,
         &keys as _,
     )
-    .execute(connection)
+    .fetch_all(connection)
     .await?;
-    Ok(())
+    Ok(held.into_iter().map(|row| (row.scope, row.key)).collect())
 }
 
 /// Removes leases that ran out before `before`: of dead claimers whose rows are gone too, since the next claim of a key takes

@@ -98,7 +98,7 @@ pub async fn claim(
         .collect();
     let without = leased.without(&claimed.iter().map(ClaimedMemory::queue_key).collect());
     if !without.is_empty() {
-        release(connection, "memory_write_outbox", terms.claim, &without).await?;
+        drop(release(connection, "memory_write_outbox", terms.claim, &without).await?);
     }
     Ok((claimed, next))
 }
@@ -125,6 +125,7 @@ async fn lease(
 }
 
 /// Ends leases of `claim` and writes down what became of rows, as far as it still holds their sessions. Returns those rows.
+/// Call it in a transaction: until that ends nobody else has the sessions.
 ///
 /// # Errors
 /// The database's.
@@ -134,7 +135,9 @@ pub async fn settle(
     settled: &Settled,
     at: OffsetDateTime,
 ) -> Result<Vec<i64>, sqlx::Error> {
-    settle!("memory_write_outbox", ("tenant", "session_id"), "", connection, claim, settled, at)
+    let held = release(&mut *connection, "memory_write_outbox", claim, &settled.distinct_keys()).await?;
+    let columns = settled.columns(&held);
+    settle!("memory_write_outbox", "", connection, columns, at)
 }
 
 /// Removes up to `limit` rows that were sent or given up before `before`. Returns how many.

@@ -92,7 +92,7 @@ pub async fn claim(
         .collect();
     let without = leased.without(&claimed.iter().map(ClaimedMessage::queue_key).collect());
     if !without.is_empty() {
-        release(connection, "message_outbox", terms.claim, &without).await?;
+        drop(release(connection, "message_outbox", terms.claim, &without).await?);
     }
     Ok((claimed, next))
 }
@@ -117,7 +117,8 @@ async fn lease(
     Ok((leased, terms.next_place(last, walked)))
 }
 
-/// Ends leases of `claim` and writes down what became of rows, as far as it still holds their keys. Returns those rows.
+/// Ends leases of `claim` and writes down what became of rows, as far as it still holds their keys. Returns those rows. Call
+/// it in a transaction: until that ends nobody else has the keys.
 ///
 /// # Errors
 /// The database's.
@@ -127,15 +128,9 @@ pub async fn settle(
     settled: &Settled,
     at: OffsetDateTime,
 ) -> Result<Vec<i64>, sqlx::Error> {
-    settle!(
-        "message_outbox",
-        ("topic", "partition_key"),
-        ", log_partition = s.partition, log_offset = s.place",
-        connection,
-        claim,
-        settled,
-        at
-    )
+    let held = release(&mut *connection, "message_outbox", claim, &settled.distinct_keys()).await?;
+    let columns = settled.columns(&held);
+    settle!("message_outbox", ", log_partition = s.partition, log_offset = s.place", connection, columns, at)
 }
 
 /// Removes up to `limit` rows that were sent or given up before `before`. Returns how many.

@@ -37,6 +37,18 @@ async fn take(connection: &mut PgConnection, terms: ClaimTerms) -> Vec<ClaimedMe
     claim(connection, &Place::default(), terms).await.unwrap().0
 }
 
+async fn settle(
+    connection: &mut PgConnection,
+    claim: Uuid,
+    settled: &Settled,
+    at: OffsetDateTime,
+) -> Result<Vec<i64>, sqlx::Error> {
+    let mut transaction = connection.begin().await?;
+    let held = super::settle(&mut transaction, claim, settled, at).await?;
+    transaction.commit().await?;
+    Ok(held)
+}
+
 fn numbers(rows: &[ClaimedMessage], key: &str) -> Vec<i64> {
     let number = |row: &ClaimedMessage| serde_json::from_slice::<Value>(&row.payload).unwrap()["n"].as_i64().unwrap();
     rows.iter().filter(|row| row.key == key).map(number).collect()
@@ -44,7 +56,7 @@ fn numbers(rows: &[ClaimedMessage], key: &str) -> Vec<i64> {
 
 /// Nothing of them yet, except that the claim is done with their keys.
 fn settled(rows: &[ClaimedMessage]) -> Settled {
-    Settled { keys: rows.iter().map(ClaimedMessage::queue_key).collect(), ..Settled::default() }
+    Settled { keys: rows.iter().map(|row| (row.id, row.queue_key())).collect(), ..Settled::default() }
 }
 
 fn sent(rows: &[ClaimedMessage]) -> Settled {

@@ -23,7 +23,7 @@ use crate::{
         forget::{Forgotten, forget},
         memory_replica::{self, LogPartition, NewReplica},
         memory_write_outbox::{self, enqueue::enqueue},
-        message_outbox::{self, ClaimedMessage, NewMessage},
+        message_outbox::{self, NewMessage},
         outbox::{ClaimTerms, Settled},
     },
 };
@@ -60,7 +60,7 @@ impl Way {
         let from = memory_write_outbox::Place::default();
         let (rows, _) = memory_write_outbox::claim(&mut self.connection, &from, terms).await.unwrap();
         let id = rows[0].id;
-        let mut settled = Settled { keys: vec![rows[0].queue_key()], ..Settled::default() };
+        let mut settled = Settled { keys: HashMap::from([(rows[0].id, rows[0].queue_key())]), ..Settled::default() };
         if taken {
             settled.sent.push(id);
         } else {
@@ -103,7 +103,8 @@ impl Way {
         let terms = ClaimTerms::begin(at(second), LEASE, 100);
         let from = message_outbox::Place::default();
         let (rows, _) = message_outbox::claim(&mut self.connection, &from, terms).await.unwrap();
-        let mut settled = Settled { keys: rows.iter().map(ClaimedMessage::queue_key).collect(), ..Settled::default() };
+        let keys = rows.iter().map(|row| (row.id, row.queue_key())).collect();
+        let mut settled = Settled { keys, ..Settled::default() };
         for row in rows.iter().filter(|row| row.topic == "memory.wal") {
             match place {
                 Some(place) => {
@@ -295,7 +296,12 @@ async fn a_record_on_its_way_into_the_log_is_gone_once_what_takes_it_back_is_app
     forget(&mut way.connection, "t", "e").await.unwrap();
     assert_eq!(way.state().await, Some((State::Remembered, None)));
     let places = HashMap::from([(rows[0].id, (0, 7))]);
-    let settled = Settled { keys: vec![rows[0].queue_key()], sent: vec![rows[0].id], places, ..Settled::default() };
+    let settled = Settled {
+        keys: HashMap::from([(rows[0].id, rows[0].queue_key())]),
+        sent: vec![rows[0].id],
+        places,
+        ..Settled::default()
+    };
     message_outbox::settle(&mut way.connection, terms.claim, &settled, at(4)).await.unwrap();
     assert_eq!(way.state().await, Some((State::Logged, Some((0, 7)))));
     way.apply((0, 7), Some("hi"), 5).await;
