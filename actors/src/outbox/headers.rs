@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use crate::store::message_outbox::ClaimedMessage;
+use crate::{domain::event::VERSION, store::message_outbox::ClaimedMessage};
 
 /// What headers are made from: an event, or a record that carries a memory.
 #[derive(Deserialize)]
@@ -29,13 +29,13 @@ struct Metadata {
     correlation_id: Option<String>,
 }
 
-/// The headers that the row has, and over them `tenant_id`, `timestamp_ms` (when the record was made, since 1970) and what the
+/// The headers that the row has, as a record has that came from elsewhere, and where they are not among them `tenant_id`, `timestamp_ms` (when the record was made, since 1970) and what the
 /// payload says of `session_id`, `persona_id`, `event_type`, `event_id`, `schema` and `correlation_id`.
 pub fn headers(row: &ClaimedMessage) -> Value {
     let mut all = row.headers.as_object().cloned().unwrap_or_else(Map::new);
     let mut add = |name: &str, text: Option<String>| {
         if let Some(text) = text {
-            all.insert(name.to_owned(), text.into());
+            all.entry(name).or_insert_with(|| text.into());
         }
     };
     add("tenant_id", Some(row.tenant.clone()));
@@ -47,7 +47,7 @@ pub fn headers(row: &ClaimedMessage) -> Value {
         add("persona_id", said.persona_id);
         add("event_type", said.type_name);
         add("event_id", said.event_id.or(id));
-        add("schema", said.version);
+        add("schema", Some(said.version.unwrap_or_else(|| VERSION.to_owned())));
         add("correlation_id", said.metadata.or(metadata).and_then(|metadata| metadata.correlation_id));
     }
     Value::Object(all)
@@ -91,14 +91,14 @@ mod tests {
             (&told["event_type"], &told["event_id"], &told["correlation_id"]),
             (&json!("memory.write"), &json!("e"), &json!("c"))
         );
-        assert_eq!(told.get("persona_id"), None);
+        assert_eq!((told.get("persona_id"), &told["schema"]), (None, &json!(VERSION)));
     }
 
     #[test]
-    fn what_is_no_event_keeps_its_own_headers_and_names_its_tenant() {
+    fn what_came_from_elsewhere_keeps_its_own_headers() {
         for payload in [&b"\xff"[..], b"[]", b"{\"type\": 3}"] {
-            let told = of(payload, json!({"tenant_id": "other", "mine": "1"}));
-            assert_eq!(told, json!({"tenant_id": "acme", "timestamp_ms": "1234", "mine": "1"}));
+            let told = of(payload, json!({"timestamp_ms": "1", "mine": "1"}));
+            assert_eq!(told, json!({"tenant_id": "acme", "timestamp_ms": "1", "mine": "1"}));
         }
     }
 }
