@@ -43,8 +43,8 @@ mod tests {
         let settings = QueueSettings::OUTBOX;
         let pace = |state| Pace::of(&settings, state);
         let of = |rows, rounds, ms| Pace { rows, rounds, rest: Duration::from_millis(ms) };
-        assert_eq!(pace(None), of(500, ROUNDS, 500));
-        assert_eq!(pace(Some(HealthState::Normal)), of(500, ROUNDS, 500));
+        assert_eq!(pace(None), of(1_000, ROUNDS, 500));
+        assert_eq!(pace(Some(HealthState::Normal)), of(1_000, ROUNDS, 500));
         assert_eq!(pace(Some(HealthState::Degraded)), of(25, 1, 1_000));
         assert_eq!(pace(Some(HealthState::Down)), of(1, 1, 3_000));
     }

@@ -28,7 +28,7 @@ pub struct QueueSettings {
 impl QueueSettings {
     /// The defaults of the outbox.
     pub const OUTBOX: Self = Self {
-        batch_size: 500,
+        batch_size: 1_000,
         interval_seconds: 0.5,
         max_retries: 8,
         backoff_base_seconds: 1.0,

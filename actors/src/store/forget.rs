@@ -1,6 +1,7 @@
 //! Takes a memory out of every table that has it.
 
 use sqlx::PgConnection;
+use tracing::instrument;
 use uuid::Uuid;
 
 /// What was there, and is gone.
@@ -27,6 +28,7 @@ pub struct Forgotten {
 ///
 /// # Errors
 /// The database's.
+#[instrument(level = "debug", name = "db.memory_replica.forget", skip_all)]
 pub async fn forget(connection: &mut PgConnection, tenant: &str, id: &str) -> Result<Forgotten, sqlx::Error> {
     let replica = sqlx::query_scalar!(
         "DELETE FROM memory_replica WHERE tenant = $1 AND event_id = $2 RETURNING session_id",

@@ -2,11 +2,16 @@
 
 use std::collections::HashSet;
 
+use futures_util::{Stream, TryStreamExt};
 use sqlx::PgConnection;
 use time::OffsetDateTime;
+use tracing::instrument;
 use uuid::Uuid;
 
 use super::outbox::Key;
+
+/// Bytes of payloads after which a claim takes no more rows.
+const CLAIM_BYTES: usize = 16 * 1024 * 1024;
 
 /// Keys that a claim leased, and how many rows of each it may take.
 #[derive(Debug)]
@@ -40,6 +45,7 @@ impl<K: ToString> Leased<K> {
 ///
 /// # Errors
 /// The database's.
+#[instrument(level = "debug", name = "db.outbox_leases.release", skip_all)]
 pub async fn release(
     connection: &mut PgConnection,
     queue: &str,
@@ -74,6 +80,7 @@ pub async fn release(
 ///
 /// # Errors
 /// The database's.
+#[instrument(level = "debug", name = "db.outbox_leases.forget_leases", skip_all)]
 pub async fn forget_leases(connection: &mut PgConnection, before: OffsetDateTime) -> Result<(), sqlx::Error> {
     sqlx::query!("DELETE FROM outbox_leases WHERE lease_until < $1", before).execute(connection).await?;
     Ok(())
@@ -232,9 +239,25 @@ macro_rules! rows_of_keys {
             &$found.counts,
             $now,
         )
-        .fetch_all($connection)
-        .await
+        .fetch($connection)
     };
+}
+
+/// Takes rows until their payloads have `CLAIM_BYTES`: a thousand of the longest would be gigabytes. The others wait, as rows do
+/// for which there was no room.
+#[instrument(level = "debug", name = "db.outbox_leases.taken", skip_all)]
+pub async fn taken<T>(
+    mut rows: impl Stream<Item = Result<T, sqlx::Error>> + Unpin,
+    payload_bytes: impl Fn(&T) -> usize,
+) -> Result<Vec<T>, sqlx::Error> {
+    let (mut taken, mut bytes) = (Vec::new(), 0);
+    while bytes < CLAIM_BYTES
+        && let Some(row) = rows.try_next().await?
+    {
+        bytes += payload_bytes(&row);
+        taken.push(row);
+    }
+    Ok(taken)
 }
 
 pub(super) use {lease, rows_of_keys};

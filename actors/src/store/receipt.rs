@@ -2,6 +2,7 @@
 
 use sqlx::PgConnection;
 use time::OffsetDateTime;
+use tracing::instrument;
 
 use crate::domain::receipt::{Letter, Place, Queued, Replicated, Step, Traces};
 
@@ -9,6 +10,7 @@ use crate::domain::receipt::{Letter, Place, Queued, Replicated, Step, Traces};
 ///
 /// # Errors
 /// The database's.
+#[instrument(level = "debug", name = "db.memory_replica.traces", skip_all)]
 pub async fn traces(
     connection: &mut PgConnection,
     tenant: &str,

@@ -2,6 +2,7 @@
 
 use sqlx::PgConnection;
 use time::OffsetDateTime;
+use tracing::instrument;
 use uuid::Uuid;
 
 use crate::domain::{brought::Brought, ids::Tenant};
@@ -11,6 +12,7 @@ use crate::domain::{brought::Brought, ids::Tenant};
 ///
 /// # Errors
 /// The database's.
+#[instrument(level = "debug", name = "db.memory_write_outbox.enqueue", skip_all)]
 pub async fn enqueue(
     connection: &mut PgConnection,
     tenant: &Tenant,

@@ -5,13 +5,14 @@ pub mod enqueue;
 use serde_json::Value;
 use sqlx::PgConnection;
 use time::OffsetDateTime;
+use tracing::instrument;
 use uuid::Uuid;
 
 use super::{
     outbox::{ClaimTerms, Key, Settled, purge, settle},
-    outbox_leases::{Leased, lease, release, rows_of_keys},
+    outbox_leases::{Leased, lease, release, rows_of_keys, taken},
 };
-use crate::domain::ids::SessionKey;
+use crate::domain::{event::size_bytes, ids::SessionKey};
 
 /// A row that was claimed.
 #[derive(Clone, Debug)]
@@ -63,6 +64,7 @@ impl Place {
 ///
 /// # Errors
 /// The database's.
+#[instrument(level = "debug", name = "db.memory_write_outbox.claim", skip_all)]
 pub async fn claim(
     connection: &mut PgConnection,
     from: &Place,
@@ -82,8 +84,9 @@ pub async fn claim(
         &mut *connection,
         leased,
         terms.now
-    )?;
-    let claimed: Vec<_> = rows
+    );
+    let claimed: Vec<_> = taken(rows, |row| size_bytes(&row.payload))
+        .await?
         .into_iter()
         .map(|row| ClaimedMemory {
             id: row.id,
@@ -129,6 +132,7 @@ async fn lease(
 ///
 /// # Errors
 /// The database's.
+#[instrument(level = "debug", name = "db.memory_write_outbox.settle", skip_all)]
 pub async fn settle(
     connection: &mut PgConnection,
     claim: Uuid,
@@ -144,6 +148,7 @@ pub async fn settle(
 ///
 /// # Errors
 /// The database's.
+#[instrument(level = "debug", name = "db.memory_write_outbox.purge", skip_all)]
 pub async fn purge(connection: &mut PgConnection, before: OffsetDateTime, limit: i64) -> Result<u64, sqlx::Error> {
     purge!("memory_write_outbox", connection, before, limit)
 }
@@ -153,6 +158,7 @@ pub async fn purge(connection: &mut PgConnection, before: OffsetDateTime, limit:
 ///
 /// # Errors
 /// The database's.
+#[instrument(level = "debug", name = "db.memory_write_outbox.unsent", skip_all)]
 pub async fn unsent(
     connection: &mut PgConnection,
     tenant: &str,
@@ -192,6 +198,7 @@ pub async fn unsent(
 ///
 /// # Errors
 /// The database's.
+#[instrument(level = "debug", name = "db.memory_write_outbox.pending", skip_all)]
 pub async fn pending(connection: &mut PgConnection) -> Result<i64, sqlx::Error> {
     sqlx::query_scalar!(
         r#"SELECT count(*) AS "count!" FROM memory_write_outbox WHERE status IN ('pending', 'sending')"#
@@ -219,6 +226,7 @@ pub struct ReturnedMemory {
 ///
 /// # Errors
 /// The database's.
+#[instrument(level = "debug", name = "db.memory_write_outbox.put_back", skip_all)]
 pub async fn put_back(
     connection: &mut PgConnection,
     memory: &ReturnedMemory,

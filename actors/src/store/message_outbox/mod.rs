@@ -3,10 +3,11 @@
 use serde_json::Value;
 use sqlx::PgConnection;
 use time::OffsetDateTime;
+use tracing::instrument;
 
 use super::{
     outbox::{ClaimTerms, Key, Settled, purge, settle},
-    outbox_leases::{Leased, lease, release, rows_of_keys},
+    outbox_leases::{Leased, lease, release, rows_of_keys, taken},
 };
 
 /// A row that was claimed.
@@ -54,6 +55,7 @@ pub struct Place {
 ///
 /// # Errors
 /// The database's.
+#[instrument(level = "debug", name = "db.message_outbox.claim", skip_all)]
 pub async fn claim(
     connection: &mut PgConnection,
     from: &Place,
@@ -74,8 +76,9 @@ pub async fn claim(
         &mut *connection,
         leased,
         terms.now
-    )?;
-    let claimed: Vec<_> = rows
+    );
+    let claimed: Vec<_> = taken(rows, |row| row.payload.len())
+        .await?
         .into_iter()
         .map(|row| ClaimedMessage {
             id: row.id,
@@ -122,6 +125,7 @@ async fn lease(
 ///
 /// # Errors
 /// The database's.
+#[instrument(level = "debug", name = "db.message_outbox.settle", skip_all)]
 pub async fn settle(
     connection: &mut PgConnection,
     claim: uuid::Uuid,
@@ -137,6 +141,7 @@ pub async fn settle(
 ///
 /// # Errors
 /// The database's.
+#[instrument(level = "debug", name = "db.message_outbox.purge", skip_all)]
 pub async fn purge(connection: &mut PgConnection, before: OffsetDateTime, limit: i64) -> Result<u64, sqlx::Error> {
     purge!("message_outbox", connection, before, limit)
 }
@@ -163,6 +168,7 @@ pub struct NewMessage {
 ///
 /// # Errors
 /// The database's.
+#[instrument(level = "debug", name = "db.message_outbox.insert", skip_all)]
 pub async fn insert(
     connection: &mut PgConnection,
     messages: &[NewMessage],
@@ -221,6 +227,7 @@ pub struct NewBytes {
 ///
 /// # Errors
 /// The database's.
+#[instrument(level = "debug", name = "db.message_outbox.insert_bytes", skip_all)]
 pub async fn insert_bytes(
     connection: &mut PgConnection,
     records: &[NewBytes],
@@ -262,6 +269,7 @@ pub async fn insert_bytes(
 ///
 /// # Errors
 /// The database's.
+#[instrument(level = "debug", name = "db.message_outbox.forget_failed", skip_all)]
 pub async fn forget_failed(connection: &mut PgConnection, tenant: &str, memory: &str) -> Result<(), sqlx::Error> {
     sqlx::query!(
         "DELETE FROM message_outbox

@@ -189,6 +189,24 @@ async fn a_claim_that_is_done_with_a_key_leaves_nothing_behind(pool: PgPool) {
 }
 
 #[sqlx::test(migrations = "../migrations")]
+async fn a_claim_of_long_rows_ends_early_and_leaves_the_others_to_the_next(pool: PgPool) {
+    let mut connection = pool.acquire().await.unwrap();
+    put(&mut connection, "a", 5).await;
+    put(&mut connection, "b", 1).await;
+    sqlx::query("UPDATE message_outbox SET payload = payload || jsonb_build_object('x', repeat('x', 5 * 1024 * 1024))")
+        .execute(&mut *connection)
+        .await
+        .unwrap();
+    let first = terms(START);
+    let taken = take(&mut connection, first).await;
+    assert_eq!((numbers(&taken, "a"), numbers(&taken, "b")), (vec![1, 2, 3, 4], vec![]));
+    let others = take(&mut connection, terms(START)).await;
+    assert_eq!((numbers(&others, "a"), numbers(&others, "b")), (vec![], vec![1]));
+    settle(&mut connection, first.claim, &sent(&taken), START).await.unwrap();
+    assert_eq!(numbers(&take(&mut connection, terms(START)).await, "a"), [5]);
+}
+
+#[sqlx::test(migrations = "../migrations")]
 async fn leases_of_dead_claimers_whose_rows_are_gone_are_forgotten(pool: PgPool) {
     let mut connection = pool.acquire().await.unwrap();
     put(&mut connection, "a", 1).await;
