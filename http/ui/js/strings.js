@@ -96,6 +96,8 @@ export const text = {
     stopped: 'Stopped',
     partial: 'What it had written',
     attempt: (/** @type {number} */ attempt) => `Attempt ${attempt}`,
+    cutByLength: 'Cut off: the model reached its limit',
+    cutByFilter: 'Cut off by the model\u2019s content filter',
     noText: 'The answer has no text.',
     copyAnswer: 'Copy answer',
     announceStart: 'Soma is answering.',

@@ -26,6 +26,7 @@
  * @property {string} [error_code]
  * @property {string} [partial]    what a failed answer had written
  * @property {string} [model]
+ * @property {'length' | 'content_filter'} [finish_reason]  why the model broke off
  * @property {string} [client_message_id]  the page's own mark on what it sent
  * @property {{state: RecallState, count?: number}} [recall]
  * @property {{input_tokens?: number, output_tokens?: number, total_tokens?: number}} [usage]

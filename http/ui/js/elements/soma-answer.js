@@ -71,8 +71,9 @@ export class SomaAnswer extends SomaElement {
 
   /** @param {Answer} answer */
   #showFoot({ phase, attempt, metadata, text: source }) {
-    const { usage, timing, model } = metadata;
+    const { usage, timing, model, finish_reason: reason } = metadata;
     const facts = [
+      reason !== undefined && (reason === 'length' ? text.transcript.cutByLength : text.transcript.cutByFilter),
       attempt > 1 && text.transcript.attempt(attempt),
       model,
       typeof timing?.first_delta_ms === 'number' && span(timing.first_delta_ms),
