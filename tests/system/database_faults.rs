@@ -318,6 +318,32 @@ async fn a_stop_is_refused_while_it_is_not_known_whether_there_is_anything_to_st
     stack.proxy.heal();
     let turns = stack.ended_turns(&session, 2).await;
     assert_eq!((turns[1].said(), turns[1].kind()), ("kept", "assistant.final"));
+    // It was stored with its first attempt, which is the one that ran.
+    assert_eq!(turns[1].meta("attempt"), 1);
+}
+
+#[tokio::test]
+async fn a_stop_waits_for_a_message_on_its_way_and_stops_that() {
+    let stack = Stack::start().await;
+    let (session, never) = (new_session(), Gate::closed());
+    stack.post(&Post::new("warm").to(&session)).await;
+    stack.ended_turns(&session, 1).await;
+    stack.model.next(Script::gated(["never"], &never));
+    let gate = Gate::closed();
+    let mut sprung = stack.proxy.hold_after_commit(APPEND, &gate);
+    let (client, post) = (stack.client.clone(), Post::new("stop me").to(&session).key("k"));
+    let posting = tokio::spawn(async move { client.message(&post).await.unwrap() });
+    sprung.wait().await;
+    let (client, of) = (stack.client.clone(), session.clone());
+    let stopping = tokio::spawn(async move { client.stop(&of).await.unwrap() });
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert!(!stopping.is_finished(), "a stop was answered that missed what was on its way");
+    gate.open();
+    assert_eq!(posting.await.unwrap().status, 200);
+    let stop = stopping.await.unwrap();
+    assert_eq!((stop.status, stop.json()["turn"].clone()), (200, json!(3)), "{}", stop.text);
+    let turns = stack.ended_turns(&session, 2).await;
+    assert_eq!((turns[1].said(), turns[1].kind()), ("stop me", "assistant.stopped"));
 }
 
 #[tokio::test]

@@ -45,6 +45,20 @@ async fn fails(stack: &Stack, script: Script, code: &str) -> Turn {
 }
 
 #[tokio::test]
+async fn an_answer_that_the_model_broke_off_says_so() {
+    let stack = strict().start().await;
+    for reason in ["length", "content_filter"] {
+        stack.model.next(Script::new().text("half an").finish(reason).step(Step::Done));
+        let turn = one_turn(&stack).await;
+        assert_eq!(
+            (turn.kind(), turn.text(), turn.meta("finish_reason")),
+            ("assistant.final", "half an", json!(reason))
+        );
+    }
+    assert_eq!(one_turn(&stack).await.meta("finish_reason"), Value::Null);
+}
+
+#[tokio::test]
 async fn a_refusing_model_has_a_code_for_each_refusal() {
     let stack = strict().start().await;
     let context =
@@ -56,6 +70,7 @@ async fn a_refusing_model_has_a_code_for_each_refusal() {
         (Script::refuse(400, "unknown parameter"), "model-refused"),
         (Script::refuse_as(400, &context), "model-context-too-long"),
         (Script::refuse(429, "slow down"), "model-rate-limited"),
+        (Script::refuse(429, "slow\0 down"), "model-rate-limited"),
         (Script::refuse(500, "oops"), "model-unreachable"),
         (Script::refuse(503, "overloaded"), "model-unreachable"),
         (Script::refuse_as(200, &json!({"error": {"message": "not a stream"}})), "model-broken-stream"),

@@ -60,7 +60,7 @@ pub async fn activate_again(
                 let found = take(connection, key.clone(), &node, &stamp).await?;
                 let missed = match &found {
                     Activated::Ours(session, _) => {
-                        session_events::between(connection, &key, head, session.head, limit).await?.events
+                        session_events::between(connection, &key, head, session.head, limit).await?
                     }
                     Activated::Elsewhere(_) | Activated::Deleted => vec![],
                 };

@@ -19,7 +19,7 @@ use super::{
 use crate::{
     domain::{
         cadence,
-        event::{self, EventType, Ingress},
+        event::{EventType, Ingress},
         session::Ending,
         turn::{self, OpenTurn, Resume},
     },
@@ -62,7 +62,7 @@ impl Conversation {
         let task = Task {
             key: running.key.clone(),
             turn_seq: running.turn.turn_seq,
-            correlation_id: event::correlation_id(&message).unwrap_or(running.turn.event_id),
+            correlation_id: running.correlation_id(),
             message,
         };
         let progress = driver::attempt(Arc::clone(&self.deps), task).map(move |progress| Happened(run, progress));
@@ -165,18 +165,21 @@ impl Conversation {
             }
             Progress::Piece(Piece::Text(text)) => self.said(text, ctx),
             Progress::Piece(Piece::Usage(usage)) => running.usage = Some(usage),
-            Progress::Piece(Piece::Finished(_)) => self.finish(&End::Final, ctx),
+            Progress::Piece(Piece::Finished(reason)) => {
+                running.finish_reason = Some(reason);
+                self.finish(&End::Final, ctx);
+            }
             Progress::Failed(Failure::Store(error)) => {
-                let turn = running.turn.turn_seq;
+                let (turn, correlation_id) = (running.turn.turn_seq, running.correlation_id());
                 let error = &error as &dyn std::error::Error;
-                tracing::warn!(session = %self.key(), turn, error, "an attempt could not read its history");
+                tracing::warn!(session = %self.key(), turn, %correlation_id, error, "an attempt could not read its history");
                 self.cancel_running(ctx);
                 ctx.run_later(STORE_RETRY, Self::advance);
             }
             Progress::Failed(failure) => {
-                let (turn, code) = (running.turn.turn_seq, failure.code());
+                let (turn, correlation_id, code) = (running.turn.turn_seq, running.correlation_id(), failure.code());
                 let error = &failure as &dyn std::error::Error;
-                tracing::warn!(session = %self.key(), turn, code, error, "an answer failed");
+                tracing::warn!(session = %self.key(), turn, %correlation_id, code, error, "an answer failed");
                 self.finish(&End::Failed(failure), ctx);
             }
         }

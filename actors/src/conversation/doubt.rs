@@ -14,6 +14,7 @@ use super::{
     deps::{Deps, JOURNAL_WITHIN},
     frames::Frame,
     messages::{ConversationError, LiveState},
+    pages::STEP,
     readers::Audience,
     steps::Step,
 };
@@ -23,6 +24,7 @@ use crate::{
         event::StoredEvent,
         ids::SessionKey,
         session::Session,
+        turn::OpenTurn,
     },
     journal::messages::Commit,
     store::{
@@ -37,8 +39,6 @@ use crate::{
 const LOOK_AGAIN: Duration = Duration::from_millis(250);
 /// The same when nobody waits any more.
 const LOOK_BACK: Duration = Duration::from_secs(1);
-/// Most events that readers are told of after a doubt. Only the one step is in doubt, unless the session was elsewhere.
-const CAUGHT_UP: i64 = 64;
 
 /// What became of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -154,7 +154,7 @@ impl Conversation {
 
     fn look_back(&mut self, ctx: &mut Context<Self>) {
         let (deps, known, sure_until) = (Arc::clone(&self.deps), self.state.session.clone(), self.deps.sure_until());
-        async move { activation::activate_again(&deps, &known, CAUGHT_UP).await }
+        async move { activation::activate_again(&deps, &known, STEP).await }
             .into_actor(self)
             .map(move |found, this, ctx| match found {
                 Ok((Activated::Ours(session, messages), missed)) => {
@@ -185,10 +185,13 @@ impl Conversation {
     ) {
         let before = std::mem::replace(&mut self.state.session, session);
         let state = &mut self.state;
+        let doubted = state.doubted.take();
         state.messages = messages;
-        state.raised = None;
         state.phase = Phase::Ready;
         let open = &state.session.open;
+        // The message in doubt was stored with its first attempt; whoever had the session meanwhile has raised that.
+        let begins = |turn: &&OpenTurn| Some(turn.event_id) == doubted && turn.attempt == 1;
+        state.raised = open.front().filter(begins).map(|turn| turn.turn_seq);
         state.ending.retain(|turn_seq, _| open.iter().any(|turn| turn.turn_seq == *turn_seq));
         let running = state.running.as_ref().map(|running| (running.turn.turn_seq, running.turn.attempt));
         if running != open.front().map(|turn| (turn.turn_seq, turn.attempt)) {

@@ -14,6 +14,7 @@ use uuid::Uuid;
 use super::{
     deps::Deps,
     messages::{ContextView, CutView, RecallView, RecalledItem},
+    pages,
 };
 use crate::{
     domain::{
@@ -22,8 +23,12 @@ use crate::{
     },
     llm::{ChatRequest, ModelError, Piece},
     somabrain::messages::{BrainError, Recall},
-    store::{StoreError, session_events},
+    store::StoreError,
 };
+
+/// So many bytes of history are read for each token that the context may have: far more than a token is long, and far less than
+/// answers can be.
+const BYTES_A_TOKEN: usize = 16;
 
 /// What an attempt is about.
 #[derive(Clone, Debug)]
@@ -101,13 +106,9 @@ pub fn attempt(deps: Arc<Deps>, task: Task) -> impl Stream<Item = Progress> + Se
 
 /// What was said before, oldest first.
 async fn history(deps: &Deps, task: &Task) -> Result<Vec<ChatMessage>, StoreError> {
-    let (key, turn_seq, limit) = (task.key.clone(), task.turn_seq, deps.turns.history_messages);
-    let mut said = deps
-        .store
-        .run(move |connection| {
-            Box::pin(async move { session_events::said_before(connection, &key, turn_seq, limit).await })
-        })
-        .await?;
+    let max_bytes = deps.context_budget * BYTES_A_TOKEN;
+    let limit = deps.turns.history_messages;
+    let mut said = pages::said_before(&deps.store, &task.key, task.turn_seq, limit, max_bytes).await?;
     said.reverse();
     let spoken = said.iter().map(|event| {
         let role = if event.type_name() == "user" { Role::User } else { Role::Assistant };

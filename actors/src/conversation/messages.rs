@@ -49,7 +49,8 @@ pub enum ConversationError {
     HeadMoved {
         /// The number of the last event.
         head: i64,
-        /// The events the client has not seen, the oldest first, at most a page of them.
+        /// The events the client has not seen, the oldest first, as many as are read at a time: the last one
+        /// tells where to read on.
         missing: Vec<StoredEvent>,
     },
     /// The client expects events that do not exist.

@@ -10,7 +10,7 @@
 //! | `stopping` | ends turns because somebody said so |
 //! | `live` | the frames of the unfinished answer; `frames`, `readers`, `backlog`, `subscription` carry them |
 //! | `keeper` | finds turns without an owner, has leases renewed, lets idle conversations go |
-//! | `queries` | bounded reads that wake no actor |
+//! | `queries`, `pages` | bounded reads that wake no actor |
 //!
 //! State: everything in `State`; the store has all of it that matters.
 //! Asks: see [`messages`].
@@ -31,6 +31,7 @@ mod live;
 pub mod messages;
 mod metrics;
 mod orders;
+mod pages;
 pub mod queries;
 mod readers;
 mod running;
@@ -55,6 +56,7 @@ use serde_json::Value;
 use somaagent_supervision::{Admitted, Child};
 use time::OffsetDateTime;
 use tokio::time::Instant;
+use uuid::Uuid;
 
 use self::{
     activation::Activated,
@@ -64,7 +66,6 @@ use self::{
     running::Running,
     steps::Step,
     stopping::Stop,
-    subscription::{Counted, Snapshot},
 };
 pub use self::{
     deps::{Activity, Deps, PlantedPanic},
@@ -76,7 +77,7 @@ pub use self::{
     settings::{SessionSettings, TurnSettings},
     subscription::Subscription,
 };
-use crate::domain::{caller::Caller, cursor::Cursor, event::EventType, ids::SessionKey, session::Session};
+use crate::domain::{event::EventType, ids::SessionKey, session::Session};
 
 /// How long a conversation that could not be activated answers so, before the next ask tries again.
 const REFUSING_FOR: Duration = Duration::from_millis(250);
@@ -96,9 +97,13 @@ struct State {
     /// Changes waiting for the one under way.
     steps: VecDeque<Step>,
     stepping: bool,
+    /// Whether that is a message.
+    posting: bool,
     running: Option<Box<Running>>,
     /// The turn whose attempt is already raised in the store, so that it may run.
     raised: Option<i64>,
+    /// The message that would be so, of which it is not known whether it is stored.
+    doubted: Option<Uuid>,
     /// Turns whose end is decided and not yet stored, with the event that ends them.
     ending: HashMap<i64, EventType>,
     /// Who waits for one of those ends to be stored.
@@ -136,8 +141,10 @@ impl State {
             messages: HashMap::new(),
             steps: VecDeque::new(),
             stepping: false,
+            posting: false,
             running: None,
             raised: None,
+            doubted: None,
             ending: HashMap::new(),
             stops: vec![],
             held: false,
@@ -254,26 +261,6 @@ impl Conversation {
         }
     }
 
-    fn subscribe(&mut self, caller: &Caller, after: Option<Cursor>, mode: StreamMode) -> Subscription {
-        let state = &mut self.state;
-        let (head, running) = (state.session.head, state.running.as_mut());
-        // A position beyond the head is none of this history: it was erased, or the id is made up.
-        let after = after.filter(|cursor| cursor.seq <= head);
-        let missed_reset = after.is_some_and(|cursor| cursor.missed_reset(state.session.erased));
-        let first_of_turn = || state.session.open.front().map_or(state.session.last_turn, |turn| turn.turn_seq);
-        let from = after.map_or_else(|| (first_of_turn() - 1).max(0), |cursor| cursor.seq);
-        let unfinished = running.map_or_else(Vec::new, |running| {
-            let seen = after.filter(|cursor| cursor.seq >= running.first_head).and_then(|cursor| cursor.live);
-            let nobody = !state.readers.has(Audience::WholeTexts);
-            running.missed(seen, mode, head, nobody)
-        });
-        let live = state.readers.add(caller.correlation_id, mode, self.deps.sessions.reader_buffer);
-        let first = missed_reset.then(|| self.reset_frame());
-        let counted = Counted::new(&self.activity.readers, &self.deps.metrics.readers);
-        let snapshot = Snapshot { key: self.key().clone(), first, after: from, upto: head, unfinished, live };
-        Subscription::new(self.deps.store.clone(), snapshot, counted)
-    }
-
     fn view(&self) -> LiveState {
         let state = &self.state;
         let running = state.running.as_ref();
@@ -349,6 +336,11 @@ impl Handler<Admitted<Control>> for Conversation {
         match order {
             Order::Stop(reply) => match self.refusing() {
                 Some(refusal) => reply.send(Err(refusal)),
+                // It is next, before other messages.
+                None if self.may_begin() => {
+                    let control = Control { caller, order: Order::Stop(reply), deadline };
+                    self.state.steps.push_front(Step::Order(Box::new(control), in_flight));
+                }
                 None => self.stop(&caller, reply, ctx),
             },
             order => {

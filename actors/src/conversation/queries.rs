@@ -5,16 +5,17 @@ use std::{fmt, str::FromStr};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-pub use crate::store::{StoreError, session_envelopes::SessionSummary, session_events::Page};
+pub use super::pages::Page;
+pub use crate::store::{StoreError, session_envelopes::SessionSummary};
 use crate::{
     domain::ids::{SessionKey, Tenant},
-    store::{Store, session_envelopes, session_events},
+    store::{Store, session_envelopes},
 };
 
 /// Reads history and lists.
 #[derive(Clone, Debug)]
 pub struct Reads {
-    store: Store,
+    pub(super) store: Store,
 }
 
 /// What is known of an id.
@@ -111,32 +112,6 @@ impl Reads {
             Some(summary) if summary.deleted_at.is_some() => Lookup::Deleted,
             Some(summary) => Lookup::Found(summary),
         })
-    }
-
-    /// Reads events with a number above `after`, a page of at most `limit`.
-    ///
-    /// # Errors
-    /// The store's.
-    pub async fn events(&self, key: &SessionKey, after: i64, limit: i64) -> Result<Page, StoreError> {
-        let key = key.clone();
-        self.store
-            .run(move |connection| {
-                Box::pin(async move { session_events::between(connection, &key, after, i64::MAX, limit).await })
-            })
-            .await
-    }
-
-    /// Reads the newest events with a number below `before`, a page of at most `limit`.
-    ///
-    /// # Errors
-    /// The store's.
-    pub async fn recent_events(&self, key: &SessionKey, before: i64, limit: i64) -> Result<Page, StoreError> {
-        let key = key.clone();
-        self.store
-            .run(move |connection| {
-                Box::pin(async move { session_events::recent(connection, &key, before, limit).await })
-            })
-            .await
     }
 
     /// Asks the database for a sign of life.

@@ -28,7 +28,7 @@ use crate::{
         tokens,
         turn::OpenTurn,
     },
-    llm::Usage,
+    llm::{FinishReason, Usage},
 };
 
 /// Longest text of an error in an event, in characters.
@@ -57,6 +57,8 @@ pub struct Running {
     pub(super) recall: Option<RecallView>,
     pub(super) context: Option<ContextView>,
     pub(super) usage: Option<Usage>,
+    /// How the model ended the answer.
+    pub(super) finish_reason: Option<FinishReason>,
     pub(super) shown_at: Option<Instant>,
     pub(super) ticking: bool,
     pub(super) task: Option<SpawnHandle>,
@@ -100,11 +102,18 @@ impl Running {
             recall: None,
             context: None,
             usage: None,
+            finish_reason: None,
             shown_at: None,
             ticking: false,
             task: None,
             turn,
         }
+    }
+
+    /// The request that the turn goes back to.
+    pub(super) fn correlation_id(&self) -> Uuid {
+        let id = self.ingress.metadata.get("correlation_id").and_then(Value::as_str);
+        id.and_then(|id| Uuid::try_parse(id).ok()).unwrap_or(self.turn.event_id)
     }
 
     fn event(&self, type_name: &str, message: &str, metadata: Metadata) -> Value {
@@ -252,6 +261,9 @@ impl Running {
         if let Some(context) = &self.context {
             metadata.insert("context".into(), json!(context));
         }
+        if let Some(reason) = self.finish_reason.filter(|reason| *reason != FinishReason::Stop) {
+            metadata.insert("finish_reason".into(), json!(reason));
+        }
         let usage = self.usage().map(|usage| json!(usage));
         if let Some(usage) = &usage {
             metadata.insert("usage".into(), usage.clone());
@@ -263,7 +275,7 @@ impl Running {
                 metadata.insert("error_code".into(), code.into());
                 metadata.insert(
                     "error".into(),
-                    failure.to_string().chars().take(MAX_ERROR_CHARS).collect::<String>().into(),
+                    failure.to_string().chars().filter(|c| *c != '\0').take(MAX_ERROR_CHARS).collect::<String>().into(),
                 );
                 metadata.insert("retriable".into(), is_retriable(code).into());
                 if !self.live.text().is_empty() {

@@ -13,6 +13,7 @@ use super::{
     doubt::{self, Settled},
     frames::{Frame, FrameBody},
     messages::{Accepted, Control, ConversationError, MessageDraft, Order, Post},
+    pages::STEP,
     readers::Audience,
     running,
 };
@@ -34,8 +35,6 @@ use crate::{
 
 /// Wait before a step that must happen is tried again.
 const RETRY: Duration = Duration::from_secs(1);
-/// Most events given to a client that is behind.
-const MISSING_PAGE: i64 = 500;
 
 /// A change that waits for its turn.
 pub enum Step {
@@ -87,6 +86,7 @@ impl Conversation {
         self.start_next(ctx);
         if let Some(step) = self.state.steps.pop_front() {
             self.state.stepping = true;
+            self.state.posting = matches!(step, Step::Post(..));
             match step {
                 Step::Post(post, in_flight) => self.judge(*post, in_flight, ctx),
                 Step::Attempt { turn, attempt } => self.raise(&turn, attempt, ctx),
@@ -99,7 +99,7 @@ impl Conversation {
 
     /// A step is over.
     pub(super) fn step_done(&mut self, ctx: &mut Context<Self>) {
-        self.state.stepping = false;
+        (self.state.stepping, self.state.posting) = (false, false);
         self.advance(ctx);
     }
 
@@ -180,7 +180,10 @@ impl Conversation {
                 // The new owner answers it.
                 Settled::HandedOver => Ok(Accepted { session_id, event_id, seq }),
                 Settled::Lost => Err(ConversationError::Elsewhere { retry_after: Duration::ZERO }),
-                Settled::Unresolved => Err(ConversationError::Unknown { event_id: Some(event_id) }),
+                Settled::Unresolved => {
+                    this.state.doubted = (admission == Admission::Start).then_some(event_id);
+                    Err(ConversationError::Unknown { event_id: Some(event_id) })
+                }
                 Settled::Void { .. } | Settled::NotNow | Settled::BadData => {
                     Err(ConversationError::Unavailable { event_id: Some(event_id) })
                 }
@@ -272,7 +275,9 @@ impl Conversation {
             Settled::Void { .. } | Settled::Unresolved => this.state.steps.push_front(Step::End(ending, rejected)),
             Settled::NotNow => Self::end_later(ending, rejected, ctx),
             Settled::BadData => {
-                tracing::error!(session = %this.key(), turn_seq, rejected, "the end of a turn was rejected by the store");
+                let correlation_id = ending.metadata.get("correlation_id").and_then(serde_json::Value::as_str);
+                let session = this.key();
+                tracing::error!(%session, turn_seq, correlation_id, rejected, "the end of a turn was rejected by the store");
                 // Once may be an accident on the way. Twice means that the text cannot be stored: the turn says so.
                 if rejected == 1 {
                     running::spoil(&mut ending);
@@ -333,9 +338,7 @@ async fn look_up(
                     None => None,
                 };
                 let missing = match after {
-                    Some(after) => {
-                        session_events::between(connection, &key, after, i64::MAX, MISSING_PAGE).await?.events
-                    }
+                    Some(after) => session_events::between(connection, &key, after, i64::MAX, STEP).await?,
                     None => vec![],
                 };
                 Ok(Found { stored, key_use, missing })

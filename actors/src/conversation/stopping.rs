@@ -32,6 +32,11 @@ impl Stop {
 }
 
 impl Conversation {
+    /// Whether a stop has to wait: there is nothing to stop, but a message is on its way into the store.
+    pub(super) fn may_begin(&self) -> bool {
+        self.state.posting && self.state.session.open.is_empty()
+    }
+
     /// Ends the first open turn as stopped, and answers `reply` when that is stored. A turn that ends already is waited for.
     pub(super) fn stop(
         &mut self,

@@ -12,14 +12,17 @@ use std::{
 use futures_util::{Stream, stream::BoxStream};
 use prometheus::IntGauge;
 
-use super::{backlog::Receiver, frames::Frame};
+use super::{
+    Conversation,
+    backlog::Receiver,
+    frames::{Frame, StreamMode},
+    pages::STEP,
+    readers::Audience,
+};
 use crate::{
-    domain::ids::SessionKey,
+    domain::{caller::Caller, cursor::Cursor, ids::SessionKey},
     store::{Store, session_events},
 };
-
-/// Events read from the store at a time.
-const PAGE: i64 = 200;
 
 /// An endless stream of frames, nothing missing and nothing twice. It ends when the session is deleted or may have gone to
 /// another node, the process shuts down, the reader was too slow, or its history could not be read: the reader comes back
@@ -59,6 +62,29 @@ impl Stream for Subscription {
     }
 }
 
+impl Conversation {
+    /// Fixes what a reader gets: what it lacks of the history, the unfinished answer, and all that comes.
+    pub(super) fn subscribe(&mut self, caller: &Caller, after: Option<Cursor>, mode: StreamMode) -> Subscription {
+        let state = &mut self.state;
+        let (head, running) = (state.session.head, state.running.as_mut());
+        // A position beyond the head is none of this history: it was erased, or the id is made up.
+        let after = after.filter(|cursor| cursor.seq <= head);
+        let missed_reset = after.is_some_and(|cursor| cursor.missed_reset(state.session.erased));
+        let first_of_turn = || state.session.open.front().map_or(state.session.last_turn, |turn| turn.turn_seq);
+        let from = after.map_or_else(|| (first_of_turn() - 1).max(0), |cursor| cursor.seq);
+        let unfinished = running.map_or_else(Vec::new, |running| {
+            let seen = after.filter(|cursor| cursor.seq >= running.first_head).and_then(|cursor| cursor.live);
+            let nobody = !state.readers.has(Audience::WholeTexts);
+            running.missed(seen, mode, head, nobody)
+        });
+        let live = state.readers.add(caller.correlation_id, mode, self.deps.sessions.reader_buffer);
+        let first = missed_reset.then(|| self.reset_frame());
+        let counted = Counted::new(&self.activity.readers, &self.deps.metrics.readers);
+        let snapshot = Snapshot { key: self.key().clone(), first, after: from, upto: head, unfinished, live };
+        Subscription::new(self.deps.store.clone(), snapshot, counted)
+    }
+}
+
 fn frames(store: Store, snapshot: Snapshot) -> impl Stream<Item = Arc<Frame>> + Send {
     async_stream::stream! {
         let Snapshot { key, first, mut after, upto, unfinished, mut live } = snapshot;
@@ -69,11 +95,11 @@ fn frames(store: Store, snapshot: Snapshot) -> impl Stream<Item = Arc<Frame>> + 
             let (key_again, from) = (key.clone(), after);
             let page = store
                 .run(move |connection| Box::pin(async move {
-                    session_events::between(connection, &key_again, from, upto, PAGE).await
+                    session_events::between(connection, &key_again, from, upto, STEP).await
                 }))
                 .await;
             let events = match page {
-                Ok(page) => page.events,
+                Ok(events) => events,
                 Err(error) => {
                     tracing::warn!(error = &error as &dyn std::error::Error, "a stream ended: history could not be read");
                     return;

@@ -15,7 +15,7 @@ pub type Metadata = Map<String, Value>;
 /// Names in an event's metadata that only this system writes, or that tell clients what became of a turn. What a client gives
 /// under one of them is dropped at the door: it would stand on every frame of the answer. `source` is not among them: a
 /// client's own is kept as `ingress_source`.
-pub const RESERVED: [&str; 23] = [
+pub const RESERVED: [&str; 24] = [
     "analysis",
     "attempt",
     "completed",
@@ -25,6 +25,7 @@ pub const RESERVED: [&str; 23] = [
     "error_code",
     "escalation",
     "final",
+    "finish_reason",
     "ingress_source",
     "model",
     ON_BUSY,

@@ -214,8 +214,7 @@ impl World {
                     Box::pin(async move { session_events::between(connection, &of, 0, i64::MAX, 10_000).await })
                 })
                 .await
-                .unwrap()
-                .events;
+                .unwrap();
             assert!((1..).zip(&stored).all(|(seq, event)| event.seq == seq), "seed {seed}: {key} has a gap");
             let by_id: HashMap<_, _> = stored.iter().map(|event| (event.event_id, event.seq)).collect();
             for (event_id, said) in self.said.get(key).into_iter().flatten() {

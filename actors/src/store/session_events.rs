@@ -3,47 +3,13 @@
 //! Erased events may still have rows (see [`erase`](super::erase)): every read leaves out what is not above the envelope's
 //! `erased_seq`.
 
-use futures_util::{Stream, TryStreamExt};
 use sqlx::PgConnection;
 use tracing::instrument;
 use uuid::Uuid;
 
-use crate::domain::{
-    event::{StoredEvent, size_bytes},
-    ids::SessionKey,
-};
+use crate::domain::{event::StoredEvent, ids::SessionKey};
 
-/// Bytes of payloads after which a page ends, however few events it has: a page of the longest answers would be a thousand times
-/// the usual one.
-const PAGE_BYTES: usize = 8 * 1024 * 1024;
-
-/// A part of a history.
-#[derive(Clone, Debug, Default)]
-pub struct Page {
-    /// The events, ascending.
-    pub events: Vec<StoredEvent>,
-    /// Whether there are more of those that were asked for.
-    pub more: bool,
-}
-
-/// Takes up to `limit` events, fewer if they are long, and one at least. What is left over stays unread.
-async fn page(
-    mut rows: impl Stream<Item = Result<StoredEvent, sqlx::Error>> + Unpin,
-    limit: i64,
-) -> Result<Page, sqlx::Error> {
-    let (mut page, mut bytes, limit) = (Page::default(), 0, usize::try_from(limit).unwrap_or_default());
-    while let Some(event) = rows.try_next().await? {
-        if page.events.len() >= limit || bytes >= PAGE_BYTES {
-            page.more = true;
-            break;
-        }
-        bytes += size_bytes(&event.payload);
-        page.events.push(event);
-    }
-    Ok(page)
-}
-
-/// Reads events with `after < seq <= upto`, a page of at most `limit`.
+/// Reads up to `limit` events with `after < seq <= upto`, ascending.
 ///
 /// # Errors
 /// The database's.
@@ -54,8 +20,8 @@ pub async fn between(
     after: i64,
     upto: i64,
     limit: i64,
-) -> Result<Page, sqlx::Error> {
-    let rows = sqlx::query_as!(
+) -> Result<Vec<StoredEvent>, sqlx::Error> {
+    sqlx::query_as!(
         StoredEvent,
         "SELECT seq, event_id, turn_seq, occurred_at, payload
          FROM session_events
@@ -67,24 +33,24 @@ pub async fn between(
         key.session_id,
         after,
         upto,
-        limit.saturating_add(1),
+        limit,
     )
-    .fetch(connection);
-    page(rows, limit).await
+    .fetch_all(connection)
+    .await
 }
 
-/// Reads the newest events with `seq < before`, a page of at most `limit`.
+/// Reads the newest up to `limit` events with `seq < before`, descending.
 ///
 /// # Errors
 /// The database's.
-#[instrument(level = "debug", name = "db.session_events.recent", skip_all)]
-pub async fn recent(
+#[instrument(level = "debug", name = "db.session_events.before", skip_all)]
+pub async fn before(
     connection: &mut PgConnection,
     key: &SessionKey,
     before: i64,
     limit: i64,
-) -> Result<Page, sqlx::Error> {
-    let rows = sqlx::query_as!(
+) -> Result<Vec<StoredEvent>, sqlx::Error> {
+    sqlx::query_as!(
         StoredEvent,
         "SELECT seq, event_id, turn_seq, occurred_at, payload
          FROM session_events
@@ -95,12 +61,10 @@ pub async fn recent(
         key.tenant.as_str(),
         key.session_id,
         before,
-        limit.saturating_add(1),
+        limit,
     )
-    .fetch(connection);
-    let mut page = page(rows, limit).await?;
-    page.events.reverse();
-    Ok(page)
+    .fetch_all(connection)
+    .await
 }
 
 /// Reads what was said in the turns before `turn_seq`, newest first, at most `limit` messages. Turns come in the order in
@@ -215,6 +179,3 @@ pub async fn by_idempotency_key(
     .await?;
     Ok(None)
 }
-
-#[cfg(test)]
-mod tests;

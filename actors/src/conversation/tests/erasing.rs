@@ -54,8 +54,8 @@ async fn rows(pool: &PgPool, upto: i64) -> i64 {
 /// Everything of a session that any read gives.
 async fn readable(pool: &PgPool, key: &SessionKey, event_id: Uuid) -> Vec<StoredEvent> {
     let mut connection = pool.acquire().await.unwrap();
-    let mut found = session_events::between(&mut connection, key, 0, i64::MAX, 10).await.unwrap().events;
-    found.extend(session_events::recent(&mut connection, key, i64::MAX, 10).await.unwrap().events);
+    let mut found = session_events::between(&mut connection, key, 0, i64::MAX, 10).await.unwrap();
+    found.extend(session_events::before(&mut connection, key, i64::MAX, 10).await.unwrap());
     found.extend(session_events::said_before(&mut connection, key, i64::MAX, 10).await.unwrap());
     found.extend(session_events::by_id(&mut connection, key, event_id).await.unwrap());
     assert!(turns::open(&mut connection, key).await.unwrap().is_empty(), "a turn that was erased is open");

@@ -1,0 +1,160 @@
+//! Long reads in small steps. An event may be as long as an answer may be, so what one statement gives is few of them; and where
+//! the database has one connection, the Journal goes between two steps.
+
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+use sqlx::PgConnection;
+
+use super::queries::Reads;
+use crate::{
+    domain::{
+        event::{StoredEvent, size_bytes},
+        ids::SessionKey,
+    },
+    store::{Store, StoreError, session_events},
+};
+
+/// Most events that one statement gives.
+pub(super) const STEP: i64 = 32;
+/// Bytes of payloads after which a page ends, however few events it has.
+const PAGE_BYTES: usize = 8 * 1024 * 1024;
+
+/// A part of a history.
+#[derive(Clone, Debug, Default)]
+pub struct Page {
+    /// The events, ascending.
+    pub events: Vec<StoredEvent>,
+    /// Whether there are more of those that were asked for.
+    pub more: bool,
+}
+
+/// A page that is being read: of at most `limit` events, of fewer if they are long, and of one at least.
+struct Filling {
+    page: Page,
+    limit: i64,
+    bytes: usize,
+    ended: bool,
+}
+
+impl Filling {
+    fn new(limit: i64) -> Self {
+        Self { page: Page::default(), limit, bytes: 0, ended: false }
+    }
+
+    fn room(&self) -> i64 {
+        let events = i64::try_from(self.page.events.len()).unwrap_or(i64::MAX);
+        if self.bytes < PAGE_BYTES { (self.limit - events).max(0) } else { 0 }
+    }
+
+    /// How many events the next step asks for: one more than there is room for tells whether there are more.
+    fn wants(&self) -> Option<i64> {
+        (!self.ended && !self.page.more).then(|| STEP.min(self.room() + 1))
+    }
+
+    /// Takes what a step found that asked for `wanted`.
+    fn take(&mut self, found: Vec<StoredEvent>, wanted: i64) {
+        self.ended = i64::try_from(found.len()).unwrap_or(i64::MAX) < wanted;
+        for event in found {
+            if self.room() == 0 {
+                self.page.more = true;
+                return;
+            }
+            self.bytes += size_bytes(&event.payload);
+            self.page.events.push(event);
+        }
+    }
+}
+
+/// Reads events of one step.
+async fn step(
+    store: &Store,
+    key: &Arc<SessionKey>,
+    read: impl for<'c> FnOnce(&'c mut PgConnection, &'c SessionKey) -> BoxFuture<'c, Result<Vec<StoredEvent>, sqlx::Error>>
+    + Send
+    + 'static,
+) -> Result<Vec<StoredEvent>, StoreError> {
+    let key = Arc::clone(key);
+    store.run(move |connection| Box::pin(async move { read(connection, &key).await })).await
+}
+
+impl Reads {
+    /// Reads events with a number above `after`, a page of at most `limit`.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn events(&self, key: &SessionKey, after: i64, limit: i64) -> Result<Page, StoreError> {
+        let (mut filling, mut from, key) = (Filling::new(limit), after, Arc::new(key.clone()));
+        while let Some(wanted) = filling.wants() {
+            let found = step(&self.store, &key, move |connection, key| {
+                Box::pin(session_events::between(connection, key, from, i64::MAX, wanted))
+            })
+            .await?;
+            from = found.last().map_or(from, |event| event.seq);
+            filling.take(found, wanted);
+        }
+        Ok(filling.page)
+    }
+
+    /// Reads the newest events with a number below `before`, a page of at most `limit`.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn recent_events(&self, key: &SessionKey, before: i64, limit: i64) -> Result<Page, StoreError> {
+        let (mut filling, mut upto, key) = (Filling::new(limit), before, Arc::new(key.clone()));
+        while let Some(wanted) = filling.wants() {
+            let found = step(&self.store, &key, move |connection, key| {
+                Box::pin(session_events::before(connection, key, upto, wanted))
+            })
+            .await?;
+            upto = found.last().map_or(upto, |event| event.seq);
+            filling.take(found, wanted);
+        }
+        let mut page = filling.page;
+        page.events.reverse();
+        Ok(page)
+    }
+}
+
+/// Reads what was said in the turns before `turn_seq`, newest first: at most `limit` messages, and none after `max_bytes` of
+/// payloads were read.
+///
+/// # Errors
+/// The store's.
+pub(super) async fn said_before(
+    store: &Store,
+    key: &SessionKey,
+    turn_seq: i64,
+    limit: i64,
+    max_bytes: usize,
+) -> Result<Vec<StoredEvent>, StoreError> {
+    let (mut said, mut bytes, mut before, key) = (Vec::<StoredEvent>::new(), 0, turn_seq, Arc::new(key.clone()));
+    loop {
+        let room = limit - i64::try_from(said.len()).unwrap_or(limit);
+        let wanted = STEP.min(room);
+        if wanted <= 0 || bytes >= max_bytes {
+            return Ok(said);
+        }
+        let mut found = step(&store.clone(), &key, move |connection, key| {
+            Box::pin(session_events::said_before(connection, key, before, wanted))
+        })
+        .await?;
+        let ended = i64::try_from(found.len()).unwrap_or(wanted) < wanted;
+        // The step may have ended between an answer and its message: the next one begins with that turn.
+        let cut = !ended && wanted < room && found.last().is_some_and(|event| event.type_name() != "user");
+        if let Some(last) = found.last() {
+            before = last.turn_seq.unwrap_or(last.seq) + i64::from(cut);
+        }
+        if cut {
+            found.pop();
+        }
+        bytes += found.iter().map(|event| size_bytes(&event.payload)).sum::<usize>();
+        said.extend(found);
+        if ended {
+            return Ok(said);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
