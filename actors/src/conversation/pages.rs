@@ -135,7 +135,7 @@ pub(super) async fn said_before(
         if wanted <= 0 || bytes >= max_bytes {
             return Ok(said);
         }
-        let mut found = step(&store.clone(), &key, move |connection, key| {
+        let mut found = step(store, &key, move |connection, key| {
             Box::pin(session_events::said_before(connection, key, before, wanted))
         })
         .await?;

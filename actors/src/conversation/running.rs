@@ -112,8 +112,7 @@ impl Running {
 
     /// The request that the turn goes back to.
     pub(super) fn correlation_id(&self) -> Uuid {
-        let id = self.ingress.metadata.get("correlation_id").and_then(Value::as_str);
-        id.and_then(|id| Uuid::try_parse(id).ok()).unwrap_or(self.turn.event_id)
+        self.ingress.correlation_id().unwrap_or(self.turn.event_id)
     }
 
     fn event(&self, type_name: &str, message: &str, metadata: Metadata) -> Value {

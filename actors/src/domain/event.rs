@@ -160,6 +160,12 @@ pub struct Ingress {
 }
 
 impl Ingress {
+    /// The request that the turn goes back to, as [`correlation_id`] of its user event.
+    #[must_use]
+    pub fn correlation_id(&self) -> Option<Uuid> {
+        named_request(&self.metadata)
+    }
+
     /// Metadata of an event that answers this message: the message's own, then `source` and `status` (an earlier `source`
     /// that differs is kept as `ingress_source`), the analysis, and the attempt.
     #[must_use]
@@ -196,7 +202,11 @@ pub fn interrupts(payload: &Value) -> bool {
 /// The request that an event goes back to. Events of earlier versions do not say it, or say what their client wrote there.
 #[must_use]
 pub fn correlation_id(payload: &Value) -> Option<Uuid> {
-    payload["metadata"]["correlation_id"].as_str().and_then(|id| Uuid::try_parse(id).ok())
+    payload["metadata"].as_object().and_then(named_request)
+}
+
+fn named_request(metadata: &Metadata) -> Option<Uuid> {
+    metadata.get("correlation_id")?.as_str().and_then(|id| Uuid::try_parse(id).ok())
 }
 
 /// About how many bytes a value takes.
