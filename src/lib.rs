@@ -39,6 +39,7 @@ use boot::{Base, Rooms};
 use cli::Cli;
 use config::{Config, Environment};
 use roles::Roles;
+use rooms::Built;
 use shutdown::Shutdown;
 use signals::Signals;
 
@@ -52,7 +53,8 @@ const EXHAUSTED: u8 = 70;
 ///
 /// The exit code is 0 after a drain, 1 if the start failed, 70 if the actors could not be kept alive, 78 if the
 /// configuration is refused.
-pub fn run(rooms: impl Rooms) -> ExitCode {
+#[must_use]
+pub fn run() -> ExitCode {
     let cli = Cli::parse();
     let mut environment = Environment::of_process();
     if let Some(role) = &cli.role {
@@ -70,7 +72,7 @@ pub fn run(rooms: impl Rooms) -> ExitCode {
         return refuse(&format!("log.level: `{level}` is no level"), CONFIG_REFUSED);
     }
     match Signals::watch() {
-        Ok(signals) => actix_rt::System::new().block_on(live(Arc::new(config), rooms, signals)),
+        Ok(signals) => actix_rt::System::new().block_on(live(Arc::new(config), Built::default(), signals)),
         Err(error) => refuse(&format!("signals cannot be handled: {error}"), 1),
     }
 }

@@ -3,7 +3,6 @@
 use std::process::ExitCode;
 
 use mimalloc::MiMalloc;
-use somaagent::rooms::Built;
 
 // What a live conversation keeps is allocated between what lives for one request: the platform's allocator leaves gaps of
 // more than twice its size, as the bench `idle` shows.
@@ -11,5 +10,5 @@ use somaagent::rooms::Built;
 static ALLOCATOR: MiMalloc = MiMalloc;
 
 fn main() -> ExitCode {
-    somaagent::run(Built::default())
+    somaagent::run()
 }
