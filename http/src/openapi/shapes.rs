@@ -75,8 +75,9 @@ pub(crate) struct StreamedEvent {
     html: Option<String>,
     /// References to attachments.
     attachments: Option<Vec<String>>,
-    /// Details: `sequence` (stored events), `turn`, `attempt`, `completed` (the event ends its turn), `error_code`, and what the
-    /// message came with.
+    /// Details: `sequence` (stored events), `turn`, `attempt`, `completed` (the event ends its turn), `error_code`,
+    /// `finish_reason` (why the model ended an answer that is not whole: `length`, `content_filter` or its own word), and
+    /// what the message came with.
     metadata: Option<Object>,
     /// `sa01-v1`.
     version: Option<String>,
