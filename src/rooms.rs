@@ -19,7 +19,7 @@ use somaagent_actors::{
         BrainClient, BrainDeps, BrainMetrics, BrainSettings, Consult, HealthReader, HealthState, Recall, Remember,
         RememberBatch, deletion::DeleteByKey,
     },
-    store::{Connections, Store, migrate},
+    store::{Connections, Store, migrate, outbox_events::OutboxEvents},
 };
 use somaagent_http::{
     Door, DoorSettings, Draining, Facts,
@@ -110,7 +110,8 @@ impl Rooms for Built {
     async fn stand_ins(&mut self, base: &Base, _: &mut Shutdown) -> anyhow::Result<()> {
         let connections = Connections { shared: base.database.pool(), journal: base.database.own_connection() };
         let limit = Duration::from_millis(base.config.database.statement_timeout_ms) + STATEMENT_GRACE;
-        let store = Store::new(connections, limit, Handle::current());
+        let events = OutboxEvents::register(&base.registry)?;
+        let store = Store::new(connections, limit, Handle::current()).counting(events);
         if base.config.server.role.has(Role::Gateway) {
             self.model = Some(model(base).await?);
         }

@@ -41,6 +41,7 @@ async fn every_figure_of_the_pipeline_moves() {
             r#"outbox_sync_publish_total{result="success"}"#,
             "outbox_sync_effective_batch_size",
             "outbox_publish_seconds_count",
+            r#"outbox_events_total{action="enqueue",result="inserted"}"#,
             r#"outbox_events_total{action="claim",result="claimed"}"#,
             r#"outbox_events_total{action="ack",result="sent"}"#,
             r#"somabrain_health_state{state="normal"}"#,
@@ -60,6 +61,7 @@ async fn every_figure_of_the_pipeline_moves() {
             r#"gateway_write_through_results_total{path="/v1/session/message",result="client_error"}"#,
             r#"memory_sync_jobs_total{result="failed"}"#,
             r#"gateway_dlq_depth{topic="memory.wal.dlq"}"#,
+            r#"dlq_events_total{result="published"}"#,
         ],
     )
     .await;

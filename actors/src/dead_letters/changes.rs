@@ -18,6 +18,7 @@ use crate::{
             replay::{self, Outgoing},
         },
         dlq_jobs,
+        outbox_events::Enqueued,
     },
 };
 
@@ -52,12 +53,12 @@ pub async fn reprocess(
     event: Option<Value>,
 ) -> Result<String, ChangeError> {
     let at = (deps.clock)();
-    let work = deps.store.run(move |connection| {
+    let work = deps.store.run_enqueuing(move |connection| {
         Box::pin(async move {
             let mut transaction = connection.begin().await?;
             let Some(mut letter) = replay::take(&mut transaction, caller.tenant.as_str(), &topic, id).await? else {
                 transaction.rollback().await?;
-                return Ok(Err(ChangeError::NotFound));
+                return Ok((Err(ChangeError::NotFound), Enqueued::default()));
             };
             let (target, mut details) = (letter.source_topic.clone(), json!({"topic": topic, "origin": letter.origin}));
             let edited = event.map_or(Ok(()), |event| edit(&mut letter, &event, &mut details));
@@ -66,14 +67,14 @@ pub async fn reprocess(
                 Ok(outgoing) => outgoing,
                 Err(why) => {
                     transaction.rollback().await?;
-                    return Ok(Err(ChangeError::Unusable(why)));
+                    return Ok((Err(ChangeError::Unusable(why)), Enqueued::default()));
                 }
             };
-            replay::send(&mut transaction, vec![outgoing], at).await?;
+            let put = replay::send(&mut transaction, vec![outgoing], at).await?;
             let audit = audit(&caller, "admin.dlq.reprocess", id.to_string(), details);
             audit_event::insert(&mut transaction, &caller.tenant, &audit, at).await?;
             transaction.commit().await?;
-            Ok(Ok(target))
+            Ok((Ok(target), put))
         })
     });
     let target = work.await??;

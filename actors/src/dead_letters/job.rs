@@ -13,6 +13,7 @@ use crate::{
         StoreError, audit_event,
         dead_letters::replay::{self, Outgoing},
         dlq_jobs,
+        outbox_events::Enqueued,
     },
 };
 
@@ -25,12 +26,12 @@ const PAGE_BYTES: i64 = 8 << 20;
 /// The store's; nothing of the page was done, or all of it.
 pub async fn next_page(deps: &KeeperDeps) -> Result<bool, StoreError> {
     let (at, page_letters) = ((deps.clock)(), i64::from(deps.settings.page_letters));
-    let work = deps.store.run(move |connection| {
+    let work = deps.store.run_enqueuing(move |connection| {
         Box::pin(async move {
             let mut transaction = connection.begin().await?;
             let Some(mut job) = dlq_jobs::lock_next(&mut transaction).await? else {
                 transaction.rollback().await?;
-                return Ok(None);
+                return Ok((None, Enqueued::default()));
             };
             let limit = page_letters.min(job.left());
             let span = (job.place, job.upto);
@@ -42,7 +43,7 @@ pub async fn next_page(deps: &KeeperDeps) -> Result<bool, StoreError> {
                 job.updated_at = at;
                 dlq_jobs::advance(&mut transaction, &job).await?;
                 transaction.commit().await?;
-                return Ok(Some(0));
+                return Ok((Some(0), Enqueued::default()));
             };
             let (mut sent, mut outgoing) = (Vec::new(), Vec::new());
             for letter in letters {
@@ -55,7 +56,7 @@ pub async fn next_page(deps: &KeeperDeps) -> Result<bool, StoreError> {
                     Err(_) => job.failed += 1,
                 }
             }
-            replay::send(&mut transaction, outgoing, at).await?;
+            let put = replay::send(&mut transaction, outgoing, at).await?;
             let deleted = replay::delete_all(&mut transaction, &job.tenant, &sent).await?;
             job.reprocessed += i64::try_from(deleted).unwrap_or(i64::MAX);
             (job.place, job.updated_at) = (last, at);
@@ -73,7 +74,7 @@ pub async fn next_page(deps: &KeeperDeps) -> Result<bool, StoreError> {
             }
             dlq_jobs::advance(&mut transaction, &job).await?;
             transaction.commit().await?;
-            Ok(Some(deleted))
+            Ok((Some(deleted), put))
         })
     });
     let Some(sent) = work.await? else { return Ok(false) };

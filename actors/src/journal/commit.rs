@@ -2,7 +2,7 @@
 
 use crate::{
     domain::append::{Append, Outcome, RefusedReason},
-    store::{Store, StoreError, append::append_batch},
+    store::{Store, StoreError, append::append_batch, outbox_events::Enqueued},
 };
 
 /// Tries of a batch that lost a deadlock or a serialisation conflict; such a loss leaves no effect.
@@ -31,9 +31,20 @@ async fn send(store: &Store, batch: &[Append]) -> Result<Vec<bool>, StoreError> 
             store.run_journal(move |connection| Box::pin(async move { append_batch(connection, &sent).await })).await;
         match result {
             Err(error) if error.is_conflict() && tries < CONFLICT_TRIES => tries += 1,
-            result => return result,
+            result => {
+                count(store, batch, result.as_ref());
+                return result;
+            }
         }
     }
+}
+
+/// Counts the records of a batch: each event has one for other consumers, in the same statement.
+fn count(store: &Store, batch: &[Append], result: Result<&Vec<bool>, &StoreError>) {
+    let Ok(held) = result else { return store.outbox_events().not_enqueued() };
+    let held = batch.iter().zip(held).filter(|(_, held)| **held);
+    let inserted = held.map(|(step, _)| u64::try_from(step.events.len()).unwrap_or(u64::MAX)).sum();
+    store.outbox_events().enqueued(Enqueued { inserted, deduped: 0 });
 }
 
 fn outcomes_of(result: Result<Vec<bool>, StoreError>, steps: usize) -> Vec<Outcome> {

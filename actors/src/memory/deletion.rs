@@ -63,7 +63,7 @@ impl Memories {
 
     async fn forget_here(&self, caller: Caller, id: String) -> Result<Forgotten, StoreError> {
         let at = (self.clock)();
-        let work = self.store.run(move |connection| {
+        let work = self.store.run_enqueuing(move |connection| {
             Box::pin(async move {
                 let mut transaction = connection.begin().await?;
                 let gone = forget::forget(&mut transaction, caller.tenant.as_str(), &id).await?;
@@ -77,7 +77,7 @@ impl Memories {
                     payload: wal::tombstone(caller.tenant.as_str(), &session, &id, at),
                     dedupe_key: None,
                 };
-                message_outbox::insert(&mut transaction, &[message], at).await?;
+                let put = message_outbox::insert(&mut transaction, &[message], at).await?;
                 let details = json!({
                     "replica": gone.replica, "queued": gone.queued, "unpublished": gone.unpublished,
                     "dead_letters": gone.dead_letters,
@@ -85,7 +85,7 @@ impl Memories {
                 let done = audit(&caller, "memory.delete", "memory", id, details);
                 audit_event::insert(&mut transaction, &caller.tenant, &done, at).await?;
                 transaction.commit().await?;
-                Ok(gone)
+                Ok((gone, put))
             })
         });
         work.await

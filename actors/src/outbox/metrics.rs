@@ -5,9 +5,31 @@ use std::time::Duration;
 use prometheus::{Gauge, Histogram, HistogramOpts, IntCounterVec, IntGauge, Opts, Registry};
 
 use super::through::Outcome;
+use crate::store::outbox::Settled;
 
 fn counter(name: &str, help: &str, labels: &[&str]) -> Result<IntCounterVec, prometheus::Error> {
     IntCounterVec::new(Opts::new(name, help), labels)
+}
+
+/// How many rows met which fate.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Fates {
+    pub(super) sent: u64,
+    pub(super) retried: u64,
+    pub(super) failed: u64,
+}
+
+impl Fates {
+    /// Of the rows of `settled` that pass `counts`.
+    pub(super) fn of(settled: &Settled, counts: impl Fn(i64) -> bool) -> Self {
+        let number = |ids: &mut dyn Iterator<Item = i64>| ids.filter(|id| counts(*id)).map(|_| 1).sum();
+        let retried = settled.given_back.iter().filter(|row| row.error.is_some());
+        Self {
+            sent: number(&mut settled.sent.iter().copied()),
+            retried: number(&mut retried.map(|row| row.id)),
+            failed: number(&mut settled.failed.iter().map(|(id, _)| *id)),
+        }
+    }
 }
 
 /// Metrics of the outbox, by the original's names.
@@ -17,7 +39,7 @@ pub struct OutboxMetrics {
     pub(super) published: IntCounterVec,
     pub(super) durable: IntCounterVec,
     pub(super) seconds: Histogram,
-    pub(super) events: IntCounterVec,
+    dead: IntCounterVec,
 }
 
 impl OutboxMetrics {
@@ -34,10 +56,10 @@ impl OutboxMetrics {
                 "outbox_publish_seconds",
                 "Seconds that an append to the log took.",
             ))?,
-            events: counter(
-                "outbox_events_total",
-                "What happened to rows, by action and result.",
-                &["action", "result"],
+            dead: counter(
+                "dlq_events_total",
+                "Notices of dead letters for the log, by what became of a try.",
+                &["result"],
             )?,
         };
         for result in ["success", "retry", "failed"] {
@@ -46,33 +68,27 @@ impl OutboxMetrics {
         for result in ["published", "enqueued", "failed"] {
             metrics.durable.with_label_values(&[result]).reset();
         }
-        let pairs = [("claim", "claimed"), ("claim", "empty"), ("ack", "sent"), ("nack", "retry"), ("nack", "failed")];
-        for (action, result) in pairs {
-            metrics.events.with_label_values(&[action, result]).reset();
+        for result in ["published", "pending_retry", "failed"] {
+            metrics.dead.with_label_values(&[result]).reset();
         }
         registry.register(Box::new(metrics.batch_size.clone()))?;
         registry.register(Box::new(metrics.published.clone()))?;
         registry.register(Box::new(metrics.durable.clone()))?;
         registry.register(Box::new(metrics.seconds.clone()))?;
-        registry.register(Box::new(metrics.events.clone()))?;
+        registry.register(Box::new(metrics.dead.clone()))?;
         Ok(metrics)
     }
 
-    pub(super) fn claimed(&self, rows: usize) {
-        let result = if rows == 0 { "empty" } else { "claimed" };
-        self.events.with_label_values(&["claim", result]).inc();
-    }
-
-    pub(super) fn settled(&self, sent: usize, retried: usize, failed: usize) {
-        for (published, durable, action, result, rows) in [
-            ("success", "published", "ack", "sent", sent),
-            ("retry", "enqueued", "nack", "retry", retried),
-            ("failed", "failed", "nack", "failed", failed),
+    /// What became of rows, and of the notices of dead letters among them.
+    pub(super) fn settled(&self, all: Fates, notices: Fates) {
+        for (published, durable, dead, rows, notices) in [
+            ("success", "published", "published", all.sent, notices.sent),
+            ("retry", "enqueued", "pending_retry", all.retried, notices.retried),
+            ("failed", "failed", "failed", all.failed, notices.failed),
         ] {
-            let rows = u64::try_from(rows).unwrap_or(u64::MAX);
             self.published.with_label_values(&[published]).inc_by(rows);
             self.durable.with_label_values(&[durable]).inc_by(rows);
-            self.events.with_label_values(&[action, result]).inc_by(rows);
+            self.dead.with_label_values(&[dead]).inc_by(notices);
         }
     }
 }

@@ -8,10 +8,10 @@ use time::{Duration, OffsetDateTime};
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::{headers::headers, relay::RelayDeps, settings::QueueSettings};
+use super::{headers::headers, metrics::Fates, relay::RelayDeps, settings::QueueSettings};
 use crate::{
     bus::{LogError, Position, Record},
-    domain::dead_letter::{Failure, Origin},
+    domain::dead_letter::{self, Failure, Origin},
     store::{
         StoreError,
         dead_letters::{self, NewDeadLetter},
@@ -41,7 +41,7 @@ pub async fn claim(deps: &RelayDeps, from: Place, rows: u32) -> Result<Claimed, 
         .store
         .run(move |connection| Box::pin(async move { message_outbox::claim(connection, &from, terms).await }));
     let (rows, place) = claim.await?;
-    deps.metrics.claimed(rows.len());
+    deps.store.outbox_events().claimed(rows.len());
     Ok(Claimed { claim: terms.claim, rows, place })
 }
 
@@ -124,24 +124,25 @@ async fn settle(
     mut letters: HashMap<i64, NewDeadLetter>,
 ) -> Result<(), StoreError> {
     let at = (deps.clock)();
-    let retried = settled.given_back.iter().filter(|row| row.error.is_some()).count();
-    let (sent, failed) = (settled.sent.len(), settled.failed.len());
-    let all = sent + settled.given_back.len() + failed;
-    let work = deps.store.run(move |connection| {
+    let is_notice = |id| settled.keys.get(&id).is_some_and(|(topic, _)| dead_letter::is_dead(topic));
+    let (fates, notices) = (Fates::of(&settled, |_| true), Fates::of(&settled, is_notice));
+    let all = settled.sent.len() + settled.given_back.len() + settled.failed.len();
+    let work = deps.store.run_enqueuing(move |connection| {
         Box::pin(async move {
             let mut transaction = connection.begin().await?;
             let held = message_outbox::settle(&mut transaction, claim, &settled, at).await?;
             let letters: Vec<_> = held.iter().filter_map(|id| letters.remove(id)).collect();
-            dead_letters::bury(&mut transaction, letters, at).await?;
+            let put = dead_letters::bury(&mut transaction, letters, at).await?;
             transaction.commit().await?;
-            Ok(held.len())
+            Ok((held.len(), put))
         })
     });
     let held = work.await?;
     if held < all {
         tracing::warn!(rows = all - held, "a round of the outbox outlived its lease: records will be in the log twice");
     }
-    deps.metrics.settled(sent, retried, failed);
+    deps.store.outbox_events().settled(fates.sent, fates.retried, fates.failed);
+    deps.metrics.settled(fates, notices);
     Ok(())
 }
 

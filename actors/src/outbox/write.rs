@@ -327,18 +327,19 @@ fn dead_letter(row: &ClaimedMemory, failure: Failure, now: OffsetDateTime) -> Ne
 async fn settle(deps: &MemorySyncDeps, claim: Uuid, judged: Judged) -> Result<(), StoreError> {
     let at = (deps.clock)();
     let Judged { settled, mut records, mut letters, .. } = judged;
-    let work = deps.store.run(move |connection| {
+    let work = deps.store.run_enqueuing(move |connection| {
         Box::pin(async move {
             let mut transaction = connection.begin().await?;
             let mut held = memory_write_outbox::settle(&mut transaction, claim, &settled, at).await?;
             held.sort_unstable();
             let records: Vec<_> = held.iter().filter_map(|id| records.remove(id)).collect();
             let letters: Vec<_> = held.iter().filter_map(|id| letters.remove(id)).collect();
+            let mut put = dead_letters::bury(&mut transaction, letters, at).await?;
             if !records.is_empty() {
-                message_outbox::insert(&mut transaction, &records, at).await?;
+                put += message_outbox::insert(&mut transaction, &records, at).await?;
             }
-            dead_letters::bury(&mut transaction, letters, at).await?;
-            transaction.commit().await
+            transaction.commit().await?;
+            Ok(((), put))
         })
     });
     work.await

@@ -21,6 +21,7 @@ use crate::{
         StoreError,
         dead_letters::{self, NewDeadLetter},
         memory_replica::{self, LogPartition, NewReplica},
+        outbox_events::Enqueued,
     },
 };
 
@@ -150,20 +151,20 @@ async fn transact(
     let letters: Vec<NewDeadLetter> =
         part.iter().filter(bad).map(|entry| letter(deps, &place, entry, refused.as_ref())).collect();
     let (ok, error) = (part.len() - letters.len(), letters.len());
-    let work = deps.store.run(move |connection| {
+    let work = deps.store.run_enqueuing(move |connection| {
         Box::pin(async move {
             let part = entries.get(range).unwrap_or_default();
             let mut transaction = connection.begin().await?;
             if !memory_replica::advance(&mut transaction, &place, expected, next, at).await? {
                 transaction.rollback().await?;
-                return Ok(false);
+                return Ok((false, Enqueued::default()));
             }
             if refused.is_none() {
                 change(&mut transaction, &place, part, at).await?;
             }
-            dead_letters::bury(&mut transaction, letters, at).await?;
+            let put = dead_letters::bury(&mut transaction, letters, at).await?;
             transaction.commit().await?;
-            Ok(true)
+            Ok((true, put))
         })
     });
     if !work.await? {

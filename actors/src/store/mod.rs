@@ -21,6 +21,7 @@ pub mod memory_write_outbox;
 pub mod message_outbox;
 pub mod migrate;
 pub mod outbox;
+pub mod outbox_events;
 pub mod outbox_leases;
 pub mod purge;
 pub mod receipt;
@@ -42,7 +43,10 @@ use tokio::{
 };
 use tracing::Instrument;
 
-use self::lane::Lane;
+use self::{
+    lane::Lane,
+    outbox_events::{Enqueued, OutboxEvents},
+};
 
 /// Why a piece of work on the database has no result.
 #[derive(Debug, thiserror::Error)]
@@ -142,6 +146,7 @@ impl Connections {
 #[derive(Clone, Debug)]
 pub struct Store {
     inner: Arc<Inner>,
+    outbox_events: OutboxEvents,
 }
 
 #[derive(Debug)]
@@ -163,7 +168,20 @@ impl Store {
         let Connections { shared: pool, journal } = connections;
         let journal = journal.map(Lane::new);
         let back = journal.is_none().then(|| Semaphore::new(1));
-        Self { inner: Arc::new(Inner { pool, journal, back, runtime, limit }) }
+        let inner = Arc::new(Inner { pool, journal, back, runtime, limit });
+        Self { inner, outbox_events: OutboxEvents::default() }
+    }
+
+    /// The same store; what happens to rows of the outbox is counted by `outbox_events`.
+    #[must_use]
+    pub fn counting(self, outbox_events: OutboxEvents) -> Self {
+        Self { outbox_events, ..self }
+    }
+
+    /// The count of what happens to rows of the outbox.
+    #[must_use]
+    pub const fn outbox_events(&self) -> &OutboxEvents {
+        &self.outbox_events
     }
 
     /// Does `work` on a connection and waits for its result.
@@ -178,7 +196,28 @@ impl Store {
         self.detached(|inner, tell| async move { inner.shared(work, tell).await }).await
     }
 
-    /// The same on the Journal's own connection, or ahead of the line where there is only one.
+    /// The same with work that puts records into the outbox and commits: they are counted.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run).
+    pub async fn run_enqueuing<T, W>(&self, work: W) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        W: for<'c> FnOnce(&'c mut PgConnection) -> BoxFuture<'c, Result<(T, Enqueued), sqlx::Error>> + Send + 'static,
+    {
+        match self.run(work).await {
+            Ok((result, put)) => {
+                self.outbox_events.enqueued(put);
+                Ok(result)
+            }
+            Err(error) => {
+                self.outbox_events.not_enqueued();
+                Err(error)
+            }
+        }
+    }
+
+    /// The same as [`run`](Self::run) on the Journal's own connection, or ahead of the line where there is only one.
     ///
     /// # Errors
     /// As [`run`](Self::run).

@@ -15,7 +15,10 @@ use time::OffsetDateTime;
 use tracing::instrument;
 use uuid::Uuid;
 
-use super::message_outbox::{self, NewBytes};
+use super::{
+    message_outbox::{self, NewBytes},
+    outbox_events::Enqueued,
+};
 use crate::domain::dead_letter::{self, Failure, Notice, Origin};
 
 /// Longest kept text of an error, in characters.
@@ -47,7 +50,7 @@ pub struct NewDeadLetter {
 }
 
 /// Keeps `letters` and, by way of the outbox, puts a notice of each onto its dead-letter topic. Call it in the transaction
-/// that gives the records up. Notices that were refused themselves are not buried again. Returns how many letters were kept.
+/// that gives the records up. Notices that were refused themselves are not buried again. Returns what became of the notices.
 ///
 /// # Errors
 /// The database's.
@@ -56,15 +59,15 @@ pub async fn bury(
     connection: &mut PgConnection,
     letters: Vec<NewDeadLetter>,
     at: OffsetDateTime,
-) -> Result<usize, sqlx::Error> {
+) -> Result<Enqueued, sqlx::Error> {
     let mut notices = Vec::with_capacity(letters.len());
     for letter in letters.into_iter().filter(|letter| !dead_letter::is_dead(&letter.source_topic)) {
         notices.push(keep(connection, letter, at).await?);
     }
-    if !notices.is_empty() {
-        message_outbox::insert_bytes(connection, &notices, at).await?;
+    if notices.is_empty() {
+        return Ok(Enqueued::default());
     }
-    Ok(notices.len())
+    message_outbox::insert_bytes(connection, &notices, at).await
 }
 
 /// Keeps one letter and returns its notice.

@@ -14,6 +14,7 @@ use crate::{
     store::{
         memory_write_outbox::{self, ReturnedMemory},
         message_outbox::{self, NewBytes},
+        outbox_events::Enqueued,
     },
 };
 
@@ -85,7 +86,7 @@ pub async fn send(
     connection: &mut PgConnection,
     outgoing: Vec<Outgoing>,
     at: OffsetDateTime,
-) -> Result<(), sqlx::Error> {
+) -> Result<Enqueued, sqlx::Error> {
     let mut records = Vec::new();
     for one in outgoing {
         match one {
@@ -98,10 +99,10 @@ pub async fn send(
             Outgoing::Memory(memory) => memory_write_outbox::put_back(connection, &memory, at).await?,
         }
     }
-    if !records.is_empty() {
-        message_outbox::insert_bytes(connection, &records, at).await?;
+    if records.is_empty() {
+        return Ok(Enqueued::default());
     }
-    Ok(())
+    message_outbox::insert_bytes(connection, &records, at).await
 }
 
 /// Takes a letter out of the table.

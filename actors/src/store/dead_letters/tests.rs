@@ -33,7 +33,8 @@ async fn notices(connection: &mut PgConnection) -> Vec<Waiting> {
 async fn a_letter_and_its_notice_are_kept_together_whatever_the_bytes_are(pool: PgPool) {
     let mut connection = pool.acquire().await.unwrap();
     let odd = [&b"\xff\x00\x01"[..], br#"{"a":"\u0000"}"#, br#"{ "payload": {"id": "p"} }"#];
-    assert_eq!(bury(&mut connection, odd.map(letter).into(), AT).await.unwrap(), 3);
+    let put = bury(&mut connection, odd.map(letter).into(), AT).await.unwrap();
+    assert_eq!(put, Enqueued { inserted: 3, deduped: 0 });
     let sql = "SELECT original, event FROM dlq_messages ORDER BY id";
     let kept: Vec<(Vec<u8>, Option<Value>)> = sqlx::query_as(sql).fetch_all(&mut *connection).await.unwrap();
     assert_eq!(kept.iter().map(|(bytes, _)| bytes.as_slice()).collect::<Vec<_>>(), odd);
@@ -50,7 +51,7 @@ async fn a_letter_and_its_notice_are_kept_together_whatever_the_bytes_are(pool: 
 async fn a_notice_that_is_refused_is_not_buried_again(pool: PgPool) {
     let mut connection = pool.acquire().await.unwrap();
     let refused = NewDeadLetter { source_topic: "memory.wal.dlq".into(), ..letter(b"{}") };
-    assert_eq!(bury(&mut connection, vec![refused], AT).await.unwrap(), 0);
+    assert_eq!(bury(&mut connection, vec![refused], AT).await.unwrap(), Enqueued::default());
     assert!(notices(&mut connection).await.is_empty());
 }
 

@@ -7,6 +7,7 @@ use tracing::instrument;
 
 use super::{
     outbox::{ClaimTerms, Key, Settled, purge, settle},
+    outbox_events::Enqueued,
     outbox_leases::{Leased, lease, release, rows_of_keys, taken},
 };
 
@@ -173,14 +174,14 @@ pub async fn insert(
     connection: &mut PgConnection,
     messages: &[NewMessage],
     at: OffsetDateTime,
-) -> Result<(), sqlx::Error> {
+) -> Result<Enqueued, sqlx::Error> {
     let tenants: Vec<&str> = messages.iter().map(|message| message.tenant.as_str()).collect();
     let sessions: Vec<uuid::Uuid> = messages.iter().map(|message| message.session_id).collect();
     let seqs: Vec<Option<i64>> = messages.iter().map(|message| message.seq).collect();
     let topics: Vec<&str> = messages.iter().map(|message| message.topic).collect();
     let payloads: Vec<Value> = messages.iter().map(|message| message.payload.clone()).collect();
     let keys: Vec<Option<&str>> = messages.iter().map(|message| message.dedupe_key.as_deref()).collect();
-    sqlx::query!(
+    let done = sqlx::query!(
         "INSERT INTO message_outbox (
              tenant, session_id, seq, topic, partition_key, payload, dedupe_key, next_attempt_at, created_at, updated_at
          )
@@ -199,7 +200,7 @@ pub async fn insert(
     )
     .execute(connection)
     .await?;
-    Ok(())
+    Ok(Enqueued::of(messages.len(), done.rows_affected()))
 }
 
 /// A record whose bytes are kept as they are.
@@ -223,7 +224,7 @@ pub struct NewBytes {
     pub dedupe_key: Option<String>,
 }
 
-/// Puts records into the outbox as they are. One that waits there already is not put twice. Returns how many were put.
+/// Puts records into the outbox as they are. One that waits there already is not put twice.
 ///
 /// # Errors
 /// The database's.
@@ -232,7 +233,7 @@ pub async fn insert_bytes(
     connection: &mut PgConnection,
     records: &[NewBytes],
     at: OffsetDateTime,
-) -> Result<u64, sqlx::Error> {
+) -> Result<Enqueued, sqlx::Error> {
     let text = |of: fn(&NewBytes) -> &str| records.iter().map(of).collect::<Vec<_>>();
     let sessions: Vec<Option<uuid::Uuid>> = records.iter().map(|record| record.session_id).collect();
     let seqs: Vec<Option<i64>> = records.iter().map(|record| record.seq).collect();
@@ -262,7 +263,7 @@ pub async fn insert_bytes(
     )
     .execute(connection)
     .await?;
-    Ok(done.rows_affected())
+    Ok(Enqueued::of(records.len(), done.rows_affected()))
 }
 
 /// Forgets that records of a memory were given up: one of them is sent again.

@@ -156,7 +156,8 @@ async fn a_later_version_is_lost_neither_for_a_failed_one_nor_for_one_of_another
     };
     let (one, other) = (record("conversation.inbound"), record("conversation.outbound"));
     insert_bytes(&mut connection, &[one, other.clone()], START).await.unwrap();
-    insert_bytes(&mut connection, std::slice::from_ref(&other), START).await.unwrap();
+    let again = insert_bytes(&mut connection, std::slice::from_ref(&other), START).await.unwrap();
+    assert_eq!(again, Enqueued { inserted: 0, deduped: 1 });
     let first = terms(START);
     let rows = take(&mut connection, first).await;
     assert_eq!(rows.len(), 2, "one of each topic, and none twice");
