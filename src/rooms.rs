@@ -132,7 +132,7 @@ impl Rooms for Built {
         self.components = components(store.clone(), &log, brain.health.clone()).into();
         let Some(model) = self.model.take() else {
             // No gateway: nobody waits for this process.
-            durability::carry_on(base, store, log, brain, Arc::new(|| false)).await?;
+            durability::carry_on(base, store, log, brain, Arc::new(|| false), shutdown).await?;
             return Ok(());
         };
         let spec = SupervisorSpec::new("sessions", Strategy::OneForOne).arbiters(arbiters());
@@ -145,7 +145,7 @@ impl Rooms for Built {
         seat.start(move || SessionKeeper::new(kept, crashes)).await.context("session keeper")?;
         drain(shutdown, &conversations, supervisor);
         let crowded = Arc::new(move || journal.depth() > 0);
-        let ways = durability::carry_on(base, store.clone(), log, brain, crowded).await?;
+        let ways = durability::carry_on(base, store.clone(), log, brain, crowded, shutdown).await?;
         let ways = ways.ok_or_else(|| anyhow!("a gateway has ways into the durability"))?;
         self.sessions = Some(Sessions { conversations, reads: Reads::new(store), ways });
         Ok(())

@@ -1,5 +1,5 @@
-//! The end of the process, in order: accept nothing more, let turns finish, close the streams, stop the server, stop the
-//! tree, and close the database last.
+//! The end of the process, in order: accept nothing more, let turns finish, close the streams, stop the server, let what is
+//! on its way arrive, stop the tree, and close the database last.
 //!
 //! Whoever starts something says here how it is stopped. Within a stage what was started last is stopped first. A part
 //! that takes too long is left behind: the process ends with it.
@@ -36,6 +36,8 @@ pub enum Stage {
     Streams,
     /// The listeners and their workers end.
     Server,
+    /// Records and memories that are on their way arrive.
+    Queues,
     /// The actors end, in reverse order of their start.
     Tree,
     /// The database is closed.
@@ -82,7 +84,7 @@ fn times(stage: Stage, drain: Duration, left: Duration) -> (Duration, Duration) 
     match stage {
         Stage::Drain => (left.saturating_sub(KEPT.min(drain / 4)), left),
         Stage::Database => (DATABASE_WITHIN.saturating_sub(LEAST), DATABASE_WITHIN),
-        Stage::Accepting | Stage::Streams | Stage::Server | Stage::Tree => {
+        Stage::Accepting | Stage::Streams | Stage::Server | Stage::Queues | Stage::Tree => {
             let waited = left.clamp(LEAST, STOP_WITHIN);
             (waited / 2, waited)
         }

@@ -13,7 +13,9 @@ use somaagent_actors::{
         queries::Memories,
         search_indexer::SearchIndexer,
     },
-    outbox::{MemorySync, MemorySyncDeps, MemorySyncMetrics, OutboxMetrics, OutboxRelay, RelayDeps, WriteThrough},
+    outbox::{
+        Finish, MemorySync, MemorySyncDeps, MemorySyncMetrics, OutboxMetrics, OutboxRelay, RelayDeps, WriteThrough,
+    },
     replicator::{LogKeeper, LogKeeperDeps, ReplicatorDeps, ReplicatorMetrics, WalReplicator},
     store::{Store, dead_letters::browse, memory_replica},
 };
@@ -26,7 +28,11 @@ use super::{
     log::{Opened, TABLE},
     now,
 };
-use crate::{boot::Base, roles::Role};
+use crate::{
+    boot::Base,
+    roles::Role,
+    shutdown::{Shutdown, Stage},
+};
 
 /// How long the replicator waits for records before it says that none wait.
 const WAIT: Duration = Duration::from_secs(1);
@@ -59,16 +65,17 @@ pub(super) async fn carry_on(
     Opened { log, source }: Opened,
     brain: Brain,
     crowded: Arc<dyn Fn() -> bool + Send + Sync>,
+    shutdown: &mut Shutdown,
 ) -> anyhow::Result<Option<Ways>> {
     let role = &base.config.server.role;
     let spec = SupervisorSpec::new("durability", Strategy::RestForOne).arbiters(1);
     let supervisor = base.root.supervisor(spec).await?;
     let subtree = Subtree { base, supervisor, store, crowded };
     if role.has(Role::Outbox) {
-        subtree.relay(Arc::clone(&log), &brain).await?;
+        finish(shutdown, "outbox relay", subtree.relay(Arc::clone(&log), &brain).await?);
     }
     let memories = subtree.memories(source, &brain);
-    let write_through = subtree.remember(brain).await?;
+    let write_through = subtree.remember(brain, shutdown).await?;
     if role.has(Role::Replicator) {
         subtree.replicate(log, source).await?;
         if source == TABLE {
@@ -91,7 +98,7 @@ struct Subtree<'a> {
 }
 
 impl Subtree<'_> {
-    async fn relay(&self, log: Arc<dyn Log>, brain: &Brain) -> anyhow::Result<()> {
+    async fn relay(&self, log: Arc<dyn Log>, brain: &Brain) -> anyhow::Result<Port<Finish>> {
         let deps = RelayDeps {
             store: self.store.clone(),
             log,
@@ -102,7 +109,9 @@ impl Subtree<'_> {
             clock: now,
         };
         let seat = self.supervisor.seat::<OutboxRelay>(Restart::Permanent);
-        seat.start(move || OutboxRelay::new(deps)).await.context("outbox relay")
+        let port = seat.port("finish", 1);
+        seat.start(move || OutboxRelay::new(deps)).await.context("outbox relay")?;
+        Ok(port)
     }
 
     fn memories(&self, source: &'static str, brain: &Brain) -> Memories {
@@ -111,7 +120,7 @@ impl Subtree<'_> {
     }
 
     /// A gateway has one too, for what a request wants written at once; only the role looks for what waits.
-    async fn remember(&self, brain: Brain) -> anyhow::Result<Option<Port<WriteThrough>>> {
+    async fn remember(&self, brain: Brain, shutdown: &mut Shutdown) -> anyhow::Result<Option<Port<WriteThrough>>> {
         let role = &self.base.config.server.role;
         let looks = role.has(Role::MemorySync);
         if !looks && !role.has(Role::Gateway) {
@@ -130,7 +139,9 @@ impl Subtree<'_> {
         };
         let seat = self.supervisor.seat::<MemorySync>(Restart::Permanent);
         let write_through = seat.port("write-through", WRITE_THROUGH_CAPACITY);
+        let port = seat.port("finish", 1);
         seat.start(move || MemorySync::new(deps)).await.context("memory sync")?;
+        finish(shutdown, "memory sync", port);
         Ok(Some(write_through))
     }
 
@@ -205,6 +216,15 @@ impl Subtree<'_> {
         seat.start(move || ExportRunner::new(deps)).await.context("export runner")?;
         Ok(ExportJobs::new(memories, settings, metrics, changed))
     }
+}
+
+/// When the process ends, lets an actor of the outbox finish what it holds: else the next process waits until its lease is over.
+fn finish(shutdown: &mut Shutdown, name: &'static str, port: Port<Finish>) {
+    shutdown.at(Stage::Queues, name, move |within| async move {
+        if port.call(|reply| Finish { reply }, within).await.is_err() {
+            tracing::warn!(actor = name, "what is under way is left to the end of its lease");
+        }
+    });
 }
 
 /// How many memories could not be carried on. They wait for somebody, and keep nobody from working.

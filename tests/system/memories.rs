@@ -1,9 +1,12 @@
 //! What was said is remembered: by the memory service, once, in order, whatever becomes of it meanwhile.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 use somaagent_test_services::brain::Mood;
 use somaagent_test_services::client::Post;
 use somaagent_test_services::model::Gate;
+use somaagent_test_services::process::ProcessSignal;
 use somaagent_test_services::wait::eventually;
 
 use crate::stack::{Setup, Stack, new_session};
@@ -92,6 +95,31 @@ async fn memories_that_wait_survive_a_kill() {
     stack.app.restart().await.unwrap();
     remembered(&stack, &keys).await;
     assert_eq!(logged(&stack).await, keys);
+}
+
+#[tokio::test]
+async fn a_process_that_ends_in_order_leaves_no_memory_to_a_lease() {
+    let setup = quick().set("SA01_MEMORY_SYNC__LEASE_MS", 600_000).set("SA01_TURNS__RECALL_DEADLINE_MS", 50);
+    let mut stack = setup.start().await;
+    let (session, gate) = (new_session(), Gate::closed());
+    stack.brain.set_mood(Mood::Slow(gate.clone()));
+    stack.post(&Post::new("remember this").to(&session)).await;
+    stack.ended_turns(&session, 1).await;
+    let pool = stack.database.pool().await.unwrap();
+    let held = async || {
+        let sql = "SELECT count(*) FROM outbox_leases WHERE queue = 'memory_write_outbox'";
+        sqlx::query_scalar::<_, i64>(sql).fetch_one(&pool).await.unwrap()
+    };
+    eventually("the memory to be on its way", async || (held().await == 1).then_some(())).await;
+    stack.app.signal(ProcessSignal::TERM).unwrap();
+    // Nothing else keeps the process for that long.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    gate.open();
+    assert_eq!(stack.app.wait().await.unwrap().code(), Some(0));
+    assert_eq!(held().await, 0);
+    stack.brain.set_mood(Mood::Well);
+    stack.restart().await;
+    logged(&stack).await;
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 //! State: where its walk over the sessions is, how many sessions are under way, and who waits for which memory. Everything
 //! else is read again from the database after a restart; memories that were under way come back when their lease is over, and
 //! the service knows them by their key. Whoever waited gets `Down`.
-//! Asks: [`WriteThrough`], answered through its own reply. Else it works by its own clock.
+//! Asks: [`WriteThrough`] and [`Finish`], answered through their own reply. Else it works by its own clock.
 //! Supervision: child of `durability`, Permanent. Crashes on broken invariants only; a service or a database that does not
 //! answer is waited for.
 
@@ -18,6 +18,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::{
+    finish::{Finish, Finishing},
     metrics::MemorySyncMetrics,
     settings::QueueSettings,
     through::{Cause, Outcome, Waiters, WriteThrough},
@@ -78,6 +79,7 @@ struct State {
     claimed_at: Option<Instant>,
     /// The next look that is due by the clock.
     timer: Option<SpawnHandle>,
+    finishing: Finishing,
 }
 
 impl MemorySync {
@@ -91,7 +93,8 @@ impl MemorySync {
     fn look(&mut self, ctx: &mut Context<Self>) {
         let room = self.deps.settings.batch_size.saturating_sub(self.state.under_way);
         let holds_back = self.state.under_way > 0 && (self.deps.crowded)();
-        if !self.deps.looks || room == 0 || holds_back || std::mem::replace(&mut self.state.claiming, true) {
+        let looks = self.deps.looks && !self.state.finishing.is_asked();
+        if !looks || room == 0 || holds_back || std::mem::replace(&mut self.state.claiming, true) {
             return;
         }
         self.state.claimed_at = Some(Instant::now());
@@ -115,6 +118,7 @@ impl MemorySync {
             Err(error) => {
                 tracing::warn!(error = &error as &dyn std::error::Error, "waiting memories could not be read");
                 self.look_after(self.deps.settings.interval().max(Duration::from_secs(1)), ctx);
+                self.finish();
                 return;
             }
         };
@@ -128,6 +132,7 @@ impl MemorySync {
             self.write(claimed.claim, session, ctx);
         }
         self.look_after(rest, ctx);
+        self.finish();
     }
 
     fn write(&mut self, claim: Uuid, session: Vec<ClaimedMemory>, ctx: &mut Context<Self>) {
@@ -150,8 +155,16 @@ impl MemorySync {
                     }
                 }
                 this.look_again(ctx);
+                this.finish();
             })
             .spawn(ctx);
+    }
+
+    /// Tells who asked for it that nothing is under way, if that is so.
+    fn finish(&mut self) {
+        if !self.state.claiming && self.state.under_way == 0 {
+            self.state.finishing.tell();
+        }
     }
 
     fn tell(&mut self, memory: &(Tenant, String), outcome: Outcome) {
@@ -234,6 +247,15 @@ impl Handler<Admitted<WriteThrough>> for MemorySync {
                 }
             })
             .spawn(ctx);
+    }
+}
+
+impl Handler<Admitted<Finish>> for MemorySync {
+    type Result = ();
+
+    fn handle(&mut self, asked: Admitted<Finish>, _: &mut Context<Self>) {
+        self.state.finishing.ask(asked);
+        self.finish();
     }
 }
 

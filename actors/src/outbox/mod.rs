@@ -7,6 +7,7 @@
 //! | [`memory_sync`] | the actor `memory-sync` |
 //! | `write` | its work on one session: claim, write, settle |
 //! | [`through`] | memories that somebody waits for |
+//! | [`finish`] | how both end |
 //! | `pace` | how much and how often, by the health of the memory service |
 //! | [`settings`], [`metrics`] | the sections `outbox` and `memory_sync` of the configuration; Prometheus |
 //!
@@ -14,6 +15,7 @@
 //! by its key. A memory that was taken puts its record for the log into the outbox in the transaction that marks it sent.
 //! What is refused for good becomes a dead letter in the transaction that gives the row up.
 
+pub mod finish;
 mod headers;
 pub mod memory_sync;
 pub mod metrics;
@@ -24,6 +26,7 @@ pub mod settings;
 pub mod through;
 mod write;
 
+pub use finish::Finish;
 pub use memory_sync::{MemorySync, MemorySyncDeps};
 pub use metrics::{MemorySyncMetrics, OutboxMetrics};
 pub use relay::{OutboxRelay, RelayDeps};

@@ -2,19 +2,22 @@
 //!
 //! State: where its walk over the keys is, and how many rounds are under way. Everything else is read again from the
 //! database after a restart; rows of a round that was cut off come back when its lease is over.
-//! Asks: none. It works by its own clock.
+//! Asks: [`Finish`], answered through its own reply. Else it works by its own clock.
 //! Supervision: child of `durability`, Permanent. Crashes on broken invariants only; a log that is not available, or a
 //! database that does not answer, is waited for.
 
 use std::{sync::Arc, time::Duration};
 
-use actix::{Actor, ActorFutureExt, AsyncContext, Context, ContextFutureSpawner, SpawnHandle, Supervised, WrapFuture};
-use somaagent_supervision::Child;
+use actix::{
+    Actor, ActorFutureExt, AsyncContext, Context, ContextFutureSpawner, Handler, SpawnHandle, Supervised, WrapFuture,
+};
+use somaagent_supervision::{Admitted, Child};
 use time::OffsetDateTime;
 use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::{
+    finish::{Finish, Finishing},
     metrics::OutboxMetrics,
     pace::Pace,
     round::{self, Claimed},
@@ -71,6 +74,7 @@ struct State {
     claimed_at: Option<Instant>,
     /// The next claim that is due by the clock.
     timer: Option<SpawnHandle>,
+    finishing: Finishing,
 }
 
 impl OutboxRelay {
@@ -87,7 +91,8 @@ impl OutboxRelay {
     /// Claims a round if there is room for one.
     fn claim(&mut self, ctx: &mut Context<Self>) {
         let room = if (self.deps.crowded)() { 1 } else { self.pace().rounds };
-        if self.state.under_way >= room || std::mem::replace(&mut self.state.claiming, true) {
+        let no_more = self.state.finishing.is_asked() || self.state.under_way >= room;
+        if no_more || std::mem::replace(&mut self.state.claiming, true) {
             return;
         }
         self.state.claimed_at = Some(Instant::now());
@@ -123,6 +128,7 @@ impl OutboxRelay {
             }
             Err(error) => self.failed(&error, ctx),
         }
+        self.finish();
     }
 
     fn send(&mut self, claim: Uuid, rows: Vec<ClaimedMessage>, ctx: &mut Context<Self>) {
@@ -137,6 +143,7 @@ impl OutboxRelay {
                     Ok(()) => this.claim_again(ctx),
                     Err(error) => this.failed(&error, ctx),
                 }
+                this.finish();
             })
             .spawn(ctx);
     }
@@ -146,6 +153,13 @@ impl OutboxRelay {
         match took {
             Some(took) => self.claim_after(held_back(took, self.pace().rest), ctx),
             None => self.claim(ctx),
+        }
+    }
+
+    /// Tells who asked for it that nothing is under way, if that is so.
+    fn finish(&mut self) {
+        if !self.state.claiming && self.state.under_way == 0 {
+            self.state.finishing.tell();
         }
     }
 
@@ -183,6 +197,15 @@ impl Actor for OutboxRelay {
     fn started(&mut self, ctx: &mut Context<Self>) {
         self.claim(ctx);
         ctx.run_interval(PURGE_EVERY, Self::purge);
+    }
+}
+
+impl Handler<Admitted<Finish>> for OutboxRelay {
+    type Result = ();
+
+    fn handle(&mut self, asked: Admitted<Finish>, _: &mut Context<Self>) {
+        self.state.finishing.ask(asked);
+        self.finish();
     }
 }
 

@@ -60,10 +60,12 @@ async fn replicate(pool: &PgPool) {
         offset: 7,
         sha256: [0xab; 32],
     };
-    let mut connection = pool.acquire().await.unwrap();
-    sqlx::query("DELETE FROM memory_write_outbox").execute(&mut *connection).await.unwrap();
+    // In one transaction: in between there would be no such memory.
+    let mut transaction = pool.begin().await.unwrap();
+    sqlx::query("DELETE FROM memory_write_outbox").execute(&mut *transaction).await.unwrap();
     let place = LogPartition { source: "table", topic: "memory.wal".into(), partition: 2 };
-    memory_replica::upsert(&mut connection, &place, &[&row], OffsetDateTime::UNIX_EPOCH).await.unwrap();
+    memory_replica::upsert(&mut transaction, &place, &[&row], OffsetDateTime::UNIX_EPOCH).await.unwrap();
+    transaction.commit().await.unwrap();
 }
 
 #[sqlx::test(migrations = "../migrations")]

@@ -3,7 +3,7 @@
 use futures_util::future::BoxFuture;
 use prometheus::Registry;
 use serde_json::json;
-use somaagent_supervision::{Restart, Strategy, SupervisorSpec, Tree};
+use somaagent_supervision::{Port, Restart, Strategy, SupervisorSpec, Tree};
 use sqlx::PgPool;
 use tokio::{runtime::Handle, sync::Semaphore, task::LocalSet};
 
@@ -76,14 +76,16 @@ async fn until_unsent(pool: &PgPool, keys: &[&str]) {
 async fn with_relay(
     registry: &Registry,
     make: impl Fn() -> OutboxRelay + Send + 'static,
-    meanwhile: impl Future<Output = ()>,
+    meanwhile: impl AsyncFnOnce(Port<Finish>),
 ) {
     LocalSet::new()
         .run_until(async {
             let tree = Tree::new(registry).unwrap();
             let root = tree.root(SupervisorSpec::new("root", Strategy::OneForOne));
-            root.seat::<OutboxRelay>(Restart::Permanent).launch(make);
-            meanwhile.await;
+            let seat = root.seat::<OutboxRelay>(Restart::Permanent);
+            let finish = seat.port("finish", 1);
+            seat.launch(make);
+            meanwhile(finish).await;
             root.stop(Duration::from_secs(5)).await;
         })
         .await;
@@ -94,11 +96,15 @@ async fn a_key_that_the_log_is_slow_to_take_holds_up_only_itself(pool: PgPool) {
     let (registry, log) = (Registry::new(), Arc::new(Gated { gate: Some(Semaphore::new(0)), ..Gated::default() }));
     let deps = deps(&pool, Arc::clone(&log), &registry);
     put(&pool, &["slow", "a", "slow", "b", "a"]).await;
-    with_relay(&registry, move || OutboxRelay::new(deps.clone()), async {
-        until_unsent(&pool, &["slow", "slow"]).await;
-        log.gate.as_ref().unwrap().add_permits(2);
-        until_unsent(&pool, &[]).await;
-    })
+    with_relay(
+        &registry,
+        move || OutboxRelay::new(deps.clone()),
+        async |_| {
+            until_unsent(&pool, &["slow", "slow"]).await;
+            log.gate.as_ref().unwrap().add_permits(2);
+            until_unsent(&pool, &[]).await;
+        },
+    )
     .await;
 }
 
@@ -108,8 +114,37 @@ async fn a_relay_that_panics_starts_afresh_and_what_it_held_returns_with_its_lea
     let deps = deps(&pool, Arc::clone(&log), &registry);
     put(&pool, &["a", "b"]).await;
     let first = deps.clone();
-    with_relay(&registry, move || OutboxRelay::new(first.clone()), until_unsent(&pool, &["a"])).await;
+    with_relay(&registry, move || OutboxRelay::new(first.clone()), |_| until_unsent(&pool, &["a"])).await;
     let second = RelayDeps { clock: later, ..deps };
     let registry = Registry::new();
-    with_relay(&registry, move || OutboxRelay::new(second.clone()), until_unsent(&pool, &[])).await;
+    with_relay(&registry, move || OutboxRelay::new(second.clone()), |_| until_unsent(&pool, &[])).await;
+}
+
+#[sqlx::test(migrations = "../migrations")]
+async fn a_relay_that_finishes_lets_arrive_what_is_on_its_way_and_begins_nothing(pool: PgPool) {
+    let (registry, log) = (Registry::new(), Arc::new(Gated { gate: Some(Semaphore::new(0)), ..Gated::default() }));
+    let deps = deps(&pool, Arc::clone(&log), &registry);
+    put(&pool, &["slow"]).await;
+    with_relay(
+        &registry,
+        move || OutboxRelay::new(deps.clone()),
+        async |finish| {
+            let leased = "SELECT count(*) FROM outbox_leases";
+            while sqlx::query_scalar::<_, i64>(leased).fetch_one(&pool).await.unwrap() == 0 {
+                tokio::task::yield_now().await;
+            }
+            let finished = finish.call(|reply| Finish { reply }, Duration::from_secs(30));
+            let arrives = async {
+                // It was asked first: what comes now is for the next process.
+                put(&pool, &["later"]).await;
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                log.gate.as_ref().unwrap().add_permits(1);
+            };
+            let (finished, ()) = tokio::join!(biased; finished, arrives);
+            finished.unwrap();
+            until_unsent(&pool, &["later"]).await;
+            assert_eq!(sqlx::query_scalar::<_, i64>(leased).fetch_one(&pool).await.unwrap(), 0, "nothing is held");
+        },
+    )
+    .await;
 }
