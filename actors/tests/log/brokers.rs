@@ -7,7 +7,7 @@ use somaagent_actors::bus::{
     Log, LogError,
     kafka::{KafkaLog, KafkaSettings, TopicError, TopicNeed},
 };
-use somaagent_test_services::kafka::{GUEST, GUEST_PASSWORD, Kafka};
+use somaagent_test_services::kafka::{GUEST, GUEST_PASSWORD, Guard, Kafka};
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -211,7 +211,7 @@ async fn a_user_without_rights_is_told_which_topic_is_missing() {
         sasl_mechanism: Some("PLAIN".into()),
         sasl_username: Some(GUEST.into()),
         sasl_password: Some(SecretString::from(password)),
-        ..hasty(&kafka.guarded_address().unwrap())
+        ..hasty(&kafka.guarded_address(Guard::Plain).unwrap())
     };
     assert_eq!(guest(GUEST_PASSWORD).validate(), Ok(()));
     let topic = new_topic();

@@ -13,6 +13,8 @@ mod brokers;
 mod ground;
 mod groups;
 mod reading;
+#[cfg(feature = "kafka-tls")]
+mod tls;
 
 use ground::Ground;
 

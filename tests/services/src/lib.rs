@@ -9,6 +9,7 @@
 //! | [`brain`] | a scriptable SomaBrain |
 //! | [`process`] | the built binary as a child process |
 //! | [`port`] | ports that nothing else takes |
+//! | [`papers`] | certificates |
 //! | [`client`] | an HTTP and SSE client that records what it was sent |
 //! | [`seed`] | random schedules that can be played again |
 //! | [`wait`] | conditions with a deadline |
@@ -28,6 +29,7 @@ mod http;
 pub mod kafka;
 mod lock;
 pub mod model;
+pub mod papers;
 pub mod port;
 pub mod postgres;
 pub mod process;

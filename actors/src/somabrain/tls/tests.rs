@@ -3,8 +3,7 @@
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
-use tempfile::TempDir;
+use somaagent_test_services::papers::Papers;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpListener,
@@ -13,11 +12,7 @@ use tokio::{
 };
 use tokio_rustls::{
     TlsAcceptor,
-    rustls::{
-        RootCertStore, ServerConfig,
-        pki_types::{CertificateDer, PrivateKeyDer},
-        server::WebPkiClientVerifier,
-    },
+    rustls::{RootCertStore, ServerConfig, pki_types::PrivateKeyDer, server::WebPkiClientVerifier},
 };
 
 use super::super::{
@@ -27,65 +22,40 @@ use super::super::{
 };
 use super::*;
 
-/// An authority, and a server and a client that it vouches for.
-struct Papers {
-    folder: TempDir,
-    authority: CertificateDer<'static>,
-    server: (CertificateDer<'static>, PrivateKeyDer<'static>),
+/// The file `name` of `papers`, as a setting holds it.
+#[expect(clippy::unnecessary_wraps, reason = "what a setting holds")]
+fn file(papers: &Papers, name: &str) -> Option<PathBuf> {
+    Some(papers.file(name))
 }
 
-impl Papers {
-    fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let mut params = CertificateParams::new(Vec::new()).unwrap();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let authority = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
-        let signed = |name: &str| {
-            let key = KeyPair::generate().unwrap();
-            (CertificateParams::new([name.to_owned()]).unwrap().signed_by(&key, &authority).unwrap(), key)
-        };
-        let (server, server_key) = signed("127.0.0.1");
-        let (client, client_key) = signed("client");
-        let files = [("ca", authority.pem()), ("cert", client.pem()), ("key", client_key.serialize_pem())];
-        for (name, pem) in files {
-            std::fs::write(folder.path().join(name), pem).unwrap();
-        }
-        let key = PrivateKeyDer::try_from(server_key.serialize_der()).unwrap();
-        Self { folder, authority: authority.der().clone(), server: (server.der().clone(), key) }
-    }
-
-    #[expect(clippy::unnecessary_wraps, reason = "what a setting holds")]
-    fn file(&self, name: &str) -> Option<PathBuf> {
-        Some(self.folder.path().join(name))
-    }
-
-    /// A server that answers every request with `{}`; with `strict`, only to clients the authority vouches for.
-    async fn serve(&self, strict: bool, tasks: &mut JoinSet<()>) -> String {
-        let config = ServerConfig::builder();
-        let config = if strict {
-            let mut roots = RootCertStore::empty();
-            roots.add(self.authority.clone()).unwrap();
-            config.with_client_cert_verifier(WebPkiClientVerifier::builder(Arc::new(roots)).build().unwrap())
-        } else {
-            config.with_no_client_auth()
-        };
-        let config = config.with_single_cert(vec![self.server.0.clone()], self.server.1.clone_key()).unwrap();
-        let acceptor = TlsAcceptor::from(Arc::new(config));
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("https://{}", listener.local_addr().unwrap());
-        tasks.spawn(async move {
-            loop {
-                let (socket, _) = listener.accept().await.unwrap();
-                let Ok(mut stream) = acceptor.accept(socket).await else { continue };
-                if stream.read(&mut [0; 4096]).await.is_ok() {
-                    let answer = b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 2\r\n\r\n{}";
-                    let _ = stream.write_all(answer).await;
-                    let _ = stream.shutdown().await;
-                }
+/// A server that answers every request with `{}`; with `strict`, only to clients the authority vouches for.
+async fn serve(papers: &Papers, strict: bool, tasks: &mut JoinSet<()>) -> String {
+    let config = ServerConfig::builder();
+    let config = if strict {
+        let mut roots = RootCertStore::empty();
+        roots.add(papers.authority.clone().into()).unwrap();
+        config.with_client_cert_verifier(WebPkiClientVerifier::builder(Arc::new(roots)).build().unwrap())
+    } else {
+        config.with_no_client_auth()
+    };
+    let (certificate, key) = papers.server.clone();
+    let key = PrivateKeyDer::Pkcs8(key.into());
+    let config = config.with_single_cert(vec![certificate.into()], key).unwrap();
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("https://{}", listener.local_addr().unwrap());
+    tasks.spawn(async move {
+        loop {
+            let (socket, _) = listener.accept().await.unwrap();
+            let Ok(mut stream) = acceptor.accept(socket).await else { continue };
+            if stream.read(&mut [0; 4096]).await.is_ok() {
+                let answer = b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 2\r\n\r\n{}";
+                let _ = stream.write_all(answer).await;
+                let _ = stream.shutdown().await;
             }
-        });
-        url
-    }
+        }
+    });
+    url
 }
 
 async fn reached(settings: BrainSettings) -> bool {
@@ -101,23 +71,23 @@ async fn reached(settings: BrainSettings) -> bool {
 
 #[tokio::test]
 async fn a_server_is_trusted_by_its_own_authority_or_unseen() {
-    let (papers, mut tasks) = (Papers::new(), JoinSet::new());
-    let base_url = papers.serve(false, &mut tasks).await;
+    let (papers, mut tasks) = (Papers::new().unwrap(), JoinSet::new());
+    let base_url = serve(&papers, false, &mut tasks).await;
     let settings = BrainSettings { base_url, ..BrainSettings::default() };
     assert!(!reached(settings.clone()).await, "nobody vouches for it");
-    assert!(reached(BrainSettings { tls_ca: papers.file("ca"), ..settings.clone() }).await);
-    let other = Papers::new();
-    assert!(!reached(BrainSettings { tls_ca: other.file("ca"), ..settings.clone() }).await, "another authority");
+    assert!(reached(BrainSettings { tls_ca: file(&papers, "ca"), ..settings.clone() }).await);
+    let other = Papers::new().unwrap();
+    assert!(!reached(BrainSettings { tls_ca: file(&other, "ca"), ..settings.clone() }).await, "another authority");
     assert!(reached(BrainSettings { verify_ssl: false, ..settings }).await);
 }
 
 #[tokio::test]
 async fn a_server_that_asks_for_a_certificate_gets_it() {
-    let (papers, mut tasks) = (Papers::new(), JoinSet::new());
-    let base_url = papers.serve(true, &mut tasks).await;
-    let settings = BrainSettings { base_url, tls_ca: papers.file("ca"), ..BrainSettings::default() };
+    let (papers, mut tasks) = (Papers::new().unwrap(), JoinSet::new());
+    let base_url = serve(&papers, true, &mut tasks).await;
+    let settings = BrainSettings { base_url, tls_ca: file(&papers, "ca"), ..BrainSettings::default() };
     assert!(!reached(settings.clone()).await, "it lets nobody in without one");
-    let (tls_cert, tls_key) = (papers.file("cert"), papers.file("key"));
+    let (tls_cert, tls_key) = (file(&papers, "cert"), file(&papers, "key"));
     assert!(reached(BrainSettings { tls_cert, tls_key, ..settings }).await);
 }
 

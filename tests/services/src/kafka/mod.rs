@@ -4,6 +4,7 @@
 //! fetches once into the build's target folder. A broker started here lives in a folder of its own on free ports; what it
 //! acknowledged survives its `kill -9`, because it is in the system's page cache by then.
 
+mod guarded;
 mod records;
 mod writer;
 
@@ -17,9 +18,12 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, anyhow, bail};
 use rdkafka::ClientConfig;
 
+use self::guarded::Guarded;
+pub use self::guarded::{GUEST, GUEST_PASSWORD, Guard, WRITER, WRITER_PASSWORD};
 pub use self::records::Kept;
 pub use self::writer::Writer;
 use crate::lock::locked;
+use crate::papers::Papers;
 use crate::port;
 
 /// The variable that names a broker to use instead of starting one.
@@ -27,11 +31,6 @@ pub const VARIABLE: &str = "SA01_TEST_KAFKA";
 
 /// What the broker is made of.
 const PARTS: &str = include_str!("../../pom.xml");
-
-/// A user of the guarded listener, who may do nothing there.
-pub const GUEST: &str = "guest";
-/// The guest's password.
-pub const GUEST_PASSWORD: &str = "guest-canary";
 
 /// Any id will do for a cluster of one.
 const CLUSTER: &str = "MkU3OEVBNTcwNTJENDM2Qk";
@@ -65,7 +64,7 @@ pub struct Kafka {
 struct Own {
     jars: PathBuf,
     folder: PathBuf,
-    guarded: u16,
+    guarded: Guarded,
     keeper: Option<Keeper>,
 }
 
@@ -101,7 +100,7 @@ impl Kafka {
     /// # Errors
     /// When Java or the jars cannot be had, or it does not start; the error ends with its log.
     pub fn start() -> Result<Self> {
-        Self::start_with(None)
+        Self::start_with(None, None)
     }
 
     /// Starts a broker of one's own that is reached on a detour too. Whoever begins there stays on it, because it is what
@@ -110,14 +109,22 @@ impl Kafka {
     /// # Errors
     /// As [`Self::start`].
     pub fn start_behind(detour: Detour) -> Result<Self> {
-        Self::start_with(Some(detour))
+        Self::start_with(Some(detour), None)
     }
 
-    fn start_with(detour: Option<Detour>) -> Result<Self> {
+    /// Starts a broker of one's own that also listens for TLS.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn start_with_tls() -> Result<Self> {
+        Self::start_with(None, Some(Papers::new()?))
+    }
+
+    fn start_with(detour: Option<Detour>, papers: Option<Papers>) -> Result<Self> {
         let jars = jars()?;
         let folder = tempfile::Builder::new().prefix("sa01-kafka-").tempdir()?.keep();
-        let (port, guarded) = (port::free(), port::free());
-        fs::write(folder.join("properties"), properties(&folder, port, guarded, detour))?;
+        let (port, guarded) = (port::free(), Guarded::new(papers));
+        fs::write(folder.join("properties"), properties(&folder, port, &guarded, detour))?;
         let mut own = Own { jars, folder, guarded, keeper: None };
         own.format()?;
         own.run()?;
@@ -130,9 +137,16 @@ impl Kafka {
         &self.address
     }
 
-    /// Where clients begin that must say by SASL `PLAIN` who they are, such as [`GUEST`].
-    pub fn guarded_address(&self) -> Result<String> {
-        Ok(format!("127.0.0.1:{}", locked(self.own()?).guarded))
+    /// Where clients begin that must say who they are, such as [`GUEST`].
+    pub fn guarded_address(&self, guard: Guard) -> Result<String> {
+        let port = locked(self.own()?).guarded.port(guard).context("this broker does not listen for TLS")?;
+        Ok(format!("127.0.0.1:{port}"))
+    }
+
+    /// The PEM file `ca`, `cert` or `key` of a client of a broker that listens for TLS.
+    pub fn paper(&self, name: &str) -> Result<PathBuf> {
+        let own = locked(self.own()?);
+        Ok(own.guarded.papers().context("this broker does not listen for TLS")?.file(name))
     }
 
     /// `kill -9`, and waits until it is gone. Its data stay for [`Self::restart`].
@@ -170,6 +184,7 @@ impl Own {
             .args(&words[1..])
             .args(["kafka.tools.StorageTool", "format", "-t", CLUSTER, "-c"])
             .arg(self.folder.join("properties"))
+            .args(Guarded::users())
             .output()
             .with_context(|| format!("java is missing: install a Java runtime, or set {VARIABLE}"))?;
         if !output.status.success() {
@@ -234,30 +249,25 @@ impl Drop for Own {
     }
 }
 
-fn properties(folder: &Path, port: u16, guarded: u16, detour: Option<Detour>) -> String {
+fn properties(folder: &Path, port: u16, guarded: &Guarded, detour: Option<Detour>) -> String {
     let controller = port::free();
     let data = folder.join("data");
     let around = |to: fn(Detour) -> u16| detour.map(|detour| format!(",DETOUR://127.0.0.1:{}", to(detour)));
     let (listens, told) = (around(|detour| detour.listens), around(|detour| detour.told));
     let (listens, told) = (listens.unwrap_or_default(), told.unwrap_or_default());
-    let lines = [
+    let doors = guarded.listeners();
+    let mut lines = vec![
         "process.roles=broker,controller".to_owned(),
         "node.id=1".to_owned(),
         format!("controller.quorum.voters=1@127.0.0.1:{controller}"),
+        format!("listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}{doors}{listens}"),
+        format!("advertised.listeners=PLAINTEXT://127.0.0.1:{port}{doors}{told}"),
         format!(
-            "listeners=PLAINTEXT://127.0.0.1:{port},GUARDED://127.0.0.1:{guarded},CONTROLLER://127.0.0.1:{controller}{listens}"
-        ),
-        format!("advertised.listeners=PLAINTEXT://127.0.0.1:{port},GUARDED://127.0.0.1:{guarded}{told}"),
-        "listener.security.protocol.map=\
-         PLAINTEXT:PLAINTEXT,DETOUR:PLAINTEXT,CONTROLLER:PLAINTEXT,GUARDED:SASL_PLAINTEXT"
-            .to_owned(),
-        "listener.name.guarded.sasl.enabled.mechanisms=PLAIN".to_owned(),
-        format!(
-            "listener.name.guarded.plain.sasl.jaas.config=\
-             org.apache.kafka.common.security.plain.PlainLoginModule required user_{GUEST}=\"{GUEST_PASSWORD}\";"
+            "listener.security.protocol.map=PLAINTEXT:PLAINTEXT,DETOUR:PLAINTEXT,CONTROLLER:PLAINTEXT{}",
+            guarded.protocols()
         ),
         "authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer".to_owned(),
-        "super.users=User:ANONYMOUS".to_owned(),
+        Guarded::super_users(),
         "controller.listener.names=CONTROLLER".to_owned(),
         "inter.broker.listener.name=PLAINTEXT".to_owned(),
         format!("log.dirs={}", data.display()),
@@ -273,6 +283,7 @@ fn properties(folder: &Path, port: u16, guarded: u16, detour: Option<Detour>) ->
         "broker.session.timeout.ms=1500".to_owned(),
         "broker.heartbeat.interval.ms=300".to_owned(),
     ];
+    lines.extend(guarded.properties());
     lines.join("\n")
 }
 
