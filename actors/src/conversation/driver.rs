@@ -79,8 +79,8 @@ pub fn attempt(deps: Arc<Deps>, task: Task) -> impl Stream<Item = Progress> + Se
         let Ok(_slot) = Arc::clone(&deps.slots).acquire_owned().await else { return };
         yield Progress::Running;
         let (mut recalled, history) = tokio::join!(recall(&deps, &task), history(&deps, &task));
-        if let Ok(said) = &history {
-            forget_what_is_said_anyway(&mut recalled, &task, said);
+        if let Ok(history) = &history {
+            forget_what_is_said_anyway(&mut recalled, &task, &history.messages);
         }
         let memories: Vec<String> = recalled.items.iter().map(|item| item.text.clone()).collect();
         yield Progress::Recalled(recalled);
@@ -104,17 +104,24 @@ pub fn attempt(deps: Arc<Deps>, task: Task) -> impl Stream<Item = Progress> + Se
     }
 }
 
-/// What was said before, oldest first.
-async fn history(deps: &Deps, task: &Task) -> Result<Vec<ChatMessage>, StoreError> {
-    let max_bytes = deps.context_budget * BYTES_A_TOKEN;
+/// What was said before.
+struct History {
+    /// Oldest first.
+    messages: Vec<ChatMessage>,
+    /// How many before these were not read, because they could not fit.
+    unread: usize,
+}
+
+async fn history(deps: &Deps, task: &Task) -> Result<History, StoreError> {
+    let max_bytes = deps.context_budget.saturating_mul(BYTES_A_TOKEN);
     let limit = deps.turns.history_messages;
-    let mut said = pages::said_before(&deps.store, &task.key, task.turn_seq, limit, max_bytes).await?;
-    said.reverse();
-    let spoken = said.iter().map(|event| {
+    let said = pages::said_before(&deps.store, &task.key, task.turn_seq, limit, max_bytes).await?;
+    let spoken = said.events.iter().rev().map(|event| {
         let role = if event.type_name() == "user" { Role::User } else { Role::Assistant };
         ChatMessage::new(role, event.payload["message"].as_str().unwrap_or_default())
     });
-    Ok(spoken.filter(|message| !message.content.is_empty()).collect())
+    let messages = spoken.filter(|message| !message.content.is_empty()).collect();
+    Ok(History { messages, unread: usize::try_from(said.unread).unwrap_or_default() })
 }
 
 /// A session's own words come back as memories too: what the context has as history is not told twice.
@@ -128,16 +135,19 @@ fn request(
     deps: &Deps,
     task: &Task,
     memories: &[String],
-    history: &[ChatMessage],
+    history: &History,
 ) -> Result<(ChatRequest, ContextView), Failure> {
     let message = task.message["message"].as_str().unwrap_or_default();
-    let material = Material { system_prompt: &deps.turns.system_prompt, memories, history, message };
+    let material = Material { system_prompt: &deps.turns.system_prompt, memories, history: &history.messages, message };
     let context = context::build(material, deps.context_budget)?;
     let view = ContextView {
         tokens: context.tokens as u64,
         budget: context.budget as u64,
         messages: context.messages.len(),
-        cut: CutView { memories: context.cut.memories, history_messages: context.cut.history_messages },
+        cut: CutView {
+            memories: context.cut.memories,
+            history_messages: context.cut.history_messages + history.unread,
+        },
     };
     Ok((ChatRequest { messages: context.messages, ..ChatRequest::default() }, view))
 }

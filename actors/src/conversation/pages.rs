@@ -78,22 +78,42 @@ async fn step(
     store.run(move |connection| Box::pin(async move { read(connection, &key).await })).await
 }
 
+/// Which events come next: upwards from after a number, or downwards from before one.
+#[derive(Clone, Copy)]
+enum Next {
+    After(i64),
+    Before(i64),
+}
+
+impl Next {
+    fn read<'c>(
+        self,
+        connection: &'c mut PgConnection,
+        key: &'c SessionKey,
+        wanted: i64,
+    ) -> BoxFuture<'c, Result<Vec<StoredEvent>, sqlx::Error>> {
+        match self {
+            Self::After(seq) => Box::pin(session_events::between(connection, key, seq, i64::MAX, wanted)),
+            Self::Before(seq) => Box::pin(session_events::before(connection, key, seq, wanted)),
+        }
+    }
+
+    /// What comes next once `event` was read.
+    const fn past(self, event: &StoredEvent) -> Self {
+        match self {
+            Self::After(_) => Self::After(event.seq),
+            Self::Before(_) => Self::Before(event.seq),
+        }
+    }
+}
+
 impl Reads {
     /// Reads events with a number above `after`, a page of at most `limit`.
     ///
     /// # Errors
     /// The store's.
     pub async fn events(&self, key: &SessionKey, after: i64, limit: i64) -> Result<Page, StoreError> {
-        let (mut filling, mut from, key) = (Filling::new(limit), after, Arc::new(key.clone()));
-        while let Some(wanted) = filling.wants() {
-            let found = step(&self.store, &key, move |connection, key| {
-                Box::pin(session_events::between(connection, key, from, i64::MAX, wanted))
-            })
-            .await?;
-            from = found.last().map_or(from, |event| event.seq);
-            filling.take(found, wanted);
-        }
-        Ok(filling.page)
+        self.page(key, Next::After(after), limit).await
     }
 
     /// Reads the newest events with a number below `before`, a page of at most `limit`.
@@ -101,23 +121,33 @@ impl Reads {
     /// # Errors
     /// The store's.
     pub async fn recent_events(&self, key: &SessionKey, before: i64, limit: i64) -> Result<Page, StoreError> {
-        let (mut filling, mut upto, key) = (Filling::new(limit), before, Arc::new(key.clone()));
-        while let Some(wanted) = filling.wants() {
-            let found = step(&self.store, &key, move |connection, key| {
-                Box::pin(session_events::before(connection, key, upto, wanted))
-            })
-            .await?;
-            upto = found.last().map_or(upto, |event| event.seq);
-            filling.take(found, wanted);
-        }
-        let mut page = filling.page;
+        let mut page = self.page(key, Next::Before(before), limit).await?;
         page.events.reverse();
         Ok(page)
     }
+
+    async fn page(&self, key: &SessionKey, mut next: Next, limit: i64) -> Result<Page, StoreError> {
+        let (mut filling, key) = (Filling::new(limit), Arc::new(key.clone()));
+        while let Some(wanted) = filling.wants() {
+            let found = step(&self.store, &key, move |connection, key| next.read(connection, key, wanted)).await?;
+            next = found.last().map_or(next, |event| next.past(event));
+            filling.take(found, wanted);
+        }
+        Ok(filling.page)
+    }
 }
 
-/// Reads what was said in the turns before `turn_seq`, newest first: at most `limit` messages, and none after `max_bytes` of
-/// payloads were read.
+/// What was said in earlier turns.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Said {
+    /// Messages and answers, newest first.
+    pub(super) events: Vec<StoredEvent>,
+    /// How many more there are within the limit: they were not read.
+    pub(super) unread: i64,
+}
+
+/// Reads what was said in the turns before `turn_seq`: at most `limit` messages and answers, and no more once their texts have
+/// `max_bytes`.
 ///
 /// # Errors
 /// The store's.
@@ -127,14 +157,21 @@ pub(super) async fn said_before(
     turn_seq: i64,
     limit: i64,
     max_bytes: usize,
-) -> Result<Vec<StoredEvent>, StoreError> {
-    let (mut said, mut bytes, mut before, key) = (Vec::<StoredEvent>::new(), 0, turn_seq, Arc::new(key.clone()));
+) -> Result<Said, StoreError> {
+    let (mut said, mut bytes, mut before, key) = (Said::default(), 0, turn_seq, Arc::new(key.clone()));
     loop {
-        let room = limit - i64::try_from(said.len()).unwrap_or(limit);
-        let wanted = STEP.min(room);
-        if wanted <= 0 || bytes >= max_bytes {
+        let room = limit - i64::try_from(said.events.len()).unwrap_or(limit);
+        if room <= 0 {
             return Ok(said);
         }
+        if bytes >= max_bytes {
+            let count = store.run(move |connection| {
+                Box::pin(async move { session_events::count_said_before(connection, &key, before, room).await })
+            });
+            said.unread = count.await?;
+            return Ok(said);
+        }
+        let wanted = STEP.min(room);
         let mut found = step(store, &key, move |connection, key| {
             Box::pin(session_events::said_before(connection, key, before, wanted))
         })
@@ -148,8 +185,9 @@ pub(super) async fn said_before(
         if cut {
             found.pop();
         }
-        bytes += found.iter().map(|event| size_bytes(&event.payload)).sum::<usize>();
-        said.extend(found);
+        let text = |event: &StoredEvent| event.payload["message"].as_str().map_or(0, str::len);
+        bytes += found.iter().map(text).sum::<usize>();
+        said.events.extend(found);
         if ended {
             return Ok(said);
         }

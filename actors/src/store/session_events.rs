@@ -108,6 +108,34 @@ pub async fn said_before(
     .await
 }
 
+/// Counts what [`said_before`] could read, up to `limit`.
+///
+/// # Errors
+/// The database's.
+#[instrument(level = "debug", name = "db.session_events.count_said_before", skip_all)]
+pub async fn count_said_before(
+    connection: &mut PgConnection,
+    key: &SessionKey,
+    turn_seq: i64,
+    limit: i64,
+) -> Result<i64, sqlx::Error> {
+    sqlx::query_scalar!(
+        r#"SELECT count(*) AS "count!"
+           FROM (SELECT
+                 FROM session_events
+                 WHERE tenant = $1 AND session_id = $2 AND turn_seq < $3
+                   AND (type = 'user' OR terminal AND type IN ('assistant.final', 'assistant.stopped'))
+                   AND seq > (SELECT erased_seq FROM session_envelopes WHERE tenant = $1 AND session_id = $2)
+                 LIMIT $4) said"#,
+        key.tenant.as_str(),
+        key.session_id,
+        turn_seq,
+        limit,
+    )
+    .fetch_one(connection)
+    .await
+}
+
 /// Reads one event by its id.
 ///
 /// # Errors

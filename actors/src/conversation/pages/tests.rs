@@ -85,7 +85,8 @@ async fn a_page_of_several_steps_is_whole(pool: PgPool) {
         assert_eq!(last, (Some(200 - limit.min(199)), Some(199), count, more));
     }
     for limit in [1, 2, STEP - 1, STEP, STEP + 1, 2 * STEP + 1, 198, 500] {
-        let said = said_before(&store, &key, 199, limit, usize::MAX).await.unwrap();
+        let Said { events: said, unread } = said_before(&store, &key, 199, limit, usize::MAX).await.unwrap();
+        assert_eq!(unread, 0, "what is beyond the limit is not asked for");
         let count = limit.min(198);
         assert_eq!(
             said.iter().map(|event| event.seq).collect::<Vec<_>>(),
@@ -97,6 +98,19 @@ async fn a_page_of_several_steps_is_whole(pool: PgPool) {
 #[sqlx::test(migrations = "../migrations")]
 async fn no_more_is_read_for_a_context_than_could_ever_fit(pool: PgPool) {
     let (store, key) = filled(&pool, 100, 100_000).await;
-    let said = said_before(&store, &key, 199, 200, 1_000_000).await.unwrap();
-    assert_eq!((said.first().map(|event| event.seq), said.len()), (Some(198), 32));
+    let read = async |limit| {
+        let Said { events, unread } = said_before(&store, &key, 199, limit, 1_000_000).await.unwrap();
+        (events.first().map(|event| event.seq), events.len(), unread)
+    };
+    assert_eq!(read(200).await, (Some(198), 32, 166), "what was not read is told");
+    assert_eq!(read(50).await, (Some(198), 32, 18), "and no more than was asked for");
+}
+
+#[sqlx::test(migrations = "../migrations")]
+async fn what_an_event_has_beside_its_text_leaves_no_message_out_of_a_context(pool: PgPool) {
+    let (store, key) = filled(&pool, 100, 3).await;
+    let sql = "UPDATE session_events SET payload = payload || jsonb_build_object('metadata', repeat('x', 5000))";
+    sqlx::query(sql).execute(&pool).await.unwrap();
+    let said = said_before(&store, &key, 199, 200, 10_000).await.unwrap();
+    assert_eq!((said.events.len(), said.unread), (198, 0));
 }
