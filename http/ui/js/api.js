@@ -89,8 +89,8 @@ export const newest = (id, count, before) =>
 /** @param {string} id @returns {Promise<SessionState>} */
 export const state = (id) => json(`${session(id)}/state`);
 
-/** @param {string} id @returns {Promise<{history: string, tokens: number}>} */
-export const history = (id) => json(`${session(id)}/history`);
+/** As much as the server tells at a time. @param {string} id @returns {Promise<{history: string, tokens: number, more: boolean}>} */
+export const history = (id) => json(`${session(id)}/history?limit=2000`);
 
 /**
  * Safe to repeat with the same key: the server answers a repetition with the first result.

@@ -101,8 +101,11 @@ function shown(events, turns = []) {
 export async function loadEarlier() {
   const { id, events } = current().conversation;
   if (events.length === 0) return;
-  const { events: older, more: earlier } = await api.newest(id, PAGE, events[0].id);
+  const first = events[0].id;
+  const { events: older, more: earlier } = await api.newest(id, PAGE, first);
   updateConversation(id, (now) => {
+    // Meanwhile the history was erased, or has these events already.
+    if (now.events[0]?.id !== first) return {};
     const unstored = now.turns.filter((turn) => turn.seq === null);
     const running = runningTurn(now.turns);
     const { turns } = shown([...older, ...now.events]);

@@ -122,7 +122,7 @@ export const intents = {
   'refresh-list': () => void sessions.refresh(),
   'copy': (/** @type {string} */ value) => void copy(value, text.copied),
   'copy-link': () => void copy(new URL(pathOf(idOr(undefined)), location.href).href, text.toast.linkCopied),
-  'copy-markdown': () => void attempt(text.session.copyMarkdown, api.history(idOr(undefined)).then(({ history }) => copy(history, text.toast.markdownCopied))),
+  'copy-markdown': () => void attempt(text.session.copyMarkdown, api.history(idOr(undefined)).then(({ history, more }) => copy(history, more ? text.toast.markdownCutCopied : text.toast.markdownCopied))),
   'theme': setTheme,
   'overlay': (/** @type {Overlay} */ overlay) => update({ overlay }),
   'list': (/** @type {boolean} */ listOpen) => update({ listOpen }),

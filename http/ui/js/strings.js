@@ -268,6 +268,7 @@ export const text = {
   toast: {
     linkCopied: 'Link copied',
     markdownCopied: 'Copied as Markdown',
+    markdownCutCopied: 'Copied the newest part as Markdown; the session is longer',
     copyFailed: 'The browser refused to copy.',
     failed: (/** @type {string} */ what, /** @type {string} */ why) => `${what}: ${why}`,
     deleted: 'Conversation deleted',

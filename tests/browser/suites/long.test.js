@@ -115,20 +115,27 @@ test('500 messages open at the end, and scroll as a few do', async () => {
   assert.ok(isSmooth(), `three of four frames take up to ${manyMs} ms with many messages, ${fewMs} ms with few`);
 });
 
-test('a long conversation opened by its address comes in one request, and earlier messages when they are asked for', async () => {
+/** @param {string} path @param {object} body */
+async function post(path, body) {
+  const headers = { 'content-type': 'application/json' };
+  const reply = await fetch(`${parts.server.url}${path}`, { method: 'POST', headers, body: JSON.stringify(body) });
+  assert.equal(reply.status, 200);
+}
+
+/** Makes a conversation of more messages than a page opens with. @param {number} turns @returns {Promise<string>} its id */
+async function longOne(turns) {
   const session = randomUUID();
-  const turns = 60;
   for (let turn = 0; turn < turns; turn += 1) {
-    const posted = await fetch(`${parts.server.url}/v1/session/message`, {
-      method: 'POST',
-      headers: { 'content-type': 'application/json' },
-      body: JSON.stringify({ session_id: session, message: `Question ${turn}` }),
-    });
-    assert.equal(posted.status, 200);
+    await post('/v1/session/message', { session_id: session, message: `Question ${turn}` });
     const ended = async () => (await (await fetch(`${parts.server.url}/v1/sessions/${session}/events?last=1`)).json()).events[0].id;
     await eventually(ended, turn * 2 + 2);
   }
+  return session;
+}
 
+test('a long conversation opened by its address comes in one request, and earlier messages when they are asked for', async () => {
+  const turns = 60;
+  const session = await longOne(turns);
   const page = await openPage(parts.browser);
   /** @type {string[]} */
   const asked = [];
@@ -169,4 +176,40 @@ test('earlier messages come in above what is read', async () => {
   await untilStill(page);
   const top = await page.getByText(first ?? '', { exact: true }).evaluate((text) => text.getBoundingClientRect().top);
   assert.ok(top > 0 && top < 400, `what was read is now at ${top} px`);
+});
+
+test('earlier messages that were asked for twice come once, and never into a conversation that was erased meanwhile', async () => {
+  const turns = 60;
+  const session = await longOne(turns);
+  const page = await openPage(parts.browser);
+  /** @type {(() => void)[]} */
+  const held = [];
+  await page.route(`**/v1/sessions/${session}/events?*before=*`, async (route) => {
+    const reply = await route.fetch();
+    held.push(() => void route.fulfill({ response: reply }));
+  });
+  const release = () => held.splice(0).forEach((go) => go());
+  const open = async () => {
+    await page.goto(`${parts.server.url}/s/${session}`);
+    await question(page, turns - 1).waitFor();
+  };
+
+  await open();
+  await showEarlier(page).click();
+  await showEarlier(page).click();
+  await until('both are asked for', () => held.length === 2);
+  release();
+  await question(page, 0).waitFor({ state: 'attached' });
+  await untilStill(page);
+  assert.equal(await page.locator('soma-turn').count(), turns);
+  assert.equal(await question(page, 0).count(), 1);
+
+  await open();
+  await showEarlier(page).click();
+  await until('it is asked for', () => held.length === 1);
+  await post(`/v1/sessions/${session}/reset`, {});
+  await eventually(() => page.locator('soma-turn').count(), 0);
+  release();
+  await untilStill(page);
+  assert.equal(await page.locator('soma-turn').count(), 0);
 });
