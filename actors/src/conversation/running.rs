@@ -342,8 +342,11 @@ pub(super) fn spoil(ending: &mut Ending) {
     ending.event_id = Uuid::new_v4();
     friendly(code).clone_into(&mut ending.message);
     ending.error_code = Some(code);
-    ending.metadata.remove("partial");
+    for told in ["partial", "finish_reason"] {
+        ending.metadata.remove(told);
+    }
     ending.metadata.insert("status".into(), "error".into());
     ending.metadata.insert("error_code".into(), code.into());
+    ending.metadata.insert("retriable".into(), is_retriable(code).into());
     ending.metadata.insert("error".into(), "the text could not be stored".into());
 }

@@ -281,6 +281,7 @@ impl Conversation {
                 // Once may be an accident on the way. Twice means that the text cannot be stored: the turn says so.
                 if rejected == 1 {
                     running::spoil(&mut ending);
+                    this.state.ending.insert(turn_seq, ending.event_type);
                 }
                 Self::end_later(ending, rejected + 1, ctx);
             }

@@ -2,7 +2,11 @@
 
 use crate::{
     domain::append::{Append, Outcome, RefusedReason},
-    store::{Store, StoreError, append::append_batch, outbox_events::Enqueued},
+    store::{
+        Store, StoreError,
+        append::append_batch,
+        outbox_events::{Enqueued, OutboxEvents},
+    },
 };
 
 /// Tries of a batch that lost a deadlock or a serialisation conflict; such a loss leaves no effect.
@@ -10,6 +14,14 @@ const CONFLICT_TRIES: u32 = 5;
 
 /// Commits `batch` and answers for each step in its order.
 pub async fn commit(store: &Store, batch: Vec<Append>) -> Vec<Outcome> {
+    let events: Vec<usize> = batch.iter().map(|step| step.events.len()).collect();
+    let outcomes = commit_apart(store, batch).await;
+    count(&events, &outcomes, store.outbox_events());
+    outcomes
+}
+
+/// Commits a batch at once, and step by step if one of them has bad data.
+async fn commit_apart(store: &Store, batch: Vec<Append>) -> Vec<Outcome> {
     match send(store, &batch).await {
         Err(error) if error.is_bad_data() && batch.len() > 1 => {
             tracing::warn!(error = &error as &dyn std::error::Error, "a batch had bad data: its steps go one by one");
@@ -31,20 +43,24 @@ async fn send(store: &Store, batch: &[Append]) -> Result<Vec<bool>, StoreError> 
             store.run_journal(move |connection| Box::pin(async move { append_batch(connection, &sent).await })).await;
         match result {
             Err(error) if error.is_conflict() && tries < CONFLICT_TRIES => tries += 1,
-            result => {
-                count(store, batch, result.as_ref());
-                return result;
-            }
+            result => return result,
         }
     }
 }
 
-/// Counts the records of a batch: each event has one for other consumers, in the same statement.
-fn count(store: &Store, batch: &[Append], result: Result<&Vec<bool>, &StoreError>) {
-    let Ok(held) = result else { return store.outbox_events().not_enqueued() };
-    let held = batch.iter().zip(held).filter(|(_, held)| **held);
-    let inserted = held.map(|(step, _)| u64::try_from(step.events.len()).unwrap_or(u64::MAX)).sum();
-    store.outbox_events().enqueued(Enqueued { inserted, deduped: 0 });
+/// Counts the records of a batch: each event has one for other consumers, in the same statement. What a stale writer sent was
+/// never to be there.
+fn count(events: &[usize], outcomes: &[Outcome], counted: &OutboxEvents) {
+    for (events, outcome) in events.iter().zip(outcomes).filter(|(events, _)| **events > 0) {
+        match outcome {
+            Outcome::Committed => {
+                let inserted = u64::try_from(*events).unwrap_or(u64::MAX);
+                counted.enqueued(Enqueued { inserted, deduped: 0 });
+            }
+            Outcome::Refused(RefusedReason::Stale) => {}
+            Outcome::Refused(_) | Outcome::Unknown => counted.not_enqueued(),
+        }
+    }
 }
 
 fn outcomes_of(result: Result<Vec<bool>, StoreError>, steps: usize) -> Vec<Outcome> {

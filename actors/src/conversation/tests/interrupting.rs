@@ -1,5 +1,7 @@
 //! A message that interrupts: what is stopped, by whom, and though the process ends in between.
 
+use futures_util::FutureExt;
+
 use super::*;
 
 #[sqlx::test(migrations = "../migrations")]
@@ -73,6 +75,9 @@ async fn a_stop_that_meets_an_interruption_waits_for_its_end_and_names_the_turn(
             _ = &mut stop => panic!("a stop was answered before the end is stored"),
             _ = closed => {}
         }
+        // Whoever asks after the stop has its answer: the stop could have had its own too.
+        conversations.inspect(&caller, session).await.unwrap();
+        assert!(stop.as_mut().now_or_never().is_none(), "a stop was answered before the end is stored");
         held.rollback().await.unwrap();
         assert_eq!(timeout(SOON, stop).await.unwrap().unwrap().turn, Some(1));
     })
