@@ -164,7 +164,7 @@ impl Rooms for Built {
         let needs = Needs {
             turns: config.turns.max_running,
             database: usize::try_from(config.database.pool_size)?,
-            memory: config.brain.max_in_flight,
+            memory: config.brain.max_calls(),
         };
         let settings = DoorSettings {
             write_through: config.write_through.clone(),

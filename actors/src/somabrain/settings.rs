@@ -64,6 +64,14 @@ pub struct BrainSettings {
     pub health_timeout_ms: u64,
 }
 
+impl BrainSettings {
+    /// Calls of all kinds that may be under way at a time: recalls, as many questions, writes.
+    #[must_use]
+    pub const fn max_calls(&self) -> usize {
+        2 * self.max_in_flight + self.max_writes_in_flight
+    }
+}
+
 impl Default for BrainSettings {
     fn default() -> Self {
         Self {

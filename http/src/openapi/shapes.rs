@@ -1,6 +1,5 @@
 //! Shapes that the actors write themselves, described for readers of the API.
 #![expect(dead_code, reason = "these types are only described, never made")]
-#![expect(clippy::struct_field_names, reason = "named as on the wire")]
 
 use serde_json::Value;
 use utoipa::ToSchema;
@@ -28,7 +27,7 @@ pub(crate) struct ProblemReply {
     event_id: Option<Uuid>,
     /// With `head-moved` and `head-ahead`: the last `seq` of the session.
     head: Option<i64>,
-    /// With `head-moved`: the events in between.
+    /// With `head-moved`: the first events in between; `head` tells whether there are more.
     missing: Option<Vec<ListedEvent>>,
     /// With `replica-behind`: everything before this offset of the partition is applied.
     next_offset: Option<i64>,
@@ -76,7 +75,7 @@ pub(crate) struct StreamedEvent {
     /// References to attachments.
     attachments: Option<Vec<String>>,
     /// Details: `sequence` (stored events), `turn`, `attempt`, `completed` (the event ends its turn), `error_code`,
-    /// `finish_reason` (why the model ended an answer that is not whole: `length`, `content_filter` or its own word), and
+    /// `finish_reason` (why the model ended an answer that is not whole: `length` or `content_filter`), and
     /// what the message came with.
     metadata: Option<Object>,
     /// `sa01-v1`.
@@ -126,12 +125,16 @@ pub(crate) struct Receipt {
     /// When it reached which state, as far as that is known.
     at: ReceiptTimes,
     /// The topic of its record; null until the log has it.
+    #[schema(required)]
     topic: Option<String>,
     /// The partition of its record.
+    #[schema(required)]
     partition: Option<i32>,
     /// The record's number there: with its partition what `min_offset` of reads takes.
+    #[schema(required)]
     offset: Option<i64>,
     /// SHA-256 of the record's bytes in hexadecimal digits; null until the replica has it.
+    #[schema(required)]
     sha256: Option<String>,
 }
 
@@ -310,6 +313,8 @@ pub(crate) struct UsageState {
     output_tokens: u64,
     /// Both.
     total_tokens: u64,
+    /// Present and true if the process counted, because the model did not.
+    estimated: Option<bool>,
 }
 
 /// Times of an answer.
