@@ -5,8 +5,10 @@ use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use reqwest::Method;
 use serde_json::json;
 use somaagent_test_services::client::{Client, Mode, Post};
+use somaagent_test_services::port;
 use somaagent_test_services::process::Running;
 use somaagent_test_services::wait::{PATIENCE, eventually};
 use tokio::io::AsyncWriteExt as _;
@@ -45,6 +47,38 @@ async fn a_bare_start_answers_and_says_that_it_is_no_model() {
     assert_eq!(end.data["metadata"]["recall"]["state"], "ok");
     assert_eq!(client.get("/ui/config.json").await.unwrap().json()["responder"], "offline");
     assert_eq!(client.get("/readyz").await.unwrap().status, 200);
+}
+
+#[tokio::test]
+async fn an_outage_of_the_stand_in_is_seen_in_the_queue_and_over_once_it_is_back() {
+    let port = port::free();
+    let app = binary().set("GATEWAY_METRICS_PORT", &port.to_string()).start().await.unwrap();
+    let (client, metrics) =
+        (Client::new(app.url()).unwrap(), Client::new(&format!("http://127.0.0.1:{port}")).unwrap());
+    let log = app.output();
+    let line = log.lines().find(|line| line.contains("memory-stand-in")).unwrap();
+    let address = line.split('"').find(|word| word.starts_with("127.0.0.1:")).unwrap();
+    let stand_in = Client::new(&format!("http://{address}")).unwrap();
+    let switch = async |mode: &str| {
+        let request = stand_in.request(Method::PUT, "/stand-in/fault").json(&json!({ "mode": mode }));
+        assert_eq!(stand_in.send(request).await.unwrap().status, 200);
+    };
+    let queue = async |what: &str, is_so: fn(f64) -> bool| {
+        eventually(what, async || {
+            let page = metrics.get("/metrics").await.ok()?.text;
+            let line = page.lines().find_map(|line| line.strip_prefix("memory_write_outbox_pending "))?;
+            is_so(line.parse().unwrap()).then_some(())
+        })
+        .await;
+    };
+    switch("off").await;
+    assert_eq!(client.message(&Post::new("The parrot is green.")).await.unwrap().status, 200);
+    queue("memories that wait", |rows| rows > 0.0).await;
+    switch("none").await;
+    queue("an empty queue", |rows| rows == 0.0).await;
+    // The switch is the stand-in's alone.
+    let request = client.request(Method::PUT, "/stand-in/fault").json(&json!({"mode": "off"}));
+    assert_eq!(client.send(request).await.unwrap().status, 404);
 }
 
 #[tokio::test]

@@ -66,6 +66,12 @@ async fn what_was_said_is_remembered_in_order_and_told_to_the_log() {
     let keys = said(&stack, &session, 3).await;
     assert_eq!(remembered(&stack, &keys).await, keys);
     assert_eq!(logged(&stack).await, keys);
+    // Whoever reads the log can tell what a record is without its payload.
+    let sql = "SELECT DISTINCT headers - 'event_id' - 'timestamp_ms' - 'correlation_id' - 'persona_id' FROM event_log
+               WHERE topic = 'conversation.inbound'";
+    let headers: Vec<Value> = sqlx::query_scalar(sql).fetch_all(&stack.database.pool().await.unwrap()).await.unwrap();
+    let expected = json!({"tenant_id": "public", "session_id": session, "event_type": "user", "schema": "sa01-v1"});
+    assert_eq!(headers, [expected]);
 }
 
 #[tokio::test]
@@ -95,6 +101,39 @@ async fn memories_that_wait_survive_a_kill() {
     stack.app.restart().await.unwrap();
     remembered(&stack, &keys).await;
     assert_eq!(logged(&stack).await, keys);
+}
+
+#[tokio::test]
+async fn what_waits_at_a_start_is_sent_at_once_and_a_repeated_write_has_the_same_key() {
+    let rarely = || {
+        let setup = quick().set("MEMORY_SYNC_INTERVAL_SECONDS", 3_600).set("OUTBOX_SYNC_INTERVAL_SECONDS", 3_600);
+        setup.set("GATEWAY_WRITE_THROUGH", true).set("SA01_WRITE_THROUGH__TIMEOUT_MS", 2_000)
+    };
+    let mut stack = rarely().start().await;
+    stack.brain.set_mood(Mood::DroppingAfter);
+    // The first write is applied, and nobody hears of it.
+    stack.post(&Post::new("remember this").to(&new_session())).await;
+    let before = stack.brain.keys();
+    assert_eq!(before.len(), 1);
+    let pool = stack.database.pool().await.unwrap();
+    let waiting = async || {
+        let sql = "SELECT (SELECT count(*) FROM memory_write_outbox WHERE status <> 'sent' AND payload ->> 'id' = $1)
+                        + (SELECT count(*) FROM message_outbox WHERE status <> 'sent' AND dedupe_key = $1
+                           AND topic <> 'memory.wal')";
+        sqlx::query_scalar::<_, i64>(sql).bind(&before[0]).fetch_one(&pool).await.unwrap()
+    };
+    assert_eq!(waiting().await, 2, "the message's record, and its memory");
+    stack.app.kill().await.unwrap();
+    // Longer than the lease of the writer that is dead, and than the wait after a try that failed.
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    stack.brain.set_mood(Mood::Well);
+    stack.restart().await;
+    eventually("both to be sent", async || (waiting().await == 0).then_some(())).await;
+    let written: Vec<Value> = stack.brain.calls_to("/memory/remember").into_iter().map(|call| call.body).collect();
+    let keys: Vec<&Value> =
+        written.iter().filter(|body| body["key"] == *before[0]).map(|body| &body["value"]["idempotency_key"]).collect();
+    assert!(keys.len() >= 2 && keys[0].is_string(), "{written:#?}");
+    assert!(keys.iter().all(|key| *key == keys[0]), "{keys:?}");
 }
 
 #[tokio::test]

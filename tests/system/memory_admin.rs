@@ -3,6 +3,7 @@
 use reqwest::Method;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
+use somaagent_test_services::brain::Mood;
 use somaagent_test_services::client::{Answer, Post};
 use somaagent_test_services::wait::{eventually, within};
 use sqlx::PgPool;
@@ -216,7 +217,7 @@ async fn an_index_for_searches_is_made_where_that_is_wanted() {
 
 #[tokio::test]
 async fn a_deleted_memory_is_gone_everywhere_and_the_log_says_so() {
-    let stack = quick().start().await;
+    let stack = quick().set("MEMORY_SYNC_MAX_RETRIES", 0).start().await;
     stack.brain.set_deletes(true);
     let write = async |id: &str| {
         let body = json!({"items": [{"id": id, "content": "a secret"}]});
@@ -244,6 +245,20 @@ async fn a_deleted_memory_is_gone_everywhere_and_the_log_says_so() {
     .await;
     let letters = stack.get("/v1/admin/dlq/memory.wal.dlq").await;
     assert_eq!(letters, json!([]));
+
+    // One that was refused is a dead letter only: that goes too.
+    stack.brain.set_mood(Mood::Failing(400, None));
+    write("refused").await;
+    let letters = async || stack.get("/v1/admin/dlq/memory.wal.dlq").await.as_array().map_or(0, Vec::len);
+    eventually("a dead letter", async || (letters().await == 1).then_some(())).await;
+    let failed = stack.client.delete("/v1/memory/refused").await.unwrap().json();
+    assert_eq!((&failed["result"]["dead_letters"], letters().await), (&json!(1), 0), "{failed}");
+    assert_eq!((&failed["deleted"], &failed["result"]["brain"]["state"]), (&json!(false), &json!("failed")));
+    stack.brain.set_mood(Mood::Well);
+    let audited =
+        "SELECT target_id, details ->> 'dead_letters' FROM audit_event WHERE action = 'memory.delete' ORDER BY ts";
+    let audited: Vec<(String, String)> = sqlx::query_as(audited).fetch_all(&pool).await.unwrap();
+    assert_eq!(audited, [("secret".into(), "0".into()), ("refused".into(), "1".into())]);
 
     stack.brain.set_deletes(false);
     let kept = stack.client.delete("/v1/memory/other").await.unwrap().json();

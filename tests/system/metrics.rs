@@ -78,3 +78,31 @@ async fn every_figure_of_the_pipeline_moves() {
     moved(&metrics, &["memory_replicator_lag_seconds"]).await;
     held.rollback().await.unwrap();
 }
+
+#[tokio::test]
+async fn what_the_memory_service_says_of_itself_sets_the_pace_and_is_told() {
+    let port = port::free();
+    let setup = quick().set("GATEWAY_METRICS_PORT", port).set("OUTBOX_SYNC_BATCH_SIZE", 300);
+    let stack = setup.set("SA01_BRAIN__HEALTH_INTERVAL_MS", 100).start().await;
+    let metrics = Client::new(&format!("http://127.0.0.1:{port}")).unwrap();
+    let told = async |state: &str, status: &str, rows: u32| {
+        eventually(&format!("a memory service that is {state}"), async || {
+            let health = stack.client.get("/healthz").await.ok()?.json();
+            let page = metrics.get("/metrics").await.unwrap().text;
+            let has = |line: String| page.lines().any(|known| known == line);
+            let states = ["normal", "degraded", "down"]
+                .map(|one| has(format!("somabrain_health_state{{state=\"{one}\"}} {}", u32::from(one == state))));
+            let is_told = health["components"]["somabrain_http"]["status"] == status && states == [true; 3];
+            (is_told && has(format!("outbox_sync_effective_batch_size {rows}"))).then_some(())
+        })
+        .await;
+    };
+    told("normal", "ok", 300).await;
+    stack.brain.set_mood(Mood::Degraded);
+    told("degraded", "degraded", 25).await;
+    stack.brain.down().await;
+    told("down", "down", 1).await;
+    stack.brain.set_mood(Mood::Well);
+    stack.brain.up().await.unwrap();
+    told("normal", "ok", 300).await;
+}
