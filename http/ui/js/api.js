@@ -53,6 +53,9 @@ const json = async (path, options) => (await request(path, options)).json();
 /** @param {string} id */
 const session = (id) => `/v1/sessions/${encodeURIComponent(id)}`;
 
+/** @returns {Promise<{components: Record<string, {status: 'ok' | 'degraded' | 'down'} | undefined>}>} */
+export const healthz = () => json('/healthz');
+
 /** @returns {Promise<UiConfig>} */
 export const config = () => json('/ui/config.json');
 

@@ -1,6 +1,6 @@
 /**
  * The page's one state. Elements read it and watch parts of it; only the controllers
- * (`conversation.js`, `sessions.js`, `intents.js`) change it. State is replaced, never edited in place,
+ * (`conversation.js`, `sessions.js`, `memory.js`, `intents.js`) change it. State is replaced, never edited in place,
  * so that a watcher can tell a change by identity.
  * @module
  */
@@ -18,6 +18,7 @@ export function emptyConversation(id = '') {
 /** @type {State} */
 let state = {
   config: null,
+  memory: null,
   sessions: { items: [], next: null, query: '', phase: 'loading' },
   conversation: emptyConversation(),
   connection: { kind: 'connecting' },

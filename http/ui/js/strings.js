@@ -140,6 +140,7 @@ export const text = {
     offlineHow: 'Set SA01_LLM_BASE_URL, SA01_LLM_API_KEY and SA01_LLM_MODEL, then restart.',
     dismiss: 'Hide this notice',
     noMemory: 'Memory is not available. Answers go on without what was remembered.',
+    degradedMemory: 'Memory reports a problem of its own. Answers may miss some of what was remembered.',
     slowMemory: 'Memory did not answer in time. This answer went on without it.',
     paused: 'Paused. No message is accepted until the conversation is resumed.',
     signedOut: 'You are signed out. Sign in again and reload; your draft is kept.',

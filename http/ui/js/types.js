@@ -170,6 +170,7 @@
 /**
  * @typedef {object} State
  * @property {UiConfig | null} config
+ * @property {'ok' | 'degraded' | 'down' | null} memory  how the memory service is, if that is known
  * @property {SessionList} sessions
  * @property {Conversation} conversation
  * @property {Connection} connection

@@ -40,6 +40,8 @@ test('without its memory the agent answers and the page says what is missing', a
   try {
     const page = await openPage(browser);
     await page.goto(server.url);
+    // Nothing has been said: the server's own look tells.
+    await page.getByText('Memory is not available.').waitFor();
     await say(page, 'Do you remember?');
     await answer(page).getByText('You said: Do you remember?').waitFor();
     await page.getByText('Memory is not available.').waitFor();

@@ -28,7 +28,7 @@ export class SomaNotices extends SomaElement {
   }
 
   /** @param {Readonly<State>} state @returns {Notice[]} */
-  #notices({ config, conversation, connection, offlineNoteHidden }) {
+  #notices({ config, memory, conversation, connection, offlineNoteHidden }) {
     /** @type {Notice[]} */
     const notices = [];
     if (connection.kind === 'signed-out') notices.push({ tone: 'warn', line: text.notices.signedOut });
@@ -37,8 +37,9 @@ export class SomaNotices extends SomaElement {
       notices.push({ tone: 'warn', line: text.notices.paused, button: [text.session.resume, () => this.ask('pause')] });
     }
     const recall = conversation.turns.findLast((turn) => turn.answer?.metadata.recall)?.answer?.metadata.recall?.state;
-    if (recall === 'unavailable') notices.push({ tone: 'warn', line: text.notices.noMemory });
-    if (recall === 'timeout') notices.push({ tone: 'warn', line: text.notices.slowMemory });
+    if (memory === 'down' || recall === 'unavailable') notices.push({ tone: 'warn', line: text.notices.noMemory });
+    else if (recall === 'timeout') notices.push({ tone: 'warn', line: text.notices.slowMemory });
+    else if (memory === 'degraded') notices.push({ tone: 'plain', line: text.notices.degradedMemory });
     if (config?.responder === 'offline' && !offlineNoteHidden) {
       notices.push({
         tone: 'plain', line: text.notices.offlineResponder, detail: text.notices.offlineHow,
