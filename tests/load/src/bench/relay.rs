@@ -17,7 +17,7 @@ use crate::scrape::Scrape;
 const ROWS_A_SESSION: u64 = 20;
 
 /// Rows that the reference takes away at a time: as many as a round of the relay takes by default.
-const REFERENCE_ROWS: i64 = 100;
+const REFERENCE_ROWS: i64 = 1_000;
 
 /// Part of the reference's rate that the relay must reach.
 const RATIO: f64 = 0.5;
