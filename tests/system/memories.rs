@@ -1,7 +1,5 @@
 //! What was said is remembered: by the memory service, once, in order, whatever becomes of it meanwhile.
 
-use std::time::Duration;
-
 use serde_json::{Value, json};
 use somaagent_test_services::brain::Mood;
 use somaagent_test_services::client::Post;
@@ -105,11 +103,9 @@ async fn memories_that_wait_survive_a_kill() {
 
 #[tokio::test]
 async fn what_waits_at_a_start_is_sent_at_once_and_a_repeated_write_has_the_same_key() {
-    let rarely = || {
-        let setup = quick().set("MEMORY_SYNC_INTERVAL_SECONDS", 3_600).set("OUTBOX_SYNC_INTERVAL_SECONDS", 3_600);
-        setup.set("GATEWAY_WRITE_THROUGH", true).set("SA01_WRITE_THROUGH__TIMEOUT_MS", 2_000)
-    };
-    let mut stack = rarely().start().await;
+    let rarely = quick().set("MEMORY_SYNC_INTERVAL_SECONDS", 3_600).set("OUTBOX_SYNC_INTERVAL_SECONDS", 3_600);
+    let through = rarely.set("GATEWAY_WRITE_THROUGH", true).set("SA01_WRITE_THROUGH__TIMEOUT_MS", 2_000);
+    let mut stack = through.start().await;
     stack.brain.set_mood(Mood::DroppingAfter);
     let session = new_session();
     // The first write is applied, and nobody hears of it.
@@ -126,8 +122,12 @@ async fn what_waits_at_a_start_is_sent_at_once_and_a_repeated_write_has_the_same
     assert_eq!(waiting().await, 2, "the message's record, and its memory");
     stack.ended_turns(&session, 1).await;
     stack.app.kill().await.unwrap();
-    // Longer than the lease of the writer that is dead, and than the wait after a try that failed.
-    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    eventually("the dead writer's lease and the wait after its try to be over", async || {
+        let sql = "SELECT NOT EXISTS (SELECT FROM outbox_leases WHERE lease_until > now())
+                      AND NOT EXISTS (SELECT FROM memory_write_outbox WHERE status <> 'sent' AND next_attempt_at > now())";
+        sqlx::query_scalar::<_, bool>(sql).fetch_one(&pool).await.unwrap().then_some(())
+    })
+    .await;
     stack.brain.set_mood(Mood::Well);
     stack.restart().await;
     eventually("both to be sent", async || (waiting().await == 0).then_some(())).await;
@@ -145,7 +145,7 @@ async fn what_waits_at_a_start_is_sent_at_once_and_a_repeated_write_has_the_same
 #[tokio::test]
 async fn a_process_that_ends_in_order_leaves_no_memory_to_a_lease() {
     let setup = quick().set("SA01_MEMORY_SYNC__LEASE_MS", 600_000).set("SA01_TURNS__RECALL_DEADLINE_MS", 50);
-    let mut stack = setup.start().await;
+    let mut stack = setup.set("LOG_LEVEL", "info,somaagent::shutdown=debug").start().await;
     let (session, gate) = (new_session(), Gate::closed());
     stack.brain.set_mood(Mood::Slow(gate.clone()));
     stack.post(&Post::new("remember this").to(&session)).await;
@@ -157,8 +157,10 @@ async fn a_process_that_ends_in_order_leaves_no_memory_to_a_lease() {
     };
     eventually("the memory to be on its way", async || (held().await == 1).then_some(())).await;
     stack.app.signal(ProcessSignal::TERM).unwrap();
-    // Nothing else keeps the process for that long.
-    tokio::time::sleep(Duration::from_millis(500)).await;
+    eventually("the process to wait for the memory", async || {
+        stack.app.output().lines().any(|line| line.contains("Queues") && line.contains("memory sync")).then_some(())
+    })
+    .await;
     gate.open();
     assert_eq!(stack.app.wait().await.unwrap().code(), Some(0));
     assert_eq!(held().await, 0);

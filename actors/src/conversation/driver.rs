@@ -26,8 +26,8 @@ use crate::{
     store::StoreError,
 };
 
-/// So many bytes of history are read for each token that the context may have: far more than a token is long, and far less than
-/// answers can be.
+/// So many bytes of the history's texts are read for each token that the context may have: no token is counted for more, so what
+/// is not read could not fit.
 const BYTES_A_TOKEN: usize = 16;
 
 /// What an attempt is about.

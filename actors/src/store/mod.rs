@@ -196,7 +196,7 @@ impl Store {
         self.detached(|inner, tell| async move { inner.shared(work, tell).await }).await
     }
 
-    /// The same with work that puts records into the outbox and commits: they are counted.
+    /// The same with work that commits what it may have put into the outbox: that is counted.
     ///
     /// # Errors
     /// As [`run`](Self::run).

@@ -70,7 +70,7 @@ impl OutboxEvents {
         self.count("enqueue", "deduped", put.deduped);
     }
 
-    /// Work that would have put records there failed, or nobody knows.
+    /// Work that may have had records to put there failed, or nobody knows what became of it.
     pub fn not_enqueued(&self) {
         self.count("enqueue", "error", 1);
     }
