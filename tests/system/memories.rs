@@ -1,7 +1,8 @@
 //! What was said is remembered: by the memory service, once, in order, whatever becomes of it meanwhile.
 
+use reqwest::Method;
 use serde_json::{Value, json};
-use somaagent_test_services::brain::Mood;
+use somaagent_test_services::brain::{Call, Mood};
 use somaagent_test_services::client::Post;
 use somaagent_test_services::model::Gate;
 use somaagent_test_services::process::ProcessSignal;
@@ -70,6 +71,54 @@ async fn what_was_said_is_remembered_in_order_and_told_to_the_log() {
     let headers: Vec<Value> = sqlx::query_scalar(sql).fetch_all(&stack.database.pool().await.unwrap()).await.unwrap();
     let expected = json!({"tenant_id": "public", "session_id": session, "event_type": "user", "schema": "sa01-v1"});
     assert_eq!(headers, [expected]);
+}
+
+/// Who calls the memory service for somebody says for whom, so that its logs and traces can be joined with theirs.
+#[tokio::test]
+async fn everything_a_request_causes_belongs_to_its_trace() {
+    const PARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    const NOWHERE: &str = "00-00000000000000000000000000000000-b7ad6b7169203331-01";
+    const REQUEST: &str = "6f9a7b1e-6a53-4a3e-8a55-2f9f7d0c1b11";
+    let stack = quick().start().await;
+    stack.brain.set_deletes(true);
+    let of = async |method: Method, path: &str, parent: &str, body: &Value| {
+        let request = stack.client.request(method, path).header("traceparent", parent).header("tracestate", "a=1,b=2");
+        stack.client.send(request.header("X-Request-ID", REQUEST).json(body)).await.unwrap()
+    };
+    let (session, other) = (new_session(), new_session());
+    for (session, parent) in [(&session, PARENT), (&other, NOWHERE)] {
+        let body = json!({"session_id": session, "message": "Where am I?"});
+        assert_eq!(of(Method::POST, "/v1/session/message", parent, &body).await.status, 200);
+        stack.ended_turns(session, 1).await;
+    }
+    let (keys, others) = (ids(&stack, &session).await, ids(&stack, &other).await);
+    remembered(&stack, &[keys.clone(), others.clone()].concat()).await;
+    let deleted = of(Method::DELETE, &format!("/v1/memory/{}", keys[0]), PARENT, &Value::Null).await;
+    assert_eq!(deleted.status, 200);
+
+    let is_ours = |call: &Call| call.body.to_string().contains(&session) || call.path == "/recall/delete";
+    let (ours, rest): (Vec<_>, Vec<_>) =
+        stack.brain.calls().into_iter().filter(|call| call.path != "/health").partition(is_ours);
+    for path in ["/memory/recall", "/memory/remember", "/recall/delete"] {
+        assert!(ours.iter().any(|call| call.path.starts_with(path)), "{path} is not among {ours:#?}");
+    }
+    let header = |call: &Call, name: &str| call.headers.get(name).cloned().unwrap_or_default();
+    for call in &ours {
+        let told = ["traceparent", "tracestate", "x-request-id", "x-tenant-id"].map(|name| header(call, name));
+        assert_eq!(told, [PARENT, "a=1,b=2", REQUEST, "public"], "{call:#?}");
+    }
+    assert!(!rest.is_empty());
+    assert!(rest.iter().all(|call| header(call, "traceparent").is_empty()), "{rest:#?}");
+
+    logged(&stack).await;
+    let trace = json!({"traceparent": PARENT, "tracestate": "a=1,b=2"});
+    let sql = "SELECT convert_from(payload, 'UTF8')::jsonb -> 'trace_context' FROM event_log
+               WHERE topic LIKE 'conversation.%' AND key = $1";
+    let pool = stack.database.pool().await.unwrap();
+    for (session, expected) in [(&session, trace), (&other, json!({}))] {
+        let told: Vec<Value> = sqlx::query_scalar(sql).bind(session).fetch_all(&pool).await.unwrap();
+        assert_eq!(told, [expected.clone(), expected]);
+    }
 }
 
 #[tokio::test]

@@ -63,6 +63,7 @@ impl Conversation {
             key: running.key.clone(),
             turn_seq: running.turn.turn_seq,
             correlation_id: running.correlation_id(),
+            trace: running.ingress.trace.clone(),
             message,
         };
         let progress = driver::attempt(Arc::clone(&self.deps), task).map(move |progress| Happened(run, progress));
@@ -86,7 +87,8 @@ impl Conversation {
     }
 
     fn give_up(&mut self, turn: &OpenTurn) {
-        let mut metadata = self.ingress(turn).answered("worker", "error", None, turn.attempt);
+        let ingress = self.ingress(turn);
+        let mut metadata = ingress.answered("worker", "error", None, turn.attempt);
         metadata.insert("error_code".into(), ABANDONED.into());
         metadata.insert("error".into(), format!("given up after {} attempts", turn.attempt).into());
         metadata.insert("retriable".into(), true.into());
@@ -98,6 +100,7 @@ impl Conversation {
             event_type: EventType::Error,
             message: friendly(ABANDONED).to_owned(),
             metadata,
+            trace: ingress.trace,
             usage: None,
             error_code: Some(ABANDONED),
             by: None,
@@ -107,8 +110,7 @@ impl Conversation {
 
     pub(super) fn ingress(&self, turn: &OpenTurn) -> Ingress {
         let message = self.state.messages.get(&turn.turn_seq);
-        let metadata = message.and_then(|message| message["metadata"].as_object().cloned());
-        Ingress { metadata: metadata.unwrap_or_default() }
+        message.map(|message| Ingress::of(message)).unwrap_or_default()
     }
 
     pub(super) fn decide_end(&mut self, ending: Ending) {

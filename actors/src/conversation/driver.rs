@@ -20,9 +20,10 @@ use crate::{
     domain::{
         context::{self, ChatMessage, ContextError, Material, Role},
         ids::SessionKey,
+        trace_context::TraceContext,
     },
     llm::{ChatRequest, ModelError, Piece},
-    somabrain::messages::{BrainError, Recall},
+    somabrain::messages::{Asker, BrainError, Recall},
     store::StoreError,
 };
 
@@ -41,6 +42,8 @@ pub struct Task {
     pub message: Arc<Value>,
     /// The request that asked, for the logs of the memory service too.
     pub correlation_id: Uuid,
+    /// The trace of that request.
+    pub trace: Option<TraceContext>,
 }
 
 /// What happens in an attempt, in this order: a slot, the recall, the context, pieces, then the last piece or a failure.
@@ -157,13 +160,15 @@ async fn recall(deps: &Deps, task: &Task) -> RecallView {
     let within = Duration::from_millis(deps.turns.recall_deadline_ms);
     let ask = |reply| Recall {
         query: task.message["message"].as_str().unwrap_or_default().to_owned(),
-        tenant: task.key.tenant.clone(),
+        asker: Asker {
+            tenant: task.key.tenant.clone(),
+            correlation_id: task.correlation_id,
+            trace: task.trace.clone(),
+            deadline: begun + within,
+        },
         space: deps.space.as_ref().clone(),
         top_k: deps.turns.recall_top_k,
         session_id: task.key.session_id,
-        correlation_id: task.correlation_id,
-        traceparent: None,
-        deadline: begun + within,
         reply,
     };
     let (state, items) = if within.is_zero() {

@@ -83,13 +83,12 @@ pub(super) enum End {
 impl Running {
     pub(super) fn new(conversation: &Conversation, turn: OpenTurn, message: &Value) -> Self {
         let session = &conversation.state.session;
-        let metadata = message["metadata"].as_object().cloned().unwrap_or_default();
         Self {
             first_head: session.head,
             key: session.key.clone(),
             persona_id: session.persona_id.clone(),
             run: conversation.state.runs,
-            ingress: Ingress { metadata },
+            ingress: Ingress::of(message),
             analysis: analysis::analyse(message["message"].as_str().unwrap_or_default()),
             live: LiveAnswer::new(turn.attempt),
             thought: None,
@@ -117,7 +116,8 @@ impl Running {
 
     fn event(&self, type_name: &str, message: &str, metadata: Metadata) -> Value {
         let (key, persona_id) = (&self.key, self.persona_id.as_deref());
-        let draft = Draft { event_id: Uuid::new_v4(), key, persona_id, message, attachments: &[], metadata };
+        let draft =
+            Draft { event_id: Uuid::new_v4(), key, persona_id, message, attachments: &[], metadata, trace: None };
         draft.object("assistant", type_name)
     }
 
@@ -291,6 +291,7 @@ impl Running {
             event_type,
             message,
             metadata,
+            trace: self.ingress.trace.clone(),
             usage,
             error_code,
             by: if let End::Stopped(caller) = end { Some(caller.clone()) } else { None },

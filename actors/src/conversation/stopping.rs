@@ -120,7 +120,7 @@ impl Conversation {
         // Who sent it stands in its own line of the audit trail, under the same correlation id.
         let correlation_id = event::correlation_id(message).unwrap_or_default();
         let tenant = self.key().tenant.clone();
-        let caller = Caller { tenant, subject: None, scope: None, correlation_id, address: None };
+        let caller = Caller::new(tenant, correlation_id);
         self.stop_before(seq, &caller, ctx);
     }
 
@@ -128,7 +128,8 @@ impl Conversation {
     fn stop_unstarted(&mut self, turn: &OpenTurn, caller: &Caller) {
         let has_begun = turn.attempt > 0 && self.state.raised != Some(turn.turn_seq);
         let attempt = turn.attempt + i32::from(has_begun);
-        let metadata = self.ingress(turn).answered("worker", "stopped", None, attempt);
+        let ingress = self.ingress(turn);
+        let metadata = ingress.answered("worker", "stopped", None, attempt);
         let ending = Ending {
             turn_seq: turn.turn_seq,
             user_event_id: turn.event_id,
@@ -137,6 +138,7 @@ impl Conversation {
             event_type: EventType::Stopped,
             message: String::new(),
             metadata,
+            trace: ingress.trace,
             usage: None,
             error_code: None,
             by: Some(caller.clone()),

@@ -94,7 +94,7 @@ impl World {
             .await
             .unwrap();
         let tenant = Tenant::new("public").unwrap();
-        let caller = Caller { tenant, subject: None, scope: None, correlation_id: Uuid::nil(), address: None };
+        let caller = Caller::new(tenant, Uuid::nil());
         Self { model, conversations, reads: Reads::new(store), caller, _tree: tree }
     }
 

@@ -4,7 +4,11 @@ use serde_json::{Map, Value, json};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::{analysis::Analysis, ids::SessionKey};
+use super::{
+    analysis::Analysis,
+    ids::SessionKey,
+    trace_context::{TRACE_CONTEXT, TraceContext},
+};
 
 /// The schema version every event names.
 pub const VERSION: &str = "sa01-v1";
@@ -15,7 +19,7 @@ pub type Metadata = Map<String, Value>;
 /// Names in an event's metadata that only this system writes, or that tell clients what became of a turn. What a client gives
 /// under one of them is dropped at the door: it would stand on every frame of the answer. `source` is not among them: a
 /// client's own is kept as `ingress_source`.
-pub const RESERVED: [&str; 24] = [
+pub const RESERVED: [&str; 25] = [
     "analysis",
     "attempt",
     "completed",
@@ -38,6 +42,7 @@ pub const RESERVED: [&str; 24] = [
     "stream_index",
     "timing",
     "tool_name",
+    TRACE_CONTEXT,
     "turn",
     "usage",
 ];
@@ -121,6 +126,8 @@ pub struct Draft<'a> {
     pub attachments: &'a [String],
     /// Details.
     pub metadata: Metadata,
+    /// The trace of the request it goes back to.
+    pub trace: Option<&'a TraceContext>,
 }
 
 impl Draft<'_> {
@@ -132,10 +139,13 @@ impl Draft<'_> {
         if event_type.is_terminal() {
             self.metadata.insert("completed".into(), true.into());
         }
-        self.object(event_type.role(), event_type.as_str())
+        let trace = TraceContext::json(self.trace);
+        let mut event = self.object(event_type.role(), event_type.as_str());
+        event[TRACE_CONTEXT] = trace;
+        event
     }
 
-    /// The JSON of an event with any role and type.
+    /// The JSON of an event with any role and type. Only stored ones are published and name their trace.
     #[must_use]
     pub fn object(self, role: &str, type_name: &str) -> Value {
         json!({
@@ -157,9 +167,18 @@ impl Draft<'_> {
 pub struct Ingress {
     /// Metadata of the user event, the client's own included.
     pub metadata: Metadata,
+    /// The trace of the request that brought it.
+    pub trace: Option<TraceContext>,
 }
 
 impl Ingress {
+    /// What the user event `payload` says.
+    #[must_use]
+    pub fn of(payload: &Value) -> Self {
+        let metadata = payload["metadata"].as_object().cloned().unwrap_or_default();
+        Self { metadata, trace: TraceContext::within(payload) }
+    }
+
     /// The request that the turn goes back to, as [`correlation_id`] of its user event.
     #[must_use]
     pub fn correlation_id(&self) -> Option<Uuid> {
@@ -236,6 +255,7 @@ mod tests {
             message: "Hello",
             attachments: &[],
             metadata: Metadata::new(),
+            trace: None,
         };
         let user = draft.clone().stored(EventType::User, 1, 1);
         assert_eq!((user["role"].as_str(), user["metadata"]["completed"].as_bool()), (Some("user"), None));

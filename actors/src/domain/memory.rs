@@ -4,7 +4,10 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use time::{OffsetDateTime, macros::format_description};
 
-use super::ids::Tenant;
+use super::{
+    ids::Tenant,
+    trace_context::{TRACE_CONTEXT, TraceContext},
+};
 
 /// Where memories of a deployment live. The two are never mixed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,6 +28,9 @@ pub fn record(event: &Value, space: &MemorySpace, tenant: &Tenant, at: OffsetDat
             fields.insert("universe_id".into(), universe.as_str().into());
         }
         fields.entry("agent_profile_id").or_insert(Value::Null);
+        if let Some(trace) = TraceContext::within(event) {
+            fields.insert(TRACE_CONTEXT.into(), TraceContext::json(Some(&trace)));
+        }
     }
     json!({
         "id": event["event_id"],

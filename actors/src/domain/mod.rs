@@ -22,6 +22,7 @@ pub mod session;
 pub mod text;
 pub mod title;
 pub mod tokens;
+pub mod trace_context;
 pub mod transcript;
 pub mod turn;
 pub mod wal;

@@ -18,6 +18,7 @@ use super::{
     memory::{self, MemorySpace},
     message::MessageDraft,
     title,
+    trace_context::TraceContext,
     turn::{Admission, OnBusy, OpenTurn, Refusal, TurnState, admit},
 };
 
@@ -79,6 +80,8 @@ pub struct Ending {
     pub message: String,
     /// Its details.
     pub metadata: Metadata,
+    /// The trace of the request that the turn goes back to.
+    pub trace: Option<TraceContext>,
     /// Tokens used.
     pub usage: Option<Value>,
     /// Why it failed.
@@ -164,6 +167,7 @@ impl Session {
             message: &draft.message,
             attachments: &draft.attachments,
             metadata,
+            trace: caller.trace.as_ref(),
         }
         .stored(EventType::User, seq, seq);
         let starts = self.open.is_empty();
@@ -221,6 +225,7 @@ impl Session {
             message: &ending.message,
             attachments: &[],
             metadata: ending.metadata.clone(),
+            trace: ending.trace.as_ref(),
         }
         .stored(ending.event_type, self.head + 1, ending.turn_seq);
         // An error is nothing that was said.
@@ -350,7 +355,7 @@ mod tests {
 
     fn caller() -> Caller {
         let tenant = session().key.tenant;
-        Caller { tenant, subject: None, scope: None, correlation_id: Uuid::nil(), address: None }
+        Caller::new(tenant, Uuid::nil())
     }
 
     fn stamp() -> Stamp {
@@ -378,6 +383,7 @@ mod tests {
             event_type,
             message: "text".into(),
             metadata: Metadata::new(),
+            trace: None,
             usage: None,
             error_code: None,
             by: None,

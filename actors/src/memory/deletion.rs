@@ -48,7 +48,7 @@ impl Memories {
         let asker = Asker {
             tenant: caller.tenant.clone(),
             correlation_id: caller.correlation_id,
-            traceparent: None,
+            trace: caller.trace.clone(),
             deadline: Instant::now() + WITHIN,
         };
         let ask = |reply| Consult { question: DeleteByKey { id }, asker, reply };

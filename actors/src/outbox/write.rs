@@ -19,6 +19,7 @@ use crate::{
         event,
         ids::{SessionKey, Tenant},
         memory::MemorySpace,
+        trace_context::TraceContext,
         wal::{self, MEMORY_WAL},
     },
     somabrain::messages::{Arguments, Asker, BrainError, MemoryWrite, Remember, RememberBatch, Remembered, placed},
@@ -205,7 +206,8 @@ fn asker(deps: &MemorySyncDeps, tenant: &Tenant, first: Option<&ClaimedMemory>) 
     let within = deps.settings.lease() / CALLS_A_LEASE;
     let deadline = Instant::now() + within;
     let correlation_id = first.and_then(|row| event::correlation_id(&row.payload)).unwrap_or_else(Uuid::new_v4);
-    (Asker { tenant: tenant.clone(), correlation_id, traceparent: None, deadline }, within)
+    let trace = first.and_then(|row| TraceContext::within(&row.payload["metadata"]));
+    (Asker { tenant: tenant.clone(), correlation_id, trace, deadline }, within)
 }
 
 async fn batch(

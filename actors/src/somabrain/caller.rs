@@ -69,7 +69,7 @@ impl Caller {
         }
         let connection = &self.deps.connection;
         let request_id = asker.correlation_id.to_string();
-        let mut headers = connection.headers(Some(&asker.tenant), &request_id, asker.traceparent.as_deref());
+        let mut headers = connection.headers(Some(&asker.tenant), &request_id, asker.trace.as_ref());
         if let Some(version) = if_match {
             let version = HeaderValue::try_from(version)
                 .map_err(|_| BrainError::Broken { endpoint, reason: "the version is no ETag".into() })?;

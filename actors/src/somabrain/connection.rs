@@ -17,7 +17,10 @@ use super::{
     settings::{BrainSettings, SettingsError},
     tls,
 };
-use crate::{domain::ids::Tenant, retry};
+use crate::{
+    domain::{ids::Tenant, trace_context::TraceContext},
+    retry,
+};
 
 /// Longest answer that is read.
 const MAX_BODY_BYTES: usize = 8 * 1024 * 1024;
@@ -70,17 +73,16 @@ impl Connection {
         Ok(Self { http, base, credentials, tenant_header, attempt_timeout: settings.attempt_timeout() })
     }
 
-    /// The headers of a call. A `traceparent` that no header can carry is left out.
-    pub fn headers(&self, tenant: Option<&Tenant>, request_id: &str, traceparent: Option<&str>) -> HeaderMap {
+    /// The headers of a call.
+    pub fn headers(&self, tenant: Option<&Tenant>, request_id: &str, trace: Option<&TraceContext>) -> HeaderMap {
         let mut headers = HeaderMap::new();
-        let texts = [
-            (self.tenant_header.clone(), tenant.map(Tenant::as_str)),
-            (HeaderName::from_static("x-request-id"), Some(request_id)),
-            (HeaderName::from_static("traceparent"), traceparent),
-        ];
-        for (name, text) in texts {
-            // A tenant holds no control character, which is all that a header cannot carry.
-            if let Some(Ok(value)) = text.map(|text| HeaderValue::from_bytes(text.as_bytes())) {
+        let tenant = tenant.map(|tenant| (self.tenant_header.clone(), tenant.as_str()));
+        let trace = trace.into_iter().flat_map(TraceContext::headers);
+        let texts = std::iter::once(("x-request-id", request_id)).chain(trace);
+        let texts = texts.map(|(name, text)| (HeaderName::from_static(name), text));
+        for (name, text) in tenant.into_iter().chain(texts) {
+            // None of them holds a control character, which is all that a header cannot carry.
+            if let Ok(value) = HeaderValue::from_bytes(text.as_bytes()) {
                 headers.insert(name, value);
             }
         }
@@ -181,7 +183,8 @@ mod tests {
     async fn attempt(settings: &BrainSettings, within: Duration) -> Result<Answer, Lost> {
         let connection = Connection::new(settings).unwrap();
         let tenant = Tenant::new("acme").unwrap();
-        let headers = connection.headers(Some(&tenant), "r-1", Some("00-0af7651916cd43dd8448eb211c80319c-01-01"));
+        let trace = TraceContext::new("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", Some("a=1"));
+        let headers = connection.headers(Some(&tenant), "r-1", trace.as_ref());
         let request = Request { endpoint: Endpoint::Recall, target: None, headers, body: Some(b"{}".to_vec()) };
         connection.attempt(&request, Instant::now() + within).await
     }
@@ -198,7 +201,8 @@ mod tests {
             "authorization: Bearer sk-canary-0451",
             "x-tenant-id: acme",
             "x-request-id: r-1",
-            "traceparent: 00-0af7651916cd43dd8448eb211c80319c-01-01",
+            "traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+            "tracestate: a=1",
             "content-type: application/json",
         ] {
             assert!(seen.lines().any(|seen| seen == line), "{line} is missing in {seen}");

@@ -16,7 +16,7 @@ pub use super::deletion::{DeleteByKey, Deletion};
 use super::endpoint::Endpoint;
 pub use super::health::{HealthReader, HealthReport, HealthState};
 pub use super::placement::{Arguments, placed};
-use crate::domain::{ids::Tenant, memory::MemorySpace};
+use crate::domain::{ids::Tenant, memory::MemorySpace, trace_context::TraceContext};
 
 /// Asks for the memories nearest to a text. May be sent by conversations.
 #[derive(Message)]
@@ -24,20 +24,14 @@ use crate::domain::{ids::Tenant, memory::MemorySpace};
 pub struct Recall {
     /// The text; what a person just wrote, as a rule.
     pub query: String,
-    /// Whose memories; nothing of another tenant is ever returned.
-    pub tenant: Tenant,
+    /// Whose memories, and until when; nothing of another tenant is ever returned.
+    pub asker: Asker,
     /// Which universe and which namespace.
     pub space: MemorySpace,
     /// How many at most, 1 to 50; other numbers are moved to the nearer end.
     pub top_k: u32,
     /// The session the text belongs to. A hint for the server, no filter.
     pub session_id: Uuid,
-    /// Sent as `X-Request-ID`, so that the server's log can be joined with ours.
-    pub correlation_id: Uuid,
-    /// Sent as the header of this name (W3C Trace Context) if there is one.
-    pub traceparent: Option<String>,
-    /// Covers everything: waiting for a free place, all attempts, and the waits between them.
-    pub deadline: Instant,
     /// Where the answer goes.
     pub reply: Reply<Result<Recalled, BrainError>>,
 }
@@ -49,8 +43,8 @@ pub struct Asker {
     pub tenant: Tenant,
     /// Sent as `X-Request-ID`, so that the server's log can be joined with ours.
     pub correlation_id: Uuid,
-    /// Sent as the header of this name (W3C Trace Context) if there is one.
-    pub traceparent: Option<String>,
+    /// Sent as the headers `traceparent` and `tracestate` if there is one.
+    pub trace: Option<TraceContext>,
     /// Covers everything: waiting for a free place, all attempts, and the waits between them.
     pub deadline: Instant,
 }

@@ -8,7 +8,7 @@ use super::{
     endpoint::Endpoint,
     exchange::Answer,
     lane::{Ask, Kind},
-    messages::{Asker, BrainError, Recall, Recalled},
+    messages::{BrainError, Recall, Recalled},
     wire::{OldRecallBody, RecallAnswer, RecallBody},
 };
 
@@ -20,24 +20,18 @@ impl Ask for Recall {
     const KIND: Kind = Kind::Recall;
 
     async fn answer(&self, caller: &Caller, since: Instant) -> Result<Recalled, BrainError> {
-        let asker = Asker {
-            tenant: self.tenant.clone(),
-            correlation_id: self.correlation_id,
-            traceparent: self.traceparent.clone(),
-            deadline: self.deadline,
-        };
         let universe = self.space.universe.as_deref();
         let (query, top_k) = (self.query.as_str(), self.top_k.clamp(*TOP_K.start(), *TOP_K.end()));
-        let (tenant, namespace) = (self.tenant.as_str(), self.space.namespace.as_str());
+        let (tenant, namespace) = (self.asker.tenant.as_str(), self.space.namespace.as_str());
         let session_id = self.session_id.to_string();
         let body = RecallBody { tenant, namespace, query, top_k, universe, session_id };
         let retry = caller.deps.recall_retry;
-        let answer = caller.call(&asker, Call::of(Endpoint::Recall, &body, retry)?.or_404()).await?;
+        let answer = caller.call(&self.asker, Call::of(Endpoint::Recall, &body, retry)?.or_404()).await?;
         if answer.status != 404 {
             return read(&answer, Endpoint::Recall, since);
         }
         let body = OldRecallBody { query, top_k, universe };
-        let answer = caller.call(&asker, Call::of(Endpoint::OldRecall, &body, retry)?).await?;
+        let answer = caller.call(&self.asker, Call::of(Endpoint::OldRecall, &body, retry)?).await?;
         read(&answer, Endpoint::OldRecall, since)
     }
 

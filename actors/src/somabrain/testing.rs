@@ -36,7 +36,7 @@ pub(super) fn caller(server: &Server) -> Caller {
 /// Somebody of `acme` who waits `within`.
 pub(super) fn asker(within: Duration) -> Asker {
     let tenant = Tenant::new("acme").unwrap();
-    Asker { tenant, correlation_id: Uuid::max(), traceparent: None, deadline: Instant::now() + within }
+    Asker { tenant, correlation_id: Uuid::max(), trace: None, deadline: Instant::now() + within }
 }
 
 /// What the server does with a request.

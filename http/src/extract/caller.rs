@@ -3,7 +3,11 @@
 use std::net::IpAddr;
 
 use actix_web::{HttpMessage, HttpRequest, web::Data};
-use somaagent_actors::domain::{caller::Caller, ids::Tenant};
+use somaagent_actors::domain::{
+    caller::Caller,
+    ids::Tenant,
+    trace_context::{TRACEPARENT, TRACESTATE, TraceContext},
+};
 use uuid::Uuid;
 
 use super::{FromHead, Query, bad_header, header};
@@ -61,6 +65,7 @@ impl FromHead for By {
             scope: None,
             correlation_id: CorrelationId::of(request),
             address: address(request),
+            trace: trace(request),
         };
         Ok(Self { caller, named: named.is_some() })
     }
@@ -76,6 +81,15 @@ fn default_tenant(request: &HttpRequest) -> Option<Tenant> {
 
 fn no_tenant() -> Problem {
     Problem::new(crate::problem::Code::Internal).caused_by("the configured default tenant is not a usable name")
+}
+
+/// Where the request stands in a trace. Headers that do not say it, or say it twice, are as good as none (W3C Trace Context §3.2).
+/// Several `tracestate` are one list (§3.3).
+fn trace(request: &HttpRequest) -> Option<TraceContext> {
+    let mut parents = request.headers().get_all(TRACEPARENT);
+    let parent = parents.next().filter(|_| parents.next().is_none())?.to_str().ok()?;
+    let states: Vec<&str> = request.headers().get_all(TRACESTATE).filter_map(|state| state.to_str().ok()).collect();
+    TraceContext::new(parent.trim(), Some(states.join(",").as_str()))
 }
 
 fn address(request: &HttpRequest) -> Option<IpAddr> {

@@ -103,6 +103,11 @@ fn complete(operation: &mut Operation, arguments: &Declared) {
     }
     let parameters = operation.parameters.get_or_insert_default();
     parameters.push(header("X-Request-ID", "A UUID that names the request in replies, logs and audit"));
+    parameters.push(header(
+        "traceparent",
+        "Where the request stands in a trace (W3C Trace Context); handed on with what it causes",
+    ));
+    parameters.push(header("tracestate", "What vendors add to it"));
     if arguments.names_tenant {
         parameters.push(header("X-Tenant-Id", "The tenant, at most 200 bytes; wins over the query parameter `tenant`"));
         parameters.push(parameter("tenant", ParameterIn::Query, "The tenant, where no header can be sent"));

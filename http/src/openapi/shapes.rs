@@ -80,6 +80,8 @@ pub(crate) struct StreamedEvent {
     metadata: Option<Object>,
     /// `sa01-v1`.
     version: Option<String>,
+    /// Of stored events: `traceparent` and `tracestate` of the request that the turn goes back to, if it had any.
+    trace_context: Option<Object>,
     /// `user`, `assistant.started`, `assistant.thinking`, `assistant.stream`, `assistant.final`, `assistant.stopped`,
     /// `assistant.error`, `session.deleted` or `system.keepalive`.
     r#type: String,

@@ -126,27 +126,24 @@ async fn the_client_of_the_product_writes_to_it_and_recalls_from_it(pool: PgPool
         seat.start(move || BrainClient::new(deps)).await.unwrap();
         assert_eq!(health.changed().await.state, HealthState::Normal);
         let within = Duration::from_secs(5);
-        let asker = Asker {
-            tenant: Tenant::new("acme").unwrap(),
+        let asker = |tenant: &str| Asker {
+            tenant: Tenant::new(tenant).unwrap(),
             correlation_id: Uuid::nil(),
-            traceparent: None,
+            trace: None,
             deadline: Instant::now() + within,
         };
         let memory = |key: &str, text: &str| MemoryWrite::new(key, json!({"content": text}));
         let memories = vec![memory("k1", "I drink black tea"), memory("k2", "The cat sleeps")];
-        let make = |reply| RememberBatch { asker, space: settings.space(), memories, reply };
+        let make = |reply| RememberBatch { asker: asker("acme"), space: settings.space(), memories, reply };
         let written = batch.call(make, within).await.unwrap().unwrap();
         assert_eq!(written[1].coordinate.as_ref().unwrap().len(), 3);
         let recall = async |tenant: &str, universe: Option<&str>| {
             let make = |reply| Recall {
                 query: "tea?".into(),
-                tenant: Tenant::new(tenant).unwrap(),
+                asker: asker(tenant),
                 space: MemorySpace { universe: universe.map(str::to_owned), ..settings.space() },
                 top_k: 3,
                 session_id: Uuid::nil(),
-                correlation_id: Uuid::nil(),
-                traceparent: None,
-                deadline: Instant::now() + within,
                 reply,
             };
             port.call(make, within).await.unwrap().unwrap().memories

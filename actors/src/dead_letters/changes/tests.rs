@@ -38,7 +38,7 @@ fn deps(pool: &PgPool) -> KeeperDeps {
 
 fn caller(tenant: &str) -> Caller {
     let tenant = Tenant::new(tenant).unwrap();
-    Caller { tenant, subject: None, scope: None, correlation_id: Uuid::new_v4(), address: None }
+    Caller::new(tenant, Uuid::new_v4())
 }
 
 fn letter(origin: Origin, original: &[u8], error: &str) -> NewDeadLetter {

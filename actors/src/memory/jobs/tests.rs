@@ -60,7 +60,7 @@ fn desk(deps: &RunnerDeps) -> (Probe<ExportJobsChanged>, ExportJobs) {
 
 fn caller(name: &str) -> Caller {
     let tenant = crate::domain::ids::Tenant::new(name).unwrap();
-    Caller { tenant, subject: Some("ann".into()), scope: None, correlation_id: Uuid::nil(), address: None }
+    Caller { subject: Some("ann".into()), ..Caller::new(tenant, Uuid::nil()) }
 }
 
 async fn text(desk: &ExportJobs, id: i64) -> Option<String> {

@@ -13,7 +13,7 @@ use super::super::{
     testing::{Play, Server, asker},
 };
 use super::*;
-use crate::domain::{ids::Tenant, memory::MemorySpace};
+use crate::domain::memory::MemorySpace;
 
 const SOON: Duration = Duration::from_mins(1);
 const TEA: &str = r#"{"results": [{"content": "tea", "score": 0.9, "layer": "ltm"}], "wm_hits": 0}"#;
@@ -71,13 +71,10 @@ impl Stage {
     async fn ask(&self, query: &str, within: Duration) -> Result<Result<Recalled, BrainError>, AskError> {
         let make = |reply| Recall {
             query: query.into(),
-            tenant: Tenant::new("acme").unwrap(),
+            asker: asker(within),
             space: space(),
             top_k: 80,
             session_id: Uuid::nil(),
-            correlation_id: Uuid::max(),
-            traceparent: None,
-            deadline: Instant::now() + within,
             reply,
         };
         self.recall.call(make, SOON).await

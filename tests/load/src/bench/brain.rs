@@ -10,7 +10,7 @@ use reqwest::Client;
 use reqwest::header::CONTENT_TYPE;
 use somaagent_actors::domain::ids::Tenant;
 use somaagent_actors::domain::memory::MemorySpace;
-use somaagent_actors::somabrain::messages::Recall;
+use somaagent_actors::somabrain::messages::{Asker, Recall};
 use somaagent_actors::somabrain::{BrainClient, BrainDeps, BrainMetrics, BrainSettings};
 use somaagent_supervision::{Port, Restart, Strategy, SupervisorSpec, Tree};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -96,13 +96,15 @@ async fn measure(options: &Options) -> Result<Report> {
 async fn ask(port: &Port<Recall>, tenant: &Tenant) -> Result<()> {
     let make = |reply| Recall {
         query: QUERY.into(),
-        tenant: tenant.clone(),
+        asker: Asker {
+            tenant: tenant.clone(),
+            correlation_id: Uuid::nil(),
+            trace: None,
+            deadline: Instant::now() + SOON,
+        },
         space: MemorySpace { universe: None, namespace: "wm".into() },
         top_k: 8,
         session_id: Uuid::nil(),
-        correlation_id: Uuid::nil(),
-        traceparent: None,
-        deadline: Instant::now() + SOON,
         reply,
     };
     let recalled = port.call(make, SOON).await.map_err(|error| anyhow!("{error}"))??;
