@@ -131,7 +131,8 @@ impl From<BrainError> for NotWritten {
                 Self::Refused { reason, code: Some(status.to_string()) }
             }
             BrainError::Unavailable { retry_after, .. } => Self::Later { reason, after: retry_after, cause },
-            // Other refusals are no fault of the memory: a key or an address has to be mended.
+            // Other refusals are no fault of the memory: a key or an address has to be mended. Nor is an answer that nobody can
+            // read: somebody else than the service has answered, and nothing says that the memory was taken.
             BrainError::Refused { .. } | BrainError::TimedOut { .. } | BrainError::Broken { .. } => {
                 Self::Later { reason, after: None, cause }
             }

@@ -106,6 +106,8 @@ catalogue! {
     IdempotencyKeyReused: 422 "idempotency-key-reused" "The idempotency key belongs to another request";
     /// Something broke here.
     Internal: 500 "internal" "Internal error";
+    /// The memory is gone here, but the memory service failed to delete it.
+    DeletionIncomplete: 502 "deletion-incomplete" "Deleted here, but not by the memory service";
     /// Too much is going on.
     Overloaded: 503 "overloaded" "Too busy, try again";
     /// A part that is needed is away; nothing was changed.
@@ -141,7 +143,7 @@ impl Code {
         match self {
             Self::Draining => Some(Duration::from_secs(5)),
             Self::SseDisabled => Some(Duration::from_mins(5)),
-            _ if self.status() == 503 => Some(Duration::from_secs(1)),
+            _ if matches!(self.status(), 502 | 503) => Some(Duration::from_secs(1)),
             _ => None,
         }
     }
@@ -180,7 +182,7 @@ mod tests {
             assert!(code.as_str().bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-'), "{code:?}");
             assert_eq!(Code::parse(code.as_str()), Some(*code));
             assert!(code.type_uri().ends_with(code.as_str()));
-            assert_eq!(code.retry_after().is_some(), code.status() == 503, "{code:?}");
+            assert_eq!(code.retry_after().is_some(), matches!(code.status(), 502 | 503), "{code:?}");
         }
     }
 }

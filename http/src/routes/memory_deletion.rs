@@ -2,6 +2,7 @@
 
 use actix_web::web::{Data, Json};
 use serde::Serialize;
+use serde_json::json;
 use somaagent_actors::{
     conversation::queries::StoreError,
     memory::deletion::{AtTheService, Forgotten},
@@ -14,10 +15,13 @@ use crate::{
     problem::{Code, Problem},
 };
 
+/// The state of a deletion that the memory service did not do, and could.
+const FAILED: &str = "failed";
+
 /// What became of a memory that was to go.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct MemoryDeletionReply {
-    /// Whether it is gone here and at the memory service.
+    /// Whether it is gone here and at the memory service: false if that has no deletion.
     deleted: bool,
     /// What each part did.
     result: DeletionResult,
@@ -45,7 +49,7 @@ pub(crate) struct DeletionResult {
 /// What the memory service did.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct BrainDeletion {
-    /// `deleted`, `unsupported` (the service has no deletion: what it remembers stays), or `failed`: ask again.
+    /// `deleted`, `unsupported` (the service has no deletion: what it remembers stays), or, in a problem, `failed`.
     state: &'static str,
     /// How many memories it deleted, if it says so.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -56,7 +60,8 @@ pub(crate) struct BrainDeletion {
 }
 
 /// Deletes a memory of the tenant: its row of the replica, what waits to be written or sent, its dead letters, and the
-/// memory itself where the memory service can do that. A record in the log makes other replicas follow. Safe to repeat.
+/// memory itself where the memory service can do that. A record in the log makes other replicas follow. Safe to repeat; a memory
+/// service that failed is asked again by the next try (502, with `result` as below).
 #[utoipa::path(
     delete,
     path = "/v1/memory/{event_id}",
@@ -65,7 +70,7 @@ pub(crate) struct BrainDeletion {
     responses((status = 200, description = "What each part did", body = MemoryDeletionReply)),
     extensions(
         ("x-action" = json!("memory.delete")),
-        ("x-problems" = json!(["memory-not-found", "unavailable", "draining", "outcome-unknown"])),
+        ("x-problems" = json!(["memory-not-found", "deletion-incomplete", "unavailable", "draining", "outcome-unknown"])),
     ),
 )]
 pub(crate) async fn delete_memory(
@@ -75,19 +80,22 @@ pub(crate) async fn delete_memory(
 ) -> Result<Json<MemoryDeletionReply>, Problem> {
     door.accepting()?;
     let (gone, service) = door.memories.delete(&by.caller(), memory.0).await.map_err(unknown)?;
-    Ok(Json(reply(&gone, service)))
+    let deleted = matches!(service, AtTheService::Deleted(_));
+    let result = result(&gone, service);
+    if result.brain.state == FAILED {
+        return Err(Problem::new(Code::DeletionIncomplete).with("result", json!(result)));
+    }
+    Ok(Json(MemoryDeletionReply { deleted, result }))
 }
 
-fn reply(gone: &Forgotten, service: AtTheService) -> MemoryDeletionReply {
-    let deleted = matches!(service, AtTheService::Deleted(_));
+fn result(gone: &Forgotten, service: AtTheService) -> DeletionResult {
     let brain = match service {
         AtTheService::Deleted(deleted) => BrainDeletion { state: "deleted", deleted, reason: None },
         AtTheService::Unsupported => BrainDeletion { state: "unsupported", deleted: None, reason: None },
-        AtTheService::Failed(reason) => BrainDeletion { state: "failed", deleted: None, reason: Some(reason) },
+        AtTheService::Failed(reason) => BrainDeletion { state: FAILED, deleted: None, reason: Some(reason) },
     };
     let Forgotten { replica, queued, under_way, unpublished, dead_letters, .. } = *gone;
-    let result = DeletionResult { replica, queued, under_way, unpublished, dead_letters, tombstone: "queued", brain };
-    MemoryDeletionReply { deleted, result }
+    DeletionResult { replica, queued, under_way, unpublished, dead_letters, tombstone: "queued", brain }
 }
 
 /// Of a change that broke off nobody knows whether it was done.

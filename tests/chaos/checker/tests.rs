@@ -248,6 +248,7 @@ fn a_row_that_says_something_else_is_found() {
 fn a_memory_that_the_service_never_received_or_has_otherwise_is_found() {
     found("P2", "never received", |run| run.received.retain(|key| key != "e1"));
     found("P2", "in the memory service", |run| run.kept[0].1["content"] = json!("something else"));
+    found("P2", "[] in the memory service", |run| drop(run.kept.remove(0)));
     found("P2", "in the memory service", |run| {
         let again = run.kept[0].clone();
         run.kept.push(again);
