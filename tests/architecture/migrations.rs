@@ -15,6 +15,7 @@ const APPLIED: &[(&str, &str)] = &[
     ("0004_replica.sql", "d9cf644aec39a477b2f03b45e90d333d1b58f8d67a81f4cb30496b70faf70eb2"),
     ("0005_jobs.sql", "9d816d18333660250d709b30a2e893d6320feb64901d4139954d202f27336b59"),
     ("0006_leases.sql", "ea8a16be2cd59b265059194bb45a2d32a5cf0bc72e017ca73ad04520225cce78"),
+    ("0007_outbox_room.sql", "13a7a849816dbb27d30e23c42fd6510ed9bbd39f05a7c0295b7d2976b388f962"),
 ];
 
 #[test]

@@ -279,3 +279,26 @@ async fn a_memory_written_in_the_background_keeps_no_reply_waiting() {
     let key = reply["event_id"].as_str().unwrap();
     eventually("the memory", async || stack.brain.keys().iter().any(|known| known == key).then_some(())).await;
 }
+
+#[tokio::test]
+async fn what_was_sent_is_kept_for_its_time_and_then_gone() {
+    let stack = quick().set("SA01_OUTBOX__RETENTION_MS", 0).set("SA01_MEMORY_SYNC__RETENTION_MS", 0).start().await;
+    let session = new_session();
+    let keys = said(&stack, &session, 2).await;
+    remembered(&stack, &keys).await;
+    let pool = stack.database.pool().await.unwrap();
+    for table in ["message_outbox", "memory_write_outbox"] {
+        eventually(&format!("{table} to be empty"), async || {
+            let sql = format!("SELECT count(*) FROM {table}");
+            (sqlx::query_scalar::<_, i64>(sqlx::AssertSqlSafe(sql)).fetch_one(&pool).await.unwrap() == 0).then_some(())
+        })
+        .await;
+    }
+    // What the rows told of is where it belongs.
+    for key in &keys {
+        let path = format!("/v1/memory/{key}/receipt");
+        let receipt =
+            stack.client.send(stack.client.request(Method::GET, &path).header("Prefer", "wait=20")).await.unwrap();
+        assert_eq!(receipt.json()["state"], "replicated", "{}", receipt.text);
+    }
+}

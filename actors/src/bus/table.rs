@@ -110,12 +110,7 @@ impl TableLog {
     }
 
     /// Appends all or none.
-    async fn write(&self, records: Vec<Record>) -> Result<Vec<Position>, StoreError> {
-        let record = |Record { topic, key, headers, payload }| {
-            let partition = partition_of(&key, partitions(&topic));
-            NewRecord { topic, partition, key, headers, payload }
-        };
-        let records: Vec<NewRecord> = records.into_iter().map(record).collect();
+    async fn write(&self, records: Arc<[NewRecord]>) -> Result<Vec<Position>, StoreError> {
         let partitions: Vec<i32> = records.iter().map(|record| record.partition).collect();
         let at = (self.clock)();
         let offsets = self
@@ -129,13 +124,18 @@ impl TableLog {
 
     /// One by one after all together held bad data, so that only the bad one is refused.
     async fn place(&self, records: Vec<Record>) -> Vec<Result<Position, LogError>> {
+        let record = |Record { topic, key, headers, payload }| {
+            let partition = partition_of(&key, partitions(&topic));
+            NewRecord { topic, partition, key, headers, payload }
+        };
+        let records: Arc<[NewRecord]> = records.into_iter().map(record).collect();
         let count = records.len();
         match self.write(records.clone()).await {
             Ok(positions) => positions.into_iter().map(Ok).collect(),
             Err(error) if error.is_bad_data() && count > 1 => {
                 let mut results = Vec::with_capacity(count);
-                for record in records {
-                    let one = self.write(vec![record]).await.map_err(|error| log_error(&error));
+                for record in records.iter() {
+                    let one = self.write([record.clone()].into()).await.map_err(|error| log_error(&error));
                     let placed = one.and_then(|places| {
                         places.first().copied().ok_or_else(|| LogError::Unavailable("no offset was told".into()))
                     });

@@ -205,7 +205,7 @@ impl MemorySync {
 async fn keep_house(deps: &MemorySyncDeps) -> Result<(), StoreError> {
     let pending = deps.store.run(|connection| Box::pin(async move { memory_write_outbox::pending(connection).await }));
     deps.metrics.pending(pending.await?);
-    let before = (deps.clock)() - Duration::from_millis(deps.settings.retention_ms);
+    let before = (deps.clock)() - deps.settings.retention();
     purge(&deps.store, move |connection, rows| Box::pin(memory_write_outbox::purge(connection, before, rows))).await
 }
 

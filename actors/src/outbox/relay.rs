@@ -35,8 +35,8 @@ use crate::{
     },
 };
 
-/// Time between two removals of old sent rows.
-const PURGE_EVERY: Duration = Duration::from_mins(1);
+/// Time between two removals of old sent rows: as long as they are kept, within these.
+const PURGE_AFTER: [Duration; 2] = [Duration::from_secs(1), Duration::from_mins(1)];
 
 /// What the relay needs; survives a restart.
 #[derive(Clone)]
@@ -186,7 +186,7 @@ impl OutboxRelay {
 }
 
 async fn remove_old(deps: &RelayDeps) -> Result<(), StoreError> {
-    let before = (deps.clock)() - Duration::from_millis(deps.settings.retention_ms);
+    let before = (deps.clock)() - deps.settings.retention();
     deps.store.run(move |connection| Box::pin(async move { forget_leases(connection, before).await })).await?;
     purge(&deps.store, move |connection, rows| Box::pin(message_outbox::purge(connection, before, rows))).await
 }
@@ -196,7 +196,8 @@ impl Actor for OutboxRelay {
 
     fn started(&mut self, ctx: &mut Context<Self>) {
         self.claim(ctx);
-        ctx.run_interval(PURGE_EVERY, Self::purge);
+        let [shortest, longest] = PURGE_AFTER;
+        ctx.run_interval(self.deps.settings.retention().clamp(shortest, longest), Self::purge);
     }
 }
 

@@ -51,6 +51,12 @@ impl QueueSettings {
         Duration::from_millis(self.lease_ms)
     }
 
+    /// How long sent rows are kept.
+    #[must_use]
+    pub const fn retention(&self) -> Duration {
+        Duration::from_millis(self.retention_ms)
+    }
+
     /// The wait before a row is tried again that was tried `tries` times, at least one.
     #[must_use]
     pub fn backoff(&self, tries: u32) -> Duration {

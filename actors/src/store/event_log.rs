@@ -3,8 +3,10 @@
 //! Offsets of a partition come from its counter, which stays locked until the commit: whoever sees an offset sees all
 //! before it.
 
+use std::collections::HashMap;
+
 use serde_json::Value;
-use sqlx::PgConnection;
+use sqlx::{PgConnection, types::Json};
 use time::OffsetDateTime;
 use tracing::instrument;
 
@@ -66,21 +68,19 @@ pub async fn append(
     records: &[NewRecord],
     at: OffsetDateTime,
 ) -> Result<Vec<i64>, sqlx::Error> {
-    let topics: Vec<&str> = records.iter().map(|record| record.topic.as_str()).collect();
-    let partitions: Vec<i32> = records.iter().map(|record| record.partition).collect();
+    let Places { topics, partitions, counts, of } = Places::of(records);
+    let (parts, places): (Vec<i64>, Vec<i64>) = of.iter().copied().unzip();
     let keys: Vec<&str> = records.iter().map(|record| record.key.as_str()).collect();
-    let headers: Vec<Value> = records.iter().map(|record| record.headers.clone()).collect();
+    let headers: Vec<Json<&Value>> = records.iter().map(|record| Json(&record.headers)).collect();
     let payloads: Vec<&[u8]> = records.iter().map(|record| record.payload.as_slice()).collect();
     let rows = sqlx::query!(
-        r#"WITH record AS (
-             SELECT r.*, row_number() OVER (PARTITION BY r.topic, r.partition ORDER BY r.n) - 1 AS place
-             FROM unnest($1::text[], $2::integer[], $3::text[], $4::jsonb[], $5::bytea[]) WITH ORDINALITY
-                 AS r(topic, partition, key, headers, payload, n)
+        r#"WITH needed AS (
+             SELECT * FROM unnest($1::text[], $2::integer[], $3::bigint[]) WITH ORDINALITY
+                 AS n(topic, partition, records, part)
          ),
-         needed AS (SELECT topic, partition, count(*) AS records FROM record GROUP BY topic, partition),
          -- In one order for everybody, so that nobody waits in a circle.
          locked AS (
-             SELECT p.topic, p.partition, needed.records
+             SELECT p.topic, p.partition, needed.records, needed.part
              FROM event_log_partitions AS p
              JOIN needed ON needed.topic = p.topic AND needed.partition = p.partition
              ORDER BY p.topic, p.partition
@@ -91,31 +91,60 @@ pub async fn append(
              SET next_offset = p.next_offset + locked.records
              FROM locked
              WHERE p.topic = locked.topic AND p.partition = locked.partition
-             RETURNING p.topic, p.partition, p.next_offset - locked.records AS first
-         ),
-         placed AS (
-             SELECT record.*, advanced.first + record.place AS "offset"
-             FROM record
-             JOIN advanced ON advanced.topic = record.topic AND advanced.partition = record.partition
+               AND (SELECT count(*) FROM locked) = (SELECT count(*) FROM needed)
+             RETURNING p.topic, p.partition, p.next_offset - locked.records AS first, locked.part
          ),
          written AS (
              INSERT INTO event_log (topic, partition, "offset", key, headers, payload, created_at)
-             SELECT topic, partition, "offset", key, headers, payload, $6 FROM placed
+             SELECT a.topic, a.partition, a.first + r.place, r.key, r.headers, r.payload, $9
+             FROM unnest($4::bigint[], $5::bigint[], $6::text[], $7::jsonb[], $8::bytea[])
+                 AS r(part, place, key, headers, payload)
+             JOIN advanced AS a ON a.part = r.part
          )
-         SELECT "offset" AS "offset!" FROM placed ORDER BY n"#,
+         SELECT part AS "part!", first AS "first!" FROM advanced"#,
         &topics as _,
         &partitions,
+        &counts,
+        &parts,
+        &places,
         &keys as _,
-        &headers,
+        &headers as _,
         &payloads as _,
         at,
     )
     .fetch_all(connection)
     .await?;
-    if rows.len() == records.len() {
-        Ok(rows.into_iter().map(|row| row.offset).collect())
-    } else {
-        Err(sqlx::Error::RowNotFound)
+    let firsts: HashMap<i64, i64> = rows.into_iter().map(|row| (row.part, row.first)).collect();
+    of.into_iter()
+        .map(|(part, place)| firsts.get(&part).map(|first| first + place).ok_or(sqlx::Error::RowNotFound))
+        .collect()
+}
+
+/// Where records go: the partitions that some of them go to, and how many to each.
+struct Places<'a> {
+    topics: Vec<&'a str>,
+    partitions: Vec<i32>,
+    counts: Vec<i64>,
+    /// Of each record, which of these it goes to, from 1, and how many go there before it.
+    of: Vec<(i64, i64)>,
+}
+
+impl<'a> Places<'a> {
+    fn of(records: &'a [NewRecord]) -> Self {
+        let mut places = Self { topics: vec![], partitions: vec![], counts: vec![], of: vec![] };
+        let mut known: HashMap<(&str, i32), usize> = HashMap::new();
+        for record in records {
+            let index = *known.entry((&record.topic, record.partition)).or_insert_with(|| {
+                places.topics.push(&record.topic);
+                places.partitions.push(record.partition);
+                places.counts.push(0);
+                places.counts.len() - 1
+            });
+            let part = i64::try_from(index + 1).unwrap_or(i64::MAX);
+            places.of.push((part, places.counts[index]));
+            places.counts[index] += 1;
+        }
+        places
     }
 }
 
