@@ -281,6 +281,22 @@ async fn a_memory_written_in_the_background_keeps_no_reply_waiting() {
 }
 
 #[tokio::test]
+async fn a_memory_service_that_asks_for_patience_has_it() {
+    let stack = quick().set("SA01_MEMORY_SYNC__LEASE_MS", 60_000).start().await;
+    stack.brain.set_mood(Mood::Failing(503, Some(25)));
+    let session = new_session();
+    stack.post(&Post::new("remember this").to(&session)).await;
+    let pool = stack.database.pool().await.unwrap();
+    // By its own settings the queue would wait a fifth of a second at most.
+    let sql = "SELECT extract(epoch FROM next_attempt_at - last_error_at)::float8 FROM memory_write_outbox
+               WHERE retry_count = 1 AND status = 'pending' ORDER BY id LIMIT 1";
+    let wait =
+        eventually("the first try", async || sqlx::query_scalar::<_, f64>(sql).fetch_optional(&pool).await.unwrap())
+            .await;
+    assert!((24.0..=26.0).contains(&wait), "{wait}");
+}
+
+#[tokio::test]
 async fn what_was_sent_is_kept_for_its_time_and_then_gone() {
     let stack = quick().set("SA01_OUTBOX__RETENTION_MS", 0).set("SA01_MEMORY_SYNC__RETENTION_MS", 0).start().await;
     let session = new_session();

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use somaagent_test_services::brain::Mood;
 use somaagent_test_services::client::{Answer, Post};
+use somaagent_test_services::model::Gate;
 use somaagent_test_services::wait::{eventually, within};
 use sqlx::PgPool;
 
@@ -160,6 +161,10 @@ async fn a_reader_may_wait_for_the_replica_and_learns_that_it_is_behind() {
     let behind = stack.client.get(&path(offset + 1)).await.unwrap();
     assert_eq!(refused(&behind), (412, "replica-behind".into()));
     assert_eq!(behind.json()["next_offset"], offset + 1);
+    let export = |offset: i64| format!("/v1/memory/export?session_id={session}&min_offset={partition}:{offset}");
+    assert_eq!(whole(&stack.client.get(&export(offset)).await.unwrap().text).0.len(), 2);
+    let behind = stack.client.get(&export(offset + 1)).await.unwrap();
+    assert_eq!(refused(&behind), (412, "replica-behind".into()));
 }
 
 #[tokio::test]
@@ -213,6 +218,41 @@ async fn an_index_for_searches_is_made_where_that_is_wanted() {
     let session = replicated(&stack, "under the doormat").await;
     let list = stack.get(&format!("/v1/admin/memory?session_id={session}&q=DOORMAT&role=user")).await;
     assert_eq!(list["items"].as_array().map(Vec::len), Some(1));
+
+    // Among many memories the database finds the text in the index.
+    planted(&pool, 20_000).await;
+    sqlx::raw_sql("VACUUM (ANALYZE) memory_replica").execute(&pool).await.unwrap();
+    let sql = "SELECT idx_scan FROM pg_stat_user_indexes WHERE indexrelname = 'memory_replica_text'";
+    let used = async || sqlx::query_scalar::<_, i64>(sql).fetch_one(&pool).await.unwrap();
+    let before = used().await;
+    let list = stack.get("/v1/admin/memory?q=planted-12345").await;
+    assert_eq!(list["items"][0]["event_id"], "planted-12345");
+    eventually("the index to be used", async || (used().await > before).then_some(())).await;
+}
+
+/// The memory service may be working on what is deleted: that is said, so that it can be deleted once more.
+#[tokio::test]
+async fn a_deletion_says_what_was_under_way() {
+    let stack = quick().start().await;
+    stack.brain.set_deletes(true);
+    let gate = Gate::closed();
+    stack.brain.set_mood(Mood::Slow(gate.clone()));
+    let body = json!({"items": [{"id": "secret", "content": "a secret"}]});
+    let slow = stack.client.clone();
+    let written = tokio::spawn(async move { slow.post("/v1/memory/batch", &body).await.unwrap().status });
+    stack.brain.called("/memory/remember", 1).await;
+    let deleted = tokio::spawn({
+        let client = stack.client.clone();
+        async move { client.delete("/v1/memory/secret").await.unwrap().json() }
+    });
+    stack.brain.called("/recall/delete", 1).await;
+    gate.open();
+    let deleted = deleted.await.unwrap();
+    assert_eq!((&deleted["result"]["queued"], &deleted["result"]["under_way"]), (&json!(1), &json!(1)), "{deleted}");
+    assert_eq!(written.await.unwrap(), 200);
+    let again = stack.client.delete("/v1/memory/secret").await.unwrap().json();
+    assert_eq!((&again["deleted"], &again["result"]["queued"]), (&json!(true), &json!(0)), "{again}");
+    assert!(stack.brain.keys().is_empty());
 }
 
 #[tokio::test]
