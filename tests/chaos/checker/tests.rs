@@ -282,6 +282,16 @@ fn a_planted_record_that_is_lost_doubled_or_changed_is_found() {
 }
 
 #[test]
+fn a_planted_record_may_be_in_the_log_twice() {
+    let mut run = kept_run();
+    let late = &run.planted[1];
+    let (offset, payload) = (late.offset + 1, late.payload.clone());
+    let again = Kept { partition: late.partition, offset, key: Some(SESSION.to_owned()), payload };
+    topic(&mut run, MEMORIES).push(again);
+    assert_eq!(check(&run), Vec::<String>::new());
+}
+
+#[test]
 fn a_dead_letter_that_its_topic_does_not_tell_of_is_found() {
     found("P2", "does not tell of dead letter", |run| drop(topic(run, LETTERS).pop()));
 }
