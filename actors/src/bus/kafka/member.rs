@@ -37,6 +37,9 @@ const LOOK_UP: Duration = Duration::from_millis(100);
 /// Time between two tries of what the group is not ready for.
 const AGAIN: Duration = Duration::from_millis(50);
 
+/// What the library takes at most for [`sharing`].
+const LONGEST_SHARING: Duration = Duration::from_hours(24);
+
 /// What a reader asks of its member.
 pub(super) enum Order {
     /// See [`crate::bus::Reader::next`].
@@ -70,6 +73,7 @@ impl Member {
             .set("enable.auto.offset.store", "false")
             .set("session.timeout.ms", settings.session_timeout_ms.to_string())
             .set("heartbeat.interval.ms", (settings.session_timeout_ms / 4).max(1).to_string())
+            .set("max.poll.interval.ms", sharing(settings).as_millis().to_string())
             .set("fetch.error.backoff.ms", "100")
             .set("fetch.queue.backoff.ms", FETCH_AGAIN_MS)
             .set("queued.min.messages", "10000")
@@ -203,6 +207,14 @@ impl Member {
             tracing::warn!(error = said(&error), topic = self.topic, "a reader of the log cannot be slowed down");
         }
     }
+}
+
+/// How long the brokers wait for a member, when the group is shared out anew, before they go on without it; five minutes by
+/// default, for which one that the library has got stuck holds up all others. This one asks for news several times a second,
+/// except in a commit: that waits for its end at most as long as two questions and a session.
+fn sharing(settings: &KafkaSettings) -> Duration {
+    let most = 2 * (settings.timeout() + Duration::from_millis(settings.session_timeout_ms.into()));
+    most.min(LONGEST_SHARING)
 }
 
 fn lost(partition: i32) -> LogError {
