@@ -146,7 +146,11 @@ async fn a_mended_memory_is_remembered_and_sending_twice_has_one_effect() {
             })
             .unwrap(),
     );
-    assert_eq!(stack.client.send(edit(&foreign)).await.unwrap().code(), "invalid-body");
+    let mut inside = event.clone();
+    inside["payload"]["metadata"]["tenant"] = json!("other");
+    for event in [&foreign, &inside] {
+        assert_eq!(stack.client.send(edit(event)).await.unwrap().code(), "invalid-body");
+    }
     let mended = stack.client.send(edit(&event)).await.unwrap();
     let expected = json!({"status": "reprocessed", "target": "memory.wal", "published": false, "enqueued": true});
     assert_eq!((mended.status, mended.json()), (200, expected));

@@ -85,7 +85,9 @@ pub async fn reprocess(
 /// Puts `event` in the place of the letter's record. What both were is told by their sizes and sums.
 fn edit(letter: &mut Letter, event: &Value, details: &mut Value) -> Result<(), String> {
     let foreign = |value: &Value| !value.is_null() && value.as_str() != Some(&letter.tenant);
-    if foreign(&event["tenant"]) || foreign(&event["metadata"]["tenant"]) {
+    let memory = &event["payload"];
+    let named = [event, memory].map(|said| [&said["tenant"], &said["metadata"]["tenant"]]);
+    if named.into_iter().flatten().any(foreign) {
         return Err("names another tenant".to_owned());
     }
     let before: Value = serde_json::from_slice(&letter.original).unwrap_or_default();

@@ -25,6 +25,9 @@ use crate::{
 /// Longest answer that is read.
 const MAX_BODY_BYTES: usize = 8 * 1024 * 1024;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a connection is kept that nobody uses. Servers commonly end theirs after five seconds, which is also the time between
+/// two probes: one that was taken just then would look like an outage.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(4);
 /// The longest `Retry-After` that is believed.
 pub(super) const MAX_RETRY_AFTER: Duration = Duration::from_mins(2);
 
@@ -66,6 +69,7 @@ impl Connection {
             .redirect(Policy::none())
             .no_proxy()
             .connect_timeout(CONNECT_TIMEOUT)
+            .pool_idle_timeout(IDLE_TIMEOUT)
             .pool_max_idle_per_host(settings.max_in_flight)
             .tcp_nodelay(true)
             .build()

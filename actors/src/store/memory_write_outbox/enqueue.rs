@@ -7,8 +7,8 @@ use uuid::Uuid;
 
 use crate::domain::{brought::Brought, ids::Tenant};
 
-/// Puts memories of `tenant` into their queue, in order. One that waits there word for word is not put twice; beside another
-/// version that waits, a memory goes without its key. No two of `memories` may have one id.
+/// Puts memories of `tenant` into their queue, in order. One that waits there word for word, and is the newest that does, is not
+/// put twice; beside another version that waits, a memory goes without its key. No two of `memories` may have one id.
 ///
 /// # Errors
 /// The database's.
@@ -37,11 +37,25 @@ pub async fn enqueue(
              END,
              $6, $6, $6
          FROM unnest($2::text[], $3::uuid[], $4::jsonb[], $5::text[]) WITH ORDINALITY AS n(id, lane, payload, key, place)
-         WHERE NOT EXISTS (
-             SELECT FROM memory_write_outbox AS o
-             WHERE o.tenant = $1 AND o.dedupe_key = n.id AND o.status IN ('pending', 'sending')
-               -- The key of a memory that brings none has the time in it.
-               AND o.payload - 'idempotency_key' = n.payload - 'idempotency_key'
+         -- The key of a memory that brings none has the time in it.
+         WHERE n.payload - 'idempotency_key' IS DISTINCT FROM (
+             SELECT newest.payload - 'idempotency_key'
+             FROM (
+                 SELECT o.id, o.payload
+                 FROM memory_write_outbox AS o
+                 WHERE o.tenant = $1 AND o.dedupe_key = n.id AND o.status IN ('pending', 'sending')
+                 UNION ALL
+                 (
+                     SELECT o.id, o.payload
+                     FROM memory_write_outbox AS o
+                     WHERE o.tenant = $1 AND o.dedupe_key IS NULL AND o.payload ->> 'id' = n.id
+                       AND o.status IN ('pending', 'sending')
+                     ORDER BY o.id DESC
+                     LIMIT 1
+                 )
+             ) AS newest
+             ORDER BY newest.id DESC
+             LIMIT 1
          )
          ORDER BY n.place
          ON CONFLICT DO NOTHING",
@@ -83,5 +97,18 @@ mod tests {
         let rows: Vec<(String, Option<String>)> = sqlx::query_as(sql).fetch_all(&pool).await.unwrap();
         let expected = [("one", Some("a")), ("two", Some("b")), ("changed", None)];
         assert_eq!(rows, expected.map(|(said, key)| (said.to_owned(), key.map(str::to_owned))));
+    }
+
+    #[sqlx::test(migrations = "../migrations")]
+    async fn a_version_that_comes_back_is_the_last_one(pool: PgPool) {
+        let mut connection = pool.acquire().await.unwrap();
+        let tenant = Tenant::new("t").unwrap();
+        for said in ["one", "other", "one", "one"] {
+            let brought = [memory("a", said, "k")];
+            enqueue(&mut connection, &tenant, &brought, OffsetDateTime::UNIX_EPOCH).await.unwrap();
+        }
+        let sql = "SELECT payload ->> 'content' FROM memory_write_outbox ORDER BY id";
+        let rows: Vec<String> = sqlx::query_scalar(sql).fetch_all(&pool).await.unwrap();
+        assert_eq!(rows, ["one", "other", "one"]);
     }
 }
