@@ -297,7 +297,7 @@ async fn a_memory_service_that_asks_for_patience_has_it() {
 }
 
 #[tokio::test]
-async fn what_was_sent_is_kept_for_its_time_and_then_gone() {
+async fn what_was_sent_is_gone_once_its_time_is_over() {
     let stack = quick().set("SA01_OUTBOX__RETENTION_MS", 0).set("SA01_MEMORY_SYNC__RETENTION_MS", 0).start().await;
     let session = new_session();
     let keys = said(&stack, &session, 2).await;

@@ -15,9 +15,6 @@ use crate::{
     problem::{Code, Problem},
 };
 
-/// The state of a deletion that the memory service did not do, and could.
-const FAILED: &str = "failed";
-
 /// What became of a memory that was to go.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct MemoryDeletionReply {
@@ -80,9 +77,9 @@ pub(crate) async fn delete_memory(
 ) -> Result<Json<MemoryDeletionReply>, Problem> {
     door.accepting()?;
     let (gone, service) = door.memories.delete(&by.caller(), memory.0).await.map_err(unknown)?;
-    let deleted = matches!(service, AtTheService::Deleted(_));
+    let (deleted, failed) = (matches!(service, AtTheService::Deleted(_)), matches!(service, AtTheService::Failed(_)));
     let result = result(&gone, service);
-    if result.brain.state == FAILED {
+    if failed {
         return Err(Problem::new(Code::DeletionIncomplete).with("result", json!(result)));
     }
     Ok(Json(MemoryDeletionReply { deleted, result }))
@@ -92,7 +89,7 @@ fn result(gone: &Forgotten, service: AtTheService) -> DeletionResult {
     let brain = match service {
         AtTheService::Deleted(deleted) => BrainDeletion { state: "deleted", deleted, reason: None },
         AtTheService::Unsupported => BrainDeletion { state: "unsupported", deleted: None, reason: None },
-        AtTheService::Failed(reason) => BrainDeletion { state: FAILED, deleted: None, reason: Some(reason) },
+        AtTheService::Failed(reason) => BrainDeletion { state: "failed", deleted: None, reason: Some(reason) },
     };
     let Forgotten { replica, queued, under_way, unpublished, dead_letters, .. } = *gone;
     DeletionResult { replica, queued, under_way, unpublished, dead_letters, tombstone: "queued", brain }
