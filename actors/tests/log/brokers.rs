@@ -1,6 +1,10 @@
 //! What only brokers can do to a log: refuse, die, lack a topic, or not let us in.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    io,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use secrecy::SecretString;
 use somaagent_actors::bus::{
@@ -146,6 +150,60 @@ async fn a_reader_outlives_its_broker() {
         }
     }
     commit(&mut reader, more.ends()).await;
+}
+
+/// What the process has logged since [`listen`].
+static LOGGED: Mutex<Vec<u8>> = Mutex::new(Vec::new());
+
+struct Ear;
+
+impl io::Write for Ear {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        LOGGED.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn listen() {
+    let all = tracing_subscriber::fmt().with_ansi(false).with_max_level(tracing::Level::WARN).with_writer(|| Ear);
+    tracing::subscriber::set_global_default(all.finish()).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reader_that_stays_silent_after_trouble_joins_its_group_anew_and_goes_on() {
+    listen();
+    let kafka = Kafka::start().unwrap();
+    let (topic, group) = (new_topic(), new_group());
+    kafka.make_topic(&topic, PARTITIONS, &[]).await.unwrap();
+    let log = log(KafkaSettings { timeout_seconds: 1.0, session_timeout_ms: 6_000, ..kafka_settings(kafka.address()) });
+    let append = async |n: usize| {
+        let deadline = Instant::now() + PATIENCE;
+        while log.append(vec![record(&topic, "oak", format!("oak {n}"))]).await[0].is_err() {
+            assert!(Instant::now() < deadline, "the broker takes nothing");
+        }
+    };
+    append(0).await;
+    let mut reader = join(&log, &group, &topic).await;
+    let heard = read(&mut reader, 1).await;
+    commit(&mut reader, heard.ends()).await;
+    tokio::task::block_in_place(|| kafka.kill9()).unwrap();
+    tokio::task::block_in_place(|| kafka.restart()).unwrap();
+
+    // Nothing is said, so that nothing shows whether the reader got over it.
+    let deadline = Instant::now() + PATIENCE;
+    let line = format!("joins its group anew topic=\"{topic}\"");
+    while !String::from_utf8_lossy(&LOGGED.lock().unwrap()).contains(&line) {
+        assert!(Instant::now() < deadline, "the reader waits for ever");
+        drop(next(&mut reader, 100, SOON).await);
+    }
+    append(1).await;
+    let heard = read(&mut reader, 1).await;
+    assert_eq!(heard.of("oak"), ["oak 1"], "what was committed does not come again");
+    commit(&mut reader, heard.ends()).await;
 }
 
 #[tokio::test]

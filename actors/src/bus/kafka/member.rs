@@ -2,14 +2,19 @@
 //!
 //! It asks the library for news all the time, also while nobody asks it for records, because that is how partitions come
 //! and go: a member that does not ask holds up its group. What comes meanwhile is kept, up to a limit.
+//!
+//! The library mends what breaks by itself, nearly always: after trouble that nothing has followed for longer than a group
+//! takes to be shared out anew, the member joins it as somebody else.
 
 use std::{
+    mem,
     sync::mpsc::{Receiver, RecvTimeoutError},
+    thread::{self, JoinHandle},
     time::Duration,
 };
 
 use rdkafka::{
-    Message, Offset, TopicPartitionList,
+    ClientConfig, Message, Offset, TopicPartitionList,
     config::FromClientConfigAndContext,
     consumer::{BaseConsumer, CommitMode, Consumer},
     error::{KafkaError, RDKafkaErrorCode},
@@ -40,6 +45,9 @@ const AGAIN: Duration = Duration::from_millis(50);
 /// What the library takes at most for [`sharing`].
 const LONGEST_SHARING: Duration = Duration::from_hours(24);
 
+/// Members that were given up and do not end; with more of them no other is given up.
+const MOST_ENDING: usize = 3;
+
 /// What a reader asks of its member.
 pub(super) enum Order {
     /// See [`crate::bus::Reader::next`].
@@ -54,9 +62,14 @@ pub(super) enum Order {
 
 /// See the module. Dropping it leaves the group, which waits for the brokers.
 pub(super) struct Member {
+    config: ClientConfig,
     consumer: BaseConsumer<Events>,
+    /// Those that were given up, while they end.
+    ending: Vec<JoinHandle<()>>,
     topic: String,
     patience: Duration,
+    /// After so long a silence the library does not get over its trouble by itself.
+    silence: Duration,
     tenure: Tenure,
     /// Why the library does not go on, if it does not.
     broken: Option<String>,
@@ -78,11 +91,17 @@ impl Member {
             .set("fetch.queue.backoff.ms", FETCH_AGAIN_MS)
             .set("queued.min.messages", "10000")
             .set("queued.max.messages.kbytes", "16384");
-        let unavailable = |error: KafkaError| LogError::Unavailable(said(&error));
-        let consumer = BaseConsumer::from_config_and_context(&config, Events::default()).map_err(unavailable)?;
-        consumer.subscribe(&[topic]).map_err(unavailable)?;
-        let (topic, patience) = (topic.to_owned(), settings.timeout());
-        Ok(Self { consumer, topic, patience, tenure: Tenure::default(), broken: None })
+        let consumer = subscribed(&config, topic).map_err(|error| LogError::Unavailable(said(&error)))?;
+        Ok(Self {
+            config,
+            consumer,
+            ending: Vec::new(),
+            topic: topic.to_owned(),
+            patience: settings.timeout(),
+            silence: sharing(settings) + session(settings),
+            tenure: Tenure::default(),
+            broken: None,
+        })
     }
 
     /// Does what it is told until nobody is left to tell it anything.
@@ -176,6 +195,7 @@ impl Member {
             Some(Ok(message)) => {
                 let (partition, record) = (message.partition(), record(&message));
                 drop(message);
+                self.consumer.context().note_record();
                 self.tenure.keep(partition, record);
                 true
             }
@@ -190,11 +210,52 @@ impl Member {
             }
             None => false,
         };
-        let moved = self.tenure.apply(self.consumer.context().moves());
+        let changes = self.consumer.context().moves();
+        if !changes.is_empty() {
+            tracing::info!(?changes, topic = self.topic, "partitions of the log came to this reader or went from it");
+        }
+        let moved = self.tenure.apply(changes);
         if let Some(pause) = self.tenure.pause(moved) {
             self.hold(pause);
         }
+        if !news && self.is_stuck() {
+            self.join_anew();
+        }
         news || moved
+    }
+
+    fn is_stuck(&mut self) -> bool {
+        if !self.tenure.is_empty() || !self.consumer.context().is_silent_for(self.silence) {
+            return false;
+        }
+        self.ending.retain(|ending| !ending.is_finished());
+        self.ending.len() < MOST_ENDING
+    }
+
+    /// Gives the library's member up for a new one, which goes on at what the group has committed. The old one ends on a
+    /// thread of its own, for what is stuck may not end.
+    fn join_anew(&mut self) {
+        let fresh = match subscribed(&self.config, &self.topic) {
+            Ok(fresh) => fresh,
+            Err(error) => {
+                tracing::warn!(error = said(&error), topic = self.topic, "a silent reader of the log cannot join anew");
+                self.consumer.context().note_trouble(said(&error));
+                return;
+            }
+        };
+        tracing::warn!(
+            topic = self.topic,
+            "a reader of the log got nothing since it had trouble: it joins its group anew"
+        );
+        let stuck = mem::replace(&mut self.consumer, fresh);
+        self.tenure.lose_all();
+        self.broken = None;
+        match thread::Builder::new().name("kafka-reader-end".into()).spawn(move || drop(stuck)) {
+            Ok(ending) => self.ending.push(ending),
+            Err(error) => {
+                tracing::warn!(error = &error as &dyn std::error::Error, "no thread to end a reader of the log on");
+            }
+        }
     }
 
     /// Stops or goes on with what is sent to this member.
@@ -213,8 +274,18 @@ impl Member {
 /// default, for which one that the library has got stuck holds up all others. This one asks for news several times a second,
 /// except in a commit: that waits for its end at most as long as two questions and a session.
 fn sharing(settings: &KafkaSettings) -> Duration {
-    let most = 2 * (settings.timeout() + Duration::from_millis(settings.session_timeout_ms.into()));
+    let most = 2 * (settings.timeout() + session(settings));
     most.min(LONGEST_SHARING)
+}
+
+fn session(settings: &KafkaSettings) -> Duration {
+    Duration::from_millis(settings.session_timeout_ms.into())
+}
+
+fn subscribed(config: &ClientConfig, topic: &str) -> Result<BaseConsumer<Events>, KafkaError> {
+    let consumer = BaseConsumer::from_config_and_context(config, Events::default())?;
+    consumer.subscribe(&[topic])?;
+    Ok(consumer)
 }
 
 fn lost(partition: i32) -> LogError {

@@ -1,6 +1,9 @@
 //! Which partitions a member has, and what it holds of them that nobody has asked for yet.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::Duration,
+};
 
 use parking_lot::Mutex;
 use rdkafka::{
@@ -9,6 +12,7 @@ use rdkafka::{
     consumer::{BaseConsumer, ConsumerContext, Rebalance},
     error::KafkaError,
 };
+use tokio::time::Instant;
 
 use super::client::{is_outage, log_error, log_line};
 use crate::bus::{Batch, LoggedRecord};
@@ -30,6 +34,8 @@ pub(super) enum Move {
 pub(super) struct Events {
     moves: Mutex<Vec<Move>>,
     trouble: Mutex<Option<String>>,
+    /// The last trouble, as long as no record has come after it.
+    silent_since: Mutex<Option<Instant>>,
 }
 
 impl Events {
@@ -45,6 +51,17 @@ impl Events {
 
     pub(super) fn note_trouble(&self, why: String) {
         *self.trouble.lock() = Some(why);
+        *self.silent_since.lock() = Some(Instant::now());
+    }
+
+    /// A record came.
+    pub(super) fn note_record(&self) {
+        *self.silent_since.lock() = None;
+    }
+
+    /// Whether there was trouble, and since then nothing for so long: neither a record nor more trouble.
+    pub(super) fn is_silent_for(&self, long: Duration) -> bool {
+        self.silent_since.lock().is_some_and(|since| since.elapsed() >= long)
     }
 
     pub(super) fn forget_trouble(&self) {
@@ -138,6 +155,17 @@ impl Tenure {
             self.bytes += record.payload.len();
             held.records.push_back(record);
         }
+    }
+
+    /// Whether nothing is held that nobody has asked for yet.
+    pub(super) const fn is_empty(&self) -> bool {
+        self.records == 0
+    }
+
+    /// Every partition is somebody else's until it comes again.
+    pub(super) fn lose_all(&mut self) {
+        let went = self.held.keys().map(|partition| Move::Went(*partition)).collect();
+        self.apply(went);
     }
 
     /// Whether there is as much as one batch may have, or as much as is held at most.
@@ -248,6 +276,34 @@ mod tests {
         tenure.keep(0, record(9, 1));
         assert_eq!(tenure.batch(2).unwrap().records[0].offset, 9);
         assert!(tenure.is_due(0));
+    }
+
+    #[test]
+    fn what_was_handed_out_before_all_was_lost_may_not_be_committed() {
+        let mut tenure = with(&[0, 1], 4);
+        tenure.batch(2).unwrap();
+        assert!(!tenure.is_empty());
+        tenure.lose_all();
+        tenure.apply(vec![Move::Came(0), Move::Came(1), Move::Came(2)]);
+        assert_eq!([0, 1, 2].map(|partition| tenure.is_due(partition)), [false, false, true]);
+        assert!(tenure.is_empty() && tenure.batch(2).is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_reader_is_silent_from_its_last_trouble_to_the_next_record() {
+        let (events, long) = (Events::default(), Duration::from_secs(10));
+        let after = async |seconds| {
+            tokio::time::advance(Duration::from_secs(seconds)).await;
+            events.is_silent_for(long)
+        };
+        assert!(!after(60).await, "nothing has happened");
+        events.note_trouble("no answer".into());
+        assert!(!after(9).await);
+        events.note_trouble("again".into());
+        assert!(!after(9).await);
+        assert!(after(1).await);
+        events.note_record();
+        assert!(!after(60).await);
     }
 
     #[test]
