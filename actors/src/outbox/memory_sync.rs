@@ -35,8 +35,12 @@ use crate::{
     },
 };
 
-/// Time between two looks at the length of the queue, and between two removals of old rows.
+/// Time between two removals of old rows.
 const HOUSEKEEPING_EVERY: Duration = Duration::from_secs(10);
+/// Shortest time between two looks at the length of the queue. One that is long takes time to be counted: then these take one
+/// part in so many of it.
+const COUNT_EVERY: Duration = Duration::from_secs(1);
+const COUNTING_PART: u32 = 50;
 
 /// What the memory sync needs; survives a restart.
 #[derive(Clone)]
@@ -180,6 +184,26 @@ impl MemorySync {
         }
     }
 
+    /// Tells how much waits, now and again and again.
+    fn count(&mut self, ctx: &mut Context<Self>) {
+        let (store, begun) = (self.deps.store.clone(), Instant::now());
+        let pending = async move {
+            store.run(|connection| Box::pin(async move { memory_write_outbox::pending(connection).await })).await
+        };
+        pending
+            .into_actor(self)
+            .map(move |pending, this, ctx| {
+                match pending {
+                    Ok(rows) => this.deps.metrics.pending(rows),
+                    Err(error) => {
+                        tracing::warn!(error = &error as &dyn std::error::Error, "waiting memories were not counted");
+                    }
+                }
+                ctx.run_later(COUNT_EVERY.max(begun.elapsed() * COUNTING_PART), Self::count);
+            })
+            .spawn(ctx);
+    }
+
     fn keep_house(&mut self, ctx: &mut Context<Self>) {
         self.state.waiters.expire(Instant::now(), &self.deps.metrics);
         if std::mem::replace(&mut self.state.keeping_house, true) {
@@ -201,10 +225,8 @@ impl MemorySync {
     }
 }
 
-/// Counts what waits, and removes old rows.
+/// Removes old rows.
 async fn keep_house(deps: &MemorySyncDeps) -> Result<(), StoreError> {
-    let pending = deps.store.run(|connection| Box::pin(async move { memory_write_outbox::pending(connection).await }));
-    deps.metrics.pending(pending.await?);
     let before = (deps.clock)() - deps.settings.retention();
     purge(&deps.store, move |connection, rows| Box::pin(memory_write_outbox::purge(connection, before, rows))).await
 }
@@ -214,6 +236,10 @@ impl Actor for MemorySync {
 
     fn started(&mut self, ctx: &mut Context<Self>) {
         self.look(ctx);
+        // Once for each queue: a process that writes only what it is asked for leaves that to the others.
+        if self.deps.looks {
+            self.count(ctx);
+        }
         self.keep_house(ctx);
         ctx.run_interval(HOUSEKEEPING_EVERY, Self::keep_house);
     }
