@@ -16,6 +16,7 @@ const APPLIED: &[(&str, &str)] = &[
     ("0005_jobs.sql", "9d816d18333660250d709b30a2e893d6320feb64901d4139954d202f27336b59"),
     ("0006_leases.sql", "ea8a16be2cd59b265059194bb45a2d32a5cf0bc72e017ca73ad04520225cce78"),
     ("0007_outbox_room.sql", "13a7a849816dbb27d30e23c42fd6510ed9bbd39f05a7c0295b7d2976b388f962"),
+    ("0008_revisions.sql", "3fb77324601da3083934a3aa290f4166cc64ede75d21fabaac11ea634a6c8c76"),
 ];
 
 #[test]

@@ -173,6 +173,45 @@ async fn a_mended_memory_is_remembered_and_sending_twice_has_one_effect() {
 }
 
 #[tokio::test]
+async fn letters_of_one_memory_are_sent_again_in_their_order_only() {
+    let stack = quick().start().await;
+    let write = async |said: &str| {
+        let body = json!({"items": [{"id": "note", "content": said}]});
+        assert_eq!(stack.client.post("/v1/memory/batch", &body).await.unwrap().status, 200);
+    };
+    let says = async |said: &str| {
+        eventually(&format!("a replica that says {said}"), async || {
+            let memory = stack.client.get("/v1/admin/memory/note").await.unwrap();
+            (memory.status == 200 && memory.json()["payload"]["content"] == said).then_some(())
+        })
+        .await;
+        assert_eq!(stack.brain.value("public", "wm", "note").unwrap()["content"], said);
+    };
+    stack.brain.set_mood(Mood::Failing(422, None));
+    for (count, said) in [(1, "one"), (2, "two"), (3, "three")] {
+        write(said).await;
+        eventually("its letter", async || (letters(&stack).await.len() == count).then_some(())).await;
+    }
+    stack.brain.set_mood(Mood::Well);
+    let [three, two, one] = letters(&stack).await.try_into().unwrap();
+    assert_eq!(reprocess(&stack, &one).await.status, 200);
+    says("one").await;
+    assert_eq!(reprocess(&stack, &three).await.status, 200);
+    says("three").await;
+    // Bad input: it would undo the third, and changes nothing.
+    let refused = reprocess(&stack, &two).await;
+    assert_eq!((refused.status, refused.code().as_str()), (409, "letter-superseded"));
+    assert_eq!(letters(&stack).await, std::slice::from_ref(&two));
+    says("three").await;
+    let edit = stack.client.request(Method::PUT, &format!("{}/reprocess", path(&two)));
+    let edited = stack.client.send(edit.json(&json!({ "event": two["event"] }))).await.unwrap();
+    assert_eq!(edited.status, 200, "{}", edited.text);
+    says("two").await;
+    write("four").await;
+    says("four").await;
+}
+
+#[tokio::test]
 async fn what_fails_again_comes_back_with_its_history() {
     let stack = quick().start().await;
     let found = refused(&stack, &new_session()).await;

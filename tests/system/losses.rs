@@ -166,9 +166,9 @@ async fn a_message_and_its_memory_both_wait_while_the_log_is_away() {
     .await;
 }
 
-/// Records that carry no id still are several dead letters, and not one.
+/// Records that carry no id, or the same one, still are several dead letters, and not one.
 #[tokio::test]
-async fn each_dead_letter_reaches_its_topic_though_it_names_no_event() {
+async fn each_dead_letter_reaches_its_topic_though_it_names_no_event_or_that_of_another() {
     let stack = quick().start().await;
     let pool = stack.database.pool().await.unwrap();
     let session = new_session();
@@ -181,13 +181,16 @@ async fn each_dead_letter_reaches_its_topic_though_it_names_no_event() {
                  )
                  INSERT INTO event_log (topic, partition, "offset", key, payload, created_at)
                  SELECT 'memory.wal', 0, "offset", '', $1, now() FROM place"#;
-    for poison in ["no JSON", "{\"type\": \"memory.write\"}", "{}"] {
-        sqlx::query(plant).bind(poison.as_bytes()).execute(&pool).await.unwrap();
+    let same = r#"{"type": "memory.write", "payload": {"id": "same"}}"#;
+    let mut together = pool.begin().await.unwrap();
+    for poison in ["no JSON", "{\"type\": \"memory.write\"}", "{}", same, same] {
+        sqlx::query(plant).bind(poison.as_bytes()).execute(&mut *together).await.unwrap();
     }
+    together.commit().await.unwrap();
     let sql = "SELECT count(*) FROM event_log WHERE topic = 'memory.wal.dlq'";
-    eventually("three records of dead letters", async || (count(&pool, sql).await >= 3).then_some(())).await;
-    assert_eq!(count(&pool, sql).await, 3);
-    assert_eq!(count(&pool, "SELECT count(*) FROM dlq_messages").await, 3);
+    eventually("five records of dead letters", async || (count(&pool, sql).await >= 5).then_some(())).await;
+    assert_eq!(count(&pool, sql).await, 5);
+    assert_eq!(count(&pool, "SELECT count(*) FROM dlq_messages").await, 5);
 }
 
 /// A log that is away for longer than all tries of a row is tried on.
@@ -245,6 +248,36 @@ async fn rows_that_were_being_sent_when_the_process_died_are_sent_again() {
     lock.rollback().await.unwrap();
     stack.restart().await;
     kept(&stack, &pool, &ids).await;
+    // The dead process may have been heard all the same: what it held is sent by somebody who lives.
+    let held = "SELECT count(*) FROM message_outbox WHERE topic = 'memory.wal' AND status <> 'sent'";
+    eventually("what was held to be sent", async || (count(&pool, held).await == 0).then_some(())).await;
+}
+
+/// A memory that is refused for good holds up nobody, whichever status says so; what says that the service cannot be asked
+/// like this is no fault of a memory.
+#[tokio::test]
+async fn a_memory_that_is_refused_in_another_way_is_given_up_too_and_an_address_that_is_wrong_is_not() {
+    let stack = quick().start().await;
+    let pool = stack.database.pool().await.unwrap();
+    let session = new_session();
+    stack.brain.set_mood(Mood::Failing(409, None));
+    let refused = said(&stack, &session, "refused").await;
+    let letters = "SELECT count(*) FROM dlq_messages WHERE error_code = '409'";
+    eventually("its letters", async || {
+        (count(&pool, letters).await == i64::try_from(refused.len()).unwrap()).then_some(())
+    })
+    .await;
+    stack.brain.set_mood(Mood::Failing(403, None));
+    let ids = said(&stack, &new_session(), "shut out").await;
+    let tried = "SELECT count(*) FROM memory_write_outbox WHERE status = 'pending' AND retry_count > 4";
+    eventually("more tries than a refusal gets", async || (count(&pool, tried).await > 0).then_some(())).await;
+    stack.brain.set_mood(Mood::Well);
+    eventually("the memory service to have what was shut out", async || {
+        let known = stack.brain.keys();
+        ids.iter().all(|id| known.contains(id)).then_some(())
+    })
+    .await;
+    assert_eq!(count(&pool, "SELECT count(*) FROM dlq_messages").await, i64::try_from(refused.len()).unwrap());
 }
 
 /// As [`said`], where the recall of the turn is slow too and the turn goes on without it.

@@ -256,6 +256,62 @@ async fn a_deletion_says_what_was_under_way() {
 }
 
 #[tokio::test]
+async fn a_memory_that_goes_from_session_to_session_is_one_that_says_what_was_written_last() {
+    let stack = quick().set("SA01_BRAIN__BREAKER_COOLDOWN_MS", 50).start().await;
+    stack.brain.set_deletes(true);
+    let write = async |said: &str, session: u32| {
+        let session = format!("00000000-0000-4000-8000-{session:012}");
+        let body = json!({"items": [{"id": "note", "session_id": session, "content": said}]});
+        let answer = stack.client.post("/v1/memory/batch", &body).await.unwrap();
+        let item = answer.json()["items"][0].clone();
+        assert_eq!((answer.status, &item["ok"]), (200, &json!(true)), "{}", answer.text);
+        (session, item["result"].clone())
+    };
+    let says = async |said: &str, session: &str| {
+        eventually("the receipt of the last version", async || {
+            let request = stack.client.request(Method::GET, "/v1/memory/note/receipt").header("prefer", "wait=20");
+            let receipt = within("a receipt", stack.client.send(request)).await.unwrap().json();
+            (receipt["state"] == "replicated").then_some(())
+        })
+        .await;
+        let memory = stack.get("/v1/admin/memory/note").await;
+        assert_eq!((&memory["payload"]["content"], &memory["session_id"]), (&json!(said), &json!(session)));
+        assert_eq!(stack.brain.value("public", "wm", "note").unwrap()["content"], said);
+    };
+    for n in 1..=6 {
+        let said = format!("version {n}");
+        let (session, _) = write(&said, n).await;
+        says(&said, &session).await;
+    }
+    let pool = stack.database.pool().await.unwrap();
+    let partitions = "SELECT count(DISTINCT partition) FROM event_log WHERE topic = 'memory.wal'";
+    assert!(sqlx::query_scalar::<_, i64>(partitions).fetch_one(&pool).await.unwrap() > 1);
+
+    stack.brain.set_mood(Mood::Failing(503, None));
+    write("version 7", 7).await;
+    for n in 8..=9 {
+        // Nobody takes the outcome of the seventh for theirs.
+        let (_, result) = write(&format!("version {n}"), n).await;
+        assert_eq!(result, json!({"state": "queued", "reason": "waiting"}));
+    }
+    let (session, _) = write("the last one", 10).await;
+    stack.brain.set_mood(Mood::Well);
+    says("the last one", &session).await;
+
+    let gone = stack.client.delete("/v1/memory/note").await.unwrap();
+    assert_eq!((gone.status, &gone.json()["deleted"]), (200, &json!(true)));
+    eventually("everything in the log and applied", async || {
+        let sql = "SELECT (SELECT count(*) FROM message_outbox WHERE topic = 'memory.wal' AND status <> 'sent') = 0
+                   AND (SELECT count(*) FROM event_log WHERE topic = 'memory.wal')
+                     = (SELECT sum(next_offset)::bigint FROM memory_replica_offsets)";
+        sqlx::query_scalar::<_, bool>(sql).fetch_one(&pool).await.unwrap().then_some(())
+    })
+    .await;
+    let left = stack.client.get("/v1/admin/memory/note").await.unwrap();
+    assert_eq!((left.status, stack.brain.keys()), (404, vec![]));
+}
+
+#[tokio::test]
 async fn a_deleted_memory_is_gone_everywhere_and_the_log_says_so() {
     let stack = quick().set("MEMORY_SYNC_MAX_RETRIES", 0).start().await;
     stack.brain.set_deletes(true);

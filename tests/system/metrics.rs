@@ -119,6 +119,11 @@ async fn every_figure_of_the_pipeline_moves() {
         ],
     )
     .await;
+
+    let letter = &stack.get("/v1/admin/dlq/memory.wal.dlq").await[0]["id"];
+    let letter = format!("/v1/admin/dlq/memory.wal.dlq/{letter}");
+    assert!(stack.client.delete(&letter).await.unwrap().status < 300);
+    moved(&metrics, &[r#"sa01_dlq_events_total{result="deleted",topic="memory.wal.dlq"}"#]).await;
 }
 
 #[tokio::test]

@@ -1,5 +1,6 @@
 //! The work divided among processes on one database: each with a part of it, and several with the same part.
 
+use serde_json::{Value, json};
 use somaagent_test_services::client::{Client, Post};
 use somaagent_test_services::process::Running;
 use somaagent_test_services::wait::eventually;
@@ -13,6 +14,9 @@ const PARTS: [(&str, &str); 3] = [
     ("outbox", "OUTBOX_SYNC_METRICS_PORT"),
     ("replicator", "REPLICATOR_METRICS_PORT"),
 ];
+
+/// The session of memories that somebody brings.
+const SESSION: &str = "00000000-0000-4000-8000-000000000001";
 
 fn gateway() -> Setup {
     quick().set("SA01_ROLE", "gateway").set("SA01_MEMORY_SYNC__LEASE_MS", 6_000).set("SA01_OUTBOX__LEASE_MS", 6_000)
@@ -85,6 +89,46 @@ async fn several_processes_of_each_role_lose_nothing_and_do_nothing_twice_whiche
         (stack.brain.keys().len() == keys.len()).then_some(())
     })
     .await;
+}
+
+#[tokio::test]
+async fn what_was_deleted_before_anybody_copied_it_does_not_come_back() {
+    let forgetful = ["SA01_MEMORY_SYNC__RETENTION_MS", "SA01_OUTBOX__RETENTION_MS"];
+    let setup = quick().set("SA01_ROLE", "gateway,memory-sync,outbox");
+    let stack = forgetful.into_iter().fold(setup, |setup, name| setup.set(name, 0)).start().await;
+    stack.brain.set_deletes(true);
+    let pool = stack.database.pool().await.unwrap();
+    let write = async |ids: &[&str]| {
+        let items: Vec<Value> =
+            ids.iter().map(|id| json!({"id": id, "session_id": SESSION, "content": "a secret"})).collect();
+        let answer = stack.client.post("/v1/memory/batch", &json!({"items": items})).await.unwrap();
+        assert_eq!(answer.status, 200, "{}", answer.text);
+    };
+    let ids = ["one", "two", "three", "four", "five", "six"];
+    write(&ids).await;
+    eventually("the queues to have forgotten what they sent", async || {
+        let left = "SELECT (SELECT count(*) FROM memory_write_outbox) + (SELECT count(*) FROM message_outbox)";
+        (sqlx::query_scalar::<_, i64>(left).fetch_one(&pool).await.unwrap() == 0).then_some(())
+    })
+    .await;
+    for id in ids {
+        let gone = stack.client.delete(&format!("/v1/memory/{id}")).await.unwrap();
+        assert_eq!((gone.status, &gone.json()["deleted"]), (200, &json!(true)));
+    }
+    write(&["six"]).await;
+    let (role, port) = PARTS[2];
+    let _replicator = part(&stack, role, port).await;
+    eventually("all to be in the log and applied", async || {
+        let sql = "SELECT (SELECT count(*) FROM event_log WHERE topic = 'memory.wal') = 13
+                   AND (SELECT COALESCE(sum(next_offset), 0) FROM memory_replica_offsets) = 13";
+        sqlx::query_scalar::<_, bool>(sql).fetch_one(&pool).await.unwrap().then_some(())
+    })
+    .await;
+    let left: Vec<String> = sqlx::query_scalar("SELECT event_id FROM memory_replica").fetch_all(&pool).await.unwrap();
+    assert_eq!((left, stack.brain.keys()), (vec!["six".to_owned()], vec!["six".to_owned()]));
+    let partitions = "SELECT count(DISTINCT partition) FROM event_log WHERE topic = 'memory.wal'";
+    let partitions: i64 = sqlx::query_scalar(partitions).fetch_one(&pool).await.unwrap();
+    assert!(partitions > 1, "what takes a memory back came by the way of the memory");
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use sqlx::Connection;
+use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::{
@@ -10,14 +11,14 @@ use super::{
     messages::{ChangeError, Job, LetterFilter},
 };
 use crate::{
-    domain::{append::AuditWrite, caller::Caller, dead_letter::Confirmation, hex::hex},
+    domain::{append::AuditWrite, caller::Caller, dead_letter::Confirmation, hex::hex, wal},
     store::{
         audit_event,
         dead_letters::{
             browse::Letter,
             replay::{self, Outgoing},
         },
-        dlq_jobs,
+        dlq_jobs, memory_write_outbox,
         outbox_events::Enqueued,
     },
 };
@@ -41,10 +42,10 @@ fn audit(caller: &Caller, action: &'static str, target_id: String, details: Valu
     }
 }
 
-/// Sends a letter again and returns the topic it goes to.
+/// Sends a letter again, or `event` in its place, and returns the topic it goes to.
 ///
 /// # Errors
-/// `NotFound`, `Unusable`, `Store`; only the last may have had its effect.
+/// `NotFound`, `Superseded`, `Unusable`, `Store`; only the last may have had its effect.
 pub async fn reprocess(
     deps: &KeeperDeps,
     caller: Caller,
@@ -52,7 +53,7 @@ pub async fn reprocess(
     id: i64,
     event: Option<Value>,
 ) -> Result<String, ChangeError> {
-    let at = (deps.clock)();
+    let (at, counted) = ((deps.clock)(), topic.clone());
     let work = deps.store.run_enqueuing(move |connection| {
         Box::pin(async move {
             let mut transaction = connection.begin().await?;
@@ -60,8 +61,19 @@ pub async fn reprocess(
                 transaction.rollback().await?;
                 return Ok((Err(ChangeError::NotFound), Enqueued::default()));
             };
+            // With another content it goes because somebody says that this is what holds.
+            if event.is_none() && replay::is_superseded(&mut transaction, &letter).await? {
+                transaction.rollback().await?;
+                return Ok((Err(ChangeError::Superseded), Enqueued::default()));
+            }
             let (target, mut details) = (letter.source_topic.clone(), json!({"topic": topic, "origin": letter.origin}));
-            let edited = event.map_or(Ok(()), |event| edit(&mut letter, &event, &mut details));
+            let edited = match event {
+                Some(event) => {
+                    let revision = memory_write_outbox::next_revision(&mut transaction).await?;
+                    edit(&mut letter, event, &mut details, (revision, at))
+                }
+                None => Ok(()),
+            };
             let outgoing = edited.and_then(|()| Outgoing::of(letter).map_err(|why| why.0.to_owned()));
             let outgoing = match outgoing {
                 Ok(outgoing) => outgoing,
@@ -78,15 +90,21 @@ pub async fn reprocess(
         })
     });
     let target = work.await??;
-    deps.metrics.reprocessed(1);
+    deps.metrics.reprocessed(&counted, 1);
     Ok(target)
 }
 
-/// Puts `event` in the place of the letter's record. What both were is told by their sizes and sums.
-fn edit(letter: &mut Letter, event: &Value, details: &mut Value) -> Result<(), String> {
+/// Puts `event` in the place of the letter's record, as one that is published now: it is the last word on its memory. What both
+/// were is told by their sizes and sums.
+fn edit(
+    letter: &mut Letter,
+    mut event: Value,
+    details: &mut Value,
+    (revision, at): (i64, OffsetDateTime),
+) -> Result<(), String> {
     let foreign = |value: &Value| !value.is_null() && value.as_str() != Some(&letter.tenant);
     let memory = &event["payload"];
-    let named = [event, memory].map(|said| [&said["tenant"], &said["metadata"]["tenant"]]);
+    let named = [&event, memory].map(|said| [&said["tenant"], &said["metadata"]["tenant"]]);
     if named.into_iter().flatten().any(foreign) {
         return Err("names another tenant".to_owned());
     }
@@ -94,6 +112,7 @@ fn edit(letter: &mut Letter, event: &Value, details: &mut Value) -> Result<(), S
     if before["tenant"].is_string() && event["tenant"].is_null() {
         return Err("must keep its `tenant`".to_owned());
     }
+    wal::publish(&mut event, revision, at);
     let told = |bytes: &[u8]| json!({"size_bytes": bytes.len(), "sha256": hex(&Sha256::digest(bytes))});
     let edited = event.to_string().into_bytes();
     details["edited"] = json!({"before": told(&letter.original), "after": told(&edited)});
@@ -176,7 +195,7 @@ pub async fn cancel(deps: &KeeperDeps, caller: Caller, topic: String, id: Uuid) 
 /// # Errors
 /// `NotFound`, `Store`.
 pub async fn discard(deps: &KeeperDeps, caller: Caller, topic: String, id: i64) -> Result<(), ChangeError> {
-    let at = (deps.clock)();
+    let (at, counted) = ((deps.clock)(), topic.clone());
     let work = deps.store.run(move |connection| {
         Box::pin(async move {
             let mut transaction = connection.begin().await?;
@@ -191,7 +210,7 @@ pub async fn discard(deps: &KeeperDeps, caller: Caller, topic: String, id: i64) 
         })
     });
     work.await??;
-    deps.metrics.deleted(1);
+    deps.metrics.deleted(&counted, 1);
     Ok(())
 }
 
@@ -221,7 +240,7 @@ pub async fn purge(
     let mut deleted = 0;
     loop {
         let page = purge_page(deps, caller.clone(), topic.clone(), upto).await?;
-        deps.metrics.deleted(page);
+        deps.metrics.deleted(&topic, page);
         deleted += page;
         if page < PURGE_PAGE.unsigned_abs() {
             return Ok(deleted);

@@ -43,20 +43,24 @@ pub async fn next_page(deps: &KeeperDeps) -> Result<bool, StoreError> {
                 job.updated_at = at;
                 dlq_jobs::advance(&mut transaction, &job).await?;
                 transaction.commit().await?;
-                return Ok((Some(0), Enqueued::default()));
+                return Ok((Some((job.topic, 0)), Enqueued::default()));
             };
-            let (mut sent, mut outgoing) = (Vec::new(), Vec::new());
+            let (mut sent, mut put) = (Vec::new(), Enqueued::default());
             for letter in letters {
                 let id = letter.id;
+                // One by one: of two letters of a memory the first may be the later one.
+                if replay::is_superseded(&mut transaction, &letter).await? {
+                    job.failed += 1;
+                    continue;
+                }
                 match Outgoing::of(letter) {
                     Ok(one) => {
+                        put += replay::send(&mut transaction, vec![one], at).await?;
                         sent.push(id);
-                        outgoing.push(one);
                     }
                     Err(_) => job.failed += 1,
                 }
             }
-            let put = replay::send(&mut transaction, outgoing, at).await?;
             let deleted = replay::delete_all(&mut transaction, &job.tenant, &sent).await?;
             job.reprocessed += i64::try_from(deleted).unwrap_or(i64::MAX);
             (job.place, job.updated_at) = (last, at);
@@ -74,10 +78,10 @@ pub async fn next_page(deps: &KeeperDeps) -> Result<bool, StoreError> {
             }
             dlq_jobs::advance(&mut transaction, &job).await?;
             transaction.commit().await?;
-            Ok((Some(deleted), put))
+            Ok((Some((job.topic, deleted)), put))
         })
     });
-    let Some(sent) = work.await? else { return Ok(false) };
-    deps.metrics.reprocessed(sent);
+    let Some((topic, sent)) = work.await? else { return Ok(false) };
+    deps.metrics.reprocessed(&topic, sent);
     Ok(true)
 }

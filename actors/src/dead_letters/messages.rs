@@ -22,6 +22,9 @@ pub enum ChangeError {
     /// The letter cannot be sent like this.
     #[error("the record {0}")]
     Unusable(String),
+    /// A later version of its memory is known, which the letter would undo.
+    #[error("a later version of its memory is known")]
+    Superseded,
     /// Nobody has said that exactly these letters may go: `token` says it.
     #[error("{letters} letters would be deleted")]
     Unconfirmed {

@@ -8,7 +8,7 @@ use prometheus::{
     proto::{LabelPair, Metric, MetricFamily},
 };
 
-/// Metrics of dead letters, the first by the original's name.
+/// Metrics of dead letters, by the original's names.
 #[derive(Clone, Debug)]
 pub struct DeadLetterMetrics {
     depth: IntGaugeVec,
@@ -23,11 +23,9 @@ impl DeadLetterMetrics {
     pub fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
         let opts = Opts::new("gateway_dlq_depth", "Dead letters of all tenants, by topic.");
         let depth = IntGaugeVec::new(opts, &["topic"])?;
-        let opts = Opts::new("dead_letters_handled_total", "Dead letters that people let go, by what was done.");
-        let handled = IntCounterVec::new(opts, &["result"])?;
-        for result in ["reprocessed", "deleted"] {
-            handled.with_label_values(&[result]).reset();
-        }
+        let opts =
+            Opts::new("sa01_dlq_events_total", "Dead letters that people let go, by topic and by what was done.");
+        let handled = IntCounterVec::new(opts, &["topic", "result"])?;
         registry.register(Box::new(depth.clone()))?;
         registry.register(Box::new(handled.clone()))?;
         Ok(Self { depth, handled })
@@ -45,12 +43,19 @@ impl DeadLetterMetrics {
         }
     }
 
-    pub(super) fn reprocessed(&self, letters: u64) {
-        self.handled.with_label_values(&["reprocessed"]).inc_by(letters);
+    pub(super) fn reprocessed(&self, topic: &str, letters: u64) {
+        self.handle(topic, "reprocessed", letters);
     }
 
-    pub(super) fn deleted(&self, letters: u64) {
-        self.handled.with_label_values(&["deleted"]).inc_by(letters);
+    pub(super) fn deleted(&self, topic: &str, letters: u64) {
+        self.handle(topic, "deleted", letters);
+    }
+
+    /// A topic that anybody may have made up is nowhere unless it had letters.
+    fn handle(&self, topic: &str, result: &str, letters: u64) {
+        if letters > 0 {
+            self.handled.with_label_values(&[topic, result]).inc_by(letters);
+        }
     }
 }
 

@@ -37,6 +37,10 @@ pub fn brought(item: Value, tenant: &Tenant, space: &MemorySpace, at: OffsetDate
     if !whole["metadata"].is_null() && !whole["metadata"].is_object() {
         return Err("its metadata is no object");
     }
+    if [&whole["session_id"], &whole["persona_id"]].into_iter().filter_map(Value::as_str).any(|name| !fits_index(name))
+    {
+        return Err("its session_id or persona_id is too long");
+    }
     let id = match &whole["id"] {
         Value::Null => derived_id(&whole),
         Value::String(id) if !id.trim().is_empty() => id.clone(),
@@ -159,6 +163,8 @@ mod tests {
             (json!({"id": ""}), "its id is no text"),
             (json!({"id": {}}), "its id is no text"),
             (json!({"id": "x".repeat(3_000)}), "its id is too long"),
+            (json!({"session_id": "x".repeat(3_000)}), "its session_id or persona_id is too long"),
+            (json!({"persona_id": "x".repeat(3_000)}), "its session_id or persona_id is too long"),
         ] {
             assert_eq!(take(item), Err(why));
         }

@@ -147,14 +147,6 @@ pub const fn fits_index(text: &str) -> bool {
     text.len() <= INDEXED_BYTES
 }
 
-/// What makes the notice of a dead letter the same when it waits twice. A record of the log has its id in its payload.
-#[must_use]
-pub fn dedupe_key(event: Option<&Value>) -> Option<String> {
-    let event = event?;
-    let ids = [&event["event_id"], &event["task_id"], &event["payload"]["id"]];
-    ids.into_iter().find_map(Value::as_str).filter(|id| fits_index(id)).map(ToOwned::to_owned)
-}
-
 /// A dead letter, as far as its notice tells of it.
 #[derive(Clone, Copy, Debug)]
 pub struct Notice<'a> {
@@ -284,15 +276,6 @@ mod tests {
             assert_eq!(take_history(&mut json!({HISTORY_HEADER: text})), json!([]), "{text}");
         }
         assert_eq!(take_history(&mut json!(7)), json!([]));
-    }
-
-    #[test]
-    fn records_of_the_log_are_known_by_the_id_in_their_payload() {
-        let key = |event: Value| dedupe_key(Some(&event));
-        assert_eq!(key(json!({"event_id": "e", "payload": {"id": "p"}})).as_deref(), Some("e"));
-        assert_eq!(key(json!({"task_id": "t"})).as_deref(), Some("t"));
-        assert_eq!(key(json!({"type": "memory.write", "payload": {"id": "p"}})).as_deref(), Some("p"));
-        assert_eq!((key(json!({"payload": 7})), dedupe_key(None)), (None, None));
     }
 
     #[test]

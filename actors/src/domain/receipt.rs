@@ -76,6 +76,8 @@ pub struct Place {
 pub struct Replicated {
     /// Where its record is.
     pub place: Place,
+    /// Whether that is in the log that is read now: places in another one say nothing of places here.
+    pub of_this_log: bool,
     /// SHA-256 of that record's bytes.
     pub sha256: Vec<u8>,
     /// When the replica took it from there.
@@ -157,8 +159,9 @@ impl Traces {
     /// The record was sent to `place`, which every row knows that was not sent by something else.
     fn of_logged(&self, place: Option<Place>) -> Option<Receipt> {
         let Some(here) = place else { return self.replicated().or_else(|| Some(self.receipt_of(State::Logged, None))) };
-        // A memory stays in the partition of its first record; later ones elsewhere change nothing.
-        let copied = |copy: &Replicated| copy.place.partition != here.partition || copy.place.offset >= here.offset;
+        let copied = |copy: &Replicated| {
+            copy.of_this_log && copy.place.partition == here.partition && copy.place.offset >= here.offset
+        };
         if self.replica.as_ref().is_some_and(copied) {
             return self.replicated();
         }
@@ -171,8 +174,8 @@ impl Traces {
         if self.applied.is_none_or(|next| next <= here.offset) {
             return Some(self.receipt_of(State::Logged, place));
         }
-        // The replica is past the record and does not have it: it was taken back, or let go as a dead letter. What an earlier
-        // writing left stays.
+        // The replica is past the record and does not have it: it was taken back, or let go as a dead letter, or a later one
+        // of another partition was there before it. What an earlier writing left stays.
         self.replicated()
     }
 
@@ -181,7 +184,9 @@ impl Traces {
         // A memory that was given up and then written anew has its letter still.
         let letter = self.letter.filter(|letter| self.write.is_none_or(|write| letter.at >= write.updated_at));
         let later = |letter: &Letter, copy: &Replicated| match letter.place {
-            Some(place) if place.partition == copy.place.partition => place.offset > copy.place.offset,
+            Some(place) if copy.of_this_log && place.partition == copy.place.partition => {
+                place.offset > copy.place.offset
+            }
             _ => letter.at > copy.at,
         };
         match (&self.replica, letter) {
@@ -195,6 +200,10 @@ impl Traces {
     fn replicated(&self) -> Option<Receipt> {
         let copy = self.replica.as_ref()?;
         let mut receipt = self.receipt_of(State::Replicated, Some(copy.place));
+        // The record of another writing than the one that was copied.
+        if receipt.at.logged.is_some_and(|logged| logged > copy.at) {
+            receipt.at.logged = None;
+        }
         receipt.at.replicated = Some(copy.at);
         receipt.sha256 = Some(copy.sha256.clone());
         Some(receipt)
@@ -238,7 +247,7 @@ mod tests {
     }
 
     fn replica(place: Place, second: i64) -> Replicated {
-        Replicated { place, sha256: vec![7], at: at(second) }
+        Replicated { place, of_this_log: true, sha256: vec![7], at: at(second) }
     }
 
     /// A memory that was written at 1 and taken at 2, its record sent to the place 1:5 at 3.
@@ -287,7 +296,12 @@ mod tests {
         assert_receipt(&again, State::Logged, [Some(8), Some(9), Some(10), None, None], Some(place(1, 7)));
         let record = Some((row(Step::Done, 9, 10), Some(place(2, 0))));
         let elsewhere = Traces { record, applied: Some(0), ..earlier };
-        assert_eq!(elsewhere.receipt().map(|receipt| receipt.state), Some(State::Replicated));
+        assert_eq!(elsewhere.receipt().map(|receipt| receipt.state), Some(State::Logged));
+        let overtaken = Traces { applied: Some(1), replica: Some(replica(place(3, 2), 4)), ..elsewhere };
+        assert_receipt(&overtaken, State::Replicated, [Some(1), Some(2), None, Some(4), None], Some(place(3, 2)));
+        let of_another_log = Replicated { of_this_log: false, ..replica(place(1, 99), 4) };
+        let moved = Traces { replica: Some(of_another_log), ..logged() };
+        assert_receipt(&moved, State::Logged, [Some(1), Some(2), Some(3), None, None], Some(place(1, 5)));
     }
 
     #[test]

@@ -1,4 +1,10 @@
-//! What a person can see of a text.
+//! What a person can see of a text, and what a database can hold of it.
+
+/// `text` without what PostgreSQL has no place for.
+#[must_use]
+pub fn storable(text: &str) -> String {
+    text.replace('\0', "\u{fffd}")
+}
 
 /// The words of a text on one line. Control characters and those that are invisible or turn the direction of writing around
 /// are left out, so that the line looks like what it says, beside others too. What joins letters or emoji stays with them.

@@ -4,6 +4,8 @@ use serde::Deserialize;
 use serde_json::{Value, json, value::RawValue};
 use time::OffsetDateTime;
 
+use super::ids::Tenant;
+
 /// The topic of these records.
 pub const MEMORY_WAL: &str = "memory.wal";
 
@@ -13,39 +15,56 @@ const MEMORY_WRITE: &str = "memory.write";
 /// The type of records that take a memory back.
 const MEMORY_DELETE: &str = "memory.delete";
 
-/// The record that takes the memory `id` of `session_id` back: whoever keeps a copy removes it.
+/// The record that takes the memory `id` of `session_id` back, as its `revision`: whoever keeps an earlier copy removes it.
 #[must_use]
-pub fn tombstone(tenant: &str, session_id: &str, id: &str, at: OffsetDateTime) -> Value {
+pub fn tombstone(tenant: &str, session_id: &str, id: &str, revision: i64, at: OffsetDateTime) -> Value {
     json!({
         "type": MEMORY_DELETE,
         "session_id": session_id,
         "tenant": tenant,
         "payload": {"id": id},
-        "timestamp": (at - OffsetDateTime::UNIX_EPOCH).as_seconds_f64(),
+        "revision": revision,
+        "timestamp": seconds(at),
     })
 }
 
 /// A memory that was taken back.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct TakenBack {
     /// Whose it was.
     pub tenant: String,
     /// Its id.
     pub event_id: String,
+    /// Which writing or deletion of the memory it is: higher ones are later. Other writers tell none.
+    pub revision: Option<i64>,
+    /// When that was published, in seconds since 1970.
+    pub timestamp: Option<f64>,
 }
 
 /// Reads the bytes of a record that takes a memory back; `None` if they are something else.
 #[must_use]
 pub fn read_tombstone(bytes: &[u8]) -> Option<TakenBack> {
     let record: Value = serde_json::from_slice(bytes).ok()?;
-    let given = |value: &Value| text(value).filter(|text| !text.is_empty());
     (record["type"] == MEMORY_DELETE).then_some(())?;
-    Some(TakenBack { tenant: given(&record["tenant"])?, event_id: given(&record["payload"]["id"])? })
+    Some(TakenBack {
+        tenant: tenant(&record["tenant"])?,
+        event_id: given(&record["payload"]["id"])?,
+        revision: record["revision"].as_i64(),
+        timestamp: record["timestamp"].as_f64(),
+    })
 }
 
-/// The record of the memory `payload`. `result` is what the memory service said of it, null if it never took it.
+/// The record of the memory `payload`, in its `revision`. `result` is what the memory service said of it, null if it never took
+/// it.
 #[must_use]
-pub fn record(tenant: &str, session_id: &str, payload: &Value, result: &Value, at: OffsetDateTime) -> Value {
+pub fn record(
+    tenant: &str,
+    session_id: &str,
+    payload: &Value,
+    result: &Value,
+    revision: i64,
+    at: OffsetDateTime,
+) -> Value {
     json!({
         "type": MEMORY_WRITE,
         "role": payload["role"],
@@ -54,8 +73,23 @@ pub fn record(tenant: &str, session_id: &str, payload: &Value, result: &Value, a
         "tenant": tenant,
         "payload": payload,
         "result": result,
-        "timestamp": (at - OffsetDateTime::UNIX_EPOCH).as_seconds_f64(),
+        "revision": revision,
+        "timestamp": seconds(at),
     })
+}
+
+/// Makes the record of a memory that is published anew its latest one; others are left as they are.
+pub fn publish(record: &mut Value, revision: i64, at: OffsetDateTime) {
+    if record["type"] == MEMORY_WRITE {
+        record["revision"] = revision.into();
+        record["timestamp"] = seconds(at).into();
+    }
+}
+
+/// A moment as records tell it, in seconds since 1970.
+#[must_use]
+pub fn seconds(at: OffsetDateTime) -> f64 {
+    (at - OffsetDateTime::UNIX_EPOCH).as_seconds_f64()
 }
 
 /// What a record says.
@@ -79,6 +113,8 @@ pub struct Told {
     pub trace_id: Option<String>,
     /// The memory, the JSON text as it was published.
     pub payload: String,
+    /// Which writing or deletion of the memory it is: higher ones are later. Other writers tell none.
+    pub revision: Option<i64>,
     /// When it was published, in seconds since 1970.
     pub timestamp: Option<f64>,
 }
@@ -92,7 +128,7 @@ pub enum UnreadableRecord {
     /// Its type is another one.
     #[error("its type is not {MEMORY_WRITE}")]
     OtherType,
-    /// It does not say whose it is.
+    /// It does not say whose it is, or a name that nobody can have.
     #[error("it has no tenant")]
     NoTenant,
     /// Its memory has no id.
@@ -116,6 +152,8 @@ struct Wire<'a> {
     payload: &'a RawValue,
     #[serde(default)]
     result: Value,
+    #[serde(default)]
+    revision: Value,
     timestamp: Option<f64>,
 }
 
@@ -143,9 +181,8 @@ pub fn read(bytes: &[u8]) -> Result<Told, UnreadableRecord> {
     }
     object(record.payload.get().as_bytes())?;
     let memory: Named = serde_json::from_str(record.payload.get()).map_err(malformed)?;
-    let given = |value: &Value| text(value).filter(|text| !text.is_empty());
     Ok(Told {
-        tenant: given(&record.tenant).ok_or(UnreadableRecord::NoTenant)?,
+        tenant: tenant(&record.tenant).ok_or(UnreadableRecord::NoTenant)?,
         event_id: given(&memory.id).ok_or(UnreadableRecord::NoId)?,
         session_id: text(&record.session_id),
         persona_id: text(&record.persona_id),
@@ -154,8 +191,17 @@ pub fn read(bytes: &[u8]) -> Result<Told, UnreadableRecord> {
         request_id: text(&record.result["request_id"]),
         trace_id: text(&record.result["trace_id"]),
         payload: record.payload.get().to_owned(),
+        revision: record.revision.as_i64(),
         timestamp: record.timestamp,
     })
+}
+
+fn given(value: &Value) -> Option<String> {
+    text(value).filter(|text| !text.is_empty())
+}
+
+fn tenant(value: &Value) -> Option<String> {
+    given(value).filter(|name| Tenant::new(name).is_some())
 }
 
 /// A text as it is, a list such as a coordinate as its members between commas, and anything else as JSON.
@@ -175,13 +221,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_record_has_the_members_of_the_original() {
+    fn a_record_has_the_members_of_the_original_and_its_revision() {
         let payload = json!({"id": "e", "role": "user", "persona_id": null, "content": "hi"});
         let at = OffsetDateTime::UNIX_EPOCH + time::Duration::milliseconds(1_500);
-        let record = record("t", "s", &payload, &json!({"coord": "1,2,3"}), at);
+        let record = record("t", "s", &payload, &json!({"coord": "1,2,3"}), 7, at);
         let expected = json!({
             "type": "memory.write", "role": "user", "session_id": "s", "persona_id": null, "tenant": "t",
-            "payload": payload, "result": {"coord": "1,2,3"}, "timestamp": 1.5,
+            "payload": payload, "result": {"coord": "1,2,3"}, "revision": 7, "timestamp": 1.5,
         });
         assert_eq!(record, expected);
     }
@@ -190,7 +236,7 @@ mod tests {
     fn what_a_record_says_is_read_back() {
         let payload = json!({"id": "e", "role": "user", "persona_id": "p", "content": "hi"});
         let result = json!({"coord": "1,2,3", "request_id": "r", "trace_id": null});
-        let bytes = record("t", "s", &payload, &result, OffsetDateTime::UNIX_EPOCH).to_string();
+        let bytes = record("t", "s", &payload, &result, 7, OffsetDateTime::UNIX_EPOCH).to_string();
         let expected = Told {
             tenant: "t".into(),
             event_id: "e".into(),
@@ -201,6 +247,7 @@ mod tests {
             request_id: Some("r".into()),
             trace_id: None,
             payload: payload.to_string(),
+            revision: Some(7),
             timestamp: Some(0.0),
         };
         assert_eq!(read(bytes.as_bytes()), Ok(expected));
@@ -208,8 +255,8 @@ mod tests {
 
     #[test]
     fn a_record_that_takes_a_memory_back_is_told_from_others() {
-        let bytes = tombstone("t", "s", "e", OffsetDateTime::UNIX_EPOCH).to_string();
-        let expected = TakenBack { tenant: "t".into(), event_id: "e".into() };
+        let bytes = tombstone("t", "s", "e", 7, OffsetDateTime::UNIX_EPOCH).to_string();
+        let expected = TakenBack { tenant: "t".into(), event_id: "e".into(), revision: Some(7), timestamp: Some(0.0) };
         assert_eq!(read_tombstone(bytes.as_bytes()), Some(expected));
         assert_eq!(read(bytes.as_bytes()), Err(UnreadableRecord::OtherType));
         for bytes in
@@ -224,7 +271,7 @@ mod tests {
         let told = |record: &str| read(record.as_bytes());
         let least = told(r#"{"type":"memory.write","tenant":"t","payload":{"id":"e","n": 1.10}}"#);
         let least = least.unwrap_or_else(|error| unreachable!("{error}"));
-        assert_eq!((least.session_id, least.coord, least.timestamp), (None, None, None));
+        assert_eq!((least.session_id, least.coord, least.revision, least.timestamp), (None, None, None, None));
         assert_eq!(least.payload, r#"{"id":"e","n": 1.10}"#, "the memory is kept letter by letter");
         let list = told(r#"{"type":"memory.write","tenant":"t","payload":{"id":"e"},"result":{"coord":[1,2.5,-3]}}"#);
         assert_eq!(list.map(|told| told.coord), Ok(Some("1,2.5,-3".into())));
@@ -238,6 +285,7 @@ mod tests {
             (br#"{"type":"task","tenant":"t","payload":{"id":"e"}}"#, OtherType),
             (br#"{"type":"memory.write","tenant":null,"payload":{"id":"e"}}"#, NoTenant),
             (br#"{"type":"memory.write","tenant":"","payload":{"id":"e"}}"#, NoTenant),
+            (br#"{"type":"memory.write","tenant":"a\nb","payload":{"id":"e"}}"#, NoTenant),
             (br#"{"type":"memory.write","tenant":"t","payload":{}}"#, NoId),
         ] {
             assert_eq!(read(bytes), Err(reason));

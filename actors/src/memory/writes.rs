@@ -14,7 +14,10 @@ use crate::{
         ids::SessionKey,
         session::audit,
     },
-    store::{StoreError, audit_event, memory_write_outbox::enqueue::enqueue},
+    store::{
+        StoreError, audit_event,
+        memory_write_outbox::enqueue::{Put, enqueue},
+    },
 };
 
 /// A memory in its queue.
@@ -24,6 +27,8 @@ pub struct Enqueued {
     pub id: String,
     /// The lane it waits in.
     pub lane: SessionKey,
+    /// Whether an earlier version of it waits there too: it is not written before that.
+    pub behind: bool,
 }
 
 /// A memory that is in no queue.
@@ -55,27 +60,32 @@ impl Memories {
                 return Err(NotTaken { id: Some(memory.id), why: "its id is that of an earlier item" });
             }
             let lane = SessionKey::new(caller.tenant.clone(), memory.lane);
-            let enqueued = Enqueued { id: memory.id.clone(), lane };
+            let enqueued = Enqueued { id: memory.id.clone(), lane, behind: false };
             taken.push(memory);
             Ok(enqueued)
         };
-        let judged: Vec<_> = items.into_iter().map(&mut judge).collect();
+        let mut judged: Vec<_> = items.into_iter().map(&mut judge).collect();
         if !taken.is_empty() {
-            self.put(caller.clone(), taken).await?;
+            let put = self.put(caller.clone(), taken).await?;
+            for (enqueued, put) in judged.iter_mut().flatten().zip(put) {
+                enqueued.lane.session_id = put.lane;
+                enqueued.behind = put.behind;
+            }
         }
         Ok(judged)
     }
 
-    async fn put(&self, caller: Caller, memories: Vec<Brought>) -> Result<(), StoreError> {
+    async fn put(&self, caller: Caller, memories: Vec<Brought>) -> Result<Vec<Put>, StoreError> {
         let at = (self.clock)();
         let work = self.store.run(move |connection| {
             Box::pin(async move {
                 let mut transaction = connection.begin().await?;
-                enqueue(&mut transaction, &caller.tenant, &memories, at).await?;
+                let put = enqueue(&mut transaction, &caller.tenant, &memories, at).await?;
                 let target = memories.first().map(|memory| memory.id.clone()).unwrap_or_default();
                 let line = audit(&caller, "memory.write", "memory", target, json!({"items": memories.len()}));
                 audit_event::insert(&mut transaction, &caller.tenant, &line, at).await?;
-                transaction.commit().await
+                transaction.commit().await?;
+                Ok(put)
             })
         });
         work.await

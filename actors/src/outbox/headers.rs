@@ -3,7 +3,10 @@
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use crate::{domain::event::VERSION, store::message_outbox::ClaimedMessage};
+use crate::{
+    domain::{event::VERSION, text::storable},
+    store::message_outbox::ClaimedMessage,
+};
 
 /// What headers are made from: an event, or a record that carries a memory.
 #[derive(Deserialize)]
@@ -29,13 +32,14 @@ struct Metadata {
     correlation_id: Option<String>,
 }
 
-/// The headers that the row has, as a record has that came from elsewhere, and where they are not among them `tenant_id`, `timestamp_ms` (when the record was made, since 1970) and what the
-/// payload says of `session_id`, `persona_id`, `event_type`, `event_id`, `schema` and `correlation_id`.
+/// The headers that the row has, as a record has that came from elsewhere, and where they are not among them `tenant_id`,
+/// `timestamp_ms` (when the record was made, since 1970) and what the payload says of `session_id`, `persona_id`, `event_type`,
+/// `event_id`, `schema` and `correlation_id`: as far as a database can hold it, for the log may be a table.
 pub fn headers(row: &ClaimedMessage) -> Value {
     let mut all = row.headers.as_object().cloned().unwrap_or_else(Map::new);
     let mut add = |name: &str, text: Option<String>| {
         if let Some(text) = text {
-            all.entry(name).or_insert_with(|| text.into());
+            all.entry(name).or_insert_with(|| storable(&text).into());
         }
     };
     add("tenant_id", Some(row.tenant.clone()));
@@ -73,6 +77,12 @@ mod tests {
             retry_count: 0,
             created_at: OffsetDateTime::UNIX_EPOCH + Duration::milliseconds(1_234),
         })
+    }
+
+    #[test]
+    fn what_no_database_can_hold_is_no_part_of_a_header() {
+        let all = of(br#"{"type": "a\u0000b", "payload": {"id": "e\u0000"}}"#, json!({}));
+        assert_eq!((&all["event_type"], &all["event_id"]), (&json!("a\u{fffd}b"), &json!("e\u{fffd}")));
     }
 
     #[test]

@@ -83,13 +83,14 @@ pub async fn seek(deps: &MemorySyncDeps, key: SessionKey, memory_id: String) -> 
                 return Ok((claimed, place, None));
             }
             let state =
-                memory_write_outbox::unsent(connection, key.tenant.as_str(), &memory_id, terms.claim, terms.now)
+                memory_write_outbox::newest_state(connection, key.tenant.as_str(), &memory_id, terms.claim, terms.now)
                     .await?;
             let outcome = match state.as_deref() {
-                None => Some(Outcome::Remembered),
+                Some("sent") => Some(Outcome::Remembered),
                 Some("sending") => None,
                 Some("failed") => Some(Outcome::Queued(Cause::Refused)),
-                Some(_) => Some(Outcome::Queued(Cause::Waiting)),
+                // One that is not there was taken back meanwhile: nobody has remembered it.
+                Some(_) | None => Some(Outcome::Queued(Cause::Waiting)),
             };
             Ok((claimed, place, outcome))
         })
@@ -127,15 +128,15 @@ impl From<BrainError> for NotWritten {
     fn from(error: BrainError) -> Self {
         let (reason, cause) = (error.to_string(), Cause::from(&error));
         match error {
-            BrainError::Refused { status: status @ (400 | 413 | 422), .. } => {
-                Self::Refused { reason, code: Some(status.to_string()) }
-            }
-            BrainError::Unavailable { retry_after, .. } => Self::Later { reason, after: retry_after, cause },
-            // Other refusals are no fault of the memory: a key or an address has to be mended. Nor is an answer that nobody can
-            // read: somebody else than the service has answered, and nothing says that the memory was taken.
-            BrainError::Refused { .. } | BrainError::TimedOut { .. } | BrainError::Broken { .. } => {
+            // What a key or an address has to be mended for is no fault of the memory.
+            BrainError::Refused { status: 401 | 403 | 404 | 405 | 407 | 421, .. } => {
                 Self::Later { reason, after: None, cause }
             }
+            BrainError::Refused { status, .. } => Self::Refused { reason, code: Some(status.to_string()) },
+            BrainError::Unavailable { retry_after, .. } => Self::Later { reason, after: retry_after, cause },
+            // Nor is an answer that nobody can read: somebody else than the service has answered, and nothing says that the
+            // memory was taken.
+            BrainError::TimedOut { .. } | BrainError::Broken { .. } => Self::Later { reason, after: None, cause },
         }
     }
 }
@@ -303,8 +304,17 @@ fn record(row: &ClaimedMemory, remembered: &Remembered, now: OffsetDateTime) -> 
         session_id: row.session_id,
         seq: row.seq,
         topic: MEMORY_WAL,
-        payload: wal::record(&row.tenant, &session_of(row), &row.payload, &result, now),
+        headers: headers(row),
+        payload: wal::record(&row.tenant, &session_of(row), &row.payload, &result, row.revision, now),
         dedupe_key: row.payload["id"].as_str().map(ToOwned::to_owned),
+    }
+}
+
+/// What it went through as a dead letter goes along with it.
+fn headers(row: &ClaimedMemory) -> Value {
+    match row.history.as_array() {
+        Some(history) if history.is_empty() => json!({}),
+        _ => json!({ HISTORY_HEADER: row.history.to_string() }),
     }
 }
 
@@ -314,9 +324,11 @@ fn dead_letter(row: &ClaimedMemory, failure: Failure, now: OffsetDateTime) -> Ne
     NewDeadLetter {
         tenant: row.tenant.clone(),
         source_topic: MEMORY_WAL.to_owned(),
-        original: wal::record(&row.tenant, &session, &row.payload, &Value::Null, now).to_string().into_bytes(),
+        original: wal::record(&row.tenant, &session, &row.payload, &Value::Null, row.revision, now)
+            .to_string()
+            .into_bytes(),
         key: Some(session),
-        headers: json!({ HISTORY_HEADER: row.history.to_string() }),
+        headers: headers(row),
         failure,
         origin: Origin::Memory,
         session_id: Some(row.session_id),

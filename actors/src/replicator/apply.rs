@@ -15,12 +15,13 @@ use crate::{
     domain::{
         dead_letter::{Failure, Origin},
         ids::Tenant,
+        text::storable,
         wal::{self, TakenBack, UnreadableRecord},
     },
     store::{
         StoreError,
         dead_letters::{self, NewDeadLetter},
-        memory_replica::{self, LogPartition, NewReplica},
+        memory_replica::{self, LogPartition, NewReplica, tombstones},
         outbox_events::Enqueued,
     },
 };
@@ -62,6 +63,7 @@ impl Entry {
             request_id: told.request_id,
             trace_id: told.trace_id,
             payload: told.payload,
+            revision: told.revision,
             wal_timestamp: told.timestamp,
             offset: record.offset,
             sha256: Sha256::digest(&record.payload).into(),
@@ -190,9 +192,7 @@ async fn change(
         for entry in alike {
             match &entry.told {
                 Ok(Told::Memory(row)) => rows.push(row),
-                Ok(Told::Back(TakenBack { tenant, event_id })) => {
-                    memory_replica::remove(connection, place, tenant, event_id, entry.offset()).await?;
-                }
+                Ok(Told::Back(back)) => tombstones::remove(connection, place, back, entry.offset(), at).await?,
                 Err(_) => {}
             }
         }
@@ -228,12 +228,7 @@ fn letter(deps: &ReplicatorDeps, place: &LogPartition, entry: &Entry, refused: O
     }
 }
 
-/// `text` without what PostgreSQL has no place for.
-fn storable(text: &str) -> String {
-    text.replace('\0', "\u{fffd}")
-}
-
-/// The same for all texts in `value`.
+/// All texts in `value` without what PostgreSQL has no place for.
 fn clean(value: &mut Value) {
     match value {
         Value::String(text) => *text = storable(text),

@@ -4,7 +4,7 @@ use std::{
     collections::VecDeque,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicI64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -72,10 +72,16 @@ async fn append(log: &TableLog, key: &str, payload: &[u8]) {
     log.append(vec![record]).await.remove(0).unwrap();
 }
 
+/// What is made later is later.
+fn revision() -> i64 {
+    static LAST: AtomicI64 = AtomicI64::new(0);
+    LAST.fetch_add(1, Ordering::Relaxed)
+}
+
 fn memory(session: &str, id: &str, content: &str) -> Vec<u8> {
     let payload = json!({"id": id, "role": "user", "persona_id": null, "content": content});
     let at = OffsetDateTime::UNIX_EPOCH + Duration::from_secs(90);
-    record("t", session, &payload, &json!({"coord": "1,2,3"}), at).to_string().into_bytes()
+    record("t", session, &payload, &json!({"coord": "1,2,3"}), revision(), at).to_string().into_bytes()
 }
 
 /// The ids of a session's memories, in the order in which they came into the replica.
@@ -220,7 +226,7 @@ async fn a_record_that_comes_again_changes_nothing_and_a_later_one_of_its_memory
 async fn a_memory_that_is_taken_back_is_gone_until_it_is_told_again(pool: PgPool) {
     let log = table(&pool).await;
     let deps = deps(store(&pool), Arc::new(log.clone()), "g", &Registry::new());
-    let back = |id: &str| tombstone("t", "s", id, clock()).to_string().into_bytes();
+    let back = |id: &str| tombstone("t", "s", id, revision(), clock()).to_string().into_bytes();
     for payload in [memory("s", "a", "x"), memory("s", "b", "x"), back("a"), back("b"), memory("s", "b", "again")] {
         append(&log, "s", &payload).await;
     }

@@ -4,6 +4,8 @@ use sqlx::PgConnection;
 use tracing::instrument;
 use uuid::Uuid;
 
+use super::memory_write_outbox::enqueue::lock;
+
 /// What was there, and is gone.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Forgotten {
@@ -24,12 +26,25 @@ pub struct Forgotten {
 }
 
 /// Removes the memory `id` of `tenant` wherever it is, and what tells of its way here. A record that is on its way into the
-/// log stays: what takes it back must come behind it.
+/// log stays: what takes it back has a later revision.
 ///
 /// # Errors
 /// The database's.
 #[instrument(level = "debug", name = "db.memory_replica.forget", skip_all)]
 pub async fn forget(connection: &mut PgConnection, tenant: &str, id: &str) -> Result<Forgotten, sqlx::Error> {
+    // The letters first: whoever sends one again has it before it puts anything into a queue, which is seen below.
+    let letters = sqlx::query_scalar!(
+        "DELETE FROM dlq_messages
+         WHERE tenant = $1 AND topic = 'memory.wal.dlq'
+           AND left(COALESCE(event -> 'payload' ->> 'id', event ->> 'id'), 400) = left($2, 400)
+           AND COALESCE(event -> 'payload' ->> 'id', event ->> 'id') = $2
+         RETURNING session_id",
+        tenant,
+        id,
+    )
+    .fetch_all(&mut *connection)
+    .await?;
+    lock(connection, tenant, id).await?;
     let replica = sqlx::query_scalar!(
         "DELETE FROM memory_replica WHERE tenant = $1 AND event_id = $2 RETURNING session_id",
         tenant,
@@ -77,17 +92,6 @@ pub async fn forget(connection: &mut PgConnection, tenant: &str, id: &str) -> Re
         id,
     )
     .fetch_all(&mut *connection)
-    .await?;
-    let letters = sqlx::query_scalar!(
-        "DELETE FROM dlq_messages
-         WHERE tenant = $1 AND topic = 'memory.wal.dlq'
-           AND left(COALESCE(event -> 'payload' ->> 'id', event ->> 'id'), 400) = left($2, 400)
-           AND COALESCE(event -> 'payload' ->> 'id', event ->> 'id') = $2
-         RETURNING session_id",
-        tenant,
-        id,
-    )
-    .fetch_all(connection)
     .await?;
     let lanes = writes.iter().map(|row| Some(row.session_id)).chain(records.iter().map(|row| row.session_id));
     Ok(Forgotten {

@@ -1,8 +1,13 @@
 //! Tables `memory_replica` and `memory_replica_offsets`: what was remembered, as the log told it, and how far that is
 //! applied.
+//!
+//! Which of two records of a memory is the later one, their revisions tell, and where one has none their places or their times:
+//! see `memory_precedes` in the migrations. A record that comes once more, late, or by another partition than the one after it
+//! changes nothing.
 
 pub mod reads;
 pub mod search_index;
+pub mod tombstones;
 
 use std::collections::HashMap;
 
@@ -31,6 +36,8 @@ pub struct NewReplica {
     pub trace_id: Option<String>,
     /// The memory, JSON text.
     pub payload: String,
+    /// Which writing of the memory it is, if its writer says so.
+    pub revision: Option<i64>,
     /// When the record was published, in seconds since 1970.
     pub wal_timestamp: Option<f64>,
     /// The record's number in its partition.
@@ -108,8 +115,8 @@ pub async fn advance(
     Ok(done.rows_affected() == 1)
 }
 
-/// Writes `rows`, in the order of their offsets. A memory that is there is changed only by a later record of the same
-/// partition.
+/// Writes `rows`, in the order of their offsets. A memory that is there is changed only by a later record, and one that was
+/// taken back comes only by a later record.
 ///
 /// # Errors
 /// The database's.
@@ -126,22 +133,23 @@ pub async fn upsert(
     }
     let text = |of: fn(&NewReplica) -> &str| rows.iter().map(|row| of(row)).collect::<Vec<_>>();
     let maybe = |of: fn(&NewReplica) -> &Option<String>| rows.iter().map(|row| of(row).as_deref()).collect::<Vec<_>>();
+    let revisions: Vec<Option<i64>> = rows.iter().map(|row| row.revision).collect();
     let timestamps: Vec<Option<f64>> = rows.iter().map(|row| row.wal_timestamp).collect();
     let offsets: Vec<i64> = rows.iter().map(|row| row.offset).collect();
     let hashes: Vec<&[u8]> = rows.iter().map(|row| row.sha256.as_slice()).collect();
     sqlx::query!(
         r#"INSERT INTO memory_replica AS r (
-             tenant, event_id, session_id, persona_id, role, coord, request_id, trace_id, payload, wal_timestamp, "offset",
-             sha256, topic, partition, created_at
+             tenant, event_id, session_id, persona_id, role, coord, request_id, trace_id, payload, revision, wal_timestamp,
+             "offset", sha256, topic, partition, source, created_at
          )
-         SELECT tenant, event_id, session_id, persona_id, role, coord, request_id, trace_id, payload::jsonb, wal_timestamp,
-             "offset", sha256, $13, $14, $15
+         SELECT tenant, event_id, session_id, persona_id, role, coord, request_id, trace_id, payload::jsonb, revision,
+             wal_timestamp, "offset", sha256, $14, $15, $16, $17
          FROM unnest(
              $1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[],
-             $10::double precision[], $11::bigint[], $12::bytea[]
+             $10::bigint[], $11::double precision[], $12::bigint[], $13::bytea[]
          ) WITH ORDINALITY AS n(
-             tenant, event_id, session_id, persona_id, role, coord, request_id, trace_id, payload, wal_timestamp, "offset",
-             sha256, place
+             tenant, event_id, session_id, persona_id, role, coord, request_id, trace_id, payload, revision, wal_timestamp,
+             "offset", sha256, place
          )
          ORDER BY place
          ON CONFLICT (tenant, event_id) DO UPDATE SET
@@ -152,11 +160,19 @@ pub async fn upsert(
              request_id = EXCLUDED.request_id,
              trace_id = EXCLUDED.trace_id,
              payload = EXCLUDED.payload,
+             revision = EXCLUDED.revision,
              wal_timestamp = EXCLUDED.wal_timestamp,
              "offset" = EXCLUDED."offset",
              sha256 = EXCLUDED.sha256,
+             topic = EXCLUDED.topic,
+             partition = EXCLUDED.partition,
+             source = EXCLUDED.source,
              updated_at = EXCLUDED.created_at
-         WHERE r.topic = EXCLUDED.topic AND r.partition = EXCLUDED.partition AND r."offset" < EXCLUDED."offset""#,
+         WHERE memory_precedes(
+             r.revision, r.source, r.topic, r.partition, r."offset", r.wal_timestamp,
+             EXCLUDED.revision, EXCLUDED.source, EXCLUDED.topic, EXCLUDED.partition, EXCLUDED."offset",
+             EXCLUDED.wal_timestamp
+         )"#,
         &text(|row| &row.tenant) as _,
         &text(|row| &row.event_id) as _,
         &maybe(|row| &row.session_id) as _,
@@ -166,46 +182,21 @@ pub async fn upsert(
         &maybe(|row| &row.request_id) as _,
         &maybe(|row| &row.trace_id) as _,
         &text(|row| &row.payload) as _,
+        &revisions as _,
         &timestamps as _,
         &offsets,
         &hashes as _,
         place.topic,
         place.partition,
+        place.source,
         at,
     )
-    .execute(connection)
+    .execute(&mut *connection)
     .await?;
-    Ok(())
+    tombstones::apply(connection, &rows).await
 }
 
-/// Removes the memory `event_id` of `tenant`, which the record at `offset` takes back. A later record of the partition that
-/// tells of it again stays in effect.
-///
-/// # Errors
-/// The database's.
-#[instrument(level = "debug", name = "db.memory_replica.remove", skip_all)]
-pub async fn remove(
-    connection: &mut PgConnection,
-    place: &LogPartition,
-    tenant: &str,
-    event_id: &str,
-    offset: i64,
-) -> Result<(), sqlx::Error> {
-    sqlx::query!(
-        r#"DELETE FROM memory_replica
-           WHERE tenant = $1 AND event_id = $2 AND topic = $3 AND partition = $4 AND "offset" < $5"#,
-        tenant,
-        event_id,
-        place.topic,
-        place.partition,
-        offset,
-    )
-    .execute(connection)
-    .await?;
-    Ok(())
-}
-
-/// One row a memory, because one statement may not change a row twice: at the place of its first record what its last one
+/// One row a memory, because one statement may not change a row twice: at the place of its first record what its latest one
 /// says.
 fn newest<'a>(rows: &[&'a NewReplica]) -> Vec<&'a NewReplica> {
     let mut places = HashMap::new();
@@ -213,7 +204,8 @@ fn newest<'a>(rows: &[&'a NewReplica]) -> Vec<&'a NewReplica> {
     for &row in rows {
         let place = *places.entry((&row.tenant, &row.event_id)).or_insert(newest.len());
         match newest.get_mut(place) {
-            Some(earlier) => *earlier = row,
+            Some(known) if known.revision.zip(row.revision).is_none_or(|(known, here)| known < here) => *known = row,
+            Some(_) => {}
             None => newest.push(row),
         }
     }
@@ -254,6 +246,7 @@ mod tests {
             request_id: None,
             trace_id: None,
             payload: serde_json::json!({"content": said}).to_string(),
+            revision: None,
             wal_timestamp: Some(1.5),
             offset,
             sha256: [7; 32],
@@ -273,7 +266,7 @@ mod tests {
     }
 
     #[sqlx::test(migrations = "../migrations")]
-    async fn a_memory_has_one_row_which_only_a_later_record_of_its_partition_changes(pool: PgPool) {
+    async fn a_memory_has_one_row_which_only_a_later_record_changes(pool: PgPool) {
         let mut connection = pool.acquire().await.unwrap();
         let rows = [row("a", 3, "a"), row("b", 4, "b"), row("a", 5, "a again")];
         upsert(&mut connection, &place(1), &rows.iter().collect::<Vec<_>>(), AT).await.unwrap();
@@ -285,6 +278,64 @@ mod tests {
         upsert(&mut connection, &place(1), &[&row("b", 6, "newer")], AT).await.unwrap();
         assert_eq!(stored(&pool).await, expected(&[both[0], ("b", "newer", 1, 6)]));
         assert_eq!(newest_timestamp(&mut connection).await.unwrap(), Some(1.5));
+    }
+
+    fn published(row: NewReplica, second: f64) -> NewReplica {
+        NewReplica { wal_timestamp: Some(second), ..row }
+    }
+
+    #[sqlx::test(migrations = "../migrations")]
+    async fn without_revisions_the_time_decides_between_partitions_and_logs(pool: PgPool) {
+        let mut connection = pool.acquire().await.unwrap();
+        upsert(&mut connection, &place(1), &[&published(row("a", 8, "first"), 10.0)], AT).await.unwrap();
+        upsert(&mut connection, &place(2), &[&published(row("a", 3, "moved"), 20.0)], AT).await.unwrap();
+        let moved = expected(&[("a", "moved", 2, 3)]);
+        assert_eq!(stored(&pool).await, moved);
+        let untimed = |said: &str| NewReplica { wal_timestamp: None, ..row("a", 9, said) };
+        upsert(&mut connection, &place(1), &[&published(row("a", 9, "late"), 15.0)], AT).await.unwrap();
+        upsert(&mut connection, &place(1), &[&untimed("untimed")], AT).await.unwrap();
+        assert_eq!(stored(&pool).await, moved);
+        // Of the same partition the clock of a record says nothing.
+        upsert(&mut connection, &place(2), &[&published(row("a", 4, "again"), 5.0)], AT).await.unwrap();
+        assert_eq!(stored(&pool).await, expected(&[("a", "again", 2, 4)]));
+        let other = LogPartition { source: "kafka", ..place(2) };
+        upsert(&mut connection, &other, &[&published(row("a", 0, "another log"), 30.0)], AT).await.unwrap();
+        assert_eq!(stored(&pool).await, expected(&[("a", "another log", 2, 0)]));
+        // What has no time is older than what has one.
+        sqlx::query("UPDATE memory_replica SET wal_timestamp = NULL").execute(&mut *connection).await.unwrap();
+        upsert(&mut connection, &place(2), &[&untimed("untimed")], AT).await.unwrap();
+        assert_eq!(stored(&pool).await, expected(&[("a", "another log", 2, 0)]));
+        upsert(&mut connection, &place(2), &[&published(row("a", 9, "timed"), 1.0)], AT).await.unwrap();
+        assert_eq!(stored(&pool).await, expected(&[("a", "timed", 2, 9)]));
+    }
+
+    #[sqlx::test(migrations = "../migrations")]
+    async fn the_highest_revision_counts_wherever_and_whenever_it_comes(pool: PgPool) {
+        let mut connection = pool.acquire().await.unwrap();
+        let at = |revision, offset, said: &str| NewReplica { revision: Some(revision), ..row("a", offset, said) };
+        let rows = [at(1, 3, "one"), at(2, 4, "two"), at(1, 5, "one once more")];
+        upsert(&mut connection, &place(1), &rows.iter().collect::<Vec<_>>(), AT).await.unwrap();
+        assert_eq!(stored(&pool).await, expected(&[("a", "two", 1, 4)]));
+        upsert(&mut connection, &place(1), &[&at(1, 6, "one once more")], AT).await.unwrap();
+        upsert(&mut connection, &place(2), &[&published(at(1, 7, "one elsewhere"), 99.0)], AT).await.unwrap();
+        upsert(&mut connection, &place(1), &[&at(2, 8, "two once more")], AT).await.unwrap();
+        assert_eq!(stored(&pool).await, expected(&[("a", "two", 1, 4)]));
+        upsert(&mut connection, &place(2), &[&published(at(3, 0, "three"), 0.5)], AT).await.unwrap();
+        assert_eq!(stored(&pool).await, expected(&[("a", "three", 2, 0)]));
+        // Somebody else's record in the same partition is later by its place.
+        upsert(&mut connection, &place(2), &[&row("a", 1, "theirs")], AT).await.unwrap();
+        assert_eq!(stored(&pool).await, expected(&[("a", "theirs", 2, 1)]));
+    }
+
+    #[sqlx::test(migrations = "../migrations")]
+    async fn a_row_from_before_logs_were_told_apart_is_one_of_the_log_that_is_read(pool: PgPool) {
+        let mut connection = pool.acquire().await.unwrap();
+        upsert(&mut connection, &place(1), &[&published(row("a", 5, "old"), 50.0)], AT).await.unwrap();
+        sqlx::query("UPDATE memory_replica SET source = NULL").execute(&mut *connection).await.unwrap();
+        upsert(&mut connection, &place(1), &[&published(row("a", 4, "late"), 60.0)], AT).await.unwrap();
+        assert_eq!(stored(&pool).await, expected(&[("a", "old", 1, 5)]));
+        upsert(&mut connection, &place(1), &[&published(row("a", 6, "newer"), 40.0)], AT).await.unwrap();
+        assert_eq!(stored(&pool).await, expected(&[("a", "newer", 1, 6)]));
     }
 
     #[sqlx::test(migrations = "../migrations")]

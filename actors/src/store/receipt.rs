@@ -30,7 +30,12 @@ pub async fn traces(
         write: queued(row.write_status.as_deref(), row.write_created_at, row.write_updated_at),
         record: record.map(|record| (record, sent_to)),
         applied: row.applied,
-        replica: copied.map(|((place, sha256), at)| Replicated { place, sha256, at }),
+        replica: copied.map(|((place, sha256), at)| Replicated {
+            place,
+            of_this_log: row.replica_is_of_this_log,
+            sha256,
+            at,
+        }),
         letter: row.letter_created_at.map(|at| Letter { place: buried, at }),
     })
 }

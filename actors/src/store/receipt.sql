@@ -12,6 +12,7 @@ SELECT
     replica.partition AS "replica_partition?",
     replica."offset" AS "replica_offset?",
     replica.sha256 AS "replica_sha256?",
+    COALESCE(replica.source, $3) = $3 AS "replica_is_of_this_log!",
     COALESCE(replica.updated_at, replica.created_at) AS replica_changed_at,
     letter.partition AS letter_partition,
     letter."offset" AS letter_offset,

@@ -5,6 +5,8 @@ use serde_json::Value;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
+use crate::routes::memory_deletion::DeletionResult;
+
 /// Why a request failed (RFC 9457).
 #[derive(ToSchema)]
 pub(crate) struct ProblemReply {
@@ -31,6 +33,14 @@ pub(crate) struct ProblemReply {
     missing: Option<Vec<ListedEvent>>,
     /// With `replica-behind`: everything before this offset of the partition is applied.
     next_offset: Option<i64>,
+    /// With `unavailable` of `/readyz`: the actors that are stuck.
+    actors: Option<Vec<String>>,
+    /// With `confirmation-needed`: the token that allows it.
+    confirm: Option<String>,
+    /// With `confirmation-needed`: how many dead letters would be deleted.
+    letters: Option<i64>,
+    /// With `deletion-incomplete`: what each part did.
+    result: Option<DeletionResult>,
 }
 
 /// One wrong place.

@@ -76,6 +76,8 @@ catalogue! {
     HeadAhead: 409 "head-ahead" "The session has fewer events than expected";
     /// Nobody has said that exactly this may be deleted.
     ConfirmationNeeded: 409 "confirmation-needed" "This deletes much and must be confirmed";
+    /// To send the dead letter would undo a later version of its memory.
+    LetterSuperseded: 409 "letter-superseded" "A later version of the memory is known";
     /// The tenant has as many export jobs as it may have.
     TooManyExports: 409 "too-many-exports" "Too many export jobs";
     /// The export job has no result, or not yet.

@@ -55,6 +55,7 @@ impl From<ChangeError> for Problem {
             ChangeError::NotFound => Code::DeadLetterNotFound.into(),
             ChangeError::NoSuchJob => Code::JobNotFound.into(),
             ChangeError::Unusable(why) => Self::new(Code::InvalidBody).at(&["body".into(), "event".into()], &why),
+            ChangeError::Superseded => Code::LetterSuperseded.into(),
             ChangeError::Unconfirmed { token, letters } => {
                 Self::new(Code::ConfirmationNeeded).with("confirm", token).with("letters", letters)
             }

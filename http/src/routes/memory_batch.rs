@@ -6,7 +6,10 @@ use actix_web::web::{Data, Json};
 use futures_util::future::join_all;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use somaagent_actors::memory::writes::{Enqueued, NotTaken};
+use somaagent_actors::{
+    memory::writes::{Enqueued, NotTaken},
+    outbox::{Cause, Outcome},
+};
 use utoipa::ToSchema;
 
 use super::{
@@ -87,8 +90,10 @@ pub(crate) async fn post_batch(
 
 async fn reply(door: &Door, item: Result<Enqueued, NotTaken>, within: Duration) -> BatchItemReply {
     match item {
-        Ok(Enqueued { id, lane }) => {
-            let result = Some(written(door, lane, id.clone(), PATH, within).await);
+        Ok(Enqueued { id, lane, behind }) => {
+            let written = async || written(door, lane, id.clone(), PATH, within).await;
+            // Who waits for an id is told of its first version that waits.
+            let result = Some(if behind { Outcome::Queued(Cause::Waiting).into() } else { written().await });
             BatchItemReply { id: Some(id), ok: true, result, error: None }
         }
         Err(NotTaken { id, why }) => BatchItemReply { id, ok: false, result: None, error: Some(why) },

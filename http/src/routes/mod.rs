@@ -11,7 +11,7 @@ mod health;
 mod history;
 mod memory;
 mod memory_batch;
-mod memory_deletion;
+pub(crate) mod memory_deletion;
 mod memory_export;
 mod memory_filter;
 mod memory_receipt;

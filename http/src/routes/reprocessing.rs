@@ -43,7 +43,8 @@ impl ReprocessedReply {
 }
 
 /// Sends a dead letter again as it is, back into the queue it came from. It is a dead letter no longer; if it fails again it
-/// becomes one with its history. Sent twice, it goes once: the second time there is no such letter.
+/// becomes one with its history. Sent twice, it goes once: the second time there is no such letter. One whose memory was
+/// written anew since is refused, because it would undo that: send it with its content (PUT) if that is what you want.
 #[utoipa::path(
     post,
     path = "/v1/admin/dlq/{topic}/{id}/reprocess",
@@ -55,7 +56,7 @@ impl ReprocessedReply {
     responses((status = 200, description = "It is on its way", body = ReprocessedReply)),
     extensions(
         ("x-action" = json!("admin.dlq.reprocess")),
-        ("x-problems" = json!([&CHANGING[..], &[Code::DeadLetterNotFound, Code::InvalidBody]].concat())),
+        ("x-problems" = json!([&CHANGING[..], &[Code::DeadLetterNotFound, Code::LetterSuperseded, Code::InvalidBody]].concat())),
     ),
 )]
 pub(crate) async fn post_reprocess(
@@ -117,7 +118,7 @@ pub(crate) struct JobReply {
     total: i64,
     /// How many were sent again.
     reprocessed: i64,
-    /// How many could not be sent and are still there.
+    /// How many could not be sent, or would undo a later version of their memory, and are still there.
     failed: i64,
     /// When it began, RFC 3339 in UTC.
     #[schema(format = DateTime)]

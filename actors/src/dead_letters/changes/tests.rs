@@ -121,6 +121,140 @@ async fn a_memory_goes_back_into_its_queue_with_its_history(pool: PgPool) {
     assert!(waiting(&pool).await.is_empty());
 }
 
+/// A row of the queue of memories for `e`.
+fn written(status: &str, revision: &str, second: i64) -> String {
+    format!(
+        "INSERT INTO memory_write_outbox (tenant, session_id, payload, idempotency_key, dedupe_key, status, revision,
+             next_attempt_at, created_at, updated_at)
+         SELECT 't', gen_random_uuid(), '{{\"id\": \"e\"}}', 'k', 'e', '{status}', {revision}, t, t, t
+         FROM to_timestamp({second}) AS t"
+    )
+}
+
+/// A record of `e` in the outbox.
+fn published(status: &str, revision: i64) -> String {
+    format!(
+        "INSERT INTO message_outbox (tenant, topic, partition_key, payload, dedupe_key, status, next_attempt_at, created_at,
+             updated_at)
+         SELECT 't', 'memory.wal', 'k', '{{\"revision\": {revision}}}', 'e', '{status}', now(), now(), now()"
+    )
+}
+
+fn copied(revision: &str, second: i64) -> String {
+    format!(
+        "INSERT INTO memory_replica (tenant, event_id, payload, revision, topic, partition, \"offset\", sha256, created_at)
+         VALUES ('t', 'e', '{{}}', {revision}, 'memory.wal', 1, 7, '', to_timestamp({second}))"
+    )
+}
+
+fn taken_back(revision: i64) -> String {
+    format!(
+        "INSERT INTO memory_tombstones (tenant, event_id, revision, source, topic, partition, \"offset\", created_at)
+         VALUES ('t', 'e', {revision}, 'table', 'memory.wal', 1, 7, now())"
+    )
+}
+
+/// A record of `e`; letters are kept at second 0.
+fn record_of(said: &str, revision: Option<i64>) -> Value {
+    let mut record = json!({"type": "memory.write", "tenant": "t", "payload": {"id": "e", "content": said}});
+    if let Some(revision) = revision {
+        record["revision"] = revision.into();
+    }
+    record
+}
+
+async fn known(pool: &PgPool, sql: String) {
+    let tables = "TRUNCATE dlq_messages, memory_write_outbox, message_outbox, memory_replica, memory_tombstones";
+    sqlx::raw_sql(tables).execute(pool).await.unwrap();
+    sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(pool).await.unwrap();
+}
+
+#[sqlx::test(migrations = "../migrations")]
+async fn a_letter_that_would_undo_a_later_version_stays_unless_it_is_sent_with_its_content(pool: PgPool) {
+    let deps = deps(&pool);
+    for (sql, revision, stays) in [
+        (written("pending", "8", -9), Some(7), true),
+        (written("pending", "6", 9), Some(7), false),
+        (written("sent", "8", -9), Some(7), true),
+        (written("sent", "6", 9), Some(7), false),
+        (written("failed", "8", 9), Some(7), false),
+        // The row's own number.
+        (written("sent", "NULL", -9), Some(7), true),
+        (written("sent", "NULL", 9), Some(i64::MAX), false),
+        (published("pending", 8), Some(7), true),
+        (published("sent", 8), Some(7), true),
+        (published("sent", 6), Some(7), false),
+        (published("failed", 8), Some(7), false),
+        (copied("8", -9), Some(7), true),
+        (copied("6", 9), Some(7), false),
+        (copied("NULL", 9), Some(7), false),
+        (taken_back(8), Some(7), true),
+        (taken_back(6), Some(7), false),
+        // One that tells no revision.
+        (written("pending", "NULL", -9), None, true),
+        (written("sent", "NULL", 9), None, true),
+        (written("sent", "NULL", -9), None, false),
+        (copied("NULL", 9), None, true),
+        (copied("8", -9), None, false),
+    ] {
+        known(&pool, sql.clone()).await;
+        let record = record_of("one", revision);
+        let id = buried(&pool, vec![letter(Origin::Memory, record.to_string().as_bytes(), "no")]).await[0];
+        let sent = reprocess(&deps, caller("t"), TOPIC.into(), id, None).await;
+        assert_eq!(matches!(sent, Err(ChangeError::Superseded)), stays, "{sql} {revision:?}: {sent:?}");
+        assert_eq!(ids(&pool).await.len(), usize::from(stays), "{sql} {revision:?}");
+        if stays {
+            reprocess(&deps, caller("t"), TOPIC.into(), id, Some(record)).await.unwrap();
+            assert!(ids(&pool).await.is_empty());
+        }
+    }
+}
+
+#[sqlx::test(migrations = "../migrations")]
+async fn what_is_sent_again_is_as_old_as_it_was_and_what_is_mended_is_new(pool: PgPool) {
+    let deps = deps(&pool);
+    let sql = "SELECT COALESCE(revision, id), id FROM memory_write_outbox";
+    let rows = async || sqlx::query_as::<_, (i64, i64)>(sql).fetch_one(&pool).await.unwrap();
+    for mended in [false, true] {
+        known(&pool, "SELECT".into()).await;
+        let record = record_of("one", Some(7));
+        let id = buried(&pool, vec![letter(Origin::Memory, record.to_string().as_bytes(), "no")]).await[0];
+        reprocess(&deps, caller("t"), TOPIC.into(), id, mended.then_some(record)).await.unwrap();
+        let (revision, id) = rows().await;
+        assert!(if mended { revision == id - 1 } else { revision == 7 }, "{revision} {id}");
+    }
+}
+
+#[sqlx::test(migrations = "../migrations")]
+async fn an_order_leaves_letters_alone_that_would_undo_a_later_version(pool: PgPool) {
+    let deps = deps(&pool);
+    // The first of the two is the later version: the other one was refused once more.
+    let letters = [7, 6].map(|revision| record_of("it", Some(revision)).to_string().into_bytes());
+    let letters = letters.iter().map(|record| letter(Origin::Memory, record, "no")).collect();
+    let first = buried(&pool, letters).await[0];
+    let order = reprocess_all(&deps, caller("t"), TOPIC.into(), LetterFilter::default(), 10).await.unwrap();
+    while job::next_page(&deps).await.unwrap() {}
+    let sql = "SELECT status, reprocessed, failed FROM dlq_jobs WHERE id = $1";
+    let done: (String, i64, i64) = sqlx::query_as(sql).bind(order.id).fetch_one(&pool).await.unwrap();
+    assert_eq!((done, ids(&pool).await), (("completed".to_owned(), 1, 1), vec![first + 1]));
+    let sent = "SELECT array_agg(revision) FROM memory_write_outbox";
+    assert_eq!(sqlx::query_scalar::<_, Vec<i64>>(sent).fetch_one(&pool).await.unwrap(), [7]);
+}
+
+#[sqlx::test(migrations = "../migrations")]
+async fn what_is_sent_with_its_content_is_the_last_word_on_its_memory(pool: PgPool) {
+    let deps = deps(&pool);
+    let id = buried(&pool, vec![letter(Origin::Replicator, b"odd", "no")]).await[0];
+    let event = json!({"type": "memory.write", "tenant": "t", "payload": {"id": "e"}, "timestamp": 1_700_000_000});
+    reprocess(&deps, caller("t"), TOPIC.into(), id, Some(event)).await.unwrap();
+    let (_, _, record) = waiting(&pool).await.remove(0);
+    let record: Value = serde_json::from_slice(&record).unwrap();
+    assert_eq!(record["timestamp"], 0.0, "the clock of this test");
+    let mut connection = pool.acquire().await.unwrap();
+    let next = memory_write_outbox::next_revision(&mut connection).await.unwrap();
+    assert_eq!(record["revision"], next - 1);
+}
+
 #[sqlx::test(migrations = "../migrations")]
 async fn an_edit_that_leaves_the_tenant_or_spoils_the_record_changes_nothing(pool: PgPool) {
     let deps = deps(&pool);

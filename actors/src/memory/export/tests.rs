@@ -54,6 +54,7 @@ pub(in crate::memory) async fn fill(pool: &PgPool, from: i64, to: i64) {
         request_id: None,
         trace_id: None,
         payload: json!({"n": number}).to_string(),
+        revision: None,
         wal_timestamp: None,
         offset: number,
         sha256: [0; 32],

@@ -56,6 +56,7 @@ async fn replicate(pool: &PgPool) {
         request_id: None,
         trace_id: None,
         payload: json!({"id": "e"}).to_string(),
+        revision: None,
         wal_timestamp: None,
         offset: 7,
         sha256: [0xab; 32],

@@ -38,7 +38,7 @@ impl Outgoing {
     /// When the queue it came from cannot take it.
     pub fn of(letter: Letter) -> Result<Self, Unusable> {
         if letter.origin != Origin::Memory.as_str() {
-            let dedupe_key = memory_of(&letter);
+            let dedupe_key = memory_of(&letter).map(|told| told.event_id);
             let key = letter.partition_key.unwrap_or_else(|| letter.id.to_string());
             if !dead_letter::fits_index(&key) {
                 return Err(Unusable("has too long a key"));
@@ -65,16 +65,72 @@ impl Outgoing {
             return Err(Unusable("has too long a `payload.id`"));
         }
         let session_id = letter.session_id.ok_or(Unusable("tells of no session"))?;
-        let memory =
-            ReturnedMemory { tenant: letter.tenant, session_id, seq: letter.seq, payload, history: letter.history };
+        let memory = ReturnedMemory {
+            tenant: letter.tenant,
+            session_id,
+            seq: letter.seq,
+            payload,
+            history: letter.history,
+            revision: event["revision"].as_i64(),
+        };
         Ok(Self::Memory(memory))
     }
 }
 
-/// The memory that a letter's record tells the log of. Other records have no key.
-fn memory_of(letter: &Letter) -> Option<String> {
+/// The memory that a letter's record tells the log of.
+fn memory_of(letter: &Letter) -> Option<wal::Told> {
     let told = (letter.source_topic == MEMORY_WAL).then(|| wal::read(&letter.original).ok()).flatten()?;
-    (told.tenant == letter.tenant && dead_letter::fits_index(&told.event_id)).then_some(told.event_id)
+    (told.tenant == letter.tenant && dead_letter::fits_index(&told.event_id)).then_some(told)
+}
+
+/// Whether a later version of the memory that `letter` tells of is known: to send the letter would undo that. Of a letter that
+/// has no revision, what waits is later, and what came through since the letter was kept.
+///
+/// # Errors
+/// The database's.
+#[instrument(level = "debug", name = "db.dlq_messages.is_superseded", skip_all)]
+pub async fn is_superseded(connection: &mut PgConnection, letter: &Letter) -> Result<bool, sqlx::Error> {
+    let Some(told) = memory_of(letter) else { return Ok(false) };
+    sqlx::query_scalar!(
+        r#"WITH versions AS (
+             SELECT COALESCE(revision, id) AS revision, status <> 'sent' AS waits, updated_at
+             FROM memory_write_outbox
+             WHERE tenant = $1 AND dedupe_key = $2 AND status IN ('pending', 'sending')
+             UNION ALL
+             SELECT COALESCE(revision, id), false, updated_at
+             FROM memory_write_outbox
+             WHERE tenant = $1 AND dedupe_key = $2 AND status IN ('sent', 'failed') AND status = 'sent'
+             UNION ALL
+             SELECT COALESCE(revision, id), status <> 'sent', updated_at
+             FROM memory_write_outbox
+             WHERE tenant = $1 AND dedupe_key IS NULL AND payload ->> 'id' = $2 AND status <> 'failed'
+             UNION ALL
+             -- What another system wrote may say anything, which `jsonb` would not take.
+             SELECT substring(
+                     COALESCE(payload::json, convert_from(payload_bytes, 'UTF8')::json) ->> 'revision' FROM '^\d{1,18}$'
+                 )::bigint,
+                 status <> 'sent', updated_at
+             FROM message_outbox
+             WHERE tenant = $1 AND topic = 'memory.wal' AND dedupe_key = $2 AND status <> 'failed'
+             UNION ALL
+             SELECT revision, false, COALESCE(updated_at, created_at)
+             FROM memory_replica
+             WHERE tenant = $1 AND event_id = $2
+             UNION ALL
+             SELECT revision, false, created_at
+             FROM memory_tombstones
+             WHERE tenant = $1 AND event_id = $2
+         )
+         SELECT EXISTS (
+             SELECT FROM versions WHERE CASE WHEN $3::bigint IS NULL THEN waits OR updated_at > $4 ELSE revision > $3 END
+         ) AS "is_superseded!""#,
+        letter.tenant,
+        told.event_id,
+        told.revision,
+        letter.created_at,
+    )
+    .fetch_one(connection)
+    .await
 }
 
 /// Puts `outgoing` where it goes, in this order: records among themselves, and memories among themselves.

@@ -32,16 +32,21 @@ async fn notices(connection: &mut PgConnection) -> Vec<Waiting> {
 #[sqlx::test(migrations = "../migrations")]
 async fn a_letter_and_its_notice_are_kept_together_whatever_the_bytes_are(pool: PgPool) {
     let mut connection = pool.acquire().await.unwrap();
-    let odd = [&b"\xff\x00\x01"[..], br#"{"a":"\u0000"}"#, br#"{ "payload": {"id": "p"} }"#];
+    let odd = [
+        &b"\xff\x00\x01"[..],
+        br#"{"a":"\u0000"}"#,
+        br#"{ "payload": {"id": "p"} }"#,
+        br#"{ "payload": {"id": "p"} }"#,
+    ];
     let put = bury(&mut connection, odd.map(letter).into(), AT).await.unwrap();
-    assert_eq!(put, Enqueued { inserted: 3, deduped: 0 });
+    assert_eq!(put, Enqueued { inserted: 4, deduped: 0 }, "each has a notice");
     let sql = "SELECT original, event FROM dlq_messages ORDER BY id";
     let kept: Vec<(Vec<u8>, Option<Value>)> = sqlx::query_as(sql).fetch_all(&mut *connection).await.unwrap();
     assert_eq!(kept.iter().map(|(bytes, _)| bytes.as_slice()).collect::<Vec<_>>(), odd);
-    assert_eq!(kept.iter().map(|(_, event)| event.is_some()).collect::<Vec<_>>(), [false, false, true]);
+    assert_eq!(kept.iter().map(|(_, event)| event.is_some()).collect::<Vec<_>>(), [false, false, true, true]);
     let notices = notices(&mut connection).await;
     assert!(notices.iter().all(|(topic, key, ..)| (topic.as_str(), key.as_str()) == ("memory.wal.dlq", "k")));
-    assert_eq!(notices.iter().map(|(_, _, key, ..)| key.as_deref()).collect::<Vec<_>>(), [None, None, Some("p")]);
+    assert!(notices.iter().all(|(_, _, key, ..)| key.is_none()));
     let (headers, record) = (&notices[2].3, serde_json::from_slice::<Value>(&notices[2].4).unwrap());
     assert_eq!((&headers["own"], &headers["__connect.errors.offset"]), (&json!("1"), &json!("7")));
     assert_eq!((&record["original_event"]["payload"]["id"], &record["retry_count"]), (&json!("p"), &json!(2)));

@@ -7,8 +7,18 @@ use uuid::Uuid;
 
 use crate::domain::{brought::Brought, ids::Tenant};
 
-/// Puts memories of `tenant` into their queue, in order. One that waits there word for word, and is the newest that does, is not
-/// put twice; beside another version that waits, a memory goes without its key. No two of `memories` may have one id.
+/// Where a memory waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Put {
+    /// What keeps it in order with others.
+    pub lane: Uuid,
+    /// Whether an earlier version of it waits there too.
+    pub behind: bool,
+}
+
+/// Puts memories of `tenant` into their queue, in order as far as nobody else puts some of them there. One that waits there word for word, and is the newest that does, is not
+/// put twice. Beside another version that waits, a memory goes without its key, and into the lane of that one: the later one is
+/// written last, also if it names another session. No two of `memories` may have one id.
 ///
 /// # Errors
 /// The database's.
@@ -18,47 +28,114 @@ pub async fn enqueue(
     tenant: &Tenant,
     memories: &[Brought],
     at: OffsetDateTime,
-) -> Result<(), sqlx::Error> {
+) -> Result<Vec<Put>, sqlx::Error> {
+    let mut all = vec![None; memories.len()];
+    let mut left: Vec<usize> = (0..memories.len()).collect();
+    lock_shared(connection, tenant, &memories.iter().map(|memory| memory.id.as_str()).collect::<Vec<_>>()).await?;
+    // One that another transaction has put there meanwhile, in its first version, is left out: the next statement sees that.
+    while !left.is_empty() {
+        let some: Vec<&Brought> = left.iter().map(|index| &memories[*index]).collect();
+        for (index, put) in left.iter().zip(put(connection, tenant, &some, at).await?) {
+            all[*index] = put;
+        }
+        left.retain(|index| all[*index].is_none());
+    }
+    Ok(all.into_iter().flatten().collect())
+}
+
+/// Parts of a tenant's memories that are locked together: so many locks a transaction has at most.
+const PARTS: i32 = 64;
+
+/// Keeps these memories from being taken back until the transaction ends: what is taken back is what was there then, and what
+/// comes after it has a higher revision.
+async fn lock_shared(connection: &mut PgConnection, tenant: &Tenant, ids: &[&str]) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        "SELECT pg_advisory_xact_lock_shared(hashtext('memory ' || $1), part)
+         FROM (SELECT DISTINCT abs(hashtext(id) % $3) AS part FROM unnest($2::text[]) AS id ORDER BY 1) AS parts",
+        tenant.as_str(),
+        ids as _,
+        PARTS,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Keeps the memory `id` from being written until the transaction ends, and waits for those that write it.
+///
+/// # Errors
+/// The database's.
+pub async fn lock(connection: &mut PgConnection, tenant: &str, id: &str) -> Result<(), sqlx::Error> {
+    sqlx::query!("SELECT pg_advisory_xact_lock(hashtext('memory ' || $1), abs(hashtext($2) % $3))", tenant, id, PARTS,)
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+/// Puts those that nobody else is putting there at this moment; `None` of the others.
+async fn put(
+    connection: &mut PgConnection,
+    tenant: &Tenant,
+    memories: &[&Brought],
+    at: OffsetDateTime,
+) -> Result<Vec<Option<Put>>, sqlx::Error> {
     let ids: Vec<&str> = memories.iter().map(|memory| memory.id.as_str()).collect();
     let lanes: Vec<Uuid> = memories.iter().map(|memory| memory.lane).collect();
     let payloads: Vec<serde_json::Value> = memories.iter().map(|memory| memory.payload.clone()).collect();
     let keys: Vec<&str> = memories.iter().map(|memory| memory.idempotency_key.as_str()).collect();
-    sqlx::query!(
-        "INSERT INTO memory_write_outbox (
-             tenant, session_id, persona_id, payload, idempotency_key, dedupe_key, next_attempt_at, created_at, updated_at
-         )
-         SELECT $1, n.lane, n.payload ->> 'persona_id', n.payload, n.key,
-             CASE
-                 WHEN NOT EXISTS (
-                     SELECT FROM memory_write_outbox AS o
-                     WHERE o.tenant = $1 AND o.dedupe_key = n.id AND o.status IN ('pending', 'sending')
-                 )
-                 THEN n.id
-             END,
-             $6, $6, $6
-         FROM unnest($2::text[], $3::uuid[], $4::jsonb[], $5::text[]) WITH ORDINALITY AS n(id, lane, payload, key, place)
-         -- The key of a memory that brings none has the time in it.
-         WHERE n.payload - 'idempotency_key' IS DISTINCT FROM (
-             SELECT newest.payload - 'idempotency_key'
-             FROM (
-                 SELECT o.id, o.payload
-                 FROM memory_write_outbox AS o
-                 WHERE o.tenant = $1 AND o.dedupe_key = n.id AND o.status IN ('pending', 'sending')
-                 UNION ALL
-                 (
-                     SELECT o.id, o.payload
+    let rows = sqlx::query!(
+        r#"WITH placed AS MATERIALIZED (
+             SELECT n.id, n.payload, n.key, n.place,
+                 COALESCE(waiting.session_id, n.lane) AS lane,
+                 waiting.id IS NOT NULL AS beside,
+                 -- The key of a memory that brings none has the time in it.
+                 n.payload - 'idempotency_key' IS NOT DISTINCT FROM waiting.payload - 'idempotency_key' AS known,
+                 waiting.versions = 1 AND waiting.dedupe_key IS NOT NULL AS alone
+             FROM unnest($2::text[], $3::uuid[], $4::jsonb[], $5::text[])
+                 WITH ORDINALITY AS n(id, lane, payload, key, place)
+             LEFT JOIN LATERAL (
+                 SELECT *, count(*) OVER () AS versions
+                 FROM (
+                     SELECT o.id, o.payload, o.session_id, o.dedupe_key
                      FROM memory_write_outbox AS o
-                     WHERE o.tenant = $1 AND o.dedupe_key IS NULL AND o.payload ->> 'id' = n.id
-                       AND o.status IN ('pending', 'sending')
-                     ORDER BY o.id DESC
-                     LIMIT 1
-                 )
-             ) AS newest
-             ORDER BY newest.id DESC
-             LIMIT 1
+                     WHERE o.tenant = $1 AND o.dedupe_key = n.id AND o.status IN ('pending', 'sending')
+                     UNION ALL
+                     (
+                         SELECT o.id, o.payload, o.session_id, o.dedupe_key
+                         FROM memory_write_outbox AS o
+                         WHERE o.tenant = $1 AND o.dedupe_key IS NULL AND o.payload ->> 'id' = n.id
+                           AND o.status IN ('pending', 'sending')
+                         ORDER BY o.id DESC
+                         LIMIT 1
+                     )
+                 ) AS version
+                 ORDER BY version.id DESC
+                 LIMIT 1
+             ) AS waiting ON true
+         ),
+         put AS (
+             INSERT INTO memory_write_outbox (
+                 tenant, session_id, persona_id, payload, idempotency_key, dedupe_key, next_attempt_at, created_at, updated_at
+             )
+             SELECT $1, lane, payload ->> 'persona_id', payload, key,
+                 CASE
+                     WHEN NOT EXISTS (
+                         SELECT FROM memory_write_outbox AS o
+                         WHERE o.tenant = $1 AND o.dedupe_key = placed.id AND o.status IN ('pending', 'sending')
+                     )
+                     THEN placed.id
+                 END,
+                 $6, $6, $6
+             FROM placed
+             WHERE NOT known
+             ORDER BY place
+             ON CONFLICT DO NOTHING
+             RETURNING payload ->> 'id' AS id
          )
-         ORDER BY n.place
-         ON CONFLICT DO NOTHING",
+         SELECT lane AS "lane!", beside AND NOT (known AND alone) AS "behind!",
+             known OR id IN (SELECT put.id FROM put) AS "is_there!"
+         FROM placed
+         ORDER BY place"#,
         tenant.as_str(),
         &ids as _,
         &lanes,
@@ -66,9 +143,9 @@ pub async fn enqueue(
         &keys as _,
         at,
     )
-    .execute(connection)
+    .fetch_all(connection)
     .await?;
-    Ok(())
+    Ok(rows.into_iter().map(|row| row.is_there.then_some(Put { lane: row.lane, behind: row.behind })).collect())
 }
 
 #[cfg(test)]
@@ -110,5 +187,61 @@ mod tests {
         let sql = "SELECT payload ->> 'content' FROM memory_write_outbox ORDER BY id";
         let rows: Vec<String> = sqlx::query_scalar(sql).fetch_all(&pool).await.unwrap();
         assert_eq!(rows, ["one", "other", "one"]);
+    }
+
+    #[sqlx::test(migrations = "../migrations")]
+    async fn a_version_of_another_session_waits_behind_the_one_before(pool: PgPool) {
+        let mut connection = pool.acquire().await.unwrap();
+        let tenant = Tenant::new("t").unwrap();
+        let (here, there) = (Uuid::from_u128(1), Uuid::from_u128(2));
+        let mut put = async |id: &str, said: &str, lane| {
+            let brought = [Brought { lane, ..memory(id, said, "k") }];
+            let put = enqueue(&mut connection, &tenant, &brought, OffsetDateTime::UNIX_EPOCH).await.unwrap();
+            (put[0].lane, put[0].behind)
+        };
+        assert_eq!(put("a", "one", here).await, (here, false));
+        assert_eq!(put("a", "one", there).await, (here, false), "it is there already");
+        assert_eq!(put("a", "moved", there).await, (here, true));
+        assert_eq!(put("a", "moved", there).await, (here, true), "it is there already");
+        assert_eq!(put("b", "two", there).await, (there, false));
+        sqlx::query("UPDATE memory_write_outbox SET status = 'sent'").execute(&pool).await.unwrap();
+        assert_eq!(put("a", "moved again", there).await, (there, false));
+        let sql = "SELECT payload ->> 'content', session_id FROM memory_write_outbox ORDER BY id";
+        let rows: Vec<(String, Uuid)> = sqlx::query_as(sql).fetch_all(&pool).await.unwrap();
+        let expected = [("one", here), ("moved", here), ("two", there), ("moved again", there)];
+        assert_eq!(rows, expected.map(|(said, lane)| (said.to_owned(), lane)));
+    }
+
+    #[sqlx::test(migrations = "../migrations")]
+    async fn of_versions_that_come_at_once_none_is_left_out(pool: PgPool) {
+        let tenant = Tenant::new("t").unwrap();
+        let brought = |n: u32| {
+            [memory("b", "same", "k"), Brought { lane: Uuid::from_u128(n.into()), ..memory("a", &n.to_string(), "k") }]
+        };
+        let mut first = pool.begin().await.unwrap();
+        enqueue(&mut first, &tenant, &brought(1), OffsetDateTime::UNIX_EPOCH).await.unwrap();
+        let late = async |n: u32| {
+            let mut transaction = pool.begin().await.unwrap();
+            let put = enqueue(&mut transaction, &tenant, &brought(n), OffsetDateTime::UNIX_EPOCH).await.unwrap();
+            transaction.commit().await.unwrap();
+            put
+        };
+        let commit = async {
+            let waiting =
+                "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+            while sqlx::query_scalar::<_, i64>(waiting).fetch_one(&pool).await.unwrap() < 2 {}
+            first.commit().await.unwrap();
+        };
+        let (two, three, ()) = tokio::join!(late(2), late(3), commit);
+        for put in [two, three] {
+            let lane = Uuid::from_u128(1);
+            assert_eq!(put, [Put { lane: Uuid::nil(), behind: false }, Put { lane, behind: true }]);
+        }
+        let sql = "SELECT session_id, payload ->> 'id', payload ->> 'content', dedupe_key IS NOT NULL FROM memory_write_outbox
+                   ORDER BY 2, 3";
+        let rows: Vec<(Uuid, String, String, bool)> = sqlx::query_as(sql).fetch_all(&pool).await.unwrap();
+        let one = |said: &str, keyed| (Uuid::from_u128(1), "a".to_owned(), said.to_owned(), keyed);
+        let same = (Uuid::nil(), "b".to_owned(), "same".to_owned(), true);
+        assert_eq!(rows, [one("1", true), one("2", false), one("3", false), same]);
     }
 }

@@ -19,6 +19,8 @@ use crate::domain::{event::size_bytes, ids::SessionKey};
 pub struct ClaimedMemory {
     /// The row.
     pub id: i64,
+    /// Which writing of the memory it is: later ones have a higher number.
+    pub revision: i64,
     /// Whose it is.
     pub tenant: String,
     /// The session it comes from; memories of one keep their order.
@@ -78,8 +80,8 @@ pub async fn claim(
         "memory_write_outbox",
         ("tenant", "session_id", "uuid"),
         (
-            "id, tenant, session_id, seq, persona_id, payload, history, retry_count",
-            "id, tenant, session_id, seq, persona_id, payload, history, retry_count"
+            "id, revision, tenant, session_id, seq, persona_id, payload, history, retry_count",
+            r#"id, COALESCE(revision, id) AS "revision!", tenant, session_id, seq, persona_id, payload, history, retry_count"#
         ),
         &mut *connection,
         leased,
@@ -90,6 +92,7 @@ pub async fn claim(
         .into_iter()
         .map(|row| ClaimedMemory {
             id: row.id,
+            revision: row.revision,
             tenant: row.tenant,
             session_id: row.session_id,
             seq: row.seq,
@@ -153,13 +156,13 @@ pub async fn purge(connection: &mut PgConnection, before: OffsetDateTime, limit:
     purge!("memory_write_outbox", connection, before, limit)
 }
 
-/// The state of a memory that was not sent: `pending`, `sending` or `failed`. It is being sent while another claim than
+/// The state of the newest row of a memory: `pending`, `sending`, `sent` or `failed`. It is being sent while another claim than
 /// `claim` has leased its session.
 ///
 /// # Errors
 /// The database's.
-#[instrument(level = "debug", name = "db.memory_write_outbox.unsent", skip_all)]
-pub async fn unsent(
+#[instrument(level = "debug", name = "db.memory_write_outbox.newest_state", skip_all)]
+pub async fn newest_state(
     connection: &mut PgConnection,
     tenant: &str,
     memory_id: &str,
@@ -170,7 +173,7 @@ pub async fn unsent(
         r#"SELECT CASE
              WHEN status = 'pending' AND EXISTS (
                  SELECT FROM outbox_leases AS l
-                 WHERE l.queue = 'memory_write_outbox' AND l.scope = $1 AND l.key = unsent.session_id::text
+                 WHERE l.queue = 'memory_write_outbox' AND l.scope = $1 AND l.key = newest.session_id::text
                    AND l.claim <> $3 AND l.lease_until > $4
              )
              THEN 'sending'
@@ -181,8 +184,11 @@ pub async fn unsent(
              WHERE tenant = $1 AND dedupe_key = $2 AND status IN ('pending', 'sending')
              UNION ALL
              SELECT id, session_id, status FROM memory_write_outbox
-             WHERE tenant = $1 AND dedupe_key = $2 AND status = 'failed'
-         ) AS unsent
+             WHERE tenant = $1 AND dedupe_key = $2 AND status IN ('sent', 'failed')
+             UNION ALL
+             SELECT id, session_id, status FROM memory_write_outbox
+             WHERE tenant = $1 AND dedupe_key IS NULL AND payload ->> 'id' = $2
+         ) AS newest
          ORDER BY id DESC
          LIMIT 1"#,
         tenant,
@@ -207,6 +213,17 @@ pub async fn pending(connection: &mut PgConnection) -> Result<i64, sqlx::Error> 
     .await
 }
 
+/// A number that is higher than those of all writings and deletions before it.
+///
+/// # Errors
+/// The database's.
+#[instrument(level = "debug", name = "db.memory_write_outbox.next_revision", skip_all)]
+pub async fn next_revision(connection: &mut PgConnection) -> Result<i64, sqlx::Error> {
+    sqlx::query_scalar!(r#"SELECT nextval(pg_get_serial_sequence('memory_write_outbox', 'id')) AS "revision!""#)
+        .fetch_one(connection)
+        .await
+}
+
 /// A memory that comes back into the queue.
 #[derive(Clone, Debug)]
 pub struct ReturnedMemory {
@@ -220,6 +237,8 @@ pub struct ReturnedMemory {
     pub payload: Value,
     /// What it went through as a dead letter.
     pub history: Value,
+    /// Which writing of the memory it is, as its record said: what is sent again as it was is as old as it was.
+    pub revision: Option<i64>,
 }
 
 /// Puts a memory that was given up back into the queue, behind the others of its session. It no longer counts as given up.
@@ -240,13 +259,31 @@ pub async fn put_back(
     )
     .execute(&mut *connection)
     .await?;
-    // It is put there because somebody said so: beside another version that waits, it goes without the key.
+    // It is put there because somebody said so: beside another version that waits, it goes without the key, and into the lane
+    // of that one, so that it is written after it.
     sqlx::query!(
         "INSERT INTO memory_write_outbox (
-             tenant, session_id, seq, persona_id, payload, idempotency_key, dedupe_key, history, next_attempt_at, created_at,
-             updated_at
+             tenant, session_id, seq, persona_id, payload, idempotency_key, dedupe_key, history, revision, next_attempt_at,
+             created_at, updated_at
          )
-         SELECT $1, $2, $3, $4, $5, $6,
+         SELECT $1,
+                COALESCE(
+                    (
+                        SELECT session_id
+                        FROM (
+                            SELECT id, session_id FROM memory_write_outbox
+                            WHERE tenant = $1 AND dedupe_key = $9 AND status IN ('pending', 'sending')
+                            UNION ALL
+                            SELECT id, session_id FROM memory_write_outbox
+                            WHERE tenant = $1 AND dedupe_key IS NULL AND payload ->> 'id' = $9
+                              AND status IN ('pending', 'sending')
+                        ) AS waiting
+                        ORDER BY id DESC
+                        LIMIT 1
+                    ),
+                    $2
+                ),
+                $3, $4, $5, $6,
                 CASE
                     WHEN NOT EXISTS (
                         SELECT FROM memory_write_outbox
@@ -254,7 +291,7 @@ pub async fn put_back(
                     )
                     THEN $9
                 END,
-                $7, $8, $8, $8",
+                $7, $10, $8, $8, $8",
         memory.tenant,
         memory.session_id,
         memory.seq,
@@ -264,6 +301,7 @@ pub async fn put_back(
         memory.history,
         at,
         text("id"),
+        memory.revision,
     )
     .execute(connection)
     .await?;

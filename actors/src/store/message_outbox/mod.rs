@@ -158,6 +158,8 @@ pub struct NewMessage {
     pub seq: Option<i64>,
     /// Where it goes.
     pub topic: &'static str,
+    /// Headers that it has beside those that every record gets, a JSON object of texts.
+    pub headers: Value,
     /// The record.
     pub payload: Value,
     /// What makes it the same record when it is put here twice.
@@ -179,21 +181,24 @@ pub async fn insert(
     let sessions: Vec<uuid::Uuid> = messages.iter().map(|message| message.session_id).collect();
     let seqs: Vec<Option<i64>> = messages.iter().map(|message| message.seq).collect();
     let topics: Vec<&str> = messages.iter().map(|message| message.topic).collect();
+    let headers: Vec<Value> = messages.iter().map(|message| message.headers.clone()).collect();
     let payloads: Vec<Value> = messages.iter().map(|message| message.payload.clone()).collect();
     let keys: Vec<Option<&str>> = messages.iter().map(|message| message.dedupe_key.as_deref()).collect();
     let done = sqlx::query!(
         "INSERT INTO message_outbox (
-             tenant, session_id, seq, topic, partition_key, payload, dedupe_key, next_attempt_at, created_at, updated_at
+             tenant, session_id, seq, topic, partition_key, headers, payload, dedupe_key, next_attempt_at, created_at,
+             updated_at
          )
-         SELECT tenant, session_id, seq, topic, session_id::text, payload, dedupe_key, $7, $7, $7
-         FROM unnest($1::text[], $2::uuid[], $3::bigint[], $4::text[], $5::jsonb[], $6::text[]) WITH ORDINALITY
-             AS m(tenant, session_id, seq, topic, payload, dedupe_key, place)
+         SELECT tenant, session_id, seq, topic, session_id::text, headers, payload, dedupe_key, $8, $8, $8
+         FROM unnest($1::text[], $2::uuid[], $3::bigint[], $4::text[], $5::jsonb[], $6::jsonb[], $7::text[])
+             WITH ORDINALITY AS m(tenant, session_id, seq, topic, headers, payload, dedupe_key, place)
          ORDER BY place
          ON CONFLICT DO NOTHING",
         &tenants as _,
         &sessions,
         &seqs as _,
         &topics as _,
+        &headers,
         &payloads,
         &keys as _,
         at,

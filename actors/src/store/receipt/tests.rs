@@ -13,7 +13,7 @@ use crate::{
         dead_letter::{Failure, Origin},
         ids::Tenant,
         receipt::State,
-        wal,
+        wal::{self, TakenBack},
     },
     store::{
         dead_letters::{
@@ -21,7 +21,7 @@ use crate::{
             replay::{self, Outgoing},
         },
         forget::{Forgotten, forget},
-        memory_replica::{self, LogPartition, NewReplica},
+        memory_replica::{self, LogPartition, NewReplica, tombstones},
         memory_write_outbox::{self, enqueue::enqueue},
         message_outbox::{self, NewMessage},
         outbox::{ClaimTerms, Settled},
@@ -35,7 +35,7 @@ fn at(second: i64) -> OffsetDateTime {
 }
 
 fn record(content: &str) -> Value {
-    wal::record("t", &Uuid::nil().to_string(), &json!({"id": "e", "content": content}), &Value::Null, at(0))
+    wal::record("t", &Uuid::nil().to_string(), &json!({"id": "e", "content": content}), &Value::Null, 1, at(0))
 }
 
 /// The ways of a memory `e` of the tenant `t`, step by step.
@@ -73,6 +73,7 @@ impl Way {
                 session_id: Uuid::nil(),
                 seq: None,
                 topic: "memory.wal",
+                headers: json!({}),
                 payload: record(content),
                 dedupe_key: Some("e".into()),
             };
@@ -136,6 +137,7 @@ impl Way {
             request_id: None,
             trace_id: None,
             payload: json!({"id": "e", "content": content}).to_string(),
+            revision: None,
             wal_timestamp: None,
             offset,
             sha256: [u8::try_from(offset).unwrap(); 32],
@@ -306,7 +308,8 @@ async fn a_record_on_its_way_into_the_log_is_gone_once_what_takes_it_back_is_app
     assert_eq!(way.state().await, Some((State::Logged, Some((0, 7)))));
     way.apply((0, 7), Some("hi"), 5).await;
     let place = LogPartition { source: "table", topic: "memory.wal".into(), partition: 0 };
-    memory_replica::remove(&mut way.connection, &place, "t", "e", 8).await.unwrap();
+    let back = TakenBack { tenant: "t".into(), event_id: "e".into(), revision: None, timestamp: None };
+    tombstones::remove(&mut way.connection, &place, &back, 8, at(6)).await.unwrap();
     assert_eq!(way.state().await, None);
 }
 

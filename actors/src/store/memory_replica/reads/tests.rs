@@ -24,6 +24,7 @@ fn row(number: i32, payload: &serde_json::Value) -> NewReplica {
         request_id: None,
         trace_id: None,
         payload: payload.to_string(),
+        revision: None,
         wal_timestamp: Some(f64::from(number)),
         offset: number.into(),
         sha256: [0; 32],
