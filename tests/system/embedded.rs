@@ -52,7 +52,8 @@ async fn a_bare_start_answers_and_says_that_it_is_no_model() {
 #[tokio::test]
 async fn an_outage_of_the_stand_in_is_seen_in_the_queue_and_over_once_it_is_back() {
     let port = port::free();
-    let app = binary().set("GATEWAY_METRICS_PORT", &port.to_string()).start().await.unwrap();
+    let app = binary().set("GATEWAY_METRICS_PORT", &port.to_string()).set("MEMORY_SYNC_MAX_RETRIES", "0");
+    let app = app.start().await.unwrap();
     let (client, metrics) =
         (Client::new(app.url()).unwrap(), Client::new(&format!("http://127.0.0.1:{port}")).unwrap());
     let log = app.output();
@@ -76,6 +77,16 @@ async fn an_outage_of_the_stand_in_is_seen_in_the_queue_and_over_once_it_is_back
     queue("memories that wait", |rows| rows > 0.0).await;
     switch("none").await;
     queue("an empty queue", |rows| rows == 0.0).await;
+    switch("refuse").await;
+    assert_eq!(client.message(&Post::new("The parrot is blue.")).await.unwrap().status, 200);
+    let letter = eventually("a dead letter", async || {
+        let letters = client.get("/v1/admin/dlq/memory.wal.dlq").await.unwrap().json();
+        letters[0]["id"].as_i64()
+    })
+    .await;
+    switch("none").await;
+    let again = format!("/v1/admin/dlq/memory.wal.dlq/{letter}/reprocess");
+    assert_eq!(client.post(&again, &json!({})).await.unwrap().status, 200);
     // The switch is the stand-in's alone.
     let request = client.request(Method::PUT, "/stand-in/fault").json(&json!({"mode": "off"}));
     assert_eq!(client.send(request).await.unwrap().status, 404);

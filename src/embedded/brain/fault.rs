@@ -7,6 +7,7 @@
 //! | `none` | it is served |
 //! | `off` | its connection is closed without an answer |
 //! | `503` | it is refused; `retry_after_seconds` becomes the `Retry-After` |
+//! | `refuse` | writes are refused for what they say, with 422; the rest is served |
 //! | `slow` | it is served after `delay_ms` (2000 if not said) |
 //! | `degraded` | it is served, and the health says that something is amiss |
 //!
@@ -34,6 +35,9 @@ use serde_json::json;
 /// Where the switch is.
 pub(super) const PATH: &str = "/stand-in/fault";
 
+/// How the paths of writes begin.
+const WRITES: &str = "/memory/remember";
+
 /// How ill the stand-in is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "mode", rename_all = "lowercase", deny_unknown_fields)]
@@ -46,6 +50,7 @@ pub(super) enum Fault {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         retry_after_seconds: Option<u32>,
     },
+    Refuse,
     Slow {
         #[serde(default = "two_seconds")]
         delay_ms: u32,
@@ -107,7 +112,6 @@ pub(super) async fn apply(
     let fault = request.app_data::<Data<Switch>>().map(|switch| switch.get()).unwrap_or_default();
     match fault {
         _ if request.path() == PATH => {}
-        Fault::None | Fault::Degraded => {}
         Fault::Off => {
             if let Some(Socket(socket)) = request.conn_data() {
                 // A socket that is closed already is as good.
@@ -122,6 +126,11 @@ pub(super) async fn apply(
             }
             return Ok(request.into_response(refusal.json(json!({"detail": "switched off for a test"}))));
         }
+        Fault::Refuse if request.path().starts_with(WRITES) => {
+            let detail = json!({"detail": "refused for a test"});
+            return Ok(request.into_response(HttpResponse::UnprocessableEntity().json(detail)));
+        }
+        Fault::None | Fault::Degraded | Fault::Refuse => {}
         Fault::Slow { delay_ms } => tokio::time::sleep(Duration::from_millis(delay_ms.into())).await,
     }
     next.call(request).await.map(ServiceResponse::map_into_boxed_body)
