@@ -64,6 +64,32 @@ pub struct Planted {
     pub memory: Option<(String, f64)>,
 }
 
+/// What a step leaves of a memory that somebody brings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    Written,
+    TakenBack,
+}
+
+/// A memory that somebody wrote anew and took back, and what its texts are at the end: `None` if it is to be gone.
+#[derive(Debug, Clone)]
+pub struct Note {
+    pub id: String,
+    /// What the step left that was acknowledged last.
+    pub last: Option<String>,
+    /// What the steps would leave whose fate nobody told.
+    pub unknown: Vec<Option<String>>,
+    /// Replies that no client should ever get.
+    pub absurd: Vec<String>,
+}
+
+impl Note {
+    /// One that was never written.
+    pub const fn new(id: String) -> Self {
+        Self { id, last: None, unknown: Vec::new(), absurd: Vec::new() }
+    }
+}
+
 /// See the module.
 #[derive(Debug, Clone, Default)]
 pub struct Evidence {
@@ -84,8 +110,16 @@ pub struct Evidence {
     pub kept: Vec<(String, Value)>,
     pub readings: Vec<Reading>,
     pub planted: Vec<Planted>,
+    pub notes: Vec<Note>,
     /// What the model was asked: the number of the request and the message it answered.
     pub asked: BTreeMap<u64, String>,
+}
+
+impl Evidence {
+    /// Whether a memory is one that somebody brought.
+    pub fn is_note(&self, id: &str) -> bool {
+        self.notes.iter().any(|note| note.id == id)
+    }
 }
 
 /// The topic of what was remembered.

@@ -12,7 +12,7 @@ use somaagent_test_services::kafka::Kept;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::checker::is_memory;
-use crate::evidence::{Evidence, INBOUND, LETTERS, MEMORIES, OUTBOUND};
+use crate::evidence::{Evidence, INBOUND, LETTERS, MEMORIES, Note, OUTBOUND};
 use crate::stage::Stage;
 
 /// How long the queues may take to be empty when everything is well again.
@@ -51,7 +51,7 @@ fn has_ended(history: &[Value]) -> bool {
 }
 
 /// Waits until the queues are empty, and collects everything but what clients and readers noted themselves.
-pub async fn gather(stage: &Stage, histories: BTreeMap<String, Vec<Value>>) -> Result<Evidence> {
+pub async fn gather(stage: &Stage, histories: BTreeMap<String, Vec<Value>>, notes: Vec<Note>) -> Result<Evidence> {
     let planted = stage.planted.lock().unwrap().clone();
     let events = histories.values().flatten().filter_map(|event| event["payload"]["event_id"].as_str());
     let late = planted.iter().filter_map(|record| record.memory.as_ref().map(|(id, _)| id.as_str()));
@@ -59,6 +59,9 @@ pub async fn gather(stage: &Stage, histories: BTreeMap<String, Vec<Value>>) -> R
     let deadline = Instant::now() + PATIENCE;
     let said = histories.values().flatten().map(|event| &event["payload"]).filter(|payload| is_memory(payload));
     let all: Vec<&str> = said.filter_map(|payload| payload["event_id"].as_str()).chain(late).collect();
+    // One that was taken back has no receipt; those of the others come behind it.
+    let written = notes.iter().filter(|note| note.last.is_some()).map(|note| note.id.as_str());
+    let all: Vec<&str> = written.chain(all).collect();
     let mut receipts = BTreeMap::new();
     for some in all.chunks(AT_A_TIME) {
         let found = join_all(some.iter().map(|id| settled(&stage.client, id, deadline))).await;
@@ -79,6 +82,7 @@ pub async fn gather(stage: &Stage, histories: BTreeMap<String, Vec<Value>>) -> R
         kept: keys.map(|key| (key.clone(), brain.value("public", "wm", &key).unwrap_or_default())).collect(),
         asked: stage.model.exchanges().iter().map(|asked| (asked.number, asked.prompt().to_owned())).collect(),
         planted,
+        notes,
         histories,
         ..Evidence::default()
     })

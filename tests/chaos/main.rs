@@ -4,7 +4,7 @@
 //!
 //! - P1: every acknowledged message is in the history, once.
 //! - P2: each acknowledged memory ends as exactly one row of the replica or one dead letter, and the memory service has it,
-//!   with one effect a key.
+//!   with one effect a key. A memory that was written anew or taken back ends as it was acknowledged last.
 //! - P3: the numbers of a session have no gap, and the log has its events in their order.
 //! - P4: the stored answer is what the attempt that ended the turn streamed.
 //!
@@ -14,6 +14,7 @@
 //! | `stage` | servers, doubles, proxies and processes of a run |
 //! | `play` | a schedule played on a stage |
 //! | `load` | those who post |
+//! | `notes` | those who bring memories, write them anew and take them back |
 //! | `readers` | those who read along |
 //! | `gather` | waits for the queues to be empty and collects the evidence |
 //! | `evidence` | what a run left behind |
@@ -36,6 +37,7 @@ mod checker;
 mod evidence;
 mod gather;
 mod load;
+mod notes;
 mod play;
 mod readers;
 mod runs;

@@ -15,9 +15,10 @@ use tokio::task::JoinSet;
 use uuid::Uuid;
 
 use crate::checker::check;
-use crate::evidence::{Evidence, Told};
+use crate::evidence::{End, Evidence, Told};
 use crate::gather::{ended, gather};
 use crate::load::post;
+use crate::notes::keep;
 use crate::play::play;
 use crate::readers::{Goal, read};
 use crate::schedule::{Step, draw};
@@ -192,17 +193,26 @@ async fn observe(stage: Arc<Stage>, steps: Vec<Step>, mut people: Case) -> Resul
         readers.spawn(read(stage.client.clone(), session.clone(), mode, people.branch(), goal.subscribe()));
         goals.push(goal);
     }
+    let mut keepers = JoinSet::new();
+    for (number, end) in [End::Written, End::TakenBack, End::Written].into_iter().enumerate() {
+        let id = format!("note {number} of {}", sessions[0]);
+        keepers.spawn(keep(stage.client.clone(), id, sessions.clone(), end, people.branch(), over.subscribe()));
+    }
     play(&stage, &steps, &sessions).await?;
     over.send_replace(true);
     let mut told = Told::default();
     while let Some(poster) = posters.join_next().await {
         told.extend(poster?);
     }
+    let mut notes = Vec::new();
+    while let Some(note) = keepers.join_next().await {
+        notes.push(note?);
+    }
     let histories = ended(&stage.client, &sessions).await?;
     for (goal, session) in goals.iter().zip(&sessions) {
         goal.send_replace(Goal::Until(histories[session].len() as u64));
     }
-    let mut evidence = gather(&stage, histories).await?;
+    let mut evidence = gather(&stage, histories, notes).await?;
     // By now each reader has had the time to come back.
     let grace = tokio::time::sleep(Duration::from_secs(20));
     tokio::pin!(grace);

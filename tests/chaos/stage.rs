@@ -105,6 +105,7 @@ impl Stage {
         ground.log.heal();
         ground.kafka.remove_topics().await?;
         let (model, brain) = (Model::start().await?, Brain::start().await?);
+        brain.set_deletes(true);
         model.answer(|exchange| {
             let number = exchange.number;
             let pieces =

@@ -19,8 +19,15 @@ pub(super) fn check(evidence: &Evidence, events: &BTreeMap<&str, Event<'_>>) -> 
     // one that was sent again may be there twice: these are known by their bytes, which no other record has.
     let late = evidence.planted.iter().filter(|record| record.memory.is_some());
     let late: BTreeSet<&[u8]> = late.map(|record| record.payload.as_slice()).collect();
-    let is_planted = |record: &Kept| {
-        planted.contains(&(record.partition, record.offset)) || late.contains(record.payload.as_slice())
+    // Memories that are no part of a conversation have no number in it.
+    let is_note = |record: &Kept| {
+        let told: Value = serde_json::from_slice(&record.payload).unwrap_or_default();
+        evidence.is_note(text(&told["payload"], "id"))
+    };
+    let is_aside = |record: &Kept| {
+        planted.contains(&(record.partition, record.offset))
+            || late.contains(record.payload.as_slice())
+            || is_note(record)
     };
     let topics: [(&str, Id); 3] = [
         (MEMORIES, |said| text(&said["payload"], "id")),
@@ -36,7 +43,7 @@ pub(super) fn check(evidence: &Evidence, events: &BTreeMap<&str, Event<'_>>) -> 
         });
         let expected: BTreeSet<&str> = expected.map(|(id, _)| *id).collect();
         let records = evidence.log.get(topic).into_iter().flatten();
-        let records = records.filter(|record| topic != MEMORIES || !is_planted(record));
+        let records = records.filter(|record| topic != MEMORIES || !is_aside(record));
         let found = follow(records, events, id);
         findings.extend(found.findings.into_iter().map(|what| format!("P3: {topic} {what}")));
         let missing = expected.difference(&found.ids);

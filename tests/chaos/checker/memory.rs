@@ -164,7 +164,7 @@ fn invented(evidence: &Evidence, traces: &Traces<'_>, events: &BTreeMap<&str, Ev
         .map(|record| (record.partition, record.offset))
         .collect();
     let mut findings = Vec::new();
-    let said = |id: &str| events.get(id).is_some_and(Event::is_memory);
+    let said = |id: &str| events.get(id).is_some_and(Event::is_memory) || evidence.is_note(id);
     let rows = traces.rows.keys().filter(|id| !said(id) && !planted.contains(*id));
     findings.extend(rows.map(|id| format!("P2: the replica has {id}, which nobody said")));
     let received = traces.received.iter().filter(|id| !said(id));

@@ -5,12 +5,14 @@
 //! | --- | --- |
 //! | `history` | P1, and of P3 the numbers of each session |
 //! | `memory` | P2 |
+//! | `notes` | P2 of memories that were written anew and taken back |
 //! | `log` | of P3 the order of each session in the log |
 //! | `stream` | P4 |
 
 mod history;
 mod log;
 mod memory;
+mod notes;
 mod stream;
 #[cfg(test)]
 mod tests;
@@ -27,6 +29,7 @@ pub fn check(evidence: &Evidence) -> Vec<String> {
     let mut findings = evidence.told.absurd.clone();
     findings.extend(history::check(evidence));
     findings.extend(memory::check(evidence, &events));
+    findings.extend(notes::check(evidence));
     findings.extend(log::check(evidence, &events));
     findings.extend(stream::check(evidence));
     findings

@@ -10,7 +10,7 @@ use somaagent_test_services::kafka::Kept;
 
 use super::check;
 use crate::evidence::{
-    Acknowledged, Evidence, INBOUND, LETTERS, MEMORIES, OUTBOUND, PIECES, Planted, Reading, Seen, answer, piece,
+    Acknowledged, Evidence, INBOUND, LETTERS, MEMORIES, Note, OUTBOUND, PIECES, Planted, Reading, Seen, answer, piece,
 };
 
 const SESSION: &str = "s";
@@ -170,6 +170,61 @@ fn topic<'a>(run: &'a mut Evidence, topic: &str) -> &'a mut Vec<Kept> {
 #[test]
 fn a_run_that_kept_its_promises_has_no_finding() {
     assert_eq!(check(&kept_run()), Vec::<String>::new());
+}
+
+/// A note that was left so, and is so in the replica.
+fn note(run: &mut Evidence, last: Option<&str>, found: Option<&str>) {
+    run.notes.push(Note { last: last.map(str::to_owned), ..Note::new("note".to_owned()) });
+    if let Some(said) = found {
+        let memory = json!({"id": "note", "content": said});
+        run.replica.push(json!({"event_id": "note", "payload": memory}));
+        let told = json!({"type": "memory.write", "session_id": "elsewhere", "payload": memory});
+        let records = topic(run, MEMORIES);
+        records.push(record(0, next(records), "elsewhere", &told));
+        run.received.push("note".to_owned());
+    }
+}
+
+#[test]
+fn a_note_that_ended_as_it_was_left_is_no_finding() {
+    for last in [Some("last"), None] {
+        let mut run = kept_run();
+        note(&mut run, last, last);
+        assert_eq!(check(&run), Vec::<String>::new());
+        // Nobody told what became of this.
+        run.notes[0].last = Some("later".to_owned());
+        assert_eq!(check(&run).len(), 1);
+        run.notes[0].unknown.push(last.map(str::to_owned));
+        assert_eq!(check(&run), Vec::<String>::new());
+    }
+}
+
+#[test]
+fn a_note_that_ended_as_another_is_found() {
+    found("P2", "was left as", |run| note(run, Some("last"), Some("earlier")));
+    found("P2", "was left as", |run| note(run, Some("last"), None));
+    found("P2", "was left as", |run| note(run, None, Some("earlier")));
+    found("P2", "more than once", |run| {
+        note(run, Some("last"), Some("last"));
+        run.replica.push(run.replica.last().unwrap().clone());
+    });
+    found("a note was", "rubbish", |run| {
+        note(run, None, None);
+        run.notes[0].absurd.push("a note was answered rubbish".to_owned());
+    });
+}
+
+#[test]
+fn a_note_that_was_refused_leaves_what_was_there() {
+    let mut run = kept_run();
+    note(&mut run, Some("last"), Some("earlier"));
+    let told = json!({"type": "memory.write", "payload": {"id": "note", "content": "last"}});
+    run.letters.push(letter(9, told.to_string().as_bytes(), &json!({"kind": "memory"})));
+    topic(&mut run, LETTERS).push(record(0, 1, SESSION, &json!({"dead_letter_id": 9})));
+    assert_eq!(check(&run), Vec::<String>::new());
+    run.letters.last_mut().unwrap()["error_code"] = json!("500");
+    let findings = check(&run);
+    assert!(findings.iter().any(|finding| finding.contains("the note note was given up")), "{findings:?}");
 }
 
 #[test]
