@@ -134,8 +134,7 @@ impl From<BrainError> for NotWritten {
             }
             BrainError::Refused { status, .. } => Self::Refused { reason, code: Some(status.to_string()) },
             BrainError::Unavailable { retry_after, .. } => Self::Later { reason, after: retry_after, cause },
-            // Nor is an answer that nobody can read: somebody else than the service has answered, and nothing says that the
-            // memory was taken.
+            // An answer that nobody can read is none of the service, and does not say that the memory was taken.
             BrainError::TimedOut { .. } | BrainError::Broken { .. } => Self::Later { reason, after: None, cause },
         }
     }

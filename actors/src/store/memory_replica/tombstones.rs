@@ -12,7 +12,7 @@ use tracing::instrument;
 use super::{LogPartition, NewReplica};
 use crate::domain::wal::TakenBack;
 
-/// How long a tombstone is kept: longer than logs keep records.
+/// How long a tombstone is kept: longer than logs keep records by default, which is a week.
 const KEPT: Duration = Duration::days(30);
 /// Old ones removed with each new one.
 const PURGED: i64 = 10;
