@@ -4,7 +4,7 @@ use sqlx::PgConnection;
 use tracing::instrument;
 use uuid::Uuid;
 
-use super::memory_write_outbox::enqueue::lock;
+use super::memory_lock::lock;
 
 /// What was there, and is gone.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -16,6 +16,7 @@ pub mod export_chunks;
 pub mod export_jobs;
 pub mod forget;
 mod lane;
+mod memory_lock;
 pub mod memory_replica;
 pub mod memory_write_outbox;
 pub mod message_outbox;

@@ -8,11 +8,8 @@ use base64::Engine as _;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
-use super::{Event, text};
+use super::{Event, REFUSED, text};
 use crate::evidence::{Evidence, MEMORIES};
-
-/// The status with which the memory service refuses a memory for its content.
-const REFUSED: &str = "422";
 
 pub(super) fn check(evidence: &Evidence, events: &BTreeMap<&str, Event<'_>>) -> Vec<String> {
     let traces = Traces::of(evidence);

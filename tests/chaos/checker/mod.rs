@@ -23,6 +23,9 @@ use serde_json::Value;
 
 use crate::evidence::Evidence;
 
+/// The status with which the memory service refuses a memory for its content.
+const REFUSED: &str = "422";
+
 /// Everything that is not as promised, a line each; nothing if the promises are kept.
 pub fn check(evidence: &Evidence) -> Vec<String> {
     let events = events(evidence);

@@ -5,11 +5,8 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use super::text;
+use super::{REFUSED, text};
 use crate::evidence::{Evidence, Note};
-
-/// The status with which the memory service refuses a memory for its content.
-const REFUSED: &str = "422";
 
 pub(super) fn check(evidence: &Evidence) -> Vec<String> {
     let mut findings: Vec<String> = evidence.notes.iter().flat_map(|note| note.absurd.clone()).collect();

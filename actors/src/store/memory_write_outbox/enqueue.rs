@@ -5,7 +5,10 @@ use time::OffsetDateTime;
 use tracing::instrument;
 use uuid::Uuid;
 
-use crate::domain::{brought::Brought, ids::Tenant};
+use crate::{
+    domain::{brought::Brought, ids::Tenant},
+    store::memory_lock::lock_shared,
+};
 
 /// Where a memory waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,9 +19,10 @@ pub struct Put {
     pub behind: bool,
 }
 
-/// Puts memories of `tenant` into their queue, in order as far as nobody else puts some of them there. One that waits there word for word, and is the newest that does, is not
-/// put twice. Beside another version that waits, a memory goes without its key, and into the lane of that one: the later one is
-/// written last, also if it names another session. No two of `memories` may have one id.
+/// Puts memories of `tenant` into their queue, in order as far as nobody else puts some of them there. One that waits there
+/// word for word, and is the newest that does, is not put twice. Beside another version that waits, a memory goes without its
+/// key, and into the lane of that one: the later one is written last, also if it names another session. No two of `memories`
+/// may have one id.
 ///
 /// # Errors
 /// The database's.
@@ -41,35 +45,6 @@ pub async fn enqueue(
         left.retain(|index| all[*index].is_none());
     }
     Ok(all.into_iter().flatten().collect())
-}
-
-/// Parts of a tenant's memories that are locked together: so many locks a transaction has at most.
-const PARTS: i32 = 64;
-
-/// Keeps these memories from being taken back until the transaction ends: what is taken back is what was there then, and what
-/// comes after it has a higher revision.
-async fn lock_shared(connection: &mut PgConnection, tenant: &Tenant, ids: &[&str]) -> Result<(), sqlx::Error> {
-    sqlx::query!(
-        "SELECT pg_advisory_xact_lock_shared(hashtext('memory ' || $1), part)
-         FROM (SELECT DISTINCT abs(hashtext(id) % $3) AS part FROM unnest($2::text[]) AS id ORDER BY 1) AS parts",
-        tenant.as_str(),
-        ids as _,
-        PARTS,
-    )
-    .execute(connection)
-    .await?;
-    Ok(())
-}
-
-/// Keeps the memory `id` from being written until the transaction ends, and waits for those that write it.
-///
-/// # Errors
-/// The database's.
-pub async fn lock(connection: &mut PgConnection, tenant: &str, id: &str) -> Result<(), sqlx::Error> {
-    sqlx::query!("SELECT pg_advisory_xact_lock(hashtext('memory ' || $1), abs(hashtext($2) % $3))", tenant, id, PARTS,)
-        .execute(connection)
-        .await?;
-    Ok(())
 }
 
 /// Puts those that nobody else is putting there at this moment; `None` of the others.
