@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | [`conversation`] | one actor per live session: accepts messages, runs turns, streams answers |
 //! | [`journal`] | the one writer of session history: group commit with a fence |
+//! | [`identity`] | proves who somebody is by the tokens they show |
 //! | [`llm`] | the client of a model: one request, one stream of pieces |
 //! | [`somabrain`] | the client of the memory service: breaker, retry, deadline |
 //! | [`memory`] | what people ask about memories: lists, exports, changes |
@@ -25,8 +26,11 @@ pub mod bus;
 pub mod conversation;
 pub mod dead_letters;
 pub mod domain;
+pub mod identity;
 pub mod journal;
 pub mod llm;
+#[cfg(test)]
+mod loopback;
 pub mod memory;
 pub mod outbox;
 pub mod replicator;

@@ -14,10 +14,10 @@ use tracing_subscriber::fmt::{MakeWriter, format::FmtSpan};
 
 use super::{
     BrainClient, BrainDeps, BrainError, BrainMetrics, BrainSettings, CheckHealth, Consult, MemoryWrite, Remember,
-    context::Evaluate,
-    testing::{Play, Server, asker},
+    context::Evaluate, testing::asker,
 };
 use crate::domain::memory::MemorySpace;
+use crate::loopback::{Play, Server};
 
 const SOON: Duration = Duration::from_mins(1);
 const CANARIES: [&str; 3] = ["sk-canary-key", "canary-token", "canary-cookie"];

@@ -175,8 +175,8 @@ fn transport(error: &reqwest::Error) -> Lost {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::panic, reason = "a failed expectation ends the test")]
 
-    use super::super::testing::{Play, Server};
     use super::*;
+    use crate::loopback::{Play, Server};
 
     const CANARY: &str = "sk-canary-0451";
 

@@ -11,6 +11,7 @@
 //! | [`port`] | ports that nothing else takes |
 //! | [`papers`] | certificates |
 //! | [`client`] | an HTTP and SSE client that records what it was sent |
+//! | [`tokens`] | tokens, good and forged, and who signs them |
 //! | [`seed`] | random schedules that can be played again |
 //! | [`wait`] | conditions with a deadline |
 //!
@@ -35,4 +36,5 @@ pub mod postgres;
 pub mod process;
 pub mod proxy;
 pub mod seed;
+pub mod tokens;
 pub mod wait;

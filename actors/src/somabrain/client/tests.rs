@@ -10,10 +10,11 @@ use somaagent_supervision::{AskError, Port, Restart, Strategy, SupervisorSpec, T
 
 use super::super::{
     messages::{BrainError, MemoryWrite, Recall, Recalled, Remember, RememberBatch, Remembered},
-    testing::{Play, Server, asker},
+    testing::asker,
 };
 use super::*;
 use crate::domain::memory::MemorySpace;
+use crate::loopback::{Play, Server};
 
 const SOON: Duration = Duration::from_mins(1);
 const TEA: &str = r#"{"results": [{"content": "tea", "score": 0.9, "layer": "ltm"}], "wm_hits": 0}"#;

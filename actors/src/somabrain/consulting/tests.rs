@@ -9,9 +9,10 @@ use super::super::{
     context::{AdaptationState, CountMemories, Evaluate, Feedback},
     deletion::{DeleteAt, DeleteByKey, Deletion},
     documents::{ConstitutionVersion, DeletePersona, GetPersona, LoadConstitution, PutPersona, ValidateConstitution},
-    testing::{Play, Server, asker, caller},
+    testing::{asker, caller},
 };
 use super::*;
+use crate::loopback::{Play, Server};
 
 const SOON: Duration = Duration::from_mins(1);
 

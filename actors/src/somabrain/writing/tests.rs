@@ -8,8 +8,9 @@ use std::{
 
 use uuid::Uuid;
 
-use super::super::testing::{Play, Server, asker, caller};
+use super::super::testing::{asker, caller};
 use super::*;
+use crate::loopback::{Play, Server};
 
 const SOON: Duration = Duration::from_mins(1);
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use reqwest::Method;
-use reqwest::header::HeaderMap;
+use reqwest::header::{AUTHORIZATION, HeaderMap};
 use serde_json::{Value, json};
 
 pub use self::raw::Raw;
@@ -97,12 +97,25 @@ impl Post {
     }
 }
 
+/// Slower than every deadline of the server, so that what a test sees is the server's doing.
+fn builder() -> reqwest::ClientBuilder {
+    reqwest::Client::builder().no_proxy().connect_timeout(Duration::from_secs(30))
+}
+
 impl Client {
     /// A client of the server at `base`, a URL without a slash at its end.
     pub fn new(base: &str) -> Result<Self> {
-        // Slower than every deadline of the server, so that what a test sees is the server's doing.
-        let http = reqwest::Client::builder().no_proxy().connect_timeout(Duration::from_secs(30)).build()?;
-        Ok(Self { http, base: base.to_owned() })
+        Ok(Self { http: builder().build()?, base: base.to_owned() })
+    }
+
+    /// The same server as seen by who shows `token`.
+    ///
+    /// # Errors
+    /// The token cannot be sent.
+    pub fn showing(&self, token: &str) -> Result<Self> {
+        let mut headers = HeaderMap::new();
+        headers.insert(AUTHORIZATION, format!("Bearer {token}").parse()?);
+        Ok(Self { http: builder().default_headers(headers).build()?, base: self.base.clone() })
     }
 
     /// The server's URL.

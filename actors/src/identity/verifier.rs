@@ -1,0 +1,240 @@
+//! Proves tokens.
+
+use std::{future::Future, sync::Arc, time::Duration};
+
+use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, errors::ErrorKind};
+use serde::de::IgnoredAny;
+use serde_json::Value;
+use somaagent_supervision::Port;
+use tokio::{sync::watch, time::Instant};
+
+use super::{
+    key_keeper::{KeyKeeperDeps, RefreshKeys},
+    keys::KeySet,
+    settings::{AuthSettings, Issuer, SettingsError},
+    token::{self, Parts},
+};
+use crate::domain::identity::Identity;
+
+/// How much longer than one fetch somebody waits for keys: another fetch may have been under way.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// Why a token proves nothing. No text of it holds a part of the token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum TokenError {
+    /// It has no head that can be read.
+    #[error("the token's head cannot be read")]
+    Unreadable,
+    /// It is not taken; the words are for the log.
+    #[error("the token is refused: {0}")]
+    Invalid(&'static str),
+    /// Its signature is right, and it does not say who it speaks of.
+    #[error("the token names no tenant or no subject")]
+    Nobody,
+    /// The issuer has published no key that could prove it, nor any other of its kind.
+    #[error("the issuer has no key for such signatures")]
+    NoKey,
+    /// The issuer's keys cannot be had, or are older than allowed. Safe to try again.
+    #[error("the issuer's keys cannot be fetched")]
+    KeysUnavailable,
+}
+
+/// What a token has proved.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verified {
+    /// Who it speaks of.
+    pub identity: Identity,
+    /// When it ends, in whole seconds since 1970, without the leeway.
+    pub expires_at: u64,
+}
+
+/// Keys that were fetched.
+#[derive(Debug, Clone)]
+pub struct Fetched {
+    /// The keys.
+    pub(super) keys: Arc<KeySet>,
+    /// When.
+    pub(super) at: Instant,
+}
+
+/// Proves tokens of the issuers that the settings name. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Verifier {
+    issuers: Arc<[Trusted]>,
+    leeway: u64,
+}
+
+/// An issuer, and where its keys are.
+#[derive(Debug)]
+struct Trusted {
+    issuer: Issuer,
+    published: Option<Published>,
+}
+
+/// Keys that an issuer publishes, as the keeper last saw them.
+#[derive(Debug)]
+struct Published {
+    fetched: watch::Receiver<Option<Fetched>>,
+    refresh: Port<RefreshKeys>,
+    usable_for: Duration,
+    patience: Duration,
+}
+
+impl Verifier {
+    /// Makes ready to prove tokens. `keep` starts a keeper of keys and gives the way to it.
+    ///
+    /// # Errors
+    /// That of the settings, or of `keep`.
+    pub async fn start<E, F>(settings: &AuthSettings, mut keep: impl FnMut(KeyKeeperDeps) -> F) -> Result<Self, E>
+    where
+        E: From<SettingsError>,
+        F: Future<Output = Result<Port<RefreshKeys>, E>>,
+    {
+        let mut trusted = Vec::new();
+        // Checked with the configuration, so the first of several faults will do.
+        for issuer in settings.read().map_err(|mut faults| faults.remove(0))? {
+            let published = match &issuer.published {
+                Some(url) => {
+                    let deps = KeyKeeperDeps::new(url.clone(), settings)?;
+                    let fetched = deps.fetched();
+                    let usable_for =
+                        Duration::from_secs(settings.jwks_cache_seconds.saturating_add(settings.jwks_stale_seconds));
+                    let patience = deps.timeout() + GRACE;
+                    Some(Published { fetched, refresh: keep(deps).await?, usable_for, patience })
+                }
+                None => None,
+            };
+            trusted.push(Trusted { issuer, published });
+        }
+        Ok(Self { issuers: trusted.into(), leeway: settings.jwt_leeway_seconds })
+    }
+
+    /// Proves a token. Keys are waited for where none are there yet, or the token names one that is not known; no more often
+    /// than the keeper of keys allows.
+    ///
+    /// # Errors
+    /// What is wrong with the token or with the keys.
+    pub async fn verify(&self, token: &str) -> Result<Verified, TokenError> {
+        let parts = token::read(token)?;
+        let trusted = self.issuer_of(&parts)?;
+        if !trusted.issuer.algorithms.contains(&parts.algorithm) {
+            return Err(TokenError::Invalid("its algorithm is not allowed"));
+        }
+        let validation = trusted.validation(parts.algorithm, self.leeway);
+        let keys = trusted.keys(&parts).await?;
+        let mut refused = TokenError::Invalid("its key is unknown");
+        for key in keys.candidates(parts.algorithm, parts.key_id.as_deref()) {
+            match prove(token, key, &validation) {
+                Ok(()) => return trusted.verified(&parts),
+                Err(error) => refused = error,
+            }
+        }
+        Err(refused)
+    }
+
+    /// The issuer that the token names, or the one whose name is not checked. What it names is not proved yet; its signature
+    /// by that issuer's key will prove it.
+    fn issuer_of(&self, parts: &Parts) -> Result<&Trusted, TokenError> {
+        let named = parts.claims.get("iss").and_then(Value::as_str);
+        let by_name = self
+            .issuers
+            .iter()
+            .find(|trusted| trusted.issuer.name.is_some() && trusted.issuer.name.as_deref() == named);
+        let any = || self.issuers.iter().find(|trusted| trusted.issuer.name.is_none());
+        by_name.or_else(any).ok_or(TokenError::Invalid("its issuer is not known"))
+    }
+}
+
+/// Checks signature, times, audience and issuer.
+fn prove(token: &str, key: &DecodingKey, validation: &Validation) -> Result<(), TokenError> {
+    match decode::<IgnoredAny>(token, key, validation) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(TokenError::Invalid(match error.kind() {
+            ErrorKind::InvalidSignature => "its signature is wrong",
+            ErrorKind::ExpiredSignature => "it has expired",
+            ErrorKind::ImmatureSignature => "it is not valid yet",
+            ErrorKind::InvalidAudience => "it is for somebody else",
+            ErrorKind::InvalidIssuer => "its issuer is another one",
+            ErrorKind::MissingRequiredClaim(_) | ErrorKind::InvalidClaimFormat(_) => "a claim is missing or malformed",
+            _ => "it cannot be checked",
+        })),
+    }
+}
+
+impl Trusted {
+    /// What is checked besides the signature: the end always, so that no token is valid for ever.
+    fn validation(&self, algorithm: Algorithm, leeway: u64) -> Validation {
+        let mut validation = Validation::new(algorithm);
+        validation.leeway = leeway;
+        validation.validate_nbf = true;
+        let mut required = vec!["exp"];
+        // A claim that the library cannot read would pass if it were not required.
+        match &self.issuer.audience {
+            Some(audience) => {
+                validation.set_audience(&[audience]);
+                required.push("aud");
+            }
+            None => validation.validate_aud = false,
+        }
+        if let Some(name) = &self.issuer.name {
+            validation.set_issuer(&[name]);
+            required.push("iss");
+        }
+        validation.set_required_spec_claims(&required);
+        validation
+    }
+
+    /// The keys to try.
+    async fn keys(&self, parts: &Parts) -> Result<KeySet, TokenError> {
+        let fixed = &self.issuer.fixed;
+        let Some(published) = &self.published else { return Ok(fixed.clone()) };
+        // A secret and a fixed key are proof enough while the issuer cannot be reached.
+        let has_fixed = fixed.has(parts.algorithm);
+        let fits = |keys: &KeySet| keys.candidates(parts.algorithm, parts.key_id.as_deref()).next().is_some();
+        let mut known = published.usable();
+        if !known.as_deref().is_some_and(fits) && !has_fixed {
+            published.refreshed().await;
+            known = published.usable();
+        }
+        match known {
+            None if has_fixed => Ok(fixed.clone()),
+            None => Err(TokenError::KeysUnavailable),
+            Some(keys) if !has_fixed && keys.is_empty() => Err(TokenError::NoKey),
+            Some(keys) => Ok(fixed.with(&keys)),
+        }
+    }
+
+    fn verified(&self, parts: &Parts) -> Result<Verified, TokenError> {
+        let claims = &parts.claims;
+        let identity = Identity::from_claims(claims, self.issuer.tenant_claims.iter().map(String::as_str));
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a time before 1970 or beyond the end of time was refused"
+        )]
+        let end = |end: &Value| end.as_u64().or_else(|| end.as_f64().map(|end| end as u64));
+        let expires_at = claims.get("exp").and_then(end).ok_or(TokenError::Invalid("it has no end"))?;
+        Ok(Verified { identity: identity.ok_or(TokenError::Nobody)?, expires_at })
+    }
+}
+
+impl Published {
+    /// The keys, unless they are older than allowed.
+    fn usable(&self) -> Option<Arc<KeySet>> {
+        let fetched = self.fetched.borrow();
+        fetched
+            .as_ref()
+            .filter(|fetched| fetched.at.elapsed() <= self.usable_for)
+            .map(|fetched| Arc::clone(&fetched.keys))
+    }
+
+    /// Waits until the keeper has looked whether there are newer keys, if it does. Whether it did shows in the keys.
+    async fn refreshed(&self) {
+        if let Err(error) = self.refresh.call(|reply| RefreshKeys { reply }, self.patience).await {
+            tracing::debug!(%error, "the keeper of keys did not answer");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,186 @@
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a failed expectation ends the test")]
+
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use jsonwebtoken::get_current_timestamp;
+use serde_json::{Value, json};
+use somaagent_supervision::Probe;
+use somaagent_test_services::tokens::{SECRET, Signer, ec_signer, ed_signer, other_rsa_signer, rsa_signer};
+
+use super::super::settings::IssuerSettings;
+use super::*;
+
+fn now() -> u64 {
+    get_current_timestamp()
+}
+
+fn claims() -> Value {
+    json!({"sub": "ada", "tenant": "acme", "exp": now() + 60})
+}
+
+fn with(members: &Value) -> Value {
+    let mut all = claims();
+    all.as_object_mut().unwrap().extend(members.as_object().unwrap().clone());
+    all
+}
+
+fn settings() -> AuthSettings {
+    AuthSettings {
+        jwt_secret: Some(SECRET.into()),
+        jwt_algorithms: "HS256,RS256,ES256,EdDSA".to_owned(),
+        ..AuthSettings::default()
+    }
+}
+
+/// A verifier whose keepers answer nothing.
+async fn verifier(settings: &AuthSettings) -> Verifier {
+    let keep = |_| async { Ok::<_, SettingsError>(Probe::new(1).1) };
+    Verifier::start(settings, keep).await.unwrap()
+}
+
+async fn verify(settings: &AuthSettings, token: &str) -> Result<Verified, TokenError> {
+    verifier(settings).await.verify(token).await
+}
+
+fn public(pem: &str, algorithms: &str) -> AuthSettings {
+    AuthSettings {
+        jwt_public_key: Some(pem.to_owned()),
+        jwt_algorithms: algorithms.to_owned(),
+        ..AuthSettings::default()
+    }
+}
+
+#[tokio::test]
+async fn a_token_of_each_kind_proves_who_it_speaks_of() {
+    let secret = Signer::secret(SECRET);
+    let cases = [
+        (&secret, settings()),
+        (rsa_signer(), public(&rsa_signer().public_pem, "RS256")),
+        (ec_signer(), public(&ec_signer().public_pem, "ES256")),
+        (ed_signer(), public(&ed_signer().public_pem, "EdDSA")),
+    ];
+    for (signer, settings) in cases {
+        let verified = verify(&settings, &signer.sign(&with(&json!({"scope": "a b"})))).await.unwrap();
+        let Identity { tenant, subject, scope, issuer } = verified.identity;
+        assert_eq!((tenant.as_str(), subject.as_str(), scope.as_deref(), issuer), ("acme", "ada", Some("a b"), None));
+        assert!(verified.expires_at >= now() + 50);
+    }
+}
+
+#[tokio::test]
+async fn a_signature_counts_only_by_a_key_of_its_kind() {
+    let rsa = public(&rsa_signer().public_pem, "RS256");
+    // The classic: the public key, which everybody has, taken for a secret (RFC 8725 §2.1).
+    let confused = AuthSettings { jwt_algorithms: "HS256,RS256".to_owned(), ..rsa.clone() };
+    let forged = Signer::secret(&rsa_signer().public_pem).sign(&claims());
+    assert_eq!(verify(&confused, &forged).await, Err(TokenError::Invalid("its key is unknown")));
+    let trimmed = Signer::secret(rsa_signer().public_pem.trim()).sign(&claims());
+    assert_eq!(verify(&confused, &trimmed).await, Err(TokenError::Invalid("its key is unknown")));
+    assert_eq!(verify(&rsa, &forged).await, Err(TokenError::Invalid("its algorithm is not allowed")));
+    for other in [ec_signer(), ed_signer()] {
+        assert_eq!(verify(&settings(), &other.sign(&claims())).await, Err(TokenError::Invalid("its key is unknown")));
+    }
+    let stranger = other_rsa_signer().sign(&claims());
+    assert_eq!(verify(&rsa, &stranger).await, Err(TokenError::Invalid("its signature is wrong")));
+}
+
+#[tokio::test]
+async fn a_token_that_was_changed_proves_nothing() {
+    let token = Signer::secret(SECRET).sign(&claims());
+    let parts: Vec<&str> = token.split('.').collect();
+    let other = URL_SAFE_NO_PAD.encode(with(&json!({"sub": "eve"})).to_string());
+    let none = URL_SAFE_NO_PAD.encode(r#"{"alg":"none"}"#);
+    for (changed, error) in [
+        (format!("{}.{other}.{}", parts[0], parts[2]), TokenError::Invalid("its signature is wrong")),
+        (format!("{}.{}.", parts[0], parts[1]), TokenError::Invalid("its signature is wrong")),
+        (format!("{none}.{}.", parts[1]), TokenError::Invalid("its algorithm is unknown")),
+        (format!("{token}="), TokenError::Invalid("it cannot be checked")),
+        (format!("{token}.{}", parts[2]), TokenError::Unreadable),
+    ] {
+        assert_eq!(verify(&settings(), &changed).await, Err(error), "{changed}");
+    }
+}
+
+#[tokio::test]
+async fn times_audience_and_issuer_are_checked() {
+    let settings = AuthSettings {
+        jwt_audience: Some("soma".to_owned()),
+        jwt_issuer: Some("https://id.example".to_owned()),
+        ..settings()
+    };
+    let verifier = verifier(&settings).await;
+    let fine = json!({"aud": "soma", "iss": "https://id.example"});
+    let missing = "a claim is missing or malformed";
+    for (change, outcome) in [
+        (json!({}), Ok(())),
+        (json!({"aud": ["other", "soma"]}), Ok(())),
+        (json!({"exp": now() - 5}), Ok(())),
+        (json!({"nbf": now() + 5}), Ok(())),
+        (json!({"exp": now() - 60}), Err("it has expired")),
+        (json!({"exp": 0}), Err("it has expired")),
+        (json!({"exp": -1}), Err(missing)),
+        (json!({"exp": "9999999999"}), Err(missing)),
+        (json!({"exp": 1e300}), Err(missing)),
+        (json!({"exp": null}), Err(missing)),
+        (json!({"nbf": now() + 60}), Err("it is not valid yet")),
+        (json!({"nbf": "later"}), Err(missing)),
+        (json!({"aud": "other"}), Err("it is for somebody else")),
+        (json!({"aud": []}), Err("it is for somebody else")),
+        (json!({"aud": null}), Err(missing)),
+        (json!({"aud": {"soma": true}}), Err(missing)),
+        (json!({"iss": "https://id.example/"}), Err("its issuer is not known")),
+        (json!({"iss": ["https://id.example"]}), Err("its issuer is not known")),
+        (json!({"iss": null}), Err("its issuer is not known")),
+    ] {
+        let mut all = with(&fine);
+        all.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
+        let found = verifier.verify(&Signer::secret(SECRET).sign(&all)).await.map(drop);
+        assert_eq!(found, outcome.map_err(TokenError::Invalid), "{change}");
+    }
+}
+
+#[tokio::test]
+async fn a_token_without_tenant_or_subject_is_nobodys() {
+    for members in [json!({"sub": null}), json!({"tenant": null}), json!({"tenant": 7}), json!({"sub": ""})] {
+        let token = Signer::secret(SECRET).sign(&with(&members));
+        assert_eq!(verify(&settings(), &token).await, Err(TokenError::Nobody), "{members}");
+    }
+}
+
+#[tokio::test]
+async fn each_issuer_signs_with_its_own_key_only() {
+    let other = IssuerSettings {
+        issuer: "https://other.example".to_owned(),
+        public_key: Some(ec_signer().public_pem.clone()),
+        algorithms: "ES256".to_owned(),
+        tenant_claims: Some("org_id".to_owned()),
+        ..IssuerSettings::default()
+    };
+    let settings = AuthSettings { issuers: vec![other], ..settings() };
+    let verifier = verifier(&settings).await;
+    let own = with(&json!({"iss": "https://other.example", "org_id": "umbrella"}));
+    let proved = verifier.verify(&ec_signer().sign(&own)).await.unwrap();
+    assert_eq!(proved.identity.tenant.as_str(), "umbrella");
+    let forged = verifier.verify(&Signer::secret(SECRET).sign(&own)).await;
+    assert_eq!(forged, Err(TokenError::Invalid("its algorithm is not allowed")));
+    let elsewhere = with(&json!({"iss": "https://third.example"}));
+    assert!(
+        verifier.verify(&Signer::secret(SECRET).sign(&elsewhere)).await.is_ok(),
+        "the first one's name is not checked"
+    );
+    assert!(verifier.verify(&ec_signer().sign(&elsewhere)).await.is_err());
+}
+
+#[tokio::test]
+async fn without_published_keys_nothing_is_proved_by_them() {
+    let published = AuthSettings {
+        jwks_url: Some("http://127.0.0.1:1/keys".to_owned()),
+        jwt_algorithms: "RS256".to_owned(),
+        jwks_timeout_seconds: 0.05,
+        ..AuthSettings::default()
+    };
+    let token = rsa_signer().sign(&claims());
+    assert_eq!(verify(&published, &token).await, Err(TokenError::KeysUnavailable));
+    // A fixed key goes on without them.
+    let both = AuthSettings { jwt_public_key: Some(rsa_signer().public_pem.clone()), ..published };
+    assert!(verify(&both, &token).await.is_ok());
+}
