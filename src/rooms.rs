@@ -11,7 +11,7 @@ use std::{
 
 use anyhow::{Context, anyhow};
 use somaagent_actors::{
-    conversation::{ConversationMetrics, Conversations, Deps, PlantedPanic, SessionKeeper, queries::Reads},
+    conversation::{Closing, ConversationMetrics, Conversations, Deps, PlantedPanic, SessionKeeper, queries::Reads},
     domain::memory::MemorySpace,
     journal::{self, Journal, JournalMetrics, messages::Commit},
     llm::{LlmMetrics, ModelClient, ModelSettings},
@@ -278,6 +278,7 @@ fn deps(
         node: node_name(base)?.into(),
         space: Arc::new(MemorySpace { universe: brain.universe.clone(), namespace: brain.memory_namespace.clone() }),
         draining: Arc::default(),
+        closing: Closing::default(),
         clock: now,
         planted: (planted.conversation_panic_at_piece > 0).then(|| {
             Arc::new(PlantedPanic::at_piece(planted.conversation_panic_at_piece, planted.conversation_panics))

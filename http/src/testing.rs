@@ -15,7 +15,7 @@ use futures_util::future::LocalBoxFuture;
 use prometheus::Registry;
 use serde_json::Value;
 use somaagent_actors::{
-    conversation::{ConversationMetrics, Conversations, Deps, queries::Reads},
+    conversation::{Closing, ConversationMetrics, Conversations, Deps, queries::Reads},
     dead_letters::{DeadLetters, Ports, queries::LetterReads},
     domain::memory::MemorySpace,
     llm::{ModelClient, ModelSettings},
@@ -134,6 +134,7 @@ pub(crate) fn dark(registry: &Registry) -> Door {
         slots: Arc::new(Semaphore::new(1)),
         space: Arc::new(MemorySpace { universe: None, namespace: "wm".to_owned() }),
         draining: Arc::default(),
+        closing: Closing::default(),
         clock: || OffsetDateTime::UNIX_EPOCH,
         planted: None,
     };

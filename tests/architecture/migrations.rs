@@ -17,6 +17,7 @@ const APPLIED: &[(&str, &str)] = &[
     ("0006_leases.sql", "ea8a16be2cd59b265059194bb45a2d32a5cf0bc72e017ca73ad04520225cce78"),
     ("0007_outbox_room.sql", "13a7a849816dbb27d30e23c42fd6510ed9bbd39f05a7c0295b7d2976b388f962"),
     ("0008_revisions.sql", "3fb77324601da3083934a3aa290f4166cc64ede75d21fabaac11ea634a6c8c76"),
+    ("0009_session_subjects.sql", "4e6f5974d617236e507b4c06a8de2fb5b7d8139ccc8e6951fa2b3feca00dd0fe"),
 ];
 
 #[test]

@@ -12,6 +12,7 @@ use crate::{
         event::StoredEvent,
         ids::SessionKey,
         session::{Session, Stamp},
+        whose::Whose,
     },
     store::{
         StoreError,
@@ -24,10 +25,10 @@ use crate::{
 pub enum Activated {
     /// The session is ours, or nobody's yet. With it the user events of its open turns, by turn.
     Ours(Session, HashMap<i64, Arc<Value>>),
-    /// Another node owns it until then.
-    Elsewhere(OffsetDateTime),
-    /// It was deleted.
-    Deleted,
+    /// Another node owns it until then. With whose it is.
+    Elsewhere(OffsetDateTime, Whose),
+    /// It was deleted. With whose it was.
+    Deleted(Whose),
 }
 
 /// Claims the session and reads where it stands.
@@ -60,9 +61,9 @@ pub async fn activate_again(
                 let found = take(connection, key.clone(), &node, &stamp).await?;
                 let missed = match &found {
                     Activated::Ours(session, _) => {
-                        session_events::between(connection, &key, head, session.head, limit).await?
+                        session_events::between(connection, &key, None, head, session.head, limit).await?
                     }
-                    Activated::Elsewhere(_) | Activated::Deleted => vec![],
+                    Activated::Elsewhere(..) | Activated::Deleted(_) => vec![],
                 };
                 Ok((found, missed))
             })
@@ -79,8 +80,8 @@ async fn take(
     let owned = match session_envelopes::claim(connection, &key, node, stamp.at, stamp.lease_until).await? {
         Claim::Taken(owned) => owned,
         Claim::Absent => return Ok(Activated::Ours(Session::unused(key), HashMap::new())),
-        Claim::Elsewhere(until) => return Ok(Activated::Elsewhere(until)),
-        Claim::Deleted => return Ok(Activated::Deleted),
+        Claim::Elsewhere(until, whose) => return Ok(Activated::Elsewhere(until, whose)),
+        Claim::Deleted(whose) => return Ok(Activated::Deleted(whose)),
     };
     let open = turns::open(connection, &key).await?;
     let last_turn = turns::last(connection, &key).await?;
@@ -92,6 +93,7 @@ async fn take(
     }
     let session = Session {
         key,
+        whose: owned.whose,
         fresh: false,
         epoch: owned.epoch,
         head: owned.head,

@@ -48,6 +48,7 @@ struct State {
     frames: VecDeque<Arc<Frame>>,
     bytes: usize,
     ended: bool,
+    hushed: bool,
     waker: Option<Waker>,
 }
 
@@ -80,6 +81,13 @@ impl Sender {
         Sent::Waits
     }
 
+    /// Ends it for a reader that must not learn that there was anything: what waits is taken back.
+    pub fn hush(self) {
+        let mut state = self.shared.state.lock();
+        state.frames.clear();
+        (state.bytes, state.hushed) = (0, true);
+    }
+
     /// Whether the reader has gone.
     #[must_use]
     pub fn is_gone(&self) -> bool {
@@ -107,6 +115,12 @@ impl Receiver {
     /// The next frame, or `None` when no more will come.
     pub async fn recv(&mut self) -> Option<Arc<Frame>> {
         std::future::poll_fn(|context| self.poll(context)).await
+    }
+
+    /// Whether the end is one that the reader must not learn of.
+    #[must_use]
+    pub fn is_hushed(&self) -> bool {
+        self.shared.state.lock().hushed
     }
 
     /// The next frame if one waits.
@@ -202,6 +216,17 @@ mod tests {
         }
         drop(receiver);
         assert_eq!(sender.send(&event(1)), Sent::Gone);
+    }
+
+    #[test]
+    fn a_reader_that_is_hushed_gets_nothing_more_and_knows_that_this_is_no_end() {
+        let (sender, mut receiver) = backlog(2);
+        assert_eq!(sender.send(&event(1)), Sent::Waits);
+        sender.hush();
+        assert!(receiver.try_recv().is_none() && receiver.is_hushed());
+        let (sender, receiver) = backlog(2);
+        drop(sender);
+        assert!(!receiver.is_hushed());
     }
 
     #[tokio::test]

@@ -3,7 +3,7 @@
 use std::{
     ops::Range,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
@@ -16,10 +16,11 @@ use tokio::{sync::Semaphore, time::Instant};
 use super::{
     metrics::ConversationMetrics,
     settings::{SessionSettings, TurnSettings},
+    subscription::Closing,
     tenure::{Tenure, sure_until},
 };
 use crate::{
-    domain::{memory::MemorySpace, session::Stamp},
+    domain::{caller::Caller, memory::MemorySpace, session::Stamp, whose::Whose},
     journal::messages::Commit,
     llm::ModelClient,
     somabrain::messages::Recall,
@@ -55,6 +56,8 @@ pub struct Deps {
     pub space: Arc<MemorySpace>,
     /// Set when no turn shall start any more.
     pub draining: Arc<AtomicBool>,
+    /// Ends the streams that no conversation feeds.
+    pub closing: Closing,
     /// What time it is.
     pub clock: fn() -> OffsetDateTime,
     /// A planted fault, for tests of crashes; always `None` in release builds.
@@ -117,9 +120,22 @@ pub struct Activity {
     working: AtomicBool,
     /// What it owns, and for how long.
     pub tenure: Tenure,
+    /// Whose its session is, once that is known: it stays so.
+    whose: OnceLock<Whose>,
 }
 
 impl Activity {
+    /// Notes whose the session is. True if it was nobody's before, as far as was known.
+    pub fn is_now(&self, whose: &Whose) -> bool {
+        whose.is_begun() && self.whose.set(whose.clone()).is_ok()
+    }
+
+    /// Whether the session is known to be none that exists for `caller`.
+    #[must_use]
+    pub fn is_hidden_from(&self, caller: &Caller) -> bool {
+        self.whose.get().is_some_and(|whose| whose.is_hidden_from(caller))
+    }
+
     /// Notes that the conversation is busy.
     pub fn busy(&self) {
         self.idle_since_ms.store(0, Ordering::Release);

@@ -106,12 +106,16 @@ impl Conversations {
         after: Option<Cursor>,
         mode: StreamMode,
     ) -> Result<Subscription, ConversationError> {
+        let key = caller.session(session_id);
+        if self.is_hidden(&key, caller) {
+            return self.wait_for_nothing(caller, session_id).await;
+        }
         let ask = |live: Arc<Live>, within, _| {
             let caller = caller.clone();
             let look = move |reply| Watch { caller, look: Look::Subscribe { after, mode, reply } };
             async move { live.watch.call(look, within).await }
         };
-        self.asked(&caller.session(session_id), None, ask).await
+        self.asked(&key, None, ask).await
     }
 
     /// Ends the running turn of a session.
@@ -170,7 +174,7 @@ impl Conversations {
     /// Why not.
     pub async fn inspect(&self, caller: &Caller, session_id: Uuid) -> Result<SessionState, ConversationError> {
         let key = caller.session(session_id);
-        let summary = self.existing(&key).await?;
+        let summary = self.existing(caller, session_id).await?;
         let mut live = self.inner.live.get(&key);
         if let Some(ours) = live.as_ref().filter(|_| summary.owner.as_deref() != Some(&self.inner.deps.node)) {
             let deadline = Instant::now() + self.inner.deps.sessions.ask_timeout();
@@ -206,7 +210,8 @@ impl Conversations {
         })
     }
 
-    /// Orders exist only for sessions that do: an unused id is not found, and wakes nobody.
+    /// Orders exist only for sessions that do: an unused id is not found, and wakes nobody. Nor does an id known to be
+    /// somebody else's.
     async fn order<T: Send + 'static>(
         &self,
         caller: &Caller,
@@ -214,8 +219,8 @@ impl Conversations {
         order: impl Fn(Reply<Result<T, ConversationError>>) -> Order + Send + Sync,
     ) -> Result<T, ConversationError> {
         let key = caller.session(session_id);
-        if self.inner.live.get(&key).is_none() {
-            self.existing(&key).await?;
+        if !self.is_live(&key) || self.is_hidden(&key, caller) {
+            self.existing(caller, session_id).await?;
         }
         let ask = |live: Arc<Live>, within, _| {
             let (caller, order, deadline) = (caller.clone(), &order, Instant::now() + within);
@@ -224,8 +229,12 @@ impl Conversations {
         self.asked(&key, None, ask).await
     }
 
-    async fn existing(&self, key: &SessionKey) -> Result<session_envelopes::SessionSummary, ConversationError> {
-        match self.inner.reads.session(key).await {
+    pub(super) async fn existing(
+        &self,
+        caller: &Caller,
+        session_id: Uuid,
+    ) -> Result<session_envelopes::SessionSummary, ConversationError> {
+        match self.inner.reads.session(caller, session_id).await {
             Ok(Lookup::Found(summary)) => Ok(summary),
             Ok(Lookup::Deleted) => Err(ConversationError::Deleted),
             Ok(Lookup::Unknown) => Err(ConversationError::NotFound),
@@ -344,11 +353,13 @@ impl Conversations {
         }
     }
 
-    /// Gives back every session this node owns. Called once, when no conversation runs any more.
+    /// Gives back every session this node owns, and ends what streams are left. Called once, when no conversation runs any
+    /// more.
     ///
     /// # Errors
     /// The store's.
     pub async fn release_all(&self) -> Result<u64, crate::store::StoreError> {
+        self.inner.deps.closing.begin();
         let node = self.inner.deps.node.clone();
         self.inner
             .deps

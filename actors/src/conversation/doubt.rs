@@ -73,7 +73,7 @@ pub enum Settled {
 /// impossible from then on, so what is read back after it is the truth. That is tried until `until`, and at least once.
 pub async fn settle(deps: &Deps, append: Append, until: Instant) -> Settled {
     let key = append.key.clone();
-    let (epoch, head, fresh) = (append.epoch, append.new_head(), append.create.is_some());
+    let (epoch, head, fresh, begins) = (append.epoch, append.new_head(), append.fresh, append.begun.is_some());
     let probe = append.events.first().map(|event| event.event_id);
     let answer = deps.journal.call(|reply| Commit { append, reply }, JOURNAL_WITHIN).await;
     match answer {
@@ -82,7 +82,11 @@ pub async fn settle(deps: &Deps, append: Append, until: Instant) -> Settled {
         Ok(Outcome::Refused(RefusedReason::BadData)) => Settled::BadData,
         Ok(Outcome::Refused(RefusedReason::Unavailable)) | Err(AskError::Busy | AskError::Draining) => Settled::NotNow,
         Ok(Outcome::Unknown) | Err(AskError::Timeout | AskError::Down) => {
-            find_out(deps, &key, probe, fresh, until).await
+            match find_out(deps, &key, probe, fresh, until).await {
+                // Somebody else has begun the session: whose it is and what it holds is for another conversation to read.
+                Settled::Void { head: 1.., .. } if begins => Settled::Lost,
+                settled => settled,
+            }
         }
     }
 }
@@ -146,7 +150,7 @@ impl Conversation {
         for step in std::mem::take(&mut self.state.steps) {
             match step {
                 Step::End(..) => self.state.steps.push_back(step),
-                step => step.refuse(ConversationError::Unavailable { event_id: None }),
+                step => self.decline(step, ConversationError::Unavailable { event_id: None }),
             }
         }
         self.look_back(ctx);
@@ -161,8 +165,12 @@ impl Conversation {
                     this.activity.tenure.owns(session.epoch, sure_until);
                     this.caught_up(session, messages, &missed, ctx);
                 }
-                Ok((Activated::Elsewhere(until), _)) => this.refuse(this.elsewhere(until), ctx),
-                Ok((Activated::Deleted, _)) => {
+                Ok((Activated::Elsewhere(until, whose), _)) => {
+                    this.learn_whose(whose);
+                    this.refuse(this.elsewhere(until), ctx);
+                }
+                Ok((Activated::Deleted(whose), _)) => {
+                    this.learn_whose(whose);
                     this.cancel_running(ctx);
                     this.erased(Leave::Tombstone);
                     this.note_activity();
@@ -184,6 +192,7 @@ impl Conversation {
         ctx: &mut Context<Self>,
     ) {
         let before = std::mem::replace(&mut self.state.session, session);
+        self.note_whose();
         let state = &mut self.state;
         let doubted = state.doubted.take();
         state.messages = messages;

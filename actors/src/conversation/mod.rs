@@ -5,6 +5,7 @@
 //! | `directory` | finds or starts the actor of a session; what the front door calls |
 //! | `activation` | claims the session and reads where it stands |
 //! | `steps` | changes of history, one at a time, `orders` those of the session as a whole; `doubt` finds out what became of one |
+//! | `owning` | whose a session is, and what all others are answered |
 //! | `tenure` | how long memory may be believed; `leases` renews that and lets go what is lost |
 //! | `answering` | starts and ends attempts; `running` is one, `driver` its stream of recall, context and model |
 //! | `stopping` | ends turns because somebody said so |
@@ -31,6 +32,7 @@ mod live;
 pub mod messages;
 mod metrics;
 mod orders;
+mod owning;
 mod pages;
 pub mod queries;
 mod readers;
@@ -75,7 +77,7 @@ pub use self::{
     messages::{Accepted, ConversationError, MessageDraft, SessionState, Stopped},
     metrics::ConversationMetrics,
     settings::{SessionSettings, TurnSettings},
-    subscription::Subscription,
+    subscription::{Closing, Subscription},
 };
 use crate::domain::{event::EventType, ids::SessionKey, session::Session};
 
@@ -181,16 +183,21 @@ impl Conversation {
                     self.activity.tenure.owns(session.epoch, sure_until);
                 }
                 self.state.session = session;
+                self.note_whose();
                 self.state.messages = messages;
                 self.state.phase = Phase::Ready;
                 self.stop_interrupted(ctx);
                 self.advance(ctx);
             }
-            Ok(Activated::Deleted) => {
+            Ok(Activated::Deleted(whose)) => {
+                self.learn_whose(whose);
                 self.state.phase = Phase::Refusing(Refusing::Deleted);
                 self.activity.idle((self.deps.clock)());
             }
-            Ok(Activated::Elsewhere(until)) => self.refuse(self.elsewhere(until), ctx),
+            Ok(Activated::Elsewhere(until, whose)) => {
+                self.learn_whose(whose);
+                self.refuse(self.elsewhere(until), ctx);
+            }
             Err(error) => {
                 tracing::warn!(session = %self.key(), error = &error as &dyn std::error::Error, "a session could not be read");
                 self.refuse(Refusing::Unavailable, ctx);
@@ -207,7 +214,7 @@ impl Conversation {
         self.state.phase = Phase::Refusing(why);
         self.cancel_running(ctx);
         for step in std::mem::take(&mut self.state.steps) {
-            step.refuse(self.refusal(why));
+            self.decline(step, self.refusal(why));
         }
         self.refuse_stops(why);
         self.state.readers.close();
@@ -318,7 +325,7 @@ impl Handler<Admitted<Post>> for Conversation {
 
     fn handle(&mut self, message: Admitted<Post>, ctx: &mut Context<Self>) {
         let (post, in_flight) = message.open();
-        if let Some(refusal) = self.refusing_changes() {
+        if let Some(refusal) = self.hidden_from(&post.caller).or_else(|| self.refusing_changes()) {
             post.reply.send(Err(refusal.about(Some(post.event_id))));
             return;
         }
@@ -333,6 +340,10 @@ impl Handler<Admitted<Control>> for Conversation {
 
     fn handle(&mut self, message: Admitted<Control>, ctx: &mut Context<Self>) {
         let (Control { caller, order, deadline }, in_flight) = message.open();
+        if let Some(refusal) = self.hidden_from(&caller) {
+            Step::Order(Box::new(Control { caller, order, deadline }), in_flight).refuse(refusal);
+            return;
+        }
         match order {
             Order::Stop(reply) => match self.refusing() {
                 Some(refusal) => reply.send(Err(refusal)),
@@ -364,7 +375,11 @@ impl Handler<Admitted<Watch>> for Conversation {
         let (Watch { caller, look }, _in_flight) = message.open();
         match look {
             Look::Subscribe { after, mode, reply } => {
-                let answer = self.refusing().map_or_else(|| Ok(self.subscribe(&caller, after, mode)), Err);
+                let answer = match self.refusing() {
+                    _ if self.hidden_from(&caller).is_some() => Ok(Subscription::silent(&self.deps)),
+                    Some(refusal) => Err(refusal),
+                    None => Ok(self.subscribe(&caller, after, mode)),
+                };
                 reply.send(answer);
             }
             Look::Inspect(reply) => reply.send(self.view()),

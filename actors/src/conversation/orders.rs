@@ -16,7 +16,7 @@ use super::{
     steps::Step,
 };
 use crate::{
-    domain::{append::EnvelopeChange, caller::Caller, cursor::Cursor, event::VERSION, session::audit},
+    domain::{append::EnvelopeChange, caller::Caller, cursor::Cursor, event::VERSION, session::audit, whose::Whose},
     store::{
         StoreError,
         erase::{Leave, erase},
@@ -31,7 +31,8 @@ impl Conversation {
         in_flight: InFlight,
         ctx: &mut Context<Self>,
     ) {
-        if self.state.session.fresh {
+        let session = &self.state.session;
+        if session.fresh || !session.whose.exists_for(&caller) {
             Step::Order(Box::new(Control { caller, order, deadline }), in_flight).refuse(ConversationError::NotFound);
             return self.step_done(ctx);
         }
@@ -136,13 +137,15 @@ impl Conversation {
             let frame = self.reset_frame();
             return self.send(Audience::All, &frame);
         }
+        // Nobody begins it any more.
+        self.learn_whose(Whose::Begun(self.state.session.whose.subject().map(str::to_owned)));
         let frame = Arc::new(Frame::new(None, FrameBody::Event(self.news("session.deleted"))));
         self.send(Audience::All, &frame);
         let state = &mut self.state;
         state.phase = Phase::Refusing(Refusing::Deleted);
         state.readers.close();
         for step in std::mem::take(&mut state.steps) {
-            step.refuse(ConversationError::Deleted);
+            self.decline(step, ConversationError::Deleted);
         }
     }
 

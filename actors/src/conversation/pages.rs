@@ -5,10 +5,12 @@ use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 use sqlx::PgConnection;
+use uuid::Uuid;
 
 use super::queries::Reads;
 use crate::{
     domain::{
+        caller::Caller,
         event::{StoredEvent, size_bytes},
         ids::SessionKey,
     },
@@ -66,16 +68,22 @@ impl Filling {
     }
 }
 
-/// Reads events of one step.
-async fn step(
+/// Reads events of one step, of what `of` names.
+async fn step<T: Send + Sync + 'static>(
     store: &Store,
-    key: &Arc<SessionKey>,
-    read: impl for<'c> FnOnce(&'c mut PgConnection, &'c SessionKey) -> BoxFuture<'c, Result<Vec<StoredEvent>, sqlx::Error>>
+    of: &Arc<T>,
+    read: impl for<'c> FnOnce(&'c mut PgConnection, &'c T) -> BoxFuture<'c, Result<Vec<StoredEvent>, sqlx::Error>>
     + Send
     + 'static,
 ) -> Result<Vec<StoredEvent>, StoreError> {
-    let key = Arc::clone(key);
-    store.run(move |connection| Box::pin(async move { read(connection, &key).await })).await
+    let of = Arc::clone(of);
+    store.run(move |connection| Box::pin(async move { read(connection, &of).await })).await
+}
+
+/// A session as somebody asks for it.
+struct Asked {
+    caller: Caller,
+    key: SessionKey,
 }
 
 /// Which events come next: upwards from after a number, or downwards from before one.
@@ -89,12 +97,13 @@ impl Next {
     fn read<'c>(
         self,
         connection: &'c mut PgConnection,
-        key: &'c SessionKey,
+        Asked { caller, key }: &'c Asked,
         wanted: i64,
     ) -> BoxFuture<'c, Result<Vec<StoredEvent>, sqlx::Error>> {
+        let only = caller.only();
         match self {
-            Self::After(seq) => Box::pin(session_events::between(connection, key, seq, i64::MAX, wanted)),
-            Self::Before(seq) => Box::pin(session_events::before(connection, key, seq, wanted)),
+            Self::After(seq) => Box::pin(session_events::between(connection, key, only, seq, i64::MAX, wanted)),
+            Self::Before(seq) => Box::pin(session_events::before(connection, key, only, seq, wanted)),
         }
     }
 
@@ -108,28 +117,38 @@ impl Next {
 }
 
 impl Reads {
-    /// Reads events with a number above `after`, a page of at most `limit`.
+    /// Reads events with a number above `after`, a page of at most `limit`. Of a session that does not exist for `caller` there
+    /// are none.
     ///
     /// # Errors
     /// The store's.
-    pub async fn events(&self, key: &SessionKey, after: i64, limit: i64) -> Result<Page, StoreError> {
-        self.page(key, Next::After(after), limit).await
+    pub async fn events(&self, caller: &Caller, session_id: Uuid, after: i64, limit: i64) -> Result<Page, StoreError> {
+        self.page(caller, session_id, Next::After(after), limit).await
     }
 
-    /// Reads the newest events with a number below `before`, a page of at most `limit`.
+    /// Reads the newest events with a number below `before`, a page of at most `limit`. Of a session that does not exist for
+    /// `caller` there are none.
     ///
     /// # Errors
     /// The store's.
-    pub async fn recent_events(&self, key: &SessionKey, before: i64, limit: i64) -> Result<Page, StoreError> {
-        let mut page = self.page(key, Next::Before(before), limit).await?;
+    pub async fn recent_events(
+        &self,
+        caller: &Caller,
+        session_id: Uuid,
+        before: i64,
+        limit: i64,
+    ) -> Result<Page, StoreError> {
+        let mut page = self.page(caller, session_id, Next::Before(before), limit).await?;
         page.events.reverse();
         Ok(page)
     }
 
-    async fn page(&self, key: &SessionKey, mut next: Next, limit: i64) -> Result<Page, StoreError> {
-        let (mut filling, key) = (Filling::new(limit), Arc::new(key.clone()));
+    async fn page(&self, caller: &Caller, session_id: Uuid, mut next: Next, limit: i64) -> Result<Page, StoreError> {
+        let asked = Arc::new(Asked { caller: caller.clone(), key: caller.session(session_id) });
+        let mut filling = Filling::new(limit);
         while let Some(wanted) = filling.wants() {
-            let found = step(&self.store, &key, move |connection, key| next.read(connection, key, wanted)).await?;
+            let found =
+                step(&self.store, &asked, move |connection, asked| next.read(connection, asked, wanted)).await?;
             next = found.last().map_or(next, |event| next.past(event));
             filling.take(found, wanted);
         }

@@ -8,7 +8,7 @@ use uuid::Uuid;
 pub use super::pages::Page;
 pub use crate::store::{StoreError, session_envelopes::SessionSummary};
 use crate::{
-    domain::ids::{SessionKey, Tenant},
+    domain::caller::Caller,
     store::{Store, session_envelopes},
 };
 
@@ -81,31 +81,42 @@ impl Reads {
         Self { store }
     }
 
-    /// Lists a tenant's sessions, the latest changed first.
+    /// Lists the sessions that exist for `caller`, the latest changed first.
     ///
     /// # Errors
     /// The store's.
-    pub async fn sessions(&self, tenant: &Tenant, page: SessionPage) -> Result<Vec<SessionSummary>, StoreError> {
-        let tenant = tenant.clone();
+    pub async fn sessions(&self, caller: &Caller, page: SessionPage) -> Result<Vec<SessionSummary>, StoreError> {
+        let caller = caller.clone();
         self.store
             .run(move |connection| {
                 Box::pin(async move {
                     let before = page.before.map(|at| (at.updated_at, at.session_id));
-                    session_envelopes::list(connection, &tenant, page.limit, before, page.containing.as_deref()).await
+                    let (tenant, limit, containing) = (&caller.tenant, page.limit, page.containing.as_deref());
+                    match caller.only() {
+                        None => session_envelopes::list(connection, tenant, limit, before, containing).await,
+                        Some([]) => Ok(vec![]),
+                        Some([subject, ..]) => {
+                            session_envelopes::list_of(connection, tenant, subject, limit, before, containing).await
+                        }
+                    }
                 })
             })
             .await
     }
 
-    /// Reads one session.
+    /// Reads one session. One that does not exist for `caller` is unknown, whatever became of it.
     ///
     /// # Errors
     /// The store's.
-    pub async fn session(&self, key: &SessionKey) -> Result<Lookup<SessionSummary>, StoreError> {
-        let key = key.clone();
+    pub async fn session(&self, caller: &Caller, session_id: Uuid) -> Result<Lookup<SessionSummary>, StoreError> {
+        let caller = caller.clone();
         let found = self
             .store
-            .run(move |connection| Box::pin(async move { session_envelopes::get(connection, &key).await }))
+            .run(move |connection| {
+                Box::pin(
+                    async move { session_envelopes::get(connection, &caller.session(session_id), caller.only()).await },
+                )
+            })
             .await?;
         Ok(match found {
             None => Lookup::Unknown,

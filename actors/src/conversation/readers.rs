@@ -8,6 +8,7 @@ use super::{
     backlog::{Receiver, Sender, Sent, backlog},
     frames::{Frame, StreamMode},
 };
+use crate::domain::caller::Caller;
 
 /// Fan-out of frames. A reader that is behind by its whole backlog is dropped: it never slows anyone.
 #[derive(Default)]
@@ -16,8 +17,8 @@ pub struct Readers {
 }
 
 struct Reader {
-    /// The request that reads.
-    correlation_id: Uuid,
+    /// Who reads.
+    caller: Caller,
     mode: StreamMode,
     frames: Sender,
 }
@@ -44,15 +45,20 @@ impl Audience {
 }
 
 impl Readers {
-    /// Adds the reader of a request, which may be `buffer` frames behind.
-    pub fn add(&mut self, correlation_id: Uuid, mode: StreamMode, buffer: usize) -> Receiver {
+    /// Adds the reader of a request of `caller`, which may be `buffer` frames behind.
+    pub fn add(&mut self, caller: &Caller, mode: StreamMode, buffer: usize) -> Receiver {
         self.readers.retain(|reader| !reader.frames.is_gone());
         let (frames, receiver) = backlog(buffer);
-        self.readers.push(Reader { correlation_id, mode, frames });
+        self.readers.push(Reader { caller: caller.clone(), mode, frames });
         receiver
     }
 
-    /// Sends a frame to its audience and returns whose readers were dropped because they were full.
+    /// Lets those wait for ever who are `strangers`: their streams do not end, and nothing more comes.
+    pub fn hush(&mut self, strangers: impl Fn(&Caller) -> bool) {
+        self.readers.extract_if(.., |reader| strangers(&reader.caller)).for_each(|reader| reader.frames.hush());
+    }
+
+    /// Sends a frame to its audience and returns which requests' readers were dropped because they were full.
     pub fn send(&mut self, audience: Audience, frame: &Arc<Frame>) -> Vec<Uuid> {
         let mut dropped = vec![];
         self.readers.retain(|reader| {
@@ -61,7 +67,7 @@ impl Readers {
             }
             let sent = reader.frames.send(frame);
             if sent == Sent::Full {
-                dropped.push(reader.correlation_id);
+                dropped.push(reader.caller.correlation_id);
             }
             sent == Sent::Waits
         });
@@ -91,7 +97,11 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
-    use crate::conversation::frames::FrameBody;
+    use crate::{conversation::frames::FrameBody, domain::ids::Tenant};
+
+    fn by(correlation_id: Uuid) -> Caller {
+        Caller::new(Tenant::new("t").unwrap_or_else(|| unreachable!()), correlation_id)
+    }
 
     fn frame() -> Arc<Frame> {
         Arc::new(Frame::new(None, FrameBody::Event(Value::Null)))
@@ -100,8 +110,8 @@ mod tests {
     #[test]
     fn a_reader_that_does_not_read_is_dropped_and_the_others_stay() {
         let mut readers = Readers::default();
-        let stuck = readers.add(Uuid::max(), StreamMode::Full, 1);
-        let mut awake = readers.add(Uuid::nil(), StreamMode::Full, 1);
+        let stuck = readers.add(&by(Uuid::max()), StreamMode::Full, 1);
+        let mut awake = readers.add(&by(Uuid::nil()), StreamMode::Full, 1);
         assert!(readers.send(Audience::All, &frame()).is_empty());
         assert!(awake.try_recv().is_some());
         assert_eq!(readers.send(Audience::All, &frame()), [Uuid::max()]);
@@ -111,10 +121,23 @@ mod tests {
     }
 
     #[test]
+    fn strangers_are_left_waiting_and_count_no_more() {
+        let mut readers = Readers::default();
+        let mut stranger = readers.add(&by(Uuid::max()), StreamMode::Full, 4);
+        let mut known = readers.add(&by(Uuid::nil()), StreamMode::Full, 4);
+        readers.hush(|caller| caller.correlation_id == Uuid::max());
+        assert_eq!(readers.count(), 1);
+        assert!(readers.send(Audience::All, &frame()).is_empty());
+        assert!(known.try_recv().is_some() && stranger.try_recv().is_none());
+        readers.close();
+        assert!(stranger.is_hushed() && !known.is_hushed());
+    }
+
+    #[test]
     fn frames_reach_those_they_are_for() {
         let mut readers = Readers::default();
-        let mut whole = readers.add(Uuid::nil(), StreamMode::Html, 4);
-        let mut pieces = readers.add(Uuid::nil(), StreamMode::Delta, 4);
+        let mut whole = readers.add(&by(Uuid::nil()), StreamMode::Html, 4);
+        let mut pieces = readers.add(&by(Uuid::nil()), StreamMode::Delta, 4);
         readers.send(Audience::WholeTexts, &frame());
         assert!(whole.try_recv().is_some() && pieces.try_recv().is_none());
         readers.send(Audience::Pieces, &frame());

@@ -54,6 +54,15 @@ pub enum Step {
 }
 
 impl Step {
+    /// Who waits for this step.
+    pub fn caller(&self) -> Option<&Caller> {
+        match self {
+            Self::Post(post, _) => Some(&post.caller),
+            Self::Order(control, _) => Some(&control.caller),
+            Self::Attempt { .. } | Self::End(..) => None,
+        }
+    }
+
     /// Answers whoever waits for this step.
     pub fn refuse(self, why: ConversationError) {
         match self {
@@ -134,15 +143,21 @@ impl Conversation {
             Settled::Committed { epoch, head } => {
                 session.committed(append);
                 (session.epoch, session.head) = (epoch, head);
+                self.note_whose();
             }
             Settled::Void { epoch, head } => (session.epoch, session.head, session.fresh) = (epoch, head, false),
             _ => return,
         }
-        self.activity.tenure.owns(session.epoch, sure_until);
+        self.activity.tenure.owns(self.state.session.epoch, sure_until);
     }
 
     fn judge(&mut self, post: Post, in_flight: InFlight, ctx: &mut Context<Self>) {
         let session = &self.state.session;
+        // Known only now: the message before it may have begun the session.
+        if !session.whose.takes_from(&post.caller) {
+            post.reply.send(Err(ConversationError::NotFound));
+            return self.step_done(ctx);
+        }
         let behind = post.draft.expected_head.is_some_and(|expected| expected < session.head);
         if session.fresh || (post.draft.idempotency.is_none() && !behind && !post.again) {
             return self.accept(post, in_flight, Ok(Found::default()), ctx);
@@ -339,7 +354,7 @@ async fn look_up(
                     None => None,
                 };
                 let missing = match after {
-                    Some(after) => session_events::between(connection, &key, after, i64::MAX, STEP).await?,
+                    Some(after) => session_events::between(connection, &key, None, after, i64::MAX, STEP).await?,
                     None => vec![],
                 };
                 Ok(Found { stored, key_use, missing })

@@ -56,6 +56,8 @@ impl Conversation {
             }
             // The step in doubt may have been a message, and then it will be answered.
             None if self.state.phase == Phase::Doubting => reply.send(Err(self.refusal(Refusing::Unavailable))),
+            // Somebody may wait for a session that nobody has begun: as without them, there is none.
+            None if !self.state.session.whose.exists_for(caller) => reply.send(Err(ConversationError::NotFound)),
             None => reply.send(Ok(Stopped { turn: None })),
         }
     }

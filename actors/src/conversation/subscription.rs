@@ -9,12 +9,17 @@ use std::{
     task::{Context, Poll},
 };
 
-use futures_util::{Stream, stream::BoxStream};
+use futures_util::{
+    FutureExt, Stream,
+    stream::{self, BoxStream},
+};
 use prometheus::IntGauge;
+use tokio::sync::watch;
 
 use super::{
     Conversation,
     backlog::Receiver,
+    deps::Deps,
     frames::{Frame, StreamMode},
     pages::STEP,
     readers::Audience,
@@ -26,10 +31,9 @@ use crate::{
 
 /// An endless stream of frames, nothing missing and nothing twice. It ends when the session is deleted or may have gone to
 /// another node, the process shuts down, the reader was too slow, or its history could not be read: the reader comes back
-/// with the id of its last frame.
+/// with the id of its last frame. That of a session which does not exist for its reader waits like one that nobody has used.
 pub struct Subscription {
     frames: BoxStream<'static, Arc<Frame>>,
-    _counted: Counted,
 }
 
 /// What the conversation fixes for a reader in one step.
@@ -49,8 +53,14 @@ pub(super) struct Snapshot {
 }
 
 impl Subscription {
-    pub(super) fn new(store: Store, snapshot: Snapshot, counted: Counted) -> Self {
-        Self { frames: Box::pin(frames(store, snapshot)), _counted: counted }
+    fn new(deps: &Deps, snapshot: Snapshot, counted: Counted) -> Self {
+        Self { frames: Box::pin(frames(deps.store.clone(), deps.closing.clone(), snapshot, counted)) }
+    }
+
+    /// One that waits until the process shuts down.
+    pub(super) fn silent(deps: &Deps) -> Self {
+        let counted = Counted::new(&Arc::default(), &deps.metrics.readers);
+        Self { frames: Box::pin(silence(deps.closing.clone(), counted).map(|()| stream::empty()).flatten_stream()) }
     }
 }
 
@@ -77,15 +87,20 @@ impl Conversation {
             let nobody = !state.readers.has(Audience::WholeTexts);
             running.missed(seen, mode, head, nobody)
         });
-        let live = state.readers.add(caller.correlation_id, mode, self.deps.sessions.reader_buffer);
+        let live = state.readers.add(caller, mode, self.deps.sessions.reader_buffer);
         let first = missed_reset.then(|| self.reset_frame());
         let counted = Counted::new(&self.activity.readers, &self.deps.metrics.readers);
         let snapshot = Snapshot { key: self.key().clone(), first, after: from, upto: head, unfinished, live };
-        Subscription::new(self.deps.store.clone(), snapshot, counted)
+        Subscription::new(&self.deps, snapshot, counted)
     }
 }
 
-fn frames(store: Store, snapshot: Snapshot) -> impl Stream<Item = Arc<Frame>> + Send {
+fn frames(
+    store: Store,
+    closing: Closing,
+    snapshot: Snapshot,
+    counted: Counted,
+) -> impl Stream<Item = Arc<Frame>> + Send {
     async_stream::stream! {
         let Snapshot { key, first, mut after, upto, unfinished, mut live } = snapshot;
         if let Some(frame) = first {
@@ -95,7 +110,7 @@ fn frames(store: Store, snapshot: Snapshot) -> impl Stream<Item = Arc<Frame>> + 
             let (key_again, from) = (key.clone(), after);
             let page = store
                 .run(move |connection| Box::pin(async move {
-                    session_events::between(connection, &key_again, from, upto, STEP).await
+                    session_events::between(connection, &key_again, None, from, upto, STEP).await
                 }))
                 .await;
             let events = match page {
@@ -118,6 +133,30 @@ fn frames(store: Store, snapshot: Snapshot) -> impl Stream<Item = Arc<Frame>> + 
         while let Some(frame) = live.recv().await {
             yield frame;
         }
+        if live.is_hushed() {
+            silence(closing, counted.of_none()).await;
+        }
+    }
+}
+
+/// Waits for the end of all streams, as one does that nobody writes to.
+async fn silence(closing: Closing, _counted: Counted) {
+    closing.begun().await;
+}
+
+/// Ends the streams that no conversation feeds: those of the others end with their conversations.
+#[derive(Clone, Debug, Default)]
+pub struct Closing(watch::Sender<bool>);
+
+impl Closing {
+    /// Ends them, now and from now on.
+    pub(super) fn begin(&self) {
+        self.0.send_replace(true);
+    }
+
+    async fn begun(&self) {
+        // It fails only when the switch is gone, which is held here.
+        drop(self.0.subscribe().wait_for(|begun| *begun).await);
     }
 }
 
@@ -132,6 +171,11 @@ impl Counted {
         count.fetch_add(1, Ordering::AcqRel);
         gauge.inc();
         Self { count: Arc::clone(count), gauge: gauge.clone() }
+    }
+
+    /// Counts on, but as a reader of no conversation.
+    fn of_none(self) -> Self {
+        Self::new(&Arc::default(), &self.gauge)
     }
 }
 

@@ -5,6 +5,7 @@
 mod changing;
 mod erasing;
 mod interrupting;
+mod owning;
 
 use std::{sync::Arc, time::Duration};
 
@@ -49,6 +50,10 @@ struct World {
 
 impl World {
     async fn start(pool: &PgPool, planted: Option<PlantedPanic>) -> Self {
+        Self::of_node(pool, planted, "test-node").await
+    }
+
+    async fn of_node(pool: &PgPool, planted: Option<PlantedPanic>, node: &str) -> Self {
         let connections = Connections::of_pool(pool.clone());
         let store = Store::new(connections, Duration::from_secs(5), tokio::runtime::Handle::current());
         let registry = prometheus::Registry::new();
@@ -79,10 +84,11 @@ impl World {
             sessions: Arc::new(SessionSettings { idle_ms: 200, queue_max: 2, ..SessionSettings::default() }),
             turns: Arc::new(TurnSettings { sweep_ms: 100, recall_deadline_ms: 0, ..TurnSettings::default() }),
             metrics: ConversationMetrics::register(&registry).unwrap(),
-            node: "test-node".into(),
+            node: node.into(),
             slots: Arc::new(Semaphore::new(16)),
             space: Arc::new(MemorySpace { universe: None, namespace: "wm".into() }),
             draining: Arc::default(),
+            closing: super::Closing::default(),
             clock: OffsetDateTime::now_utc,
             planted: planted.map(Arc::new),
         };
@@ -108,7 +114,7 @@ impl World {
     }
 
     async fn history(&self, session: Uuid) -> Vec<Value> {
-        let events = self.reads.events(&self.caller.session(session), 0, 1000).await.unwrap().events;
+        let events = self.reads.events(&self.caller, session, 0, 1000).await.unwrap().events;
         assert!((1..).zip(&events).all(|(seq, event)| event.seq == seq), "numbers rise by one");
         events.into_iter().map(|event| event.payload).collect()
     }

@@ -22,8 +22,10 @@ pub struct Append {
     pub head: i64,
     /// The time of the step.
     pub at: OffsetDateTime,
-    /// Set for the first step of a session, which makes its envelope.
-    pub create: Option<NewEnvelope>,
+    /// Whether the session has no envelope yet: this step makes it.
+    pub fresh: bool,
+    /// Set with the first message of a session: whose it is from then on.
+    pub begun: Option<Beginner>,
     /// Changes of the envelope.
     pub envelope: EnvelopeChange,
     /// New events; they get the numbers `head + 1 …` in this order.
@@ -34,12 +36,12 @@ pub struct Append {
     pub audit: Vec<AuditWrite>,
 }
 
-/// What a new envelope starts with.
+/// Who begins a session.
 #[derive(Clone, Debug, Default)]
-pub struct NewEnvelope {
-    /// The authenticated subject that owns the session.
+pub struct Beginner {
+    /// The authenticated subject, whose the session is.
     pub subject: Option<String>,
-    /// The scope it was created with.
+    /// The scope it is begun with.
     pub scope: Option<String>,
 }
 

@@ -28,3 +28,4 @@ pub mod trace_context;
 pub mod transcript;
 pub mod turn;
 pub mod wal;
+pub mod whose;

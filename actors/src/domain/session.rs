@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::{
     analysis,
-    append::{Append, AuditWrite, EnvelopeChange, NewEnvelope, NewEvent, TurnWrite},
+    append::{Append, AuditWrite, Beginner, EnvelopeChange, NewEvent, TurnWrite},
     caller::Caller,
     event::{self, Draft, EventType, Metadata},
     ids::SessionKey,
@@ -20,6 +20,7 @@ use super::{
     title,
     trace_context::TraceContext,
     turn::{Admission, OnBusy, OpenTurn, Refusal, TurnState, admit},
+    whose::Whose,
 };
 
 /// Where messages are published for other consumers.
@@ -32,6 +33,8 @@ pub const OUTBOUND: &str = "conversation.outbound";
 pub struct Session {
     /// Which session.
     pub key: SessionKey,
+    /// Whose it is.
+    pub whose: Whose,
     /// Whether it has no row yet.
     pub fresh: bool,
     /// The fence.
@@ -111,6 +114,7 @@ impl Session {
     pub const fn unused(key: SessionKey) -> Self {
         Self {
             key,
+            whose: Whose::Nobodys,
             fresh: true,
             epoch: 1,
             head: 0,
@@ -172,8 +176,8 @@ impl Session {
         .stored(EventType::User, seq, seq);
         let starts = self.open.is_empty();
         let mut append = self.step(stamp);
-        append.create =
-            self.fresh.then(|| NewEnvelope { subject: caller.subject.clone(), scope: caller.scope.clone() });
+        append.begun =
+            (!self.whose.is_begun()).then(|| Beginner { subject: caller.subject.clone(), scope: caller.scope.clone() });
         append.envelope.title = title::from_message(&draft.message);
         append.envelope.keep_title = true;
         append.envelope.persona_id.clone_from(&draft.persona_id);
@@ -272,6 +276,9 @@ impl Session {
     /// Takes over a step that is durable.
     pub fn committed(&mut self, append: &Append) {
         self.fresh = false;
+        if let Some(by) = &append.begun {
+            self.whose = Whose::Begun(by.subject.clone());
+        }
         self.epoch = append.epoch;
         self.head = append.new_head();
         let change = &append.envelope;
@@ -311,7 +318,8 @@ impl Session {
             epoch: self.epoch,
             head: self.head,
             at: stamp.at,
-            create: None,
+            fresh: self.fresh,
+            begun: None,
             envelope: EnvelopeChange {
                 owner: Some((stamp.node.clone(), stamp.lease_until)),
                 ..EnvelopeChange::default()
@@ -397,9 +405,9 @@ mod tests {
     fn numbers_rise_by_one_over_messages_and_endings() {
         let mut session = session();
         let first = say(&mut session, "one");
-        assert!(first.create.is_some() && first.turns[0].state == TurnState::Running);
+        assert!(first.fresh && first.begun.is_some() && first.turns[0].state == TurnState::Running);
         let second = say(&mut session, "two");
-        assert!(second.create.is_none() && second.turns[0].state == TurnState::Queued);
+        assert!(!second.fresh && second.begun.is_none() && second.turns[0].state == TurnState::Queued);
         let ended = end(&mut session, 1, EventType::Final);
         assert_eq!(ended.events[0].payload["metadata"]["sequence"], 3);
         assert_eq!((session.head, session.last_turn, session.open.len()), (3, 2, 1));

@@ -52,7 +52,8 @@ mod tests {
             epoch: 1,
             head: 0,
             at: time::OffsetDateTime::UNIX_EPOCH,
-            create: None,
+            fresh: false,
+            begun: None,
             envelope: EnvelopeChange::default(),
             events: vec![NewEvent {
                 event_id: Uuid::nil(),

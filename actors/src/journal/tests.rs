@@ -17,7 +17,7 @@ use uuid::Uuid;
 use super::{Deps, Journal, JournalMetrics, messages::Commit};
 use crate::{
     domain::{
-        append::{Append, EnvelopeChange, NewEnvelope, NewEvent, Outcome, RefusedReason, TurnWrite},
+        append::{Append, Beginner, EnvelopeChange, NewEvent, Outcome, RefusedReason, TurnWrite},
         event::EventType,
         ids::{SessionKey, Tenant},
         turn::TurnState,
@@ -78,7 +78,8 @@ fn append(key: &SessionKey, view: View, event_id: Uuid, bad: bool) -> Append {
         epoch: view.epoch,
         head: view.head,
         at: OffsetDateTime::now_utc(),
-        create: view.fresh.then(NewEnvelope::default),
+        fresh: view.fresh,
+        begun: view.fresh.then(Beginner::default),
         envelope: EnvelopeChange::default(),
         events: vec![NewEvent {
             event_id,
@@ -211,7 +212,7 @@ impl World {
             let stored = self
                 .store
                 .run(move |connection| {
-                    Box::pin(async move { session_events::between(connection, &of, 0, i64::MAX, 10_000).await })
+                    Box::pin(async move { session_events::between(connection, &of, None, 0, i64::MAX, 10_000).await })
                 })
                 .await
                 .unwrap();
@@ -302,7 +303,7 @@ async fn a_turn_that_waited_begins_with_its_first_attempt_in_the_store_too(pool:
         step.turns[0].attempt = attempt;
         assert_eq!(append_batch(&mut connection, &[step.clone()]).await.unwrap(), [true]);
         begun.push(turns::open(&mut connection, &key).await.unwrap()[0].started_at - start);
-        (step.create, step.head, step.events) = (None, 1, vec![]);
+        (step.fresh, step.begun, step.head, step.events) = (false, None, 1, vec![]);
         step.turns[0].state = TurnState::Running;
     }
     assert_eq!(begun, [0, 30, 30].map(time::Duration::minutes));

@@ -91,21 +91,21 @@ impl<'a> Steps<'a> {
     fn of(batch: &'a [Append]) -> Self {
         let mut rows = Self::default();
         for step in batch {
-            let (change, create) = (&step.envelope, step.create.as_ref());
+            let (change, begun) = (&step.envelope, step.begun.as_ref());
             rows.tenant.push(step.key.tenant.as_str());
             rows.session_id.push(step.key.session_id);
             rows.epoch.push(step.epoch);
             rows.head.push(step.head);
             rows.new_head.push(step.new_head());
-            rows.fresh.push(create.is_some());
+            rows.fresh.push(step.fresh);
             rows.at.push(step.at);
             rows.owner.push(change.owner.as_ref().map(|(name, _)| name.as_str()));
             rows.lease_until.push(change.owner.as_ref().map(|(_, until)| *until));
             rows.title.push(change.title.as_deref());
             rows.keep_title.push(change.keep_title);
             rows.persona_id.push(change.persona_id.as_deref());
-            rows.subject.push(create.and_then(|new| new.subject.as_deref()));
-            rows.scope.push(create.and_then(|new| new.scope.as_deref()));
+            rows.subject.push(begun.and_then(|by| by.subject.as_deref()));
+            rows.scope.push(begun.and_then(|by| by.scope.as_deref()));
             rows.metadata.push(change.metadata.as_ref().map(ToString::to_string));
             rows.analysis.push(change.analysis.as_ref().map(ToString::to_string));
             rows.paused.push(change.paused);

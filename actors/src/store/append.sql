@@ -34,6 +34,9 @@ advanced AS (
             ELSE COALESCE(s.title_folded, e.title_folded)
         END,
         persona_id = COALESCE(s.persona_id, e.persona_id),
+        -- Whoever began a session has it for ever.
+        subject = COALESCE(e.subject, s.subject),
+        scope = COALESCE(e.scope, s.scope),
         metadata = CASE WHEN s.metadata IS NULL THEN e.metadata ELSE e.metadata || s.metadata::jsonb END,
         analysis = COALESCE(s.analysis::jsonb, e.analysis),
         paused = COALESCE(s.paused, e.paused)

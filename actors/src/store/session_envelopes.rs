@@ -6,11 +6,16 @@ use time::OffsetDateTime;
 use tracing::instrument;
 use uuid::Uuid;
 
-use crate::domain::ids::{SessionKey, Tenant};
+use crate::domain::{
+    ids::{SessionKey, Tenant},
+    whose::Whose,
+};
 
 /// What its owner must know of a session to go on with it.
 #[derive(Clone, Debug)]
 pub struct Owned {
+    /// Whose it is.
+    pub whose: Whose,
     /// The fence that this claim raised.
     pub epoch: i64,
     /// The number of the last event.
@@ -30,10 +35,10 @@ pub struct Owned {
 pub enum Claim {
     /// The claimer owns the session; every earlier owner can append nothing more.
     Taken(Owned),
-    /// Another node holds it until then.
-    Elsewhere(OffsetDateTime),
-    /// It was deleted.
-    Deleted,
+    /// Another node holds it until then. With whose it is.
+    Elsewhere(OffsetDateTime, Whose),
+    /// It was deleted. With whose it was.
+    Deleted(Whose),
     /// There is no such session yet.
     Absent,
 }
@@ -55,7 +60,7 @@ pub async fn claim(
          SET owner = $3, epoch = epoch + 1, lease_until = $5
          WHERE tenant = $1 AND session_id = $2 AND deleted_at IS NULL
            AND (owner IS NULL OR owner = $3 OR lease_until IS NULL OR lease_until <= $4)
-         RETURNING epoch, last_seq, erased_seq, title, persona_id, paused",
+         RETURNING epoch, last_seq, erased_seq, title, persona_id, paused, subject",
         key.tenant.as_str(),
         key.session_id,
         owner,
@@ -66,6 +71,7 @@ pub async fn claim(
     .await?;
     if let Some(row) = taken {
         return Ok(Claim::Taken(Owned {
+            whose: Whose::stored(row.last_seq, row.subject),
             epoch: row.epoch,
             head: row.last_seq,
             erased: row.erased_seq,
@@ -75,7 +81,7 @@ pub async fn claim(
         }));
     }
     let there = sqlx::query!(
-        "SELECT lease_until, deleted_at FROM session_envelopes WHERE tenant = $1 AND session_id = $2",
+        "SELECT lease_until, deleted_at, last_seq, subject FROM session_envelopes WHERE tenant = $1 AND session_id = $2",
         key.tenant.as_str(),
         key.session_id,
     )
@@ -83,8 +89,8 @@ pub async fn claim(
     .await?;
     Ok(match there {
         None => Claim::Absent,
-        Some(row) if row.deleted_at.is_some() => Claim::Deleted,
-        Some(row) => Claim::Elsewhere(row.lease_until.unwrap_or(now)),
+        Some(row) if row.deleted_at.is_some() => Claim::Deleted(Whose::Begun(row.subject)),
+        Some(row) => Claim::Elsewhere(row.lease_until.unwrap_or(now), Whose::stored(row.last_seq, row.subject)),
     })
 }
 
@@ -288,20 +294,25 @@ pub struct SessionSummary {
     pub deleted_at: Option<OffsetDateTime>,
 }
 
-/// Reads one session, tombstones included.
+/// Reads one session, tombstones included; with `only`, if it is one of these subjects'.
 ///
 /// # Errors
 /// The database's.
 #[instrument(level = "debug", name = "db.session_envelopes.get", skip_all)]
-pub async fn get(connection: &mut PgConnection, key: &SessionKey) -> Result<Option<SessionSummary>, sqlx::Error> {
+pub async fn get(
+    connection: &mut PgConnection,
+    key: &SessionKey,
+    only: Option<&[String]>,
+) -> Result<Option<SessionSummary>, sqlx::Error> {
     sqlx::query_as!(
         SessionSummary,
         "SELECT session_id, tenant, title, persona_id, subject, issuer, scope, metadata, analysis, paused, last_seq, owner,
                 epoch, lease_until, created_at, updated_at, deleted_at
          FROM session_envelopes
-         WHERE tenant = $1 AND session_id = $2",
+         WHERE tenant = $1 AND session_id = $2 AND ($3::text[] IS NULL OR subject = ANY ($3))",
         key.tenant.as_str(),
         key.session_id,
+        only,
     )
     .fetch_optional(connection)
     .await
@@ -342,3 +353,44 @@ pub async fn list(
     .fetch_all(connection)
     .await
 }
+
+/// As [`list`], of the sessions that `subject` began. A statement of its own, so that each has the index it needs.
+///
+/// # Errors
+/// The database's.
+#[instrument(level = "debug", name = "db.session_envelopes.list_of", skip_all)]
+pub async fn list_of(
+    connection: &mut PgConnection,
+    tenant: &Tenant,
+    subject: &str,
+    limit: i64,
+    before: Option<(OffsetDateTime, Uuid)>,
+    containing: Option<&str>,
+) -> Result<Vec<SessionSummary>, sqlx::Error> {
+    let (before_time, before_id) = before.unzip();
+    sqlx::query_as!(
+        SessionSummary,
+        "SELECT session_id, tenant, title, persona_id, subject, issuer, scope, metadata, analysis, paused, last_seq, owner,
+                epoch, lease_until, created_at, updated_at, deleted_at
+         FROM session_envelopes
+         WHERE tenant = $1
+           AND subject = $2
+           AND deleted_at IS NULL
+           AND last_seq > 0
+           AND ($4::timestamptz IS NULL OR (updated_at, session_id) < ($4, $5::uuid))
+           AND ($6::text IS NULL OR strpos(title_folded, $6) > 0)
+         ORDER BY updated_at DESC, session_id DESC
+         LIMIT $3",
+        tenant.as_str(),
+        subject,
+        limit,
+        before_time,
+        before_id,
+        containing.map(str::to_lowercase),
+    )
+    .fetch_all(connection)
+    .await
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,7 +1,7 @@
 //! Table `session_events`: the history, one immutable row an event.
 //!
 //! Erased events may still have rows (see [`erase`](super::erase)): every read leaves out what is not above the envelope's
-//! `erased_seq`.
+//! `erased_seq`. Where a read is somebody's, it finds nothing of an envelope that is not in that reach.
 
 use sqlx::PgConnection;
 use tracing::instrument;
@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use crate::domain::{event::StoredEvent, ids::SessionKey};
 
-/// Reads up to `limit` events with `after < seq <= upto`, ascending.
+/// Reads up to `limit` events with `after < seq <= upto`, ascending; with `only`, of a session of these subjects'.
 ///
 /// # Errors
 /// The database's.
@@ -17,6 +17,7 @@ use crate::domain::{event::StoredEvent, ids::SessionKey};
 pub async fn between(
     connection: &mut PgConnection,
     key: &SessionKey,
+    only: Option<&[String]>,
     after: i64,
     upto: i64,
     limit: i64,
@@ -26,7 +27,8 @@ pub async fn between(
         "SELECT seq, event_id, turn_seq, occurred_at, payload
          FROM session_events
          WHERE tenant = $1 AND session_id = $2 AND seq > $3 AND seq <= $4
-           AND seq > (SELECT erased_seq FROM session_envelopes WHERE tenant = $1 AND session_id = $2)
+           AND seq > (SELECT erased_seq FROM session_envelopes
+                      WHERE tenant = $1 AND session_id = $2 AND ($6::text[] IS NULL OR subject = ANY ($6)))
          ORDER BY seq
          LIMIT $5",
         key.tenant.as_str(),
@@ -34,12 +36,13 @@ pub async fn between(
         after,
         upto,
         limit,
+        only,
     )
     .fetch_all(connection)
     .await
 }
 
-/// Reads the newest up to `limit` events with `seq < before`, descending.
+/// Reads the newest up to `limit` events with `seq < before`, descending; with `only`, of a session of these subjects'.
 ///
 /// # Errors
 /// The database's.
@@ -47,6 +50,7 @@ pub async fn between(
 pub async fn before(
     connection: &mut PgConnection,
     key: &SessionKey,
+    only: Option<&[String]>,
     before: i64,
     limit: i64,
 ) -> Result<Vec<StoredEvent>, sqlx::Error> {
@@ -55,13 +59,15 @@ pub async fn before(
         "SELECT seq, event_id, turn_seq, occurred_at, payload
          FROM session_events
          WHERE tenant = $1 AND session_id = $2 AND seq < $3
-           AND seq > (SELECT erased_seq FROM session_envelopes WHERE tenant = $1 AND session_id = $2)
+           AND seq > (SELECT erased_seq FROM session_envelopes
+                      WHERE tenant = $1 AND session_id = $2 AND ($5::text[] IS NULL OR subject = ANY ($5)))
          ORDER BY seq DESC
          LIMIT $4",
         key.tenant.as_str(),
         key.session_id,
         before,
         limit,
+        only,
     )
     .fetch_all(connection)
     .await

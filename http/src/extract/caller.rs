@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use actix_web::{HttpMessage, HttpRequest, web::Data};
 use somaagent_actors::domain::{
-    caller::Caller,
+    caller::{Caller, Reach},
     ids::Tenant,
     trace_context::{TRACEPARENT, TRACESTATE, TraceContext},
 };
@@ -63,6 +63,7 @@ impl FromHead for By {
             tenant: named.clone().or_else(|| default_tenant(request)).ok_or_else(no_tenant)?,
             subject: None,
             scope: None,
+            reach: Reach::Tenant,
             correlation_id: CorrelationId::of(request),
             address: address(request),
             trace: trace(request),

@@ -81,7 +81,7 @@ pub(crate) async fn patch_session(
         .ok_or_else(|| wrong(vec!["title".into()], "must be 1 to 80 characters that can be seen"))?;
     let caller = by.caller();
     door.conversations.rename(&caller, session.0, title).await?;
-    Ok(Json(find(&door, &caller.session(session.0)).await?.into()))
+    Ok(Json(find(&door, &caller, session.0).await?.into()))
 }
 
 /// What was removed.

@@ -70,13 +70,13 @@ pub(crate) async fn get_events(
     let limit = query.limit(MAX_EVENTS, 100)?;
     let newest = newest(&query)?;
     let html = rendered(&query)?;
-    let key = by.caller().session(session.0);
+    let caller = by.caller();
     let Page { events: stored, more } = match newest {
-        Some((last, before)) => door.reads.recent_events(&key, before, last).await?,
-        None => door.reads.events(&key, after.unwrap_or(0), limit).await?,
+        Some((last, before)) => door.reads.recent_events(&caller, session.0, before, last).await?,
+        None => door.reads.events(&caller, session.0, after.unwrap_or(0), limit).await?,
     };
     if stored.is_empty() {
-        find(&door, &key).await?;
+        find(&door, &caller, session.0).await?;
     }
     let next_cursor = stored.last().map(|event| event.seq).or(after);
     let show_all = move || stored.into_iter().map(|event| show(event, html)).collect();
@@ -149,10 +149,10 @@ pub(crate) async fn get_history(
     query: Query,
 ) -> Result<Json<HistoryReply>, Problem> {
     let limit = query.limit(2000, 500)?;
-    let key = by.caller().session(session.0);
-    let Page { events, more } = door.reads.recent_events(&key, i64::MAX, limit).await?;
+    let caller = by.caller();
+    let Page { events, more } = door.reads.recent_events(&caller, session.0, i64::MAX, limit).await?;
     if events.is_empty() {
-        find(&door, &key).await?;
+        find(&door, &caller, session.0).await?;
     }
     let history = history(&payloads(events));
     Ok(Json(HistoryReply { tokens: estimated_tokens(&history), history, more }))
@@ -189,9 +189,9 @@ pub(crate) async fn get_context_window(
     query: Query,
 ) -> Result<Json<ContextReply>, Problem> {
     let limit = query.limit(2000, 300)?;
-    let key = by.caller().session(session.0);
-    let summary = find(&door, &key).await?;
-    let stored = door.reads.recent_events(&key, i64::MAX, limit).await?.events;
+    let caller = by.caller();
+    let summary = find(&door, &caller, session.0).await?;
+    let stored = door.reads.recent_events(&caller, session.0, i64::MAX, limit).await?.events;
     let content = context_window(&envelope(&summary), &summary.analysis, &payloads(stored));
     Ok(Json(ContextReply { tokens: estimated_tokens(&content), content }))
 }

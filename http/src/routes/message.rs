@@ -112,7 +112,8 @@ pub(crate) struct MessageHeaders {
 }
 
 /// What a message may be refused with.
-const REFUSALS: [Code; 15] = [
+const REFUSALS: [Code; 16] = [
+    Code::SessionNotFound,
     Code::InvalidHeader,
     Code::MessageTooLong,
     Code::AttachmentNotFound,

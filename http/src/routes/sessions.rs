@@ -5,7 +5,7 @@ use serde::Serialize;
 use serde_json::Value;
 use somaagent_actors::{
     conversation::queries::{ListCursor, Lookup, SessionPage, SessionSummary},
-    domain::ids::SessionKey,
+    domain::caller::Caller,
 };
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -102,7 +102,7 @@ pub(crate) async fn get_sessions(door: Data<Door>, by: By, query: Query) -> Resu
     let before = query.parsed::<ListCursor>("cursor", "taken from a Link header")?;
     // One more than asked for tells whether there is a next page.
     let page = SessionPage { limit: limit + 1, before, containing: query.text("q")?.map(str::to_owned) };
-    let mut found = door.reads.sessions(&by.caller().tenant, page).await?;
+    let mut found = door.reads.sessions(&by.caller(), page).await?;
     let more = found.len() > usize::try_from(limit).unwrap_or(usize::MAX);
     found.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
     let next = found.last().filter(|_| more).map(|last| next_page(last, limit, &query));
@@ -125,8 +125,8 @@ fn next_page(last: &SessionSummary, limit: i64, query: &Query) -> Result<String,
 }
 
 /// The session, or the problem that says why there is none.
-pub(super) async fn find(door: &Door, key: &SessionKey) -> Result<SessionSummary, Problem> {
-    match door.reads.session(key).await? {
+pub(super) async fn find(door: &Door, caller: &Caller, session_id: Uuid) -> Result<SessionSummary, Problem> {
+    match door.reads.session(caller, session_id).await? {
         Lookup::Found(summary) => Ok(summary),
         Lookup::Deleted => Err(Code::SessionDeleted.into()),
         Lookup::Unknown => Err(Code::SessionNotFound.into()),

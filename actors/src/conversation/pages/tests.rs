@@ -13,6 +13,10 @@ use uuid::Uuid;
 use super::*;
 use crate::{domain::ids::Tenant, store::Connections};
 
+fn anybody() -> Caller {
+    Caller::new(Tenant::new("public").unwrap(), Uuid::nil())
+}
+
 /// A session of `turns` messages, each answered by `bytes` of text but the last.
 async fn filled(pool: &PgPool, turns: i64, bytes: i64) -> (Store, SessionKey) {
     sqlx::query(
@@ -57,7 +61,11 @@ async fn a_page_of_long_events_ends_early_and_says_so(pool: PgPool) {
         (9, 2, (Some(10), Some(11), 2, false)),
         (11, 2, (None, None, 0, false)),
     ] {
-        assert_eq!(told(&reads.events(&key, after, limit).await.unwrap()), expected, "after {after}, {limit}");
+        assert_eq!(
+            told(&reads.events(&anybody(), key.session_id, after, limit).await.unwrap()),
+            expected,
+            "after {after}, {limit}"
+        );
     }
     for (before, limit, expected) in [
         (i64::MAX, 20, (Some(6), Some(11), 6, true)),
@@ -66,7 +74,7 @@ async fn a_page_of_long_events_ends_early_and_says_so(pool: PgPool) {
         (1, 1, (None, None, 0, false)),
     ] {
         assert_eq!(
-            told(&reads.recent_events(&key, before, limit).await.unwrap()),
+            told(&reads.recent_events(&anybody(), key.session_id, before, limit).await.unwrap()),
             expected,
             "before {before}, {limit}"
         );
@@ -79,9 +87,9 @@ async fn a_page_of_several_steps_is_whole(pool: PgPool) {
     let reads = Reads::new(store.clone());
     for (limit, more) in [(STEP - 1, true), (STEP, true), (STEP + 1, true), (198, true), (199, false), (500, false)] {
         let count = usize::try_from(limit.min(199)).unwrap();
-        let first = told(&reads.events(&key, 0, limit).await.unwrap());
+        let first = told(&reads.events(&anybody(), key.session_id, 0, limit).await.unwrap());
         assert_eq!(first, (Some(1), Some(limit.min(199)), count, more));
-        let last = told(&reads.recent_events(&key, i64::MAX, limit).await.unwrap());
+        let last = told(&reads.recent_events(&anybody(), key.session_id, i64::MAX, limit).await.unwrap());
         assert_eq!(last, (Some(200 - limit.min(199)), Some(199), count, more));
     }
     for limit in [1, 2, STEP - 1, STEP, STEP + 1, 2 * STEP + 1, 198, 500] {

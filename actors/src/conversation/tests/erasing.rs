@@ -54,8 +54,8 @@ async fn rows(pool: &PgPool, upto: i64) -> i64 {
 /// Everything of a session that any read gives.
 async fn readable(pool: &PgPool, key: &SessionKey, event_id: Uuid) -> Vec<StoredEvent> {
     let mut connection = pool.acquire().await.unwrap();
-    let mut found = session_events::between(&mut connection, key, 0, i64::MAX, 10).await.unwrap();
-    found.extend(session_events::before(&mut connection, key, i64::MAX, 10).await.unwrap());
+    let mut found = session_events::between(&mut connection, key, None, 0, i64::MAX, 10).await.unwrap();
+    found.extend(session_events::before(&mut connection, key, None, i64::MAX, 10).await.unwrap());
     found.extend(session_events::said_before(&mut connection, key, i64::MAX, 10).await.unwrap());
     found.extend(session_events::by_id(&mut connection, key, event_id).await.unwrap());
     assert!(turns::open(&mut connection, key).await.unwrap().is_empty(), "a turn that was erased is open");
@@ -102,7 +102,7 @@ async fn a_long_history_is_gone_at_once_and_its_rows_follow_also_after_a_crash_b
         };
         timeout(SOON, swept).await.expect("the keeper goes on with the pages");
         assert_eq!(world.conversations.post(&world.caller, session, Uuid::new_v4(), draft).await.unwrap(), accepted);
-        let events = world.reads.events(&key, 0, 10).await.unwrap().events;
+        let events = world.reads.events(&world.caller, session, 0, 10).await.unwrap().events;
         let said: Vec<_> = events.iter().map(|event| event.payload["message"].as_str().unwrap()).collect();
         assert_eq!(said, ["new", "new answer"]);
         assert_eq!(world.conversations.delete(&world.caller, session).await.unwrap(), 2);
