@@ -10,8 +10,8 @@ use tokio::time::{Instant, sleep_until};
 use super::{item::listed_time, queries::Memories};
 use crate::{
     domain::{
+        caller::Caller,
         hex::hex,
-        ids::Tenant,
         receipt::{Receipt, Times},
         wal::MEMORY_WAL,
     },
@@ -91,14 +91,15 @@ impl MemoryReceipt {
 }
 
 impl Memories {
-    /// How far the memory `event_id` of `tenant` has come; `None` if there is none, or no longer. Waits up to `wait` for the
-    /// replica to have it, but not after it was given up, nor after `stop` is done. Holds no connection while it waits.
+    /// How far the memory `event_id` has come; `None` if there is none, or no longer, or not for `caller`, because the session
+    /// it belongs to does not exist for it. Waits up to `wait` for the replica to have it, but not after it was given up, nor
+    /// after `stop` is done. Holds no connection while it waits.
     ///
     /// # Errors
     /// The store's.
     pub async fn receipt(
         &self,
-        tenant: &Tenant,
+        caller: &Caller,
         event_id: &str,
         wait: Duration,
         stop: impl Future<Output = ()>,
@@ -107,7 +108,7 @@ impl Memories {
         let [mut pause, longest] = LOOKS;
         let mut stop = pin!(stop);
         loop {
-            let receipt = self.receipt_now(tenant, event_id.to_owned()).await?;
+            let receipt = self.receipt_now(caller, event_id.to_owned()).await?;
             let now = Instant::now();
             if now >= until || receipt.as_ref().is_none_or(|receipt| receipt.is_final) {
                 return Ok(receipt);
@@ -119,10 +120,12 @@ impl Memories {
         }
     }
 
-    async fn receipt_now(&self, tenant: &Tenant, event_id: String) -> Result<Option<MemoryReceipt>, StoreError> {
-        let (tenant, id, source) = (tenant.clone(), event_id.clone(), self.source);
+    async fn receipt_now(&self, caller: &Caller, event_id: String) -> Result<Option<MemoryReceipt>, StoreError> {
+        let (caller, id, source) = (caller.clone(), event_id.clone(), self.source);
         let work = self.store.run(move |connection| {
-            Box::pin(async move { receipt::traces(connection, tenant.as_str(), &id, source).await })
+            Box::pin(
+                async move { receipt::traces(connection, caller.tenant.as_str(), &id, source, caller.only()).await },
+            )
         });
         Ok(work.await?.receipt().map(|receipt| MemoryReceipt::new(event_id, &receipt)))
     }

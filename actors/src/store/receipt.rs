@@ -6,7 +6,8 @@ use tracing::instrument;
 
 use crate::domain::receipt::{Letter, Place, Queued, Replicated, Step, Traces};
 
-/// The traces of the memory `id` of `tenant`, all of one moment. `source` is the log that the replica is made from.
+/// The traces of the memory `id` of `tenant`, all of one moment; with `only`, those that belong to sessions of these
+/// subjects. `source` is the log that the replica is made from.
 ///
 /// # Errors
 /// The database's.
@@ -16,8 +17,9 @@ pub async fn traces(
     tenant: &str,
     id: &str,
     source: &str,
+    only: Option<&[String]>,
 ) -> Result<Traces, sqlx::Error> {
-    let row = sqlx::query_file!("src/store/receipt.sql", tenant, id, source).fetch_one(connection).await?;
+    let row = sqlx::query_file!("src/store/receipt.sql", tenant, id, source, only).fetch_one(connection).await?;
     let place = |partition: Option<i32>, offset: Option<i64>| {
         let (partition, offset) = partition.zip(offset)?;
         Some(Place { partition, offset })

@@ -1,4 +1,5 @@
--- What is known of the newest writing of the memory $2 of the tenant $1, all at one moment. $3 names the log.
+-- What is known of the newest writing of the memory $2 of the tenant $1, all at one moment. $3 names the log. With $4, only
+-- traces that belong to sessions of these subjects are seen: another one's memory of the same id is another memory.
 SELECT
     written.status AS "write_status?",
     written.created_at AS "write_created_at?",
@@ -25,12 +26,20 @@ LEFT JOIN LATERAL (
             SELECT id, status, created_at, updated_at
             FROM memory_write_outbox
             WHERE tenant = $1 AND dedupe_key = $2 AND status IN ('pending', 'sending')
+              AND ($4::text[] IS NULL OR EXISTS (
+                  SELECT FROM session_envelopes AS s
+                  WHERE s.tenant = $1 AND s.session_id = memory_write_outbox.session_id AND s.subject = ANY ($4)
+              ))
         )
         UNION ALL
         (
             SELECT id, status, created_at, updated_at
             FROM memory_write_outbox
             WHERE tenant = $1 AND dedupe_key = $2 AND status IN ('sent', 'failed')
+              AND ($4::text[] IS NULL OR EXISTS (
+                  SELECT FROM session_envelopes AS s
+                  WHERE s.tenant = $1 AND s.session_id = memory_write_outbox.session_id AND s.subject = ANY ($4)
+              ))
             ORDER BY id DESC
             LIMIT 1
         )
@@ -39,6 +48,10 @@ LEFT JOIN LATERAL (
             SELECT id, status, created_at, updated_at
             FROM memory_write_outbox
             WHERE tenant = $1 AND dedupe_key IS NULL AND payload ->> 'id' = $2
+              AND ($4::text[] IS NULL OR EXISTS (
+                  SELECT FROM session_envelopes AS s
+                  WHERE s.tenant = $1 AND s.session_id = memory_write_outbox.session_id AND s.subject = ANY ($4)
+              ))
             ORDER BY id DESC
             LIMIT 1
         )
@@ -50,12 +63,22 @@ LEFT JOIN LATERAL (
     SELECT status, log_partition, log_offset, created_at, updated_at
     FROM message_outbox
     WHERE tenant = $1 AND topic = 'memory.wal' AND dedupe_key = $2
+      AND ($4::text[] IS NULL OR EXISTS (
+          SELECT FROM session_envelopes AS s
+          WHERE s.tenant = $1 AND s.session_id = message_outbox.session_id AND s.subject = ANY ($4)
+      ))
     ORDER BY id DESC
     LIMIT 1
 ) AS record ON true
 LEFT JOIN memory_replica_offsets AS applied
   ON applied.source = $3 AND applied.topic = 'memory.wal' AND applied.partition = record.log_partition
 LEFT JOIN memory_replica AS replica ON replica.tenant = $1 AND replica.event_id = $2
+  AND ($4::text[] IS NULL OR EXISTS (
+      SELECT FROM session_envelopes AS s
+      WHERE s.tenant = $1 AND s.session_id = CASE
+          WHEN replica.session_id ~* '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' THEN replica.session_id::uuid
+      END AND s.subject = ANY ($4)
+  ))
 LEFT JOIN LATERAL (
     SELECT partition, "offset", created_at
     FROM dlq_messages
@@ -65,6 +88,10 @@ LEFT JOIN LATERAL (
       AND COALESCE(event -> 'payload' ->> 'id', event ->> 'id') = $2
       -- One that takes the memory back is no word of its way.
       AND event ->> 'type' = 'memory.write'
+      AND ($4::text[] IS NULL OR EXISTS (
+          SELECT FROM session_envelopes AS s
+          WHERE s.tenant = $1 AND s.session_id = dlq_messages.session_id AND s.subject = ANY ($4)
+      ))
     ORDER BY id DESC
     LIMIT 1
 ) AS letter ON true

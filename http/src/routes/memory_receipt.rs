@@ -44,11 +44,11 @@ pub(crate) async fn get_receipt(
     memory: MemoryId,
     prefer: Prefer,
 ) -> Result<HttpResponse, Problem> {
-    let tenant = by.caller().tenant;
+    let caller = by.caller();
     let place = if prefer.wait().is_zero() { None } else { door.memories.place_to_wait() };
     // Where too many wait already, the wish is not granted, and the reply does not say that it was.
     let prefer = if place.is_some() { prefer } else { Prefer::default() };
-    let receipt = door.memories.receipt(&tenant, &memory.0, prefer.wait(), door.draining.begun()).await?;
+    let receipt = door.memories.receipt(&caller, &memory.0, prefer.wait(), door.draining.begun()).await?;
     let receipt = receipt.ok_or_else(|| Problem::new(Code::MemoryNotFound).because(NONE))?;
     Ok(reply(&receipt, prefer))
 }

@@ -9,10 +9,11 @@ use serde_json::json;
 use somaagent_supervision::Probe;
 use sqlx::PgPool;
 use tokio::runtime::Handle;
+use uuid::Uuid;
 
 use super::*;
 use crate::{
-    domain::memory::MemorySpace,
+    domain::{caller::Reach, ids::Tenant, memory::MemorySpace},
     memory::settings::MemorySettings,
     store::{
         Connections, Store,
@@ -34,8 +35,8 @@ fn memories(pool: &PgPool) -> Memories {
     )
 }
 
-fn tenant() -> Tenant {
-    Tenant::new("t").unwrap()
+fn anybody() -> Caller {
+    Caller::new(Tenant::new("t").unwrap(), Uuid::nil())
 }
 
 async fn queue(pool: &PgPool) {
@@ -73,11 +74,11 @@ async fn replicate(pool: &PgPool) {
 async fn a_wait_ends_when_the_replica_has_the_memory(pool: PgPool) {
     let memories = memories(&pool);
     queue(&pool).await;
-    let (tenant, written) = (tenant(), async {
+    let (anybody, written) = (anybody(), async {
         tokio::time::sleep(LOOKS[0] * 3).await;
         replicate(&pool).await;
     });
-    let (receipt, ()) = tokio::join!(memories.receipt(&tenant, "e", LONG, pending()), written);
+    let (receipt, ()) = tokio::join!(memories.receipt(&anybody, "e", LONG, pending()), written);
     let told = serde_json::to_value(receipt.unwrap().unwrap()).unwrap();
     let expected = json!({
         "event_id": "e", "state": "replicated", "at": {"replicated": "1970-01-01T00:00:00.000000Z"},
@@ -94,13 +95,13 @@ async fn a_wait_ends_with_its_time_or_when_it_is_told_to_and_tells_the_state_the
         "event_id": "e", "state": "queued", "at": {"queued": "1970-01-01T00:00:01.000000Z"},
         "topic": null, "partition": null, "offset": null, "sha256": null,
     });
-    let tenant = tenant();
+    let anybody = anybody();
     let short = LOOKS[1] * 2;
     let begun = Instant::now();
-    let late = memories.receipt(&tenant, "e", short, pending()).await.unwrap().unwrap();
+    let late = memories.receipt(&anybody, "e", short, pending()).await.unwrap().unwrap();
     assert!(begun.elapsed() >= short);
     let begun = Instant::now();
-    let stopped = memories.receipt(&tenant, "e", LONG, ready(())).await.unwrap().unwrap();
+    let stopped = memories.receipt(&anybody, "e", LONG, ready(())).await.unwrap().unwrap();
     assert!(begun.elapsed() < LONG);
     for receipt in [late, stopped] {
         assert_eq!(serde_json::to_value(receipt).unwrap(), expected);
@@ -110,7 +111,7 @@ async fn a_wait_ends_with_its_time_or_when_it_is_told_to_and_tells_the_state_the
 #[sqlx::test(migrations = "../migrations")]
 async fn nobody_waits_for_a_memory_that_is_not_there(pool: PgPool) {
     let begun = Instant::now();
-    assert_eq!(memories(&pool).receipt(&tenant(), "e", LONG, pending()).await.unwrap(), None);
+    assert_eq!(memories(&pool).receipt(&anybody(), "e", LONG, pending()).await.unwrap(), None);
     assert!(begun.elapsed() < LONG);
 }
 
@@ -121,4 +122,16 @@ async fn places_to_wait_are_few_and_come_back(pool: PgPool) {
     assert_eq!(places.len(), 256);
     drop(places);
     assert!(memories.place_to_wait().is_some());
+}
+
+#[sqlx::test(migrations = "../migrations")]
+async fn nobody_waits_for_the_memory_of_somebody_elses_session(pool: PgPool) {
+    queue(&pool).await;
+    let sql = "INSERT INTO session_envelopes (tenant, session_id, subject, epoch, last_seq, created_at, updated_at)
+               SELECT tenant, session_id, 'ann', 1, 1, now(), now() FROM memory_write_outbox";
+    sqlx::query(sql).execute(&pool).await.unwrap();
+    let own = |subject: &str| Caller { subject: Some(subject.into()), reach: Reach::Own, ..anybody() };
+    assert_eq!(memories(&pool).receipt(&own("bob"), "e", LONG, pending()).await.unwrap(), None);
+    let hers = memories(&pool).receipt(&own("ann"), "e", LONG, ready(())).await.unwrap();
+    assert_eq!(hers.map(|receipt| receipt.state), Some("queued"));
 }

@@ -44,7 +44,11 @@ struct Way {
 }
 
 impl Way {
+    /// In a session of `ann`'s.
     async fn new(pool: &PgPool) -> Self {
+        let sql = "INSERT INTO session_envelopes (tenant, session_id, subject, epoch, last_seq, created_at, updated_at)
+                   VALUES ('t', $1, 'ann', 1, 1, now(), now())";
+        sqlx::query(sql).bind(Uuid::nil()).execute(pool).await.unwrap();
         Self { connection: pool.acquire().await.unwrap() }
     }
 
@@ -130,7 +134,7 @@ impl Way {
         let row = content.map(|content| NewReplica {
             tenant: "t".into(),
             event_id: "e".into(),
-            session_id: None,
+            session_id: Some(Uuid::nil().to_string()),
             persona_id: None,
             role: None,
             coord: None,
@@ -163,15 +167,21 @@ impl Way {
         message_outbox::purge(&mut self.connection, at(1_000), 100).await.unwrap();
     }
 
-    async fn state_for(&mut self, tenant: &str) -> Option<(State, Option<(i32, i64)>)> {
-        let receipt = traces(&mut self.connection, tenant, "e", "table").await.unwrap().receipt()?;
+    async fn state_for(&mut self, tenant: &str, only: Option<&[&str]>) -> Option<(State, Option<(i32, i64)>)> {
+        let only = only.map(|only| only.iter().map(ToString::to_string).collect::<Vec<_>>());
+        let receipt = traces(&mut self.connection, tenant, "e", "table", only.as_deref()).await.unwrap().receipt()?;
         assert_eq!(receipt.sha256.is_some(), receipt.state == State::Replicated);
         Some((receipt.state, receipt.place.map(|place| (place.partition, place.offset))))
     }
 
     async fn state(&mut self) -> Option<(State, Option<(i32, i64)>)> {
-        assert_eq!(self.state_for("other").await, None, "another tenant has no such memory");
-        self.state_for("t").await
+        assert_eq!(self.state_for("other", None).await, None, "another tenant has no such memory");
+        for stranger in [&["bob"][..], &[]] {
+            assert_eq!(self.state_for("t", Some(stranger)).await, None, "to a stranger there is no such memory");
+        }
+        let state = self.state_for("t", None).await;
+        assert_eq!(self.state_for("t", Some(&["ann"])).await, state, "whose it is follows all of its way");
+        state
     }
 }
 
@@ -187,7 +197,7 @@ async fn a_receipt_follows_a_memory_and_outlives_the_queues(pool: PgPool) {
     assert_eq!(way.state().await, Some((State::Logged, Some((2, 5)))));
     way.apply((2, 5), Some("hi"), 4).await;
     assert_eq!(way.state().await, Some((State::Replicated, Some((2, 5)))));
-    let receipt = traces(&mut way.connection, "t", "e", "table").await.unwrap().receipt().unwrap();
+    let receipt = traces(&mut way.connection, "t", "e", "table", None).await.unwrap().receipt().unwrap();
     assert_eq!(receipt.sha256, Some(vec![5; 32]));
     let seconds = [receipt.at.queued, receipt.at.remembered, receipt.at.logged, receipt.at.replicated];
     assert_eq!(seconds, [1, 2, 3, 4].map(|second| Some(at(second))));
@@ -211,7 +221,7 @@ async fn a_memory_written_again_is_told_of_anew(pool: PgPool) {
     assert_eq!(way.state().await, Some((State::Logged, Some((0, 2)))));
     way.apply((0, 2), Some("two"), 8).await;
     assert_eq!(way.state().await, Some((State::Replicated, Some((0, 2)))));
-    let receipt = traces(&mut way.connection, "t", "e", "table").await.unwrap().receipt().unwrap();
+    let receipt = traces(&mut way.connection, "t", "e", "table", None).await.unwrap().receipt().unwrap();
     assert_eq!((receipt.at.queued, receipt.at.replicated), (Some(at(2)), Some(at(8))));
 }
 
@@ -267,6 +277,7 @@ async fn a_memory_taken_back_has_no_receipt_however_far_it_came(pool: PgPool) {
         queued,
         unpublished,
         lane: Some(Uuid::nil()),
+        session_id: (replica > 0).then(|| Uuid::nil().to_string()),
         ..Forgotten::default()
     };
     for (steps, expected) in [gone(1, 0, 0), gone(0, 1, 0), gone(0, 0, 0), gone(0, 0, 1)].into_iter().enumerate() {
@@ -313,8 +324,34 @@ async fn a_record_on_its_way_into_the_log_is_gone_once_what_takes_it_back_is_app
     assert_eq!(way.state().await, None);
 }
 
+#[sqlx::test(migrations = "../migrations")]
+async fn a_memory_is_of_the_session_that_each_trace_names(pool: PgPool) {
+    let mut way = Way::new(&pool).await;
+    way.write("hi", 1).await;
+    way.remember("hi", true, 2).await;
+    way.log(Some((0, 7)), 3).await;
+    way.apply((0, 7), Some("hi"), 4).await;
+    way.purge().await;
+    let replicated = Some((State::Replicated, Some((0, 7))));
+    assert_eq!(way.state_for("t", Some(&["ann"])).await, replicated);
+    // Names of sessions that other programs wrote are no ids, and memories without a session are nobody's own.
+    for session in [Some("monday"), Some("00000000-0000-0000-0000-00000000000"), None] {
+        let sql = "UPDATE memory_replica SET session_id = $1";
+        sqlx::query(sql).bind(session).execute(&mut *way.connection).await.unwrap();
+        assert_eq!(way.state_for("t", Some(&["ann"])).await, None, "{session:?}");
+        assert_eq!(way.state_for("t", None).await, replicated, "{session:?}");
+    }
+    // Somebody else writes a memory of that name: each sees their own.
+    sqlx::query("UPDATE session_envelopes SET subject = 'bob'").execute(&mut *way.connection).await.unwrap();
+    way.write("mine", 5).await;
+    assert_eq!(way.state_for("t", Some(&["bob"])).await, Some((State::Queued, None)));
+    assert_eq!(way.state_for("t", Some(&["ann"])).await, None);
+}
+
 /// Many memories of one tenant in every table, as far as each may be.
 const MANY: &str = r#"
+    INSERT INTO session_envelopes (tenant, session_id, subject, epoch, created_at, updated_at)
+    SELECT 't', gen_random_uuid(), 'ann', 1, now(), now() FROM generate_series(1, 3000) AS n;
     INSERT INTO memory_write_outbox (tenant, session_id, payload, idempotency_key, dedupe_key, status, next_attempt_at,
         created_at, updated_at)
     SELECT 't', gen_random_uuid(), jsonb_build_object('id', n::text), 'k', CASE WHEN n % 3 > 0 THEN n::text END,
@@ -341,10 +378,12 @@ const MANY: &str = r#"
 async fn every_table_is_looked_up_by_an_index(pool: PgPool) {
     let mut connection = pool.acquire().await.unwrap();
     sqlx::raw_sql(MANY).execute(&mut *connection).await.unwrap();
-    let prepare = format!("PREPARE receipt (text, text, text) AS {}", include_str!("../receipt.sql"));
+    let prepare = format!("PREPARE receipt (text, text, text, text[]) AS {}", include_str!("../receipt.sql"));
     sqlx::raw_sql(sqlx::AssertSqlSafe(prepare)).execute(&mut *connection).await.unwrap();
-    let plan: Vec<String> =
-        sqlx::query_scalar("EXPLAIN EXECUTE receipt('t', 'e', 'table')").fetch_all(&mut *connection).await.unwrap();
+    let plan: Vec<String> = sqlx::query_scalar("EXPLAIN EXECUTE receipt('t', 'e', 'table', '{ann}')")
+        .fetch_all(&mut *connection)
+        .await
+        .unwrap();
     let plan = plan.join("\n");
     for index in [
         "memory_write_outbox_dedupe",
@@ -354,6 +393,7 @@ async fn every_table_is_looked_up_by_an_index(pool: PgPool) {
         "memory_replica_event",
         "memory_replica_offsets_pkey",
         "dlq_messages_memory",
+        "session_envelopes_pkey",
     ] {
         assert!(plan.contains(index), "{index} is not used: {plan}");
     }
