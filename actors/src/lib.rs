@@ -5,6 +5,7 @@
 //! | [`conversation`] | one actor per live session: accepts messages, runs turns, streams answers |
 //! | [`journal`] | the one writer of session history: group commit with a fence |
 //! | [`identity`] | proves who somebody is by the tokens they show |
+//! | [`policy`] | decides who may do what, by Rego inside the process |
 //! | [`llm`] | the client of a model: one request, one stream of pieces |
 //! | [`somabrain`] | the client of the memory service: breaker, retry, deadline |
 //! | [`memory`] | what people ask about memories: lists, exports, changes |
@@ -33,6 +34,7 @@ pub mod llm;
 mod loopback;
 pub mod memory;
 pub mod outbox;
+pub mod policy;
 pub mod replicator;
 pub mod retry;
 pub mod somabrain;

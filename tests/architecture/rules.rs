@@ -148,6 +148,7 @@ pub(crate) const EXTERNAL: &[&str] = &[
     "prometheus",
     "rand",
     "rdkafka",
+    "regorus",
     "reqwest",
     "secrecy",
     "somaagent_supervision",
