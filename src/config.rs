@@ -22,9 +22,11 @@ use somaagent_actors::{
     bus::{kafka::KafkaSettings, table::EventLogSettings},
     conversation::{SessionSettings, TurnSettings},
     dead_letters::DeadLetterSettings,
+    identity::AuthSettings,
     llm::ModelSettings,
     memory::{jobs::ExportJobSettings, settings::MemorySettings},
     outbox::QueueSettings,
+    policy::PolicySettings,
     replicator::ReplicatorSettings,
     somabrain::BrainSettings,
 };
@@ -50,6 +52,10 @@ pub struct Config {
     pub database: DatabaseSettings,
     /// The front door.
     pub http: DoorSettings,
+    /// Who may prove who they are, and how.
+    pub auth: AuthSettings,
+    /// What callers may do.
+    pub policy: PolicySettings,
     /// Headers of its replies.
     pub headers: HeaderSettings,
     /// Whether replies to messages wait for the memory.
@@ -124,6 +130,12 @@ impl Config {
         head.chain(std::iter::once(self.shown.clone())).collect::<Vec<_>>().join("\n")
     }
 
+    /// Whether callers must prove who they are: it is asked for, or somebody has given keys to prove it with.
+    #[must_use]
+    pub fn require_auth(&self) -> bool {
+        self.http.require_auth || self.auth.has_keys()
+    }
+
     /// What is not configured and therefore runs inside the process: the key that would change that, and its name.
     fn embedded(&self) -> impl Iterator<Item = (&'static str, &'static str)> {
         let parts = [
@@ -146,6 +158,8 @@ impl Config {
         let sessions = sections.take("sessions", faults);
         let turns = sections.take("turns", faults);
         let http = sections.take("http", faults);
+        let auth = sections.take("auth", faults);
+        let policy = sections.take("policy", faults);
         let headers = sections.take("headers", faults);
         let write_through = sections.take("write_through", faults);
         let model = sections.take("model", faults);
@@ -171,6 +185,8 @@ impl Config {
             sessions: sessions?,
             turns: turns?,
             http: http?,
+            auth: auth?,
+            policy: policy?,
             headers: headers?,
             write_through: write_through?,
             model: model?,
@@ -199,6 +215,8 @@ impl Config {
             self.data.check(faults);
         }
         rooms::check_http(&self.http, faults);
+        rooms::check_auth(&self.auth, self.http.require_auth, faults);
+        rooms::check_policy(&self.policy, faults);
         rooms::check_headers(&self.headers, faults);
         rooms::check_write_through(&self.write_through, faults);
         rooms::check_sessions(&self.sessions, faults);

@@ -1,6 +1,7 @@
 //! How the rooms are built on the base: the stand-ins, the actors, the front door.
 
 mod durability;
+mod identity;
 mod log;
 
 use std::{
@@ -15,6 +16,7 @@ use somaagent_actors::{
     domain::memory::MemorySpace,
     journal::{self, Journal, JournalMetrics, messages::Commit},
     llm::{LlmMetrics, ModelClient, ModelSettings},
+    policy::Policy,
     somabrain::{
         BrainClient, BrainDeps, BrainMetrics, BrainSettings, Consult, HealthReader, HealthState, Recall, Remember,
         RememberBatch, deletion::DeleteByKey,
@@ -169,6 +171,7 @@ impl Rooms for Built {
         let settings = DoorSettings {
             write_through: config.write_through.clone(),
             headers: config.headers.clone(),
+            require_auth: config.require_auth(),
             max_connections: connections_a_worker(config.http.max_connections, config.http.threads(), room(needs)),
             ..config.http.clone()
         };
@@ -181,6 +184,8 @@ impl Rooms for Built {
             export_jobs: sessions.ways.export_jobs,
             write_through: sessions.ways.write_through,
             dead_letters: sessions.ways.dead_letters,
+            verifier: identity::prove(base).await?,
+            policy: Policy::from_settings(&config.policy)?,
             tree: base.tree.clone(),
             facts: Arc::new(facts(base)),
             draining: draining.clone(),

@@ -6,8 +6,10 @@ use serde::Serialize;
 use somaagent_actors::{
     conversation::{Conversations, queries::Reads},
     dead_letters::DeadLetters,
+    identity::Verifier,
     memory::{jobs::ExportJobs, queries::Memories},
     outbox::WriteThrough,
+    policy::Policy,
 };
 use somaagent_supervision::{Port, Tree};
 use tokio::sync::watch;
@@ -30,6 +32,10 @@ pub struct Door {
     pub write_through: Port<WriteThrough>,
     /// What could not be carried on.
     pub dead_letters: DeadLetters,
+    /// Proves who callers are; without it nobody has to.
+    pub verifier: Option<Verifier>,
+    /// Decides what callers may do.
+    pub policy: Policy,
     /// The actors, for `/v1/admin/actors`.
     pub tree: Tree,
     /// The parts that health replies name, in their order.

@@ -4,13 +4,14 @@ use std::time::Duration;
 
 use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, IntGauge, Opts, Registry, exponential_buckets};
 
-use crate::routes::TABLE;
+use crate::{problem::Code, routes::TABLE};
 
 /// The door's metrics, shared by all workers.
 #[derive(Clone)]
 pub(crate) struct Metrics {
     requests: IntCounterVec,
     seconds: HistogramVec,
+    decisions: IntCounterVec,
     /// Event streams being served.
     pub(crate) streams: IntGauge,
 }
@@ -34,11 +35,27 @@ impl Metrics {
                 requests.with_label_values(&[resource.pattern, method.as_str(), "500"]);
             }
         }
+        let decisions = IntCounterVec::new(
+            Opts::new("auth_decisions_total", "Requests by action and by what was decided about their sender"),
+            &["action", "result"],
+        )?;
         let streams = IntGauge::new("http_streams_open", "Event streams being served")?;
         registry.register(Box::new(requests.clone()))?;
         registry.register(Box::new(seconds.clone()))?;
+        registry.register(Box::new(decisions.clone()))?;
         registry.register(Box::new(streams.clone()))?;
-        Ok(Self { requests, seconds, streams })
+        Ok(Self { requests, seconds, decisions, streams })
+    }
+
+    /// Counts one decision: with which code the sender was refused, if so.
+    pub(crate) fn decided(&self, action: &str, refused: Option<Code>) {
+        let result = match refused.map(Code::status) {
+            None => "allowed",
+            Some(401) => "unauthenticated",
+            Some(403) => "denied",
+            Some(_) => "error",
+        };
+        self.decisions.with_label_values(&[action, result]).inc();
     }
 
     /// Counts one answered request.

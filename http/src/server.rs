@@ -25,6 +25,7 @@ use crate::{
     door::Door,
     metrics::Metrics,
     middleware::{
+        authorise::Gate,
         headers::{self, CommonHeaders},
         observe, site,
     },
@@ -115,6 +116,7 @@ pub fn serve(settings: &DoorSettings, door: Door, registry: &Registry, listener:
 #[derive(Clone)]
 pub(crate) struct Shared {
     settings: Data<DoorSettings>,
+    gate: Data<Gate>,
     door: Data<Door>,
     metrics: Data<Metrics>,
     headers: Data<CommonHeaders>,
@@ -124,9 +126,11 @@ pub(crate) struct Shared {
 impl Shared {
     pub(crate) fn new(settings: &DoorSettings, door: Door, registry: &Registry) -> prometheus::Result<Self> {
         let description = openapi::describe(&settings.openapi_version);
+        let gate = Gate::new(settings, door.verifier.clone(), door.policy.clone(), openapi::actions(&description));
         let text = description.to_pretty_json().unwrap_or_default();
         Ok(Self {
             settings: Data::new(settings.clone()),
+            gate: Data::new(gate),
             door: Data::new(door),
             metrics: Data::new(Metrics::register(registry)?),
             headers: Data::new(CommonHeaders::new(settings)),
@@ -149,6 +153,7 @@ pub(crate) fn app(
 > {
     App::new()
         .app_data(shared.settings.clone())
+        .app_data(shared.gate.clone())
         .app_data(shared.door.clone())
         .app_data(shared.metrics.clone())
         .app_data(shared.headers.clone())

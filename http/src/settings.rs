@@ -10,6 +10,8 @@ use serde::Deserialize;
 pub struct DoorSettings {
     /// Whether callers must prove who they are. While off, only pages and programs of this machine are served.
     pub require_auth: bool,
+    /// The cookie in which a browser may keep its token.
+    pub jwt_cookie_name: String,
     /// Whether event streams are refused.
     pub disable_sse: bool,
     /// The tenant of callers that name none.
@@ -70,6 +72,7 @@ impl Default for DoorSettings {
     fn default() -> Self {
         Self {
             require_auth: false,
+            jwt_cookie_name: "jwt".to_owned(),
             disable_sse: false,
             default_tenant: "public".to_owned(),
             sse_heartbeat_seconds: 20,
@@ -172,6 +175,13 @@ pub const NO_HEADER_TEXT: &str = "has a character that no header can carry: only
 #[must_use]
 pub fn is_header_text(text: &str) -> bool {
     text.bytes().all(|byte| (0x20..0x7f).contains(&byte))
+}
+
+/// Whether a text can be the name of a cookie (RFC 6265 §4.1.1).
+#[must_use]
+pub fn is_cookie_name(text: &str) -> bool {
+    let separators = b"()<>@,;:\\\"/[]?={} \t";
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic() && !separators.contains(&byte))
 }
 
 impl Default for HeaderSettings {

@@ -18,11 +18,13 @@ use somaagent_actors::{
     conversation::{Closing, ConversationMetrics, Conversations, Deps, queries::Reads},
     dead_letters::{DeadLetters, Ports, queries::LetterReads},
     domain::memory::MemorySpace,
+    identity::Verifier,
     llm::{ModelClient, ModelSettings},
     memory::{
         jobs::{ExportJobMetrics, ExportJobs},
         queries::Memories,
     },
+    policy::{Policy, PolicySettings},
     store::{Connections, Store},
 };
 use somaagent_supervision::{Probe, Strategy, SupervisorSpec, Tree};
@@ -82,10 +84,19 @@ pub(crate) struct TestDoor {
 }
 
 impl TestDoor {
-    /// A door with the given settings.
+    /// A door with the given settings, at which nobody has to prove who they are.
     pub(crate) async fn new(settings: &DoorSettings) -> Self {
+        Self::before(settings, None).await
+    }
+
+    /// A door at which everybody must, to `verifier`.
+    pub(crate) async fn guarded(verifier: Verifier) -> Self {
+        Self::before(&DoorSettings { require_auth: true, ..DoorSettings::default() }, Some(verifier)).await
+    }
+
+    async fn before(settings: &DoorSettings, verifier: Option<Verifier>) -> Self {
         let registry = Registry::new();
-        let door = dark(&registry);
+        let door = Door { verifier, ..dark(&registry) };
         let draining = door.draining.clone();
         let shared = Shared::new(settings, door, &registry).expect("fresh registry");
         let service = Rc::new(init_service(app(&shared)).await);
@@ -156,6 +167,8 @@ pub(crate) fn dark(registry: &Registry) -> Door {
         memories,
         reads: Reads::new(store),
         write_through,
+        verifier: None,
+        policy: Policy::from_settings(&PolicySettings::default()).expect("the shipped policy"),
         tree,
         components: components(),
         facts: Arc::new(facts),

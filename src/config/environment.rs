@@ -17,6 +17,16 @@ const PREFIX: &str = "SA01_";
 
 /// Settings with names of their own, the preferred name first.
 const NAMES: &[(&str, &[&str])] = &[
+    ("auth.jwks_cache_seconds", &["GATEWAY_JWKS_CACHE_SECONDS"]),
+    ("auth.jwks_timeout_seconds", &["GATEWAY_JWKS_TIMEOUT_SECONDS"]),
+    ("auth.jwks_url", &["GATEWAY_JWKS_URL"]),
+    ("auth.jwt_algorithms", &["GATEWAY_JWT_ALGORITHMS"]),
+    ("auth.jwt_audience", &["GATEWAY_JWT_AUDIENCE"]),
+    ("auth.jwt_issuer", &["GATEWAY_JWT_ISSUER"]),
+    ("auth.jwt_leeway_seconds", &["GATEWAY_JWT_LEEWAY"]),
+    ("auth.jwt_public_key", &["GATEWAY_JWT_PUBLIC_KEY"]),
+    ("auth.jwt_secret", &["GATEWAY_JWT_SECRET"]),
+    ("auth.jwt_tenant_claims", &["GATEWAY_JWT_TENANT_CLAIMS"]),
     ("brain.api_key", &["SOMA_API_KEY"]),
     ("brain.auth_header", &["SOMA_AUTH_HEADER"]),
     ("brain.base_url", &["SOMA_BASE_URL"]),
@@ -50,6 +60,7 @@ const NAMES: &[(&str, &[&str])] = &[
     ("http.api_version", &["GATEWAY_API_VERSION"]),
     ("http.default_tenant", &["SOMA_TENANT_ID"]),
     ("http.disable_sse", &["GATEWAY_DISABLE_SSE"]),
+    ("http.jwt_cookie_name", &["GATEWAY_JWT_COOKIE_NAME"]),
     ("http.openapi_version", &["GATEWAY_OPENAPI_VERSION"]),
     ("http.require_auth", &["GATEWAY_REQUIRE_AUTH"]),
     ("http.sse_heartbeat_seconds", &["SSE_HEARTBEAT_SECONDS"]),
@@ -81,6 +92,8 @@ const NAMES: &[(&str, &[&str])] = &[
     ("outbox.batch_size", &["OUTBOX_SYNC_BATCH_SIZE"]),
     ("outbox.interval_seconds", &["OUTBOX_SYNC_INTERVAL_SECONDS"]),
     ("outbox.max_retries", &["OUTBOX_SYNC_MAX_RETRIES"]),
+    ("policy.dir", &["SA01_POLICY_DIR"]),
+    ("policy.tenant_sessions", &["GATEWAY_TENANT_SESSIONS"]),
     ("replicator.group", &["MEMORY_REPLICATOR_GROUP"]),
     ("server.host", &["GATEWAY_HOST"]),
     ("server.memory_sync_metrics_port", &["MEMORY_SYNC_METRICS_PORT"]),
@@ -98,7 +111,11 @@ const NAMES: &[(&str, &[&str])] = &[
 
 /// Settings that are secrets: also read from the file that `<NAME>_FILE` names, refused in configuration files, and
 /// masked wherever the configuration is shown.
-pub(super) const SECRETS: &[&str] = &["brain.api_key", "database.dsn", "kafka.sasl_password", "model.api_key"];
+pub(super) const SECRETS: &[&str] =
+    &["auth.jwt_secret", "brain.api_key", "database.dsn", "kafka.sasl_password", "model.api_key"];
+
+/// Settings that are no secrets and are also read from the file that `<NAME>_FILE` names: they have many lines.
+const LONG: &[&str] = &["auth.jwt_public_key"];
 
 /// Secrets whose file is read again while the program runs: the room gets its name too, as `<key>_file`.
 const ROTATED: &[&str] = &["brain.api_key"];
@@ -223,7 +240,7 @@ impl Environment {
         let names = names_of(key);
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
         let plain = self.first(&names);
-        if !SECRETS.contains(&key) {
+        if !is_in_files(key) {
             return plain;
         }
         let file = self.file_of(&names);
@@ -243,7 +260,7 @@ impl Environment {
         }
     }
 
-    /// The file that one of a secret's names gives with `_FILE` behind it.
+    /// The file that one of a setting's names gives with `_FILE` behind it.
     fn file_of(&self, names: &[&str]) -> Option<Found> {
         let files: Vec<String> = names.iter().map(|name| format!("{name}_FILE")).collect();
         self.first(&files.iter().map(String::as_str).collect::<Vec<_>>())
@@ -297,8 +314,13 @@ fn generic_name(key: &str) -> String {
 fn key_of(variable: &str) -> Option<String> {
     let (section, name) = variable.strip_prefix(PREFIX)?.split_once("__")?;
     let key = format!("{}.{}", section.to_lowercase(), name.to_lowercase());
-    let names_file = key.strip_suffix("_file").is_some_and(|secret| SECRETS.contains(&secret));
+    let names_file = key.strip_suffix("_file").is_some_and(is_in_files);
     (!section.is_empty() && !name.is_empty() && !names_file).then_some(key)
+}
+
+/// Whether a file may give the setting.
+fn is_in_files(key: &str) -> bool {
+    SECRETS.contains(&key) || LONG.contains(&key)
 }
 
 /// The text as a value of the type that the setting has so far; text where it has none.

@@ -6,15 +6,17 @@ use somaagent_actors::{
     conversation::{SessionSettings, TurnSettings},
     dead_letters::DeadLetterSettings,
     domain::{dead_letter, ids::Tenant},
+    identity::AuthSettings,
     llm::{self, ModelSettings},
     memory::{jobs::ExportJobSettings, settings::MemorySettings},
     outbox::QueueSettings,
+    policy::{Policy, PolicySettings},
     replicator::ReplicatorSettings,
     somabrain::BrainSettings,
 };
 use somaagent_http::{
     DoorSettings,
-    settings::{HeaderSettings, NO_HEADER_TEXT, WriteThroughSettings, is_header_text},
+    settings::{HeaderSettings, NO_HEADER_TEXT, WriteThroughSettings, is_cookie_name, is_header_text},
 };
 
 use super::{faults::Faults, sections::DAY_MS};
@@ -24,14 +26,11 @@ use crate::embedded::responder::ResponderSettings;
 const COARSE_MS: u64 = 1000;
 
 pub(super) fn check_http(http: &DoorSettings, faults: &mut Faults) {
-    if http.require_auth {
-        faults.add(
-            "http.require_auth",
-            "callers cannot be authenticated yet; unset it, and the process serves this machine only",
-        );
-    }
     if Tenant::new(http.default_tenant.trim()).is_none() {
         faults.add("http.default_tenant", "is no name of a tenant");
+    }
+    if !is_cookie_name(&http.jwt_cookie_name) {
+        faults.add("http.jwt_cookie_name", "is no name of a cookie");
     }
     if !is_header_text(&http.api_version) {
         faults.add("http.api_version", NO_HEADER_TEXT);
@@ -48,6 +47,34 @@ pub(super) fn check_http(http: &DoorSettings, faults: &mut Faults) {
     faults.range("http.health_timeout_ms", http.health_timeout_ms, 10..=DAY_MS);
     faults.range("http.workers", http.workers, 0..=1024);
     faults.range("http.max_connections", http.max_connections, 1..=1_000_000);
+}
+
+/// Tokens that nobody could prove would shut everybody out, and it would look like their fault.
+pub(super) fn check_auth(auth: &AuthSettings, required: bool, faults: &mut Faults) {
+    if required && !auth.has_keys() {
+        faults.add(
+            "http.require_auth",
+            "is set, and there is no key that could prove a token: set GATEWAY_JWT_SECRET, GATEWAY_JWT_PUBLIC_KEY or GATEWAY_JWKS_URL",
+        );
+    }
+    for fault in auth.faults() {
+        faults.add(&format!("auth.{}", fault.setting), fault.what);
+    }
+    faults.range("auth.jwt_leeway_seconds", auth.jwt_leeway_seconds, 0..=300);
+    faults.range("auth.jwks_cache_seconds", auth.jwks_cache_seconds, 1..=86_400);
+    faults.range("auth.jwks_timeout_seconds", auth.jwks_timeout_seconds, 0.1..=60.0);
+    faults.range("auth.jwks_stale_seconds", auth.jwks_stale_seconds, 0..=604_800);
+}
+
+/// A policy that cannot decide would shut everybody out.
+pub(super) fn check_policy(policy: &PolicySettings, faults: &mut Faults) {
+    if let Err(error) = Policy::from_settings(policy) {
+        let what = match std::error::Error::source(&error) {
+            Some(source) => format!("{error}: {source}"),
+            None => error.to_string(),
+        };
+        faults.add("policy.dir", what);
+    }
 }
 
 pub(super) fn check_headers(headers: &HeaderSettings, faults: &mut Faults) {

@@ -97,7 +97,7 @@ impl ServerSettings {
             Err(_) => faults.add("server.host", format!("{} is not an IP address", self.host)),
             Ok(address) if !address.is_loopback() => faults.add(
                 "server.host",
-                format!("{address} is not loopback: that needs GATEWAY_REQUIRE_AUTH, and callers cannot be authenticated yet, so only this machine may reach the process"),
+                format!("{address} is not loopback: that needs authentication and limits, and there are no limits yet, so only this machine may reach the process"),
             ),
             Ok(_) => {}
         }

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a failed expectation ends the test")]
 
+use somaagent_actors::{identity::AuthSettings, policy::PolicySettings};
+
 use super::*;
 
 fn faults<const N: usize>(variables: [(&str, &str); N]) -> String {
@@ -97,6 +99,8 @@ fn the_file_of_defaults_says_what_the_rooms_do() {
     assert_eq!(format!("{:?}", config.turns), format!("{:?}", TurnSettings::default()));
     assert_eq!(format!("{:?}", config.model), format!("{:?}", ModelSettings::default()));
     assert_eq!(format!("{:?}", config.brain), format!("{:?}", BrainSettings::default()));
+    assert_eq!(format!("{:?}", config.auth), format!("{:?}", AuthSettings::default()));
+    assert_eq!(format!("{:?}", config.policy), format!("{:?}", PolicySettings::default()));
     assert_eq!(format!("{:?}", config.kafka), format!("{:?}", KafkaSettings::default()));
     assert_eq!(format!("{:?}", config.outbox), format!("{:?}", QueueSettings::OUTBOX));
     assert_eq!(format!("{:?}", config.memory_sync), format!("{:?}", QueueSettings::MEMORY_SYNC));
@@ -133,7 +137,48 @@ fn production_refuses_each_embedded_part_by_name() {
 #[test]
 fn listening_beyond_this_machine_is_refused() {
     assert!(faults([("GATEWAY_HOST", "0.0.0.0")]).contains("server.host (GATEWAY_HOST): 0.0.0.0 is not loopback"));
-    assert!(faults([("GATEWAY_REQUIRE_AUTH", "true")]).contains("http.require_auth (GATEWAY_REQUIRE_AUTH)"));
+}
+
+#[test]
+fn authentication_needs_a_key_and_a_key_means_authentication() {
+    assert!(
+        faults([("GATEWAY_REQUIRE_AUTH", "true")]).contains("http.require_auth (GATEWAY_REQUIRE_AUTH): is set, and")
+    );
+    let text = faults([
+        ("GATEWAY_JWT_SECRET", "canary"),
+        ("GATEWAY_JWT_PUBLIC_KEY", "canary"),
+        ("GATEWAY_JWKS_URL", "http://canary.example"),
+        ("GATEWAY_JWT_ALGORITHMS", "none"),
+        ("GATEWAY_JWT_COOKIE_NAME", "a;b"),
+        ("GATEWAY_JWKS_TIMEOUT_SECONDS", "0"),
+    ]);
+    assert!(!text.contains("canary"), "{text}");
+    for named in [
+        "6 faults",
+        "auth.jwt_secret (GATEWAY_JWT_SECRET): is shorter than 32 bytes",
+        "auth.jwt_public_key (GATEWAY_JWT_PUBLIC_KEY): is no public key",
+        "auth.jwks_url (GATEWAY_JWKS_URL): must start with https://",
+        "auth.jwt_algorithms (GATEWAY_JWT_ALGORITHMS): has \"none\"",
+        "http.jwt_cookie_name (GATEWAY_JWT_COOKIE_NAME): is no name of a cookie",
+        "auth.jwks_timeout_seconds (GATEWAY_JWKS_TIMEOUT_SECONDS)",
+    ] {
+        assert!(text.contains(named), "{named} is missing in {text}");
+    }
+    let secret = ("GATEWAY_JWT_SECRET", "a://secret-that-looks-like-an-address-and-is-long/enough");
+    let config = Config::load(&Environment::of([secret])).unwrap();
+    assert!(config.require_auth() && !Config::load(&Environment::of([])).unwrap().require_auth());
+    assert!(!config.shown().contains("looks-like") && config.shown().contains("jwt_secret = \"********\""));
+}
+
+#[test]
+fn a_policy_that_cannot_decide_is_a_fault() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().to_str().unwrap();
+    let dir = ("SA01_POLICY_DIR", path);
+    assert!(faults([dir]).contains("policy.dir (SA01_POLICY_DIR): "));
+    std::fs::write(folder.path().join("own.rego"), "package soma.policy\nallow = ").unwrap();
+    assert!(faults([dir]).contains("policy.dir (SA01_POLICY_DIR): the policy cannot be compiled"));
+    assert!(faults([("SA01_POLICY_DIR", "/nowhere")]).contains("/nowhere"));
 }
 
 #[test]

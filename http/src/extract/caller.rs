@@ -4,14 +4,18 @@ use std::net::IpAddr;
 
 use actix_web::{HttpMessage, HttpRequest, web::Data};
 use somaagent_actors::domain::{
-    caller::{Caller, Reach},
+    caller::Caller,
     ids::Tenant,
     trace_context::{TRACEPARENT, TRACESTATE, TraceContext},
 };
 use uuid::Uuid;
 
 use super::{FromHead, Query, bad_header, header};
-use crate::{problem::Problem, settings::DoorSettings};
+use crate::{
+    middleware::authorise::Authorised,
+    problem::{Code, Problem},
+    settings::DoorSettings,
+};
 
 const TENANT_HEADER: &str = "X-Tenant-Id";
 
@@ -28,12 +32,24 @@ impl CorrelationId {
 
 /// The caller of a request, made once and carried in every ask.
 ///
-/// While authentication is off, the tenant is the client's own: the header `X-Tenant-Id`, else the query parameter
-/// `tenant` (an `EventSource` cannot send headers), else what the body says, else the configured default.
+/// Somebody who proved who they are belongs to the tenant that their token says, and a request that names another one is
+/// refused. While authentication is off, the tenant is the client's own: the header `X-Tenant-Id`, else the query
+/// parameter `tenant` (an `EventSource` cannot send headers), else what the body says, else the configured default.
 #[derive(Clone, Debug)]
 pub(crate) struct By {
     caller: Caller,
-    named: bool,
+    /// What decided the tenant.
+    source: Source,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Source {
+    /// The token: nothing else counts.
+    Token,
+    /// Head or query.
+    Head,
+    /// Nothing yet.
+    Default,
 }
 
 impl By {
@@ -42,14 +58,27 @@ impl By {
         self.caller
     }
 
-    /// The caller, whose tenant is `body` unless head or query named one.
+    /// The caller, whose tenant is `body` unless token, head or query named one.
     pub(crate) fn or_tenant(mut self, body: Option<Tenant>) -> Caller {
-        if !self.named
+        if self.source == Source::Default
             && let Some(tenant) = body
         {
             self.caller.tenant = tenant;
         }
         self.caller
+    }
+
+    /// The caller of a request whose body is about the tenant `body`.
+    ///
+    /// # Errors
+    /// It is not the tenant that the token says.
+    pub(crate) fn of_tenant(self, body: Option<Tenant>) -> Result<Caller, Problem> {
+        match body {
+            Some(tenant) if self.source == Source::Token && tenant != self.caller.tenant => {
+                Err(Code::TenantDenied.into())
+            }
+            body => Ok(self.or_tenant(body)),
+        }
     }
 }
 
@@ -59,16 +88,24 @@ impl FromHead for By {
             Some(text) => Some(Tenant::new(text).ok_or_else(|| bad_header(TENANT_HEADER, TENANT_RULE))?),
             None => Query::from_head(request)?.tenant()?,
         };
+        let Authorised { identity, reach } = Authorised::of(request)?;
+        let (source, tenant) = match (&identity, named) {
+            (Some(who), Some(named)) if named != who.tenant => return Err(Code::TenantDenied.into()),
+            (Some(who), _) => (Source::Token, who.tenant.clone()),
+            (None, Some(named)) => (Source::Head, named),
+            (None, None) => (Source::Default, default_tenant(request).ok_or_else(no_tenant)?),
+        };
+        let (subject, scope) = identity.map(|who| (Some(who.subject), who.scope)).unwrap_or_default();
         let caller = Caller {
-            tenant: named.clone().or_else(|| default_tenant(request)).ok_or_else(no_tenant)?,
-            subject: None,
-            scope: None,
-            reach: Reach::Tenant,
+            tenant,
+            subject,
+            scope,
+            reach,
             correlation_id: CorrelationId::of(request),
             address: address(request),
             trace: trace(request),
         };
-        Ok(Self { caller, named: named.is_some() })
+        Ok(Self { caller, source })
     }
 }
 
@@ -81,7 +118,7 @@ fn default_tenant(request: &HttpRequest) -> Option<Tenant> {
 }
 
 fn no_tenant() -> Problem {
-    Problem::new(crate::problem::Code::Internal).caused_by("the configured default tenant is not a usable name")
+    Problem::new(Code::Internal).caused_by("the configured default tenant is not a usable name")
 }
 
 /// Where the request stands in a trace. Headers that do not say it, or say it twice, are as good as none (W3C Trace Context §3.2).

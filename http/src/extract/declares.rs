@@ -26,7 +26,7 @@ impl<T> Declares for Data<T> {}
 impl<T> Declares for Path<T> {}
 
 impl Declares for By {
-    const PROBLEMS: &'static [Code] = &[Code::InvalidHeader, Code::InvalidQuery];
+    const PROBLEMS: &'static [Code] = &[Code::InvalidHeader, Code::InvalidQuery, Code::TenantDenied];
     const NAMES_TENANT: bool = true;
 }
 

@@ -2,6 +2,7 @@
 
 mod body;
 mod caller;
+mod credential;
 mod dead_letter;
 mod declares;
 mod export_job;
@@ -14,6 +15,7 @@ mod session_id;
 
 pub(crate) use body::{JsonBody, wrong};
 pub(crate) use caller::{By, CorrelationId, TENANT_RULE};
+pub(crate) use credential::Credential;
 pub(crate) use dead_letter::{JobId, LetterId, LetterTopic};
 pub(crate) use declares::{Declared, declared_by};
 pub(crate) use export_job::ExportJobId;

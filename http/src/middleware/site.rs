@@ -44,8 +44,20 @@ fn admit(method: &Method, target: Option<&str>, headers: &HeaderMap) -> Result<(
     if hosts.next().is_some() || !is_loopback(host_name(host)) || !target.is_none_or(is_loopback) {
         return Err(Code::HostNotAllowed);
     }
-    let foreign = headers.get_all(ORIGIN).any(|origin| !is_same(origin, host)) || is_cross_site(method, headers);
-    if foreign { Err(Code::OriginNotAllowed) } else { Ok(()) }
+    if comes_from_elsewhere(method, headers, host) { Err(Code::OriginNotAllowed) } else { Ok(()) }
+}
+
+/// Whether a page that was not served here may have sent the request. One without `Host`, or with two, is taken for foreign.
+pub(crate) fn is_foreign(method: &Method, headers: &HeaderMap) -> bool {
+    let mut hosts = headers.get_all(HOST);
+    match (hosts.next().and_then(|host| host.to_str().ok()), hosts.next()) {
+        (Some(host), None) => comes_from_elsewhere(method, headers, host),
+        _ => true,
+    }
+}
+
+fn comes_from_elsewhere(method: &Method, headers: &HeaderMap, host: &str) -> bool {
+    headers.get_all(ORIGIN).any(|origin| !is_same(origin, host)) || is_cross_site(method, headers)
 }
 
 /// The host without its port.

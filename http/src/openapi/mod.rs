@@ -16,18 +16,25 @@ use utoipa::{
         Content, InfoBuilder, License, OpenApi, OpenApiVersion, Ref, RefOr, Response, ResponseBuilder,
         extensions::ExtensionsBuilder,
         path::{Operation, Parameter, ParameterBuilder, ParameterIn, PathItem},
+        security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme},
         tag::TagBuilder,
     },
 };
 
 use crate::{
     extract::Declared,
+    middleware::authorise::Actions,
     problem::{Code, MEDIA_TYPE},
     routes::{Paths, TABLE},
 };
 
 const DESCRIPTION: &str = "Talk to an agent that remembers. Post a message, read the answer on the session's event stream. \
 Every failure is `application/problem+json` whose `type` ends in a stable code.";
+
+/// How a program shows its token.
+const BEARER: &str = "bearer";
+/// How a browser does.
+const COOKIE: &str = "cookie";
 
 /// Tags in the order of reading.
 const TAGS: [(&str, &str); 8] = [
@@ -44,6 +51,19 @@ const TAGS: [(&str, &str); 8] = [
 /// Problems any operation can answer with.
 const EVERYWHERE: [Code; 3] = [Code::HostNotAllowed, Code::OriginNotAllowed, Code::Internal];
 
+/// Problems of any operation that is not everybody's.
+const GUARDED: [Code; 9] = [
+    Code::AuthorizationMissing,
+    Code::AuthorizationInvalid,
+    Code::TokenHeaderInvalid,
+    Code::TokenInvalid,
+    Code::IdentityMissing,
+    Code::PolicyDenied,
+    Code::AdminScopeRequired,
+    Code::SigningKeyUnresolved,
+    Code::JwksUnavailable,
+];
+
 /// The description with the given version of the API.
 #[must_use]
 pub fn describe(version: &str) -> OpenApi {
@@ -55,6 +75,10 @@ pub fn describe(version: &str) -> OpenApi {
         .version(version)
         .license(Some(License::new("Apache-2.0")))
         .build();
+    let components = api.components.get_or_insert_default();
+    let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).bearer_format("JWT").build();
+    components.add_security_scheme(BEARER, SecurityScheme::Http(bearer));
+    components.add_security_scheme(COOKIE, SecurityScheme::ApiKey(ApiKey::Cookie(ApiKeyValue::new("jwt"))));
     api.tags = Some(TAGS.map(|(name, text)| TagBuilder::new().name(name).description(Some(text)).build()).into());
     for resource in TABLE {
         let Some(item) = api.paths.paths.get_mut(&template(resource.pattern)) else { continue };
@@ -67,9 +91,37 @@ pub fn describe(version: &str) -> OpenApi {
     api
 }
 
+/// The action of each operation, by its pattern and method. One that names none has the empty action, which nobody may do.
+pub(crate) fn actions(api: &OpenApi) -> Actions {
+    let mut actions = Actions::new();
+    for resource in TABLE {
+        let item = api.paths.paths.get(&template(resource.pattern));
+        for (method, ..) in resource.methods {
+            let operation = item.and_then(|item| described(item, method));
+            let extensions = operation.and_then(|operation| operation.extensions.as_ref());
+            let action = extensions.and_then(|extensions| extensions.get("x-action")).and_then(Value::as_str);
+            let action = action.unwrap_or_default().to_owned();
+            actions.entry(resource.pattern).or_default().push((method.clone(), action));
+        }
+    }
+    actions
+}
+
 /// The router's pattern as OpenAPI writes it.
 fn template(pattern: &str) -> String {
     pattern.replace(":.*}", "}")
+}
+
+fn described<'a>(item: &'a PathItem, method: &Method) -> Option<&'a Operation> {
+    let place = match method.as_str() {
+        "GET" => &item.get,
+        "POST" => &item.post,
+        "PUT" => &item.put,
+        "PATCH" => &item.patch,
+        "DELETE" => &item.delete,
+        _ => return None,
+    };
+    place.as_ref()
 }
 
 fn operation_of<'a>(item: &'a mut PathItem, method: &Method) -> Option<&'a mut Operation> {
@@ -87,10 +139,17 @@ fn operation_of<'a>(item: &'a mut PathItem, method: &Method) -> Option<&'a mut O
 /// Adds what every operation has in common.
 fn complete(operation: &mut Operation, arguments: &Declared) {
     let mut codes = own(operation);
-    for code in &arguments.problems {
+    let guarded = if is_public(operation) { &[][..] } else { &GUARDED };
+    for code in arguments.problems.iter().chain(guarded) {
         if !codes.contains(code) {
             codes.push(*code);
         }
+    }
+    if !guarded.is_empty() {
+        // Either will do, and nothing while authentication is off.
+        let none = SecurityRequirement::default();
+        let either = [BEARER, COOKIE].map(|name| SecurityRequirement::new(name, Vec::<String>::new()));
+        operation.security = Some(std::iter::once(none).chain(either).collect());
     }
     let listed = ExtensionsBuilder::new().add("x-problems", json!(codes)).build();
     operation.extensions.get_or_insert_default().merge(listed);
@@ -112,6 +171,11 @@ fn complete(operation: &mut Operation, arguments: &Declared) {
         parameters.push(header("X-Tenant-Id", "The tenant, at most 200 bytes; wins over the query parameter `tenant`"));
         parameters.push(parameter("tenant", ParameterIn::Query, "The tenant, where no header can be sent"));
     }
+}
+
+fn is_public(operation: &Operation) -> bool {
+    let action = operation.extensions.as_ref().and_then(|extensions| extensions.get("x-action"));
+    action.and_then(Value::as_str) == Some("public")
 }
 
 /// The problems that an operation lists itself.

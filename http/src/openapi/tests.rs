@@ -3,6 +3,11 @@
 use std::collections::BTreeSet;
 
 use actix_web::{http::Method, test::TestRequest};
+use somaagent_actors::{
+    domain::caller::Reach,
+    domain::ids::Tenant,
+    policy::{Asker, Context, Policy, PolicyError, PolicySettings, Subject},
+};
 
 use super::*;
 use crate::{
@@ -38,6 +43,30 @@ fn every_route_is_described_and_names_its_action() {
             assert!(routes.contains(&(path.clone(), method.clone())), "{method} {path} is described and not served");
         }
     }
+}
+
+#[test]
+fn the_policy_has_a_rule_for_every_action() -> Result<(), PolicyError> {
+    let policy = Policy::from_settings(&PolicySettings::default())?;
+    let api = described();
+    let operations = api["paths"].as_object().into_iter().flatten().filter_map(|(_, item)| item.as_object()).flatten();
+    let actions: BTreeSet<&str> = operations.filter_map(|(_, operation)| operation["x-action"].as_str()).collect();
+    assert!(actions.contains("public") && actions.contains("memory.receipt"), "{actions:?}");
+    let public = Tenant::new("public");
+    for (tenant, action) in public.iter().flat_map(|tenant| actions.iter().map(move |action| (tenant, *action))) {
+        let decide = |asker| {
+            let subject = Subject { tenant, persona_id: None, asker };
+            policy.decide(&subject, action, "something", &Context::default())
+        };
+        let admin = decide(Asker::Member { subject: "u-1", issuer: None, scope: Some("admin") });
+        assert!(admin.allow, "an admin may not do {action}: {admin:?}");
+        let off = decide(Asker::Nobody { auth_required: false });
+        assert!(off.allow && off.reach == Reach::Tenant, "{action} without authentication: {off:?}");
+        let nobody = decide(Asker::Nobody { auth_required: true });
+        assert_eq!(nobody.allow, action == "public", "nobody does {action}: {nobody:?}");
+    }
+    assert!(public.is_some());
+    Ok(())
 }
 
 #[test]

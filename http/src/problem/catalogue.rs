@@ -46,6 +46,22 @@ catalogue! {
     TenantRequired: 400 "tenant-required" "tenant parameter required for export";
     /// The request could not be read.
     BadRequest: 400 "bad-request" "The request could not be read";
+    /// The request shows no token.
+    AuthorizationMissing: 401 "authorization-missing" "Missing Authorization header";
+    /// The header that should carry a token carries something else.
+    AuthorizationInvalid: 401 "authorization-invalid" "Invalid Authorization header";
+    /// The token has no head that can be read.
+    TokenHeaderInvalid: 401 "token-header-invalid" "Invalid token header";
+    /// The token is not taken.
+    TokenInvalid: 401 "token-invalid" "Invalid token";
+    /// The token does not say who it speaks of.
+    IdentityMissing: 401 "identity-missing" "Missing identity claims";
+    /// The caller may not do this.
+    PolicyDenied: 403 "policy-denied" "Request blocked by policy";
+    /// Only who looks after the system may do this.
+    AdminScopeRequired: 403 "admin-scope-required" "Admin scope required";
+    /// The request names another tenant than the caller's.
+    TenantDenied: 403 "tenant-denied" "Tenant access denied";
     /// The request names a host this door does not answer for.
     HostNotAllowed: 403 "host-not-allowed" "This host name is not served";
     /// The request comes from another site's page.
@@ -108,6 +124,10 @@ catalogue! {
     IdempotencyKeyReused: 422 "idempotency-key-reused" "The idempotency key belongs to another request";
     /// Something broke here.
     Internal: 500 "internal" "Internal error";
+    /// The issuer of tokens has no key that could prove one.
+    SigningKeyUnresolved: 500 "signing-key-unresolved" "Unable to resolve signing key";
+    /// The keys that prove tokens cannot be had.
+    JwksUnavailable: 502 "jwks-unavailable" "JWKS fetch failed";
     /// The memory is gone here, but the memory service failed to delete it.
     DeletionIncomplete: 502 "deletion-incomplete" "Deleted here, but not by the memory service";
     /// Too much is going on.

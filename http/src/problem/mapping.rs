@@ -3,6 +3,7 @@
 use somaagent_actors::{
     conversation::{ConversationError, queries::StoreError},
     dead_letters::messages::ChangeError,
+    identity::TokenError,
 };
 use somaagent_supervision::AskError;
 use uuid::Uuid;
@@ -66,6 +67,19 @@ impl From<ChangeError> for Problem {
             }
             ChangeError::Store(error) => error.into(),
         }
+    }
+}
+
+impl From<TokenError> for Problem {
+    fn from(error: TokenError) -> Self {
+        let code = match error {
+            TokenError::Unreadable => Code::TokenHeaderInvalid,
+            TokenError::Invalid(_) => Code::TokenInvalid,
+            TokenError::Nobody => Code::IdentityMissing,
+            TokenError::NoKey => Code::SigningKeyUnresolved,
+            TokenError::KeysUnavailable => Code::JwksUnavailable,
+        };
+        Self::new(code).caused_by(error)
     }
 }
 

@@ -12,7 +12,7 @@ use actix_web::{
     HttpResponse, HttpResponseBuilder, ResponseError,
     http::{
         StatusCode,
-        header::{ALLOW, CACHE_CONTROL, RETRY_AFTER},
+        header::{ALLOW, CACHE_CONTROL, RETRY_AFTER, WWW_AUTHENTICATE},
     },
 };
 use serde_json::{Map, Value, json};
@@ -112,6 +112,9 @@ impl Problem {
         if let Some(methods) = &self.0.allow {
             builder.insert_header((ALLOW, methods.as_str()));
         }
+        if let Some(challenge) = challenge(self.0.code) {
+            builder.insert_header((WWW_AUTHENTICATE, challenge));
+        }
         builder.content_type(MEDIA_TYPE).body(self.body(instance).to_string())
     }
 
@@ -127,6 +130,17 @@ impl Problem {
             body.insert("instance".into(), id.urn().to_string().into());
         }
         Value::Object(body)
+    }
+}
+
+/// What a caller must show (RFC 6750 §3). Who showed nothing learns no more than that.
+fn challenge(code: Code) -> Option<&'static str> {
+    match code {
+        Code::AuthorizationMissing => Some(r#"Bearer realm="somaagent01""#),
+        Code::AuthorizationInvalid => Some(r#"Bearer realm="somaagent01", error="invalid_request""#),
+        Code::AdminScopeRequired => Some(r#"Bearer realm="somaagent01", error="insufficient_scope", scope="admin""#),
+        _ if code.status() == 401 => Some(r#"Bearer realm="somaagent01", error="invalid_token""#),
+        _ => None,
     }
 }
 
@@ -181,6 +195,15 @@ mod tests {
                 "errors": [{"loc": ["body", "attachments", 2], "msg": "not text"}],
             })
         );
+    }
+
+    #[test]
+    fn whoever_must_prove_who_they_are_is_told_how() {
+        for code in Code::ALL {
+            let response = Problem::new(*code).response(None);
+            let told = response.headers().get(WWW_AUTHENTICATE).is_some();
+            assert_eq!(told, code.status() == 401 || *code == Code::AdminScopeRequired, "{code:?}");
+        }
     }
 
     #[test]

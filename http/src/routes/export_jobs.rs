@@ -133,7 +133,7 @@ pub(crate) async fn post_export_job(
     by: By,
     body: JsonBody<MemorySelection>,
 ) -> Result<HttpResponse, Problem> {
-    let caller = by.or_tenant(body.fields.tenant()?);
+    let caller = by.of_tenant(body.fields.tenant()?)?;
     let (of, place_in_log) = body.fields.export_of()?;
     names_tenant(&door, &of)?;
     door.accepting()?;

@@ -34,7 +34,7 @@ const NONE: &str = "nothing is known of such a memory: it was never written, was
         headers(("Preference-Applied" = String, description = "`wait=N`, if that was asked for and done")),
     )),
     extensions(
-        ("x-action" = json!("memory.read")),
+        ("x-action" = json!("memory.receipt")),
         ("x-problems" = json!(["memory-not-found", "unavailable", "timeout"])),
     ),
 )]

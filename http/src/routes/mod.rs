@@ -27,7 +27,7 @@ use actix_web::{
     HttpRequest, HttpResponse, Route,
     guard::{self, Guard},
     http::{Method, header::ALLOW},
-    middleware::{Compress, Condition},
+    middleware::{Compress, Condition, from_fn},
     web::{self, ServiceConfig},
 };
 use somaagent_actors::conversation::ConversationError;
@@ -36,6 +36,7 @@ pub(crate) use describe::Description;
 
 use crate::{
     extract::{Declared, declared_by},
+    middleware::authorise::authorise,
     openapi::shapes::ProblemReply,
     problem::{Code, Problem},
 };
@@ -135,6 +136,7 @@ pub(crate) fn register(config: &mut ServiceConfig) {
         }
         let service =
             service.default_service(web::to(move |request: HttpRequest| async move { refuse(&request, resource) }));
+        let service = service.wrap(from_fn(move |request, next| authorise(resource.pattern, request, next)));
         config.service(service.wrap(Condition::new(resource.kind == Kind::Text, Compress::default())));
     }
     config.default_service(web::to(|| async { HttpResponse::from_error(Problem::new(Code::NotFound)) }));

@@ -1,13 +1,17 @@
 //! Whom a message goes to and what of it is kept.
 
 use super::*;
-use actix_web::{FromRequest as _, test::TestRequest};
+use actix_web::{FromRequest as _, HttpMessage as _, test::TestRequest};
+use somaagent_actors::domain::caller::Reach;
+
+use crate::middleware::authorise::Authorised;
 
 /// What becomes of a body, sent with these headers.
 async fn addressed(headers: &[(&'static str, &'static str)], body: Value) -> Addressed {
     let settings = DoorSettings { default_tenant: "house".to_owned(), ..DoorSettings::default() };
     let request = headers.iter().fold(TestRequest::default(), |request, header| request.insert_header(*header));
     let request = request.app_data(Data::new(settings)).to_http_request();
+    request.extensions_mut().insert(Authorised { identity: None, reach: Reach::Tenant });
     let by = By::extract(&request).await.unwrap_or_else(|problem| unreachable!("{problem:?}"));
     let hints = Hints::extract(&request).await.unwrap_or_else(|problem| unreachable!("{problem:?}"));
     let key = IdempotencyKey::extract(&request).await.unwrap_or_else(|problem| unreachable!("{problem:?}"));

@@ -1,0 +1,151 @@
+//! Who asks, and whether they may do what they ask.
+//!
+//! Every operation has an action, which its description names. The policy decides about it before the handler runs; what it cannot
+//! decide is refused. A path or method that does not exist is refused by the router in the same words for everybody.
+
+use std::collections::HashMap;
+
+use actix_web::{
+    Error, HttpMessage, HttpRequest, HttpResponse,
+    body::{BoxBody, MessageBody},
+    dev::{ServiceRequest, ServiceResponse},
+    http::Method,
+    middleware::Next,
+    web::Data,
+};
+use somaagent_actors::{
+    domain::{caller::Reach, identity::Identity, ids::Tenant},
+    identity::Verifier,
+    policy::{Asker, Context, Decision, Policy, Subject, decision::ADMIN_SCOPE},
+};
+
+use super::site;
+use crate::{
+    extract::Credential,
+    metrics::Metrics,
+    problem::{Code, Problem},
+    settings::DoorSettings,
+};
+
+/// The action of what everybody may see.
+const PUBLIC: &str = "public";
+
+/// What is known of whoever sent a request that was let through.
+#[derive(Clone, Debug)]
+pub(crate) struct Authorised {
+    /// Who it is; nobody while authentication is off.
+    pub(crate) identity: Option<Identity>,
+    /// Whose sessions they may touch.
+    pub(crate) reach: Reach,
+}
+
+impl Authorised {
+    /// What was found out about the sender of `request`.
+    ///
+    /// # Errors
+    /// Nobody decided about the request, so nobody may answer it.
+    pub(crate) fn of(request: &HttpRequest) -> Result<Self, Problem> {
+        let found = request.extensions().get::<Self>().cloned();
+        found
+            .ok_or_else(|| Problem::new(Code::Internal).caused_by("nobody decided whether the request may be answered"))
+    }
+}
+
+/// The actions of each path, by method.
+pub(crate) type Actions = HashMap<&'static str, Vec<(Method, String)>>;
+
+/// Decides about requests.
+pub(crate) struct Gate {
+    verifier: Option<Verifier>,
+    policy: Policy,
+    actions: Actions,
+    cookie: String,
+    /// Whose tenant nobody is of.
+    default_tenant: Option<Tenant>,
+}
+
+impl Gate {
+    /// A gate in front of the operations of `actions`. Without a verifier nobody has to prove who they are.
+    pub(crate) fn new(settings: &DoorSettings, verifier: Option<Verifier>, policy: Policy, actions: Actions) -> Self {
+        let default_tenant = Tenant::new(settings.default_tenant.trim());
+        Self { verifier, policy, actions, cookie: settings.jwt_cookie_name.clone(), default_tenant }
+    }
+
+    /// The action of an operation; none if the path has no such method.
+    fn action(&self, path: &str, method: &Method) -> Option<&str> {
+        let method = if *method == Method::HEAD { &Method::GET } else { method };
+        self.actions.get(path)?.iter().find(|(of, _)| of == method).map(|(_, action)| action.as_str())
+    }
+
+    async fn admit(&self, request: &ServiceRequest, path: &str, action: &str) -> Result<Authorised, Problem> {
+        let identity = match &self.verifier {
+            Some(verifier) if action != PUBLIC => Some(self.identify(verifier, request).await?),
+            _ => None,
+        };
+        let tenant = identity.as_ref().map(|who| &who.tenant).or(self.default_tenant.as_ref()).ok_or(Code::Internal)?;
+        let asker = match &identity {
+            Some(Identity { subject, issuer, scope, .. }) => {
+                Asker::Member { subject, issuer: issuer.as_deref(), scope: scope.as_deref() }
+            }
+            None => Asker::Nobody { auth_required: self.verifier.is_some() },
+        };
+        let subject = Subject { tenant, persona_id: None, asker };
+        match self.policy.decide(&subject, action, path, &Context::default()) {
+            Decision { allow: true, reach, .. } => Ok(Authorised { identity, reach }),
+            Decision { rule, reason, .. } => {
+                let code = if &*rule == ADMIN_SCOPE { Code::AdminScopeRequired } else { Code::PolicyDenied };
+                Err(Problem::new(code).caused_by(format!("rule {rule}: {reason}")))
+            }
+        }
+    }
+
+    /// Proves who sent the request. A browser adds a cookie to whatever any page makes it send, so a request that
+    /// relies on one must come from a page of this door.
+    async fn identify(&self, verifier: &Verifier, request: &ServiceRequest) -> Result<Identity, Problem> {
+        let credential = Credential::of(request.headers(), &self.cookie)?;
+        if matches!(credential, Credential::Cookie(_)) && site::is_foreign(request.method(), request.headers()) {
+            return Err(Code::OriginNotAllowed.into());
+        }
+        Ok(verifier.verify(credential.token()).await?.identity)
+    }
+}
+
+/// Lets a request for `path` through if its sender may do what it asks. The router says which path that is: what a client
+/// wrote may be another text for the same.
+pub(crate) async fn authorise<B: MessageBody + 'static>(
+    path: &'static str,
+    request: ServiceRequest,
+    next: Next<B>,
+) -> Result<ServiceResponse<BoxBody>, Error> {
+    let Some(gate) = request.app_data::<Data<Gate>>().cloned() else {
+        return Ok(refused(request, Problem::new(Code::Internal).caused_by("the door has no gate")));
+    };
+    let Some(action) = gate.action(path, request.method()) else {
+        return Ok(next.call(request).await?.map_into_boxed_body());
+    };
+    let admitted = gate.admit(&request, path, action).await;
+    if let Some(metrics) = request.app_data::<Data<Metrics>>() {
+        metrics.decided(action, admitted.as_ref().err().map(Problem::code));
+    }
+    match admitted {
+        Ok(authorised) => {
+            request.extensions_mut().insert(authorised);
+            Ok(next.call(request).await?.map_into_boxed_body())
+        }
+        Err(problem) => {
+            let cause = problem.cause().map(|cause| cause as &(dyn std::error::Error + 'static));
+            tracing::info!(code = problem.code().as_str(), action, cause, "caller refused");
+            Ok(refused(request, problem))
+        }
+    }
+}
+
+fn refused(request: ServiceRequest, problem: Problem) -> ServiceResponse<BoxBody> {
+    let refused = HttpResponse::from_error(problem);
+    // Not `into_response`, which would forget which problem it was.
+    let (request, _) = request.into_parts();
+    ServiceResponse::new(request, refused)
+}
+
+#[cfg(test)]
+mod tests;

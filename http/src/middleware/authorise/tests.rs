@@ -1,0 +1,163 @@
+#![allow(clippy::unwrap_used, reason = "a failed expectation ends the test")]
+
+use actix_web::test::TestRequest;
+use jsonwebtoken::get_current_timestamp;
+use serde_json::json;
+use somaagent_actors::identity::{AuthSettings, SettingsError};
+use somaagent_supervision::Probe;
+use somaagent_test_services::tokens::{SECRET, Signer};
+
+use super::*;
+use crate::{
+    openapi::{actions, describe},
+    testing::{Answer, TestDoor, request, with_body},
+};
+
+async fn door() -> TestDoor {
+    let settings = AuthSettings { jwt_secret: Some(SECRET.into()), ..AuthSettings::default() };
+    let keep = |_| async { Ok::<_, SettingsError>(Probe::new(1).1) };
+    TestDoor::guarded(Verifier::start(&settings, keep).await.unwrap()).await
+}
+
+fn token(scope: &str) -> String {
+    let now = get_current_timestamp();
+    Signer::secret(SECRET).sign(&json!({"tenant": "acme", "sub": "ada", "scope": scope, "exp": now + 600}))
+}
+
+fn bearing(request: TestRequest, token: &str) -> TestRequest {
+    request.insert_header(("Authorization", format!("Bearer {token}")))
+}
+
+fn code(answer: &Answer) -> (u16, String) {
+    answer.problem()
+}
+
+/// Every operation: its path with its parameters filled in, its method, its action.
+fn operations() -> Vec<(String, Method, String)> {
+    let mut all = Vec::new();
+    for (pattern, methods) in actions(&describe("1")) {
+        let mut path = pattern.replace("{path:.*}", "css/page.css").replace("{topic}", "memory.wal.dlq");
+        while let Some((before, rest)) = path.split_once('{') {
+            let behind = rest.split_once('}').map_or("", |(_, behind)| behind);
+            path = format!("{before}00000000-0000-4000-8000-000000000000{behind}");
+        }
+        all.extend(methods.into_iter().map(|(method, action)| (path.clone(), method, action)));
+    }
+    assert!(all.len() > 40 && all.iter().all(|(.., action)| !action.is_empty()));
+    all
+}
+
+#[actix_web::test]
+async fn an_operation_is_everybodys_or_nobodys_without_a_token() {
+    let door = door().await;
+    for (path, method, action) in operations() {
+        let answer = door.send(request(method.clone(), &path)).await;
+        if action == PUBLIC {
+            assert!(![401, 403].contains(&answer.status.as_u16()), "{method} {path}: {}", answer.text);
+        } else {
+            assert_eq!(code(&answer), (401, "authorization-missing".to_owned()), "{method} {path}");
+            assert_eq!(answer.header("www-authenticate"), r#"Bearer realm="somaagent01""#, "{method} {path}");
+        }
+    }
+    // The router reads a path as what it means, not as it is written.
+    for (method, path) in
+        [(Method::HEAD, "/v1/sessions"), (Method::GET, "/v1/admin/%61ctors"), (Method::GET, "/v1/runtime%2Dconfig")]
+    {
+        assert_eq!(door.send(request(method, path)).await.status.as_u16(), 401, "{path}");
+    }
+}
+
+#[actix_web::test]
+async fn what_no_operation_has_is_refused_in_the_same_words_for_everybody() {
+    let door = door().await;
+    for (method, path) in
+        [(Method::GET, "/v1/nothing"), (Method::PUT, "/v1/sessions"), (Method::OPTIONS, "/v1/sessions")]
+    {
+        let nobody = door.send(request(method.clone(), path)).await;
+        let somebody = door.send(bearing(request(method.clone(), path), &token("admin"))).await;
+        assert_eq!((nobody.status, code(&nobody)), (somebody.status, code(&somebody)), "{method} {path}");
+        assert_ne!(nobody.status.as_u16(), 401, "{method} {path}");
+    }
+    let overridden = request(Method::POST, "/v1/nothing").insert_header(("X-HTTP-Method-Override", "GET"));
+    assert_eq!(door.send(overridden).await.status.as_u16(), 404);
+}
+
+#[actix_web::test]
+async fn members_and_admins_get_as_far_as_the_policy_lets_them() {
+    let door = door().await;
+    for (scope, admin) in
+        [("", false), ("chat administrator xadmin admin2", false), ("chat admin", true), ("keys:manage", true)]
+    {
+        let token = token(scope);
+        // The database is away: whoever is let through is told so.
+        let sessions = door.send(bearing(request(Method::GET, "/v1/sessions"), &token)).await;
+        assert_eq!(code(&sessions), (503, "unavailable".to_owned()), "{scope}");
+        let letters = door.send(bearing(request(Method::GET, "/v1/admin/dlq"), &token)).await;
+        let expected = if admin { (503, "unavailable") } else { (403, "admin-scope-required") };
+        assert_eq!(code(&letters), (expected.0, expected.1.to_owned()), "{scope}");
+    }
+}
+
+#[actix_web::test]
+async fn each_refusal_has_its_code() {
+    let door = door().await;
+    let ask = async |value: &str| {
+        let asked = request(Method::GET, "/v1/sessions").insert_header(("Authorization", value));
+        code(&door.send(asked).await)
+    };
+    let nobody = Signer::secret(SECRET).sign(&json!({"sub": "ada", "exp": 9_999_999_999_u64}));
+    for (value, code) in [
+        ("Basic YTpi".to_owned(), "authorization-invalid"),
+        ("Bearer rubbish".to_owned(), "token-header-invalid"),
+        (format!("Bearer {}x", token("")), "token-invalid"),
+        (format!("Bearer {nobody}"), "identity-missing"),
+    ] {
+        assert_eq!(ask(&value).await, (401, code.to_owned()), "{value}");
+    }
+}
+
+#[actix_web::test]
+async fn a_cookie_counts_only_from_a_page_of_this_door() {
+    let door = door().await;
+    let ask = async |headers: &[(&'static str, &str)]| {
+        let mut asked = request(Method::POST, "/v1/sessions/00000000-0000-4000-8000-000000000000/stop");
+        for header in headers {
+            asked = asked.insert_header(*header);
+        }
+        door.send(asked).await.status.as_u16()
+    };
+    let cookie = format!("theme=dark; jwt={}", token(""));
+    let bearer = format!("Bearer {}", token(""));
+    let own = ("Origin", "http://127.0.0.1:8010");
+    assert_eq!(ask(&[("Cookie", &cookie), own]).await, 503);
+    for foreign in [
+        ("Origin", "https://evil.example"),
+        ("Origin", "null"),
+        ("Sec-Fetch-Site", "cross-site"),
+        ("Sec-Fetch-Site", "same-site"),
+    ] {
+        assert_eq!(ask(&[("Cookie", &cookie), foreign]).await, 403, "{foreign:?}");
+        assert_eq!(
+            ask(&[("Authorization", &bearer), foreign]).await,
+            503,
+            "no browser adds that by itself: {foreign:?}"
+        );
+    }
+}
+
+#[actix_web::test]
+async fn the_token_says_the_tenant() {
+    let door = door().await;
+    let token = token("admin");
+    for uri in ["/v1/sessions?tenant=umbrella", "/v1/admin/memory?tenant=umbrella", "/v1/memory/export?tenant=umbrella"]
+    {
+        let answer = door.send(bearing(request(Method::GET, uri), &token)).await;
+        assert_eq!(code(&answer), (403, "tenant-denied".to_owned()), "{uri}");
+    }
+    let named = bearing(request(Method::GET, "/v1/sessions"), &token).insert_header(("X-Tenant-Id", "umbrella"));
+    assert_eq!(code(&door.send(named).await), (403, "tenant-denied".to_owned()));
+    let own = bearing(request(Method::GET, "/v1/sessions"), &token).insert_header(("X-Tenant-Id", "acme"));
+    assert_eq!(code(&door.send(own).await), (503, "unavailable".to_owned()));
+    let body = with_body(Method::POST, "/v1/memory/export/jobs", r#"{"tenant":"umbrella"}"#);
+    assert_eq!(code(&door.send(bearing(body, &token)).await), (403, "tenant-denied".to_owned()));
+}

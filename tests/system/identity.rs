@@ -1,0 +1,241 @@
+//! Who may do what, once callers must prove who they are.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use reqwest::Method;
+use serde_json::{Value, json};
+use somaagent_test_services::client::{Answer, Client, Post};
+use somaagent_test_services::tokens::{SECRET, Signer};
+
+use crate::stack::{Setup, Stack, ended_turns, new_session};
+
+fn claims(tenant: &str, subject: &str, scope: &str) -> Value {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    json!({"tenant": tenant, "sub": subject, "scope": scope, "exp": now + 3600})
+}
+
+fn token(tenant: &str, subject: &str, scope: &str) -> String {
+    Signer::secret(SECRET).sign(&claims(tenant, subject, scope))
+}
+
+async fn guarded() -> Stack {
+    Setup::default().set("GATEWAY_JWT_SECRET", SECRET).start().await
+}
+
+/// An operation of the description.
+struct Operation {
+    method: Method,
+    path: String,
+    action: String,
+}
+
+impl Operation {
+    /// Those that are not everybody's.
+    async fn guarded(stack: &Stack) -> Vec<Self> {
+        let api = stack.get("/openapi.json").await;
+        let mut all = Vec::new();
+        for (path, item) in api["paths"].as_object().unwrap() {
+            for (method, operation) in item.as_object().unwrap() {
+                let action = operation["x-action"].as_str().unwrap().to_owned();
+                let method = method.to_uppercase().parse().unwrap();
+                all.push(Self { method, path: path.clone(), action });
+            }
+        }
+        all.retain(|operation| operation.action != "public");
+        assert!(all.len() > 30, "{}", all.len());
+        all
+    }
+
+    fn name(&self) -> String {
+        format!("{} {}", self.method, self.path)
+    }
+
+    fn wants_admin(&self) -> bool {
+        let admins = self.action.starts_with("admin.") || self.action.starts_with("memory.");
+        admins && self.action != "memory.receipt"
+    }
+
+    /// Whether it names something that exists or does not.
+    fn names_something(&self) -> bool {
+        self.path.replace("{topic}", "").contains('{') || self.path == "/gateway_stream"
+    }
+
+    /// Calls it about `ids`, with a body that would do.
+    async fn call(&self, client: &Client, ids: &Ids) -> Answer {
+        let mut path = self.path.clone();
+        for (name, value) in [
+            ("{session_id}", &ids.session),
+            ("{event_id}", &ids.event),
+            ("{topic}", &"memory.wal.dlq".to_owned()),
+            ("{id}", &ids.number),
+            ("{job_id}", &ids.number),
+        ] {
+            path = path.replace(name, value);
+        }
+        if self.path == "/gateway_stream" {
+            path += "?session_id=";
+            path += &ids.session;
+        }
+        let mut request = client.request(self.method.clone(), &path);
+        if ["POST", "PUT", "PATCH"].contains(&self.method.as_str()) {
+            let body = json!({"title": "mine", "message": "hi", "action": "summarize", "items": [], "session_id": ids.session});
+            request = request.json(&body);
+        }
+        client.send(request).await.unwrap()
+    }
+}
+
+/// What a path may name.
+struct Ids {
+    session: String,
+    event: String,
+    number: String,
+}
+
+impl Ids {
+    fn of_nothing() -> Self {
+        Self { session: new_session(), event: new_session(), number: "999999".to_owned() }
+    }
+}
+
+#[tokio::test]
+async fn nobody_gets_anything_and_members_only_what_is_theirs() {
+    let stack = guarded().await;
+    let member = stack.client.showing(&token("acme", "ada", "chat")).unwrap();
+    let mut refused = 0;
+    for operation in Operation::guarded(&stack).await {
+        let name = operation.name();
+        let answer = operation.call(&stack.client, &Ids::of_nothing()).await;
+        assert_eq!((answer.status, answer.code().as_str()), (401, "authorization-missing"), "{name}: {}", answer.text);
+        assert_eq!(answer.header("www-authenticate"), r#"Bearer realm="somaagent01""#, "{name}");
+        if operation.path.ends_with("/events") || operation.path == "/gateway_stream" {
+            continue;
+        }
+        let answer = operation.call(&member, &Ids::of_nothing()).await;
+        if operation.wants_admin() {
+            assert_eq!(
+                (answer.status, answer.code().as_str()),
+                (403, "admin-scope-required"),
+                "{name}: {}",
+                answer.text
+            );
+            refused += 1;
+        } else {
+            assert!(![401, 403].contains(&answer.status), "{name}: {}", answer.text);
+        }
+    }
+    assert!(refused > 15, "{refused}");
+    for path in ["/", "/healthz", "/readyz", "/v1/health", "/ui/config.json", "/openapi.json", "/docs"] {
+        assert_eq!(stack.client.get(path).await.unwrap().status, 200, "{path}");
+    }
+    assert_eq!(stack.get("/ui/config.json").await["features"]["require_auth"], true);
+}
+
+#[tokio::test]
+async fn what_one_tenant_has_does_not_exist_for_another() {
+    let stack = guarded().await;
+    let acme = stack.client.showing(&token("acme", "ada", "admin")).unwrap();
+    let stranger = stack.client.showing(&token("umbrella", "eve", "admin")).unwrap();
+    let ids = something(&acme).await;
+    let said = acme.history(&ids.session).await.unwrap();
+    let mut compared = 0;
+    for operation in Operation::guarded(&stack).await.iter().filter(|operation| operation.names_something()) {
+        if operation.path.ends_with("/{session_id}/events") && operation.path.starts_with("/v1/session/")
+            || operation.path == "/gateway_stream"
+        {
+            continue;
+        }
+        let name = operation.name();
+        let nothing = Ids::of_nothing();
+        let known = operation.call(&stranger, &ids).await;
+        let unknown = operation.call(&stranger, &nothing).await;
+        assert_eq!(anonymous(&known, &ids), anonymous(&unknown, &nothing), "{name}");
+        compared += 1;
+    }
+    assert!(compared > 15, "{compared}");
+    let listed = stranger.get("/v1/sessions").await.unwrap();
+    assert!(!listed.text.contains(&ids.session), "{}", listed.text);
+    let named = stranger.get("/v1/sessions?tenant=acme").await.unwrap();
+    assert_eq!((named.status, named.code().as_str()), (403, "tenant-denied"));
+    // And nothing of it was touched.
+    let state = acme.get(&format!("/v1/sessions/{}/state", ids.session)).await.unwrap();
+    assert_eq!(state.status, 200, "{}", state.text);
+    assert_eq!(acme.history(&ids.session).await.unwrap(), said);
+}
+
+/// An answer without what names the request, the ids and the time.
+fn anonymous(answer: &Answer, ids: &Ids) -> (u16, String) {
+    let mut text = answer.text.clone();
+    for id in [&ids.session, &ids.event] {
+        text = text.replace(id.as_str(), "");
+    }
+    let mut body: Value = serde_json::from_str(&text).unwrap_or(Value::String(text));
+    if let Some(members) = body.as_object_mut() {
+        members.remove("instance");
+    }
+    (answer.status, body.to_string())
+}
+
+/// A session with an answer, whose first memory is in the replica, and an export of it.
+async fn something(client: &Client) -> Ids {
+    let session = new_session();
+    let posted = client.message(&Post::new("tea").to(&session)).await.unwrap();
+    assert_eq!(posted.status, 200, "{}", posted.text);
+    ended_turns(client, &session, 1).await;
+    let event = posted.text_of("event_id");
+    let request = client.request(Method::GET, &format!("/v1/memory/{event}/receipt")).header("Prefer", "wait=30");
+    let receipt = client.send(request).await.unwrap();
+    assert_eq!(receipt.json()["state"], "replicated", "{}", receipt.text);
+    let job = client.post("/v1/memory/export/jobs", &json!({})).await.unwrap();
+    assert_eq!(job.status, 202, "{}", job.text);
+    Ids { session, event, number: job.json()["job_id"].to_string() }
+}
+
+#[tokio::test]
+async fn a_session_is_its_owners_and_an_admins() {
+    let stack = guarded().await;
+    let [ada, bob, admin] = [("ada", ""), ("bob", "chat"), ("root", "admin")]
+        .map(|(subject, scope)| stack.client.showing(&token("acme", subject, scope)).unwrap());
+    let ids = {
+        let session = new_session();
+        let posted = ada.message(&Post::new("tea").to(&session)).await.unwrap();
+        ended_turns(&ada, &session, 1).await;
+        Ids { session, event: posted.text_of("event_id"), number: "1".to_owned() }
+    };
+    let said = ada.history(&ids.session).await.unwrap();
+    for path in ["state", "history", "events", "context-window"] {
+        let path = format!("/v1/sessions/{}/{path}", ids.session);
+        assert_eq!(ada.get(&path).await.unwrap().status, 200, "{path}");
+        assert_eq!(admin.get(&path).await.unwrap().status, 200, "{path}");
+        let answer = bob.get(&path).await.unwrap();
+        assert_eq!((answer.status, answer.code().as_str()), (404, "session-not-found"), "{path}");
+    }
+    let post = bob.message(&Post::new("me too").to(&ids.session)).await.unwrap();
+    assert_eq!((post.status, post.code().as_str()), (404, "session-not-found"), "{}", post.text);
+    let deleted = bob.delete(&format!("/v1/sessions/{}", ids.session)).await.unwrap();
+    assert_eq!(deleted.status, 404, "{}", deleted.text);
+    let listed = |answer: Answer| answer.text.contains(&ids.session);
+    assert!(!listed(bob.get("/v1/sessions").await.unwrap()));
+    assert!(listed(ada.get("/v1/sessions").await.unwrap()) && listed(admin.get("/v1/sessions").await.unwrap()));
+    assert_eq!(ada.history(&ids.session).await.unwrap(), said);
+}
+
+#[tokio::test]
+async fn neither_secret_nor_token_is_in_the_log() {
+    let stack = Setup::default().set("GATEWAY_JWT_SECRET", SECRET).set("LOG_LEVEL", "DEBUG").start().await;
+    let good = token("acme", "ada", "admin");
+    let bad = Signer::secret("another secret, just as long as it must be").sign(&claims("acme", "ada", "admin"));
+    for (token, status) in [(&good, 200), (&bad, 401)] {
+        let client = stack.client.showing(token).unwrap();
+        assert_eq!(client.get("/v1/sessions").await.unwrap().status, status);
+        let cookie = stack.client.request(Method::GET, "/v1/sessions").header("Cookie", format!("jwt={token}"));
+        let answer = stack.client.send(cookie).await.unwrap();
+        assert_eq!(answer.status, status);
+        assert!(!answer.text.contains(token.as_str()));
+    }
+    let log = stack.app.output();
+    assert!(log.contains("token-invalid"), "a refusal is in the log: {log}");
+    for part in good.split('.').skip(1).chain(bad.split('.').skip(1)).chain([SECRET]) {
+        assert!(!log.contains(part), "{part}");
+    }
+}
