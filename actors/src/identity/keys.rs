@@ -125,15 +125,14 @@ impl KeySet {
 
     /// The keys that may have made a signature: the one that the token names, or those without a name. A token that names none
     /// may be signed by any of a few.
-    pub(super) fn candidates(&self, algorithm: Algorithm, id: Option<&str>) -> impl Iterator<Item = &DecodingKey> {
+    pub(super) fn candidates<'a>(
+        &'a self,
+        algorithm: Algorithm,
+        id: Option<&'a str>,
+    ) -> impl Iterator<Item = &'a DecodingKey> {
         let fitting = self.keys.iter().filter(move |key| key.fits(algorithm));
         let named = fitting.filter(move |key| id.is_none() || key.id.is_none() || key.id.as_deref() == id);
         named.take(MAX_TRIES).map(|key| &key.decoding)
-    }
-
-    /// All keys of both.
-    pub(super) fn with(&self, other: &Self) -> Self {
-        Self { keys: self.keys.iter().chain(&other.keys).cloned().collect() }
     }
 }
 

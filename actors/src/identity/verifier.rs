@@ -2,7 +2,7 @@
 
 use std::{future::Future, sync::Arc, time::Duration};
 
-use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, errors::ErrorKind};
+use jsonwebtoken::{Algorithm, AlgorithmFamily, DecodingKey, Validation, decode, errors::ErrorKind};
 use serde::de::IgnoredAny;
 use serde_json::Value;
 use somaagent_supervision::Port;
@@ -121,9 +121,11 @@ impl Verifier {
             return Err(TokenError::Invalid("its algorithm is not allowed"));
         }
         let validation = trusted.validation(parts.algorithm, self.leeway);
-        let keys = trusted.keys(&parts).await?;
+        let published = trusted.published(&parts).await?;
         let mut refused = TokenError::Invalid("its key is unknown");
-        for key in keys.candidates(parts.algorithm, parts.key_id.as_deref()) {
+        for key in
+            std::iter::once(&trusted.issuer.fixed).chain(published.as_deref()).flat_map(|keys| parts.keys_of(keys))
+        {
             match prove(token, key, &validation) {
                 Ok(()) => return trusted.verified(&parts),
                 Err(error) => refused = error,
@@ -184,23 +186,25 @@ impl Trusted {
         validation
     }
 
-    /// The keys to try.
-    async fn keys(&self, parts: &Parts) -> Result<KeySet, TokenError> {
-        let fixed = &self.issuer.fixed;
-        let Some(published) = &self.published else { return Ok(fixed.clone()) };
-        // A secret and a fixed key are proof enough while the issuer cannot be reached.
-        let has_fixed = fixed.has(parts.algorithm);
-        let fits = |keys: &KeySet| keys.candidates(parts.algorithm, parts.key_id.as_deref()).next().is_some();
-        let mut known = published.usable();
-        if !known.as_deref().is_some_and(fits) && !has_fixed {
+    /// The published keys, if there are any and they may be tried. They are asked for anew where none of them could have made
+    /// the signature; a fixed key that could have is tried at once while they cannot be had.
+    ///
+    /// # Errors
+    /// The keys cannot be had, or none of them is for signatures, and no fixed key could prove the token either.
+    async fn published(&self, parts: &Parts) -> Result<Option<Arc<KeySet>>, TokenError> {
+        let Some(published) = &self.published else { return Ok(None) };
+        let has_fixed = self.issuer.fixed.has(parts.algorithm);
+        let may_be_published =
+            parts.algorithm.family() != AlgorithmFamily::Hmac && (parts.key_id.is_some() || !has_fixed);
+        let mut keys = published.usable();
+        if may_be_published && keys.as_deref().is_none_or(|keys| parts.keys_of(keys).next().is_none()) {
             published.refreshed().await;
-            known = published.usable();
+            keys = published.usable();
         }
-        match known {
-            None if has_fixed => Ok(fixed.clone()),
-            None => Err(TokenError::KeysUnavailable),
+        match keys {
+            None if !has_fixed => Err(TokenError::KeysUnavailable),
             Some(keys) if !has_fixed && keys.is_empty() => Err(TokenError::NoKey),
-            Some(keys) => Ok(fixed.with(&keys)),
+            keys => Ok(keys),
         }
     }
 
@@ -215,6 +219,13 @@ impl Trusted {
         let end = |end: &Value| end.as_u64().or_else(|| end.as_f64().map(|end| end as u64));
         let expires_at = claims.get("exp").and_then(end).ok_or(TokenError::Invalid("it has no end"))?;
         Ok(Verified { identity: identity.ok_or(TokenError::Nobody)?, expires_at })
+    }
+}
+
+impl Parts {
+    /// Those of `keys` that may have made the signature.
+    fn keys_of<'a>(&'a self, keys: &'a KeySet) -> impl Iterator<Item = &'a DecodingKey> {
+        keys.candidates(self.algorithm, self.key_id.as_deref())
     }
 }
 

@@ -157,6 +157,22 @@ fn a_new_key_is_fetched_when_a_token_names_it_and_strangers_cost_little() {
 }
 
 #[test]
+fn beside_a_fixed_key_new_ones_are_fetched_too_and_an_issuer_that_is_away_is_not_waited_for() {
+    stage(async {
+        let issuer = Issuer::saying(keys(&[(other_rsa_signer(), "a")])).await;
+        let settings = AuthSettings { jwt_public_key: Some(rsa_signer().public_pem.clone()), ..issuer.settings() };
+        let stage = Stage::start(&settings).await;
+        assert!(stage.verify(other_rsa_signer(), "a").await.is_ok());
+        issuer.says(keys(&[(other_rsa_signer(), "b")]));
+        assert!(stage.verify(other_rsa_signer(), "b").await.is_ok());
+        let away = Issuer::saying(Says::Status(500)).await;
+        let stage = Stage::start(&AuthSettings { jwks_url: away.settings().jwks_url, ..settings }).await;
+        stage.becomes("retrying").await;
+        assert!(stage.verify(rsa_signer(), "c").await.is_ok());
+    });
+}
+
+#[test]
 fn an_issuer_that_cannot_be_had_is_no_bodys_fault_and_is_asked_again() {
     stage(async {
         for trouble in [Says::Rubbish, Says::Status(503), Says::Status(204), Says::Elsewhere, Says::Flood] {
