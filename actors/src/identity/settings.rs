@@ -56,6 +56,9 @@ pub struct IssuerSettings {
     pub algorithms: String,
     /// Claims that may name the tenant, with commas; those of the section if there are none.
     pub tenant_claims: Option<String>,
+    /// Tenants that it may speak for, with commas; all if it is not said. Whoever may speak for a tenant may speak for
+    /// everybody in it.
+    pub tenants: Option<String>,
 }
 
 impl Default for AuthSettings {
@@ -94,6 +97,8 @@ pub(super) struct Issuer {
     pub audience: Option<String>,
     pub algorithms: Vec<Algorithm>,
     pub tenant_claims: Vec<String>,
+    /// Tenants that it may speak for; nothing if for all.
+    pub tenants: Option<Vec<String>>,
     pub fixed: KeySet,
     pub published: Option<Url>,
 }
@@ -150,6 +155,7 @@ impl AuthSettings {
             audience: self.jwt_audience.clone(),
             algorithms: faults.algorithms("jwt_algorithms", &self.jwt_algorithms),
             tenant_claims: faults.names("jwt_tenant_claims", &self.jwt_tenant_claims),
+            tenants: None,
             fixed,
             published: faults.address("jwks_url", self.jwks_url.as_deref()),
         };
@@ -175,6 +181,7 @@ impl AuthSettings {
             audience: given.audience.clone(),
             algorithms: faults.algorithms(&key("algorithms"), &given.algorithms),
             tenant_claims: faults.names(&key("tenant_claims"), tenant_claims),
+            tenants: given.tenants.as_deref().map(|tenants| faults.names(&key("tenants"), tenants)),
             fixed,
             published: faults.address(&key("jwks_url"), given.jwks_url.as_deref()),
         };

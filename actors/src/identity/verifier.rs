@@ -218,7 +218,12 @@ impl Trusted {
         )]
         let end = |end: &Value| end.as_u64().or_else(|| end.as_f64().map(|end| end as u64));
         let expires_at = claims.get("exp").and_then(end).ok_or(TokenError::Invalid("it has no end"))?;
-        Ok(Verified { identity: identity.ok_or(TokenError::Nobody)?, expires_at })
+        let identity = identity.ok_or(TokenError::Nobody)?;
+        let tenants = self.issuer.tenants.as_ref();
+        if tenants.is_some_and(|tenants| !tenants.iter().any(|tenant| tenant == identity.tenant.as_str())) {
+            return Err(TokenError::Invalid("its issuer may not speak for this tenant"));
+        }
+        Ok(Verified { identity, expires_at })
     }
 }
 

@@ -171,6 +171,22 @@ async fn each_issuer_signs_with_its_own_key_only() {
 }
 
 #[tokio::test]
+async fn an_issuer_speaks_for_its_tenants_only() {
+    let other = IssuerSettings {
+        issuer: "https://other.example".to_owned(),
+        public_key: Some(ec_signer().public_pem.clone()),
+        algorithms: "ES256".to_owned(),
+        tenants: Some("umbrella, initech".to_owned()),
+        ..IssuerSettings::default()
+    };
+    let verifier = verifier(&AuthSettings { issuers: vec![other], ..settings() }).await;
+    let of = |tenant: &str| ec_signer().sign(&with(&json!({"iss": "https://other.example", "tenant": tenant})));
+    assert!(verifier.verify(&of("initech")).await.is_ok());
+    let foreign = verifier.verify(&of("acme")).await;
+    assert_eq!(foreign, Err(TokenError::Invalid("its issuer may not speak for this tenant")));
+}
+
+#[tokio::test]
 async fn without_published_keys_nothing_is_proved_by_them() {
     let published = AuthSettings {
         jwks_url: Some("http://127.0.0.1:1/keys".to_owned()),
