@@ -35,7 +35,7 @@ use std::io::Write as _;
 use anyhow::{Context as _, Result};
 use clap::{Parser, Subcommand};
 
-use self::bench::{accept, brain, export, fanout, idle, relay, replicate, start, turn};
+use self::bench::{accept, auth, brain, export, fanout, idle, relay, replicate, start, turn};
 use self::binary::Subject;
 use self::report::Report;
 
@@ -56,6 +56,8 @@ enum Bench {
     Turn(turn::Options),
     /// Messages made durable a second, and the time a stop takes
     Accept(accept::Options),
+    /// What proving who somebody is adds to a request
+    Auth(auth::Options),
     /// What the client of the memory service adds to a request
     Brain(brain::Options),
     /// Delays and memory of many open streams
@@ -81,6 +83,7 @@ impl Bench {
         let all = [
             Self::Turn(turn::Options::FULL),
             Self::Accept(accept::Options::FULL),
+            Self::Auth(auth::Options::FULL),
             Self::Brain(brain::Options::FULL),
             Self::Fanout(fanout::Options::FULL),
             Self::Idle(idle::Options::FULL),
@@ -97,6 +100,7 @@ impl Bench {
         match self {
             Self::Turn(_) => Self::Turn(turn::Options::QUICK),
             Self::Accept(_) => Self::Accept(accept::Options::QUICK),
+            Self::Auth(_) => Self::Auth(auth::Options::QUICK),
             Self::Brain(_) => Self::Brain(brain::Options::QUICK),
             Self::Fanout(_) => Self::Fanout(fanout::Options::QUICK),
             Self::Idle(_) => Self::Idle(idle::Options::QUICK),
@@ -112,6 +116,7 @@ impl Bench {
         match self {
             Self::Turn(options) => turn::run(subject, options).await.context("turn"),
             Self::Accept(options) => accept::run(subject, options).await.context("accept"),
+            Self::Auth(options) => auth::run(subject, options).await.context("auth"),
             Self::Brain(options) => brain::run(options).await.context("brain"),
             Self::Fanout(options) => fanout::run(subject, options).await.context("fanout"),
             Self::Idle(options) => idle::run(subject, options).await.context("idle"),
@@ -157,7 +162,7 @@ mod tests {
 
     #[test]
     fn all_means_each_bench_once_and_quick_wins_over_sizes() {
-        assert_eq!(Bench::All.chosen(false).len(), 9);
+        assert_eq!(Bench::All.chosen(false).len(), 10);
         let turns = turn::Options::FULL;
         let quick = Bench::Turn(turns).chosen(true);
         assert_eq!(format!("{quick:?}"), format!("{:?}", [Bench::Turn(turn::Options::QUICK)]));

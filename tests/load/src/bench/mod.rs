@@ -1,6 +1,7 @@
 //! One file a bench.
 
 pub mod accept;
+pub mod auth;
 pub mod brain;
 pub mod export;
 pub mod fanout;

@@ -1,0 +1,111 @@
+//! What proving who somebody is, and deciding what they may do, adds to a request that costs little itself.
+
+use anyhow::Result;
+use serde_json::{Value, json};
+use somaagent_test_services::process::Running;
+use somaagent_test_services::tokens::{SECRET, Signer, ec_signer, ed_signer, rsa_signer};
+
+use crate::binary::Subject;
+use crate::clock;
+use crate::measure::Samples;
+use crate::report::{Budget, Figure, Report};
+use crate::wire::Wire;
+
+/// What is asked: it touches no database and no actor.
+const PATH: &str = "/v1/runtime-config";
+
+/// Requests of each kind before anything is measured.
+const WARM_UP: usize = 500;
+
+/// Microseconds that a request may take longer, in the middle.
+const ADDED_US: f64 = 30.0;
+
+/// Seconds since 1970 at which the tokens end: the year 2100.
+const END: u64 = 4_102_444_800;
+
+/// How much is measured.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Options {
+    /// Requests of each kind, in turn
+    #[arg(long, default_value_t = Self::FULL.asks)]
+    asks: usize,
+}
+
+impl Options {
+    /// What is measured by default.
+    pub const FULL: Self = Self { asks: 20_000 };
+    /// Enough to see that the bench works.
+    pub const QUICK: Self = Self { asks: 1_000 };
+}
+
+/// Requests of one kind: to a server that knows who asks, or to one that asks nobody.
+struct Kind {
+    name: &'static str,
+    wire: Wire,
+    request: Vec<u8>,
+    samples: Samples,
+}
+
+impl Kind {
+    async fn new(name: &'static str, server: &Running, token: Option<String>) -> Result<Self> {
+        let port = server.port();
+        let shown = token.map(|token| format!("Authorization: Bearer {token}\r\n")).unwrap_or_default();
+        let request = format!("GET {PATH} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n{shown}\r\n").into_bytes();
+        Ok(Self { name, wire: Wire::connect(port).await?, request, samples: Samples::default() })
+    }
+}
+
+/// Measures.
+pub async fn run(subject: &Subject, options: &Options) -> Result<Report> {
+    let mut open = subject.alone()?.start().await?;
+    let mut guarded =
+        subject.alone()?.set("GATEWAY_JWT_SECRET", SECRET).set("SA01_AUTH__ISSUERS", &issuers()).start().await?;
+    let mut kinds = vec![
+        Kind::new("nobody is asked", &open, None).await?,
+        Kind::new("HS256", &guarded, Some(Signer::secret(SECRET).sign(&claims("")))).await?,
+    ];
+    for (name, signer) in signers() {
+        kinds.push(Kind::new(name, &guarded, Some(signer.sign(&claims(name)))).await?);
+    }
+    for n in 0..WARM_UP + options.asks {
+        for kind in &mut kinds {
+            let began = clock::now();
+            kind.wire.expect_ok(&kind.request).await?;
+            let end = clock::now();
+            if n >= WARM_UP {
+                kind.samples.push(1_000.0 * clock::millis_between(began, end));
+            }
+        }
+    }
+    open.terminate().await?;
+    guarded.terminate().await?;
+    let mut report = Report::new("auth");
+    for percent in [50, 99] {
+        let reference = kinds[0].samples.percentile(percent);
+        for kind in &kinds[1..] {
+            let figure = Figure::new(format!("{} p{percent}", kind.name), kind.samples.percentile(percent), "µs")
+                .against(reference);
+            report.add(if percent == 50 { figure.within(Budget::AddsAtMost(ADDED_US)) } else { figure });
+        }
+    }
+    report.note(format!("{} requests of each kind for {PATH}, in turn, by one client", options.asks));
+    report.note("reference: the same request to a server that asks nobody who they are; both decide by the policy");
+    Ok(report)
+}
+
+/// Signers by public keys, each named as its issuer.
+fn signers() -> [(&'static str, &'static Signer); 3] {
+    [("RS256", rsa_signer()), ("ES256", ec_signer()), ("EdDSA", ed_signer())]
+}
+
+fn issuers() -> String {
+    let table = |(name, signer): (&str, &Signer)| {
+        let key = json!(signer.public_pem);
+        format!(r#"{{issuer = "{name}", public_key = {key}, algorithms = "{name}"}}"#)
+    };
+    format!("[{}]", signers().map(table).join(", "))
+}
+
+fn claims(issuer: &str) -> Value {
+    json!({"sub": "ada", "tenant": "acme", "iss": issuer, "scope": "chat", "exp": END})
+}
