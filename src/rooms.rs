@@ -285,6 +285,7 @@ fn deps(
         draining: Arc::default(),
         closing: Closing::default(),
         clock: now,
+        tenant_sessions: config.policy.tenant_sessions,
         planted: (planted.conversation_panic_at_piece > 0).then(|| {
             Arc::new(PlantedPanic::at_piece(planted.conversation_panic_at_piece, planted.conversation_panics))
         }),

@@ -147,6 +147,7 @@ pub(crate) fn dark(registry: &Registry) -> Door {
         draining: Arc::default(),
         closing: Closing::default(),
         clock: || OffsetDateTime::UNIX_EPOCH,
+        tenant_sessions: false,
         planted: None,
     };
     let (conversations, _crashes) = Conversations::new(deps, root);

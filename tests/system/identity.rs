@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use somaagent_test_services::client::{Answer, Client, Post};
 use somaagent_test_services::tokens::{SECRET, Signer};
 
-use crate::stack::{Setup, Stack, ended_turns, new_session};
+use crate::stack::{Setup, Stack, binary, ended_turns, new_session};
 
 fn claims(tenant: &str, subject: &str, scope: &str) -> Value {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
@@ -218,6 +218,30 @@ async fn a_session_is_its_owners_and_an_admins() {
     assert!(!listed(bob.get("/v1/sessions").await.unwrap()));
     assert!(listed(ada.get("/v1/sessions").await.unwrap()) && listed(admin.get("/v1/sessions").await.unwrap()));
     assert_eq!(ada.history(&ids.session).await.unwrap(), said);
+}
+
+#[tokio::test]
+async fn what_one_says_is_recalled_for_nobody_else() {
+    for (shared, setting) in [(false, "false"), (true, "true")] {
+        let settings = [("GATEWAY_JWT_SECRET", SECRET), ("GATEWAY_TENANT_SESSIONS", setting)];
+        let binary = settings.iter().fold(binary(), |binary, (name, value)| binary.set(name, value));
+        let app = binary.set("SA01_TURNS__RECALL_DEADLINE_MS", "20000").start().await.unwrap();
+        let nobody = Client::new(app.url()).unwrap();
+        let [ada, bob] = ["ada", "bob"].map(|subject| nobody.showing(&token("acme", subject, "chat")).unwrap());
+        let told = new_session();
+        let posted = ada.message(&Post::new("The code of the vault is 4711.").to(&told)).await.unwrap();
+        ended_turns(&ada, &told, 1).await;
+        let path = format!("/v1/memory/{}/receipt", posted.text_of("event_id"));
+        let receipt = ada.send(ada.request(Method::GET, &path).header("Prefer", "wait=30")).await.unwrap();
+        assert_eq!(receipt.json()["state"], "replicated", "{}", receipt.text);
+        for (client, hears) in [(&ada, true), (&bob, shared)] {
+            let session = new_session();
+            client.message(&Post::new("What is the code of the vault?").to(&session)).await.unwrap();
+            ended_turns(client, &session, 1).await;
+            let said = json!(client.history(&session).await.unwrap()).to_string();
+            assert_eq!(said.contains("4711"), hears, "{said}");
+        }
+    }
 }
 
 #[tokio::test]

@@ -61,6 +61,7 @@ impl Conversation {
         let mut running = Running::new(self, turn, &message);
         let task = Task {
             key: running.key.clone(),
+            subject: self.state.session.whose.subject().map(str::to_owned),
             turn_seq: running.turn.turn_seq,
             correlation_id: running.correlation_id(),
             trace: running.ingress.trace.clone(),

@@ -54,6 +54,8 @@ pub struct Deps {
     pub slots: Arc<Semaphore>,
     /// Where memories go.
     pub space: Arc<MemorySpace>,
+    /// Whether the sessions of a tenant are everybody's in it.
+    pub tenant_sessions: bool,
     /// Set when no turn shall start any more.
     pub draining: Arc<AtomicBool>,
     /// Ends the streams that no conversation feeds.

@@ -20,11 +20,12 @@ use crate::{
     domain::{
         context::{self, ChatMessage, ContextError, Material, Role},
         ids::SessionKey,
+        origin::Origin,
         trace_context::TraceContext,
     },
     llm::{ChatRequest, ModelError, Piece},
-    somabrain::messages::{Asker, BrainError, Recall},
-    store::StoreError,
+    somabrain::messages::{Asker, BrainError, Memory, Recall},
+    store::{StoreError, session_envelopes},
 };
 
 /// So many bytes of the history's texts are read for each token that the context may have: no token is counted for more, so what
@@ -36,6 +37,8 @@ const BYTES_A_TOKEN: usize = 16;
 pub struct Task {
     /// Whose session.
     pub key: SessionKey,
+    /// Who began it, if that was proved.
+    pub subject: Option<String>,
     /// Which turn.
     pub turn_seq: i64,
     /// Its user event.
@@ -155,6 +158,30 @@ fn request(
     Ok((ChatRequest { messages: context.messages, ..ChatRequest::default() }, view))
 }
 
+/// Leaves out what was said in sessions of others: whoever may not read those is not told of them by an answer either. Of a
+/// memory that does not say where it comes from nobody knows that.
+async fn own(deps: &Deps, task: &Task, mut memories: Vec<Memory>) -> Result<Vec<Memory>, StoreError> {
+    let Some(subject) = task.subject.clone().filter(|_| !deps.tenant_sessions) else { return Ok(memories) };
+    memories.retain(|memory| Origin::of(&memory.item) != Origin::Unknown);
+    let sessions: Vec<Uuid> = memories
+        .iter()
+        .filter_map(|memory| match Origin::of(&memory.item) {
+            Origin::Session(id) if id != task.key.session_id => Some(id),
+            _ => None,
+        })
+        .collect();
+    if sessions.is_empty() {
+        return Ok(memories);
+    }
+    let tenant = task.key.tenant.clone();
+    let others = deps.store.run(move |connection| {
+        Box::pin(async move { session_envelopes::of_others(connection, &tenant, &sessions, &subject).await })
+    });
+    let others: HashSet<Uuid> = others.await?.into_iter().collect();
+    memories.retain(|memory| !matches!(Origin::of(&memory.item), Origin::Session(id) if others.contains(&id)));
+    Ok(memories)
+}
+
 async fn recall(deps: &Deps, task: &Task) -> RecallView {
     let begun = Instant::now();
     let within = Duration::from_millis(deps.turns.recall_deadline_ms);
@@ -175,16 +202,18 @@ async fn recall(deps: &Deps, task: &Task) -> RecallView {
         ("off", vec![])
     } else {
         match deps.recall.call(ask, within).await {
-            Ok(Ok(recalled)) => ("ok", recalled.memories),
+            Ok(Ok(recalled)) => match own(deps, task, recalled.memories).await {
+                Ok(memories) => ("ok", memories),
+                Err(error) => {
+                    tracing::warn!(error = &error as &dyn std::error::Error, "nobody knows whose the memories are");
+                    ("unavailable", vec![])
+                }
+            },
             Ok(Err(BrainError::TimedOut { .. })) | Err(AskError::Timeout) => ("timeout", vec![]),
             Ok(Err(_)) | Err(_) => ("unavailable", vec![]),
         }
     };
-    let item = |memory: crate::somabrain::messages::Memory| RecalledItem {
-        text: memory.text,
-        score: memory.score,
-        source: memory.source,
-    };
+    let item = |memory: Memory| RecalledItem { text: memory.text, score: memory.score, source: memory.source };
     let took_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
     RecallView { state, took_ms, items: items.into_iter().map(item).collect() }
 }

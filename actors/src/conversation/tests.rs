@@ -90,6 +90,7 @@ impl World {
             draining: Arc::default(),
             closing: super::Closing::default(),
             clock: OffsetDateTime::now_utc,
+            tenant_sessions: false,
             planted: planted.map(Arc::new),
         };
         let (conversations, crashes) = Conversations::new(deps, sessions.clone());

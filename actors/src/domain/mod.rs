@@ -18,6 +18,7 @@ pub mod identity;
 pub mod ids;
 pub mod memory;
 pub mod message;
+pub mod origin;
 pub mod receipt;
 pub mod session;
 pub mod strict_json;

@@ -318,6 +318,28 @@ pub async fn get(
     .await
 }
 
+/// Which of `sessions` somebody else than `subject` began, or nobody who proved who they are.
+///
+/// # Errors
+/// The database's.
+#[instrument(level = "debug", name = "db.session_envelopes.of_others", skip_all)]
+pub async fn of_others(
+    connection: &mut PgConnection,
+    tenant: &Tenant,
+    sessions: &[Uuid],
+    subject: &str,
+) -> Result<Vec<Uuid>, sqlx::Error> {
+    sqlx::query_scalar!(
+        "SELECT session_id FROM session_envelopes
+         WHERE tenant = $1 AND session_id = ANY ($2) AND subject IS DISTINCT FROM $3",
+        tenant.as_str(),
+        sessions,
+        subject,
+    )
+    .fetch_all(connection)
+    .await
+}
+
 /// Lists up to `limit` sessions of `tenant`, the latest changed first, after the position `before` and with `containing`
 /// in their titles (case-insensitive, no wildcards).
 ///
