@@ -245,6 +245,32 @@ async fn what_one_says_is_recalled_for_nobody_else() {
 }
 
 #[tokio::test]
+async fn a_stranger_neither_wakes_a_session_nor_takes_it_from_its_node() {
+    let stack = guarded().await;
+    let other = stack.app.binary().elsewhere().unwrap().start().await.unwrap();
+    let ada = stack.client.showing(&token("acme", "ada", "")).unwrap();
+    let bob = Client::new(other.url()).unwrap().showing(&token("acme", "bob", "")).unwrap();
+    let session = new_session();
+    ada.message(&Post::new("tea").to(&session)).await.unwrap();
+    ended_turns(&ada, &session, 1).await;
+    let query = "UPDATE session_envelopes SET owner = NULL, lease_until = NULL WHERE tenant = 'acme'";
+    let pool = stack.database.pool().await.unwrap();
+    sqlx::query(query).execute(&pool).await.unwrap();
+    let fence = async || {
+        let query = "SELECT epoch, owner, lease_until::text FROM session_envelopes WHERE tenant = 'acme'";
+        sqlx::query_as::<_, (i64, Option<String>, Option<String>)>(query).fetch_all(&pool).await.unwrap()
+    };
+    let before = fence().await;
+    let post = bob.message(&Post::new("mine").to(&session)).await.unwrap();
+    assert_eq!((post.status, post.code().as_str()), (404, "session-not-found"), "{}", post.text);
+    let stream = bob.events(&session).open().await.unwrap();
+    let stopped = bob.stop(&session).await.unwrap();
+    assert_eq!(stopped.status, 404, "{}", stopped.text);
+    assert_eq!(fence().await, before);
+    drop(stream);
+}
+
+#[tokio::test]
 async fn neither_secret_nor_token_is_in_the_log() {
     let stack = Setup::default().set("GATEWAY_JWT_SECRET", SECRET).set("LOG_LEVEL", "DEBUG").start().await;
     let good = token("acme", "ada", "admin");

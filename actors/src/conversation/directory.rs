@@ -88,6 +88,9 @@ impl Conversations {
         event_id: Uuid,
         draft: MessageDraft,
     ) -> Result<Accepted, ConversationError> {
+        if self.is_kept_from(caller, session_id).await.map_err(|error| error.about(Some(event_id)))? {
+            return Err(ConversationError::NotFound);
+        }
         let ask = |live: Arc<Live>, within, again| {
             let (caller, draft, deadline) = (caller.clone(), draft.clone(), Instant::now() + within);
             async move { live.posts.call(|reply| Post { caller, draft, event_id, deadline, again, reply }, within).await }
@@ -107,7 +110,7 @@ impl Conversations {
         mode: StreamMode,
     ) -> Result<Subscription, ConversationError> {
         let key = caller.session(session_id);
-        if self.is_hidden(&key, caller) {
+        if self.is_kept_from(caller, session_id).await? {
             return self.wait_for_nothing(caller, session_id).await;
         }
         let ask = |live: Arc<Live>, within, _| {

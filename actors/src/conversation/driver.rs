@@ -31,6 +31,8 @@ use crate::{
 /// So many bytes of the history's texts are read for each token that the context may have: no token is counted for more, so what
 /// is not read could not fit.
 const BYTES_A_TOKEN: usize = 16;
+/// Memories that a memory service gives at a time (1 to 50).
+const MOST_RECALLED: u32 = 50;
 
 /// What an attempt is about.
 #[derive(Clone, Debug)]
@@ -161,7 +163,7 @@ fn request(
 /// Leaves out what was said in sessions of others: whoever may not read those is not told of them by an answer either. Of a
 /// memory that does not say where it comes from nobody knows that.
 async fn own(deps: &Deps, task: &Task, mut memories: Vec<Memory>) -> Result<Vec<Memory>, StoreError> {
-    let Some(subject) = task.subject.clone().filter(|_| !deps.tenant_sessions) else { return Ok(memories) };
+    let Some(subject) = task.subject.clone().filter(|_| !sees_all(deps, task)) else { return Ok(memories) };
     memories.retain(|memory| Origin::of(&memory.item) != Origin::Unknown);
     let sessions: Vec<Uuid> = memories
         .iter()
@@ -182,6 +184,11 @@ async fn own(deps: &Deps, task: &Task, mut memories: Vec<Memory>) -> Result<Vec<
     Ok(memories)
 }
 
+/// Whether an answer may draw on all of the tenant's memories.
+const fn sees_all(deps: &Deps, task: &Task) -> bool {
+    deps.tenant_sessions || task.subject.is_none()
+}
+
 async fn recall(deps: &Deps, task: &Task) -> RecallView {
     let begun = Instant::now();
     let within = Duration::from_millis(deps.turns.recall_deadline_ms);
@@ -194,7 +201,8 @@ async fn recall(deps: &Deps, task: &Task) -> RecallView {
             deadline: begun + within,
         },
         space: deps.space.as_ref().clone(),
-        top_k: deps.turns.recall_top_k,
+        // Some of them may be of others, and are left out.
+        top_k: if sees_all(deps, task) { deps.turns.recall_top_k } else { MOST_RECALLED },
         session_id: task.key.session_id,
         reply,
     };
@@ -214,6 +222,7 @@ async fn recall(deps: &Deps, task: &Task) -> RecallView {
         }
     };
     let item = |memory: Memory| RecalledItem { text: memory.text, score: memory.score, source: memory.source };
+    let most = usize::try_from(deps.turns.recall_top_k).unwrap_or(usize::MAX);
     let took_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
-    RecallView { state, took_ms, items: items.into_iter().map(item).collect() }
+    RecallView { state, took_ms, items: items.into_iter().take(most).map(item).collect() }
 }

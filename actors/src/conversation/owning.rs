@@ -8,7 +8,10 @@ use uuid::Uuid;
 use super::{
     Conversation, directory::Conversations, messages::ConversationError, steps::Step, subscription::Subscription,
 };
-use crate::domain::{caller::Caller, ids::SessionKey, whose::Whose};
+use crate::{
+    domain::{caller::Caller, ids::SessionKey, whose::Whose},
+    store::session_envelopes,
+};
 
 impl Conversation {
     /// Takes over what the store says of a session that is not read any further.
@@ -40,8 +43,36 @@ impl Conversation {
 }
 
 impl Conversations {
-    /// Whether the session has a live conversation that is known to be none of `caller`'s business. No stranger then fills
-    /// its mailbox.
+    /// Whether the session is known to be none of `caller`'s business, so that its conversation is neither asked nor woken:
+    /// a stranger must not fill its mailbox, nor bring it to this node and away from its owner's. Whoever sees all sessions is
+    /// kept from none.
+    ///
+    /// # Errors
+    /// The store does not say whose it is.
+    pub(super) async fn is_kept_from(&self, caller: &Caller, session_id: Uuid) -> Result<bool, ConversationError> {
+        let key = caller.session(session_id);
+        if caller.only().is_none() {
+            return Ok(false);
+        }
+        if self.is_live(&key) {
+            return Ok(self.is_hidden(&key, caller));
+        }
+        let read = self
+            .deps()
+            .store
+            .run(move |connection| Box::pin(async move { session_envelopes::get(connection, &key, None).await }));
+        match read.await {
+            Ok(found) => {
+                Ok(found.is_some_and(|found| Whose::stored(found.last_seq, found.subject).is_hidden_from(caller)))
+            }
+            Err(error) => {
+                tracing::warn!(error = &error as &dyn std::error::Error, "nobody knows whose a session is");
+                Err(ConversationError::Unavailable { event_id: None })
+            }
+        }
+    }
+
+    /// Whether the session has a live conversation that is known to be none of `caller`'s business.
     pub(super) fn is_hidden(&self, key: &SessionKey, caller: &Caller) -> bool {
         self.live().get(key).is_some_and(|live| live.activity.is_hidden_from(caller))
     }

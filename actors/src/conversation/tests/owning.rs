@@ -171,14 +171,25 @@ async fn who_asks_while_the_first_message_is_on_its_way_is_judged_by_it(pool: Pg
         let world = World::start(&pool, None).await;
         world.model.always(Script::silence());
         let (all, ann, bob) = (&world.conversations, own("ann"), own("bob"));
+        let under_way = async |session| {
+            while !all.is_live(&ann.session(session)) {
+                tokio::task::yield_now().await;
+            }
+        };
         let session = Uuid::new_v4();
-        let (said, his, hers) =
-            tokio::join!(world.post(&ann, session), all.stop(&bob, session), all.stop(&ann, session));
+        let (said, his, hers) = tokio::join!(
+            world.post(&ann, session),
+            under_way(session).then(|()| all.stop(&bob, session)),
+            under_way(session).then(|()| all.stop(&ann, session)),
+        );
         assert_eq!((told(&said), told(&his)), ("Ok(1)".into(), "Err(NotFound)".into()));
         assert_eq!(hers.unwrap().turn, Some(1));
         let session = Uuid::new_v4();
-        let (said, erased, his) =
-            tokio::join!(world.post(&ann, session), all.delete(&ann, session), world.post(&bob, session));
+        let (said, erased, his) = tokio::join!(
+            world.post(&ann, session),
+            under_way(session).then(|()| all.delete(&ann, session)),
+            under_way(session).then(|()| world.post(&bob, session)),
+        );
         assert_eq!((told(&said), told(&erased), told(&his)), ("Ok(1)".into(), "Ok(1)".into(), "Err(NotFound)".into()));
     })
     .await;
