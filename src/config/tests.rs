@@ -178,6 +178,9 @@ fn a_policy_that_cannot_decide_is_a_fault() {
     assert!(faults([dir]).contains("policy.dir (SA01_POLICY_DIR): "));
     std::fs::write(folder.path().join("own.rego"), "package soma.policy\nallow = ").unwrap();
     assert!(faults([dir]).contains("policy.dir (SA01_POLICY_DIR): the policy cannot be compiled"));
+    let closed = "package soma.policy\nimport rego.v1\ndecision := {\"allow\": false, \"rule\": \"r\", \"reason\": \"no\", \"reach\": \"own\"}";
+    std::fs::write(folder.path().join("own.rego"), closed).unwrap();
+    assert!(faults([dir]).contains("denies what is everybody's"), "{}", faults([dir]));
     assert!(faults([("SA01_POLICY_DIR", "/nowhere")]).contains("/nowhere"));
 }
 

@@ -91,7 +91,7 @@ impl Policy {
     /// Compiles a policy. `tenant_sessions` is told to it: whether everybody of a tenant may touch all of its sessions.
     ///
     /// # Errors
-    /// [`PolicyError::Compile`]; [`PolicyError::NoDecision`] if it has nothing to say about a public page, which tells at start
+    /// [`PolicyError::Compile`]; [`PolicyError::NoDecision`] if it does not allow a public page, which tells at start
     /// what would close every door later.
     pub fn load(files: &PolicyFiles, tenant_sessions: bool) -> Result<Self, PolicyError> {
         let policy = Self { compiled: Arc::new(Compiled::new(files)?), tenant_sessions };
@@ -99,7 +99,12 @@ impl Policy {
         if let Some(tenant) = Tenant::new("public") {
             let subject = Subject { tenant: &tenant, persona_id: None, asker: nobody };
             let input = Input::new(&subject, "public", "page", &Context::default(), tenant_sessions);
-            policy.compiled.decide(input, "").map_err(|fault| PolicyError::NoDecision(fault.to_string()))?;
+            let decided =
+                policy.compiled.decide(input, "").map_err(|fault| PolicyError::NoDecision(fault.to_string()))?;
+            if !decided.allow {
+                let what = "denies what is everybody's, such as whether the process is well";
+                return Err(PolicyError::NoDecision(what.to_owned()));
+            }
         }
         Ok(policy)
     }
