@@ -65,7 +65,7 @@ fn claims() -> Value {
 
 /// Claims that are taken of one of the issuers with public keys.
 fn claims_of(issuer: &str) -> Value {
-    with(&claims(), &json!({"iss": issuer, "aud": AUDIENCE}))
+    with(&claims(), &json!({"iss": issuer, "aud": AUDIENCE, "tenant": issuer}))
 }
 
 fn with(claims: &Value, change: &Value) -> Value {
@@ -87,7 +87,7 @@ async fn start() -> Stack {
     .iter()
     .map(|(issuer, signer, algorithm)| {
         let key = json!(signer.public_pem);
-        format!(r#"{{issuer = "{issuer}", public_key = {key}, algorithms = "{algorithm}", audience = "{AUDIENCE}"}}"#)
+        format!(r#"{{issuer = "{issuer}", public_key = {key}, algorithms = "{algorithm}", audience = "{AUDIENCE}", tenants = "{issuer}"}}"#)
     })
     .collect();
     Setup::default()

@@ -6,6 +6,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use somaagent_test_services::client::{Answer, Client, Post};
 use somaagent_test_services::tokens::{SECRET, Signer};
+use somaagent_test_services::wait::eventually;
 
 use crate::stack::{Setup, Stack, binary, ended_turns, new_session};
 
@@ -268,6 +269,24 @@ async fn a_stranger_neither_wakes_a_session_nor_takes_it_from_its_node() {
     assert_eq!(stopped.status, 404, "{}", stopped.text);
     assert_eq!(fence().await, before);
     drop(stream);
+}
+
+#[tokio::test]
+async fn a_stream_ends_with_the_token_that_opened_it() {
+    let stack = Setup::default().set("GATEWAY_JWT_SECRET", SECRET).set("GATEWAY_JWT_LEEWAY", 0).start().await;
+    let mut short = claims("acme", "ada", "");
+    short["exp"] = json!(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() + 2);
+    let client = stack.client.showing(&Signer::secret(SECRET).sign(&short)).unwrap();
+    // The answer is whole once the stream has ended; nothing but the token ends it.
+    let path = format!("/v1/session/{}/events", new_session());
+    let stream = client.get(&path).await.unwrap();
+    assert_eq!(stream.status, 200, "{}", stream.text);
+    // Clocks of tokens have whole seconds.
+    let code = eventually("the token's end", async || {
+        let answer = client.get("/v1/sessions").await.ok()?;
+        (answer.status == 401).then(|| answer.code())
+    });
+    assert_eq!(code.await, "token-invalid");
 }
 
 #[tokio::test]

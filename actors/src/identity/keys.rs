@@ -12,9 +12,9 @@ use serde_json::Value;
 
 /// Keys of one issuer at most.
 pub(super) const MAX_KEYS: usize = 100;
-/// Keys that are tried for a token that names none. Each try costs a signature's check.
+/// Keys that are tried for one token. Each try costs a signature's check.
 const MAX_TRIES: usize = 8;
-/// Shortest secret, in bytes (RFC 7518 §3.2: as long as the hash).
+/// Shortest secret, in bytes (RFC 7518 §3.2, for HS256).
 const MIN_SECRET_BYTES: usize = 32;
 /// Shortest modulus of RSA, in bytes (RFC 7518 §3.3: 2048 bits).
 const MIN_MODULUS_BYTES: usize = 256;
@@ -26,7 +26,7 @@ pub enum KeyError {
     #[error("is shorter than {MIN_SECRET_BYTES} bytes")]
     Short,
     /// The text is no public key in PEM.
-    #[error("is no public key in PEM of RSA, of the curve P-256 or P-384, or of Ed25519")]
+    #[error("is no public key in PEM of RSA with 2048 bits or more, of the curve P-256 or P-384, or of Ed25519")]
     NoPublicKey,
     /// Whoever has this file can sign.
     #[error("is a private key; only its public half belongs here")]
@@ -92,8 +92,10 @@ impl KeySet {
         }
         let bytes = pem.trim().as_bytes();
         let readers = [DecodingKey::from_rsa_pem, DecodingKey::from_ec_pem, DecodingKey::from_ed_pem];
-        let key = readers.iter().find_map(|read| read(bytes).ok()).ok_or(KeyError::NoPublicKey)?;
-        self.keys.push(Key { id: None, proves: Proves::Family, decoding: key });
+        let key = readers.iter().find_map(|read| read(bytes).ok()).filter(|_| !pem.contains("CERTIFICATE"));
+        // Read back as an issuer would publish it: what is too short, or on another curve, is refused like there.
+        let published = key.and_then(|key| Jwk::from_decoding_key(&key, None).ok()).and_then(Key::of);
+        self.keys.push(published.ok_or(KeyError::NoPublicKey)?);
         Ok(())
     }
 
@@ -131,8 +133,10 @@ impl KeySet {
         id: Option<&'a str>,
     ) -> impl Iterator<Item = &'a DecodingKey> {
         let fitting = self.keys.iter().filter(move |key| key.fits(algorithm));
-        let named = fitting.filter(move |key| id.is_none() || key.id.is_none() || key.id.as_deref() == id);
-        named.take(MAX_TRIES).map(|key| &key.decoding)
+        let (named, nameless): (Vec<&Key>, Vec<&Key>) = fitting
+            .filter(move |key| id.is_none() || key.id.is_none() || key.id.as_deref() == id)
+            .partition(|key| key.id.is_some());
+        named.into_iter().chain(nameless).take(MAX_TRIES).map(|key| &key.decoding)
     }
 }
 
@@ -146,7 +150,10 @@ impl Key {
     }
 
     fn published(given: Value) -> Option<Self> {
-        let jwk: Jwk = serde_json::from_value(given).ok()?;
+        Self::of(serde_json::from_value(given).ok()?)
+    }
+
+    fn of(jwk: Jwk) -> Option<Self> {
         let is_for_signatures =
             jwk.common.public_key_use.as_ref().is_none_or(|given| *given == PublicKeyUse::Signature);
         let verifies = jwk.common.key_operations.as_ref().is_none_or(|given| given.contains(&KeyOperations::Verify));

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use jsonwebtoken::Algorithm;
+use jsonwebtoken::{Algorithm, AlgorithmFamily};
 use reqwest::Url;
 use secrecy::SecretString;
 use serde::Deserialize;
@@ -56,8 +56,8 @@ pub struct IssuerSettings {
     pub algorithms: String,
     /// Claims that may name the tenant, with commas; those of the section if there are none.
     pub tenant_claims: Option<String>,
-    /// Tenants that it may speak for, with commas; all if it is not said. Whoever may speak for a tenant may speak for
-    /// everybody in it.
+    /// Tenants that it may speak for, with commas; all, if there is no other issuer and it is not said. Whoever may speak
+    /// for a tenant may speak for everybody in it, so no two may for one.
     pub tenants: Option<String>,
 }
 
@@ -97,8 +97,12 @@ pub(super) struct Issuer {
     pub audience: Option<String>,
     pub algorithms: Vec<Algorithm>,
     pub tenant_claims: Vec<String>,
-    /// Tenants that it may speak for; nothing if for all.
+    /// Tenants that it may speak for; nothing if for all but those of others.
     pub tenants: Option<Vec<String>>,
+    /// Whether it is one of the list, and not that of the section's own keys.
+    pub is_listed: bool,
+    /// Tenants that others speak for.
+    pub of_others: Vec<String>,
     pub fixed: KeySet,
     pub published: Option<Url>,
 }
@@ -138,6 +142,7 @@ impl AuthSettings {
                 faults.add("issuers", "two issuers have one name, so nobody knows whose keys are meant");
             }
         }
+        share_out(&mut issuers, &mut faults);
         if faults.0.is_empty() { Ok(issuers) } else { Err(faults.0) }
     }
 
@@ -156,6 +161,8 @@ impl AuthSettings {
             algorithms: faults.algorithms("jwt_algorithms", &self.jwt_algorithms),
             tenant_claims: faults.names("jwt_tenant_claims", &self.jwt_tenant_claims),
             tenants: None,
+            is_listed: false,
+            of_others: Vec::new(),
             fixed,
             published: faults.address("jwks_url", self.jwks_url.as_deref()),
         };
@@ -182,11 +189,37 @@ impl AuthSettings {
             algorithms: faults.algorithms(&key("algorithms"), &given.algorithms),
             tenant_claims: faults.names(&key("tenant_claims"), tenant_claims),
             tenants: given.tenants.as_deref().map(|tenants| faults.names(&key("tenants"), tenants)),
+            is_listed: true,
+            of_others: Vec::new(),
             fixed,
             published: faults.address(&key("jwks_url"), given.jwks_url.as_deref()),
         };
         faults.usable(&key("algorithms"), &issuer);
         issuer
+    }
+}
+
+/// Sees to it that each tenant has one issuer: a name that two vouch for would be two people.
+fn share_out(issuers: &mut [Issuer], faults: &mut Faults) {
+    let several = issuers.len() > 1;
+    let mut taken: Vec<String> = Vec::new();
+    for issuer in issuers.iter() {
+        match &issuer.tenants {
+            Some(tenants) => {
+                if tenants.iter().any(|tenant| taken.contains(tenant)) {
+                    faults.add("issuers", "two issuers speak for one tenant");
+                }
+                taken.extend(tenants.iter().cloned());
+            }
+            // Only the issuer of the section's own keys may speak for whomever nobody else speaks for.
+            None if several && issuer.is_listed => {
+                faults.add("issuers", "beside another issuer each must say for which tenants it speaks");
+            }
+            None => {}
+        }
+    }
+    for issuer in issuers.iter_mut().filter(|issuer| issuer.tenants.is_none()) {
+        issuer.of_others.clone_from(&taken);
     }
 }
 
@@ -215,7 +248,7 @@ impl Faults {
 
     fn algorithms(&mut self, setting: &str, given: &str) -> Vec<Algorithm> {
         let mut algorithms = Vec::new();
-        for name in self.names(setting, given) {
+        for name in self.names(setting, given).into_iter().filter(|name| !name.is_empty()) {
             match name.parse() {
                 Ok(algorithm) => algorithms.push(algorithm),
                 Err(_) => self.add(setting, format!("has {name:?}, which is no algorithm of signatures")),
@@ -236,8 +269,12 @@ impl Faults {
 
     /// An algorithm that no key can prove is a mistake of whoever wrote it.
     fn usable(&mut self, setting: &str, issuer: &Issuer) {
-        let fixed = issuer.algorithms.iter().any(|algorithm| issuer.fixed.has(*algorithm));
-        if !fixed && issuer.published.is_none() && !issuer.fixed.is_empty() {
+        // Published keys are public keys.
+        let published =
+            |algorithm: &Algorithm| issuer.published.is_some() && algorithm.family() != AlgorithmFamily::Hmac;
+        let usable = issuer.algorithms.iter().any(|algorithm| issuer.fixed.has(*algorithm) || published(algorithm));
+        let has_keys = !issuer.fixed.is_empty() || issuer.published.is_some();
+        if has_keys && !usable {
             self.add(setting, "has no algorithm that fits the key");
         }
     }
@@ -324,15 +361,46 @@ mod tests {
     }
 
     #[test]
-    fn two_issuers_of_one_name_are_refused() {
-        let other = |name: &str| IssuerSettings {
+    fn each_name_and_each_tenant_has_one_issuer() {
+        let other = |name: &str, tenants: Option<&str>| IssuerSettings {
             issuer: name.to_owned(),
             algorithms: "RS256".to_owned(),
             jwks_url: Some("https://id.example/keys".to_owned()),
+            tenants: tenants.map(str::to_owned),
             ..IssuerSettings::default()
         };
         let with = |issuers| AuthSettings { issuers, ..AuthSettings::default() };
-        assert!(faults(&with(vec![other("a"), other("b")])).is_empty());
-        assert_eq!(faults(&with(vec![other("a"), other("a")])), ["issuers"]);
+        assert!(faults(&with(vec![other("a", None)])).is_empty());
+        assert!(faults(&with(vec![other("a", Some("s,t")), other("b", Some("u"))])).is_empty());
+        assert_eq!(faults(&with(vec![other("a", Some("t")), other("a", Some("u"))])), ["issuers"]);
+        assert_eq!(faults(&with(vec![other("a", Some("s,t")), other("b", Some("t"))])), ["issuers"]);
+        assert_eq!(faults(&with(vec![other("a", Some("t")), other("b", None)])), ["issuers"]);
+        let beside = AuthSettings { jwt_secret: Some(SECRET.into()), ..with(vec![other("a", None)]) };
+        assert_eq!(faults(&beside), ["issuers"]);
+    }
+
+    #[test]
+    fn keys_that_can_prove_nothing_are_refused() {
+        let published = |algorithms: &str| AuthSettings {
+            jwks_url: Some("https://id.example/keys".to_owned()),
+            jwt_algorithms: algorithms.to_owned(),
+            ..AuthSettings::default()
+        };
+        assert!(faults(&published("HS256,RS256")).is_empty());
+        assert_eq!(faults(&published("HS256")), ["jwt_algorithms"]);
+        let curve = AuthSettings {
+            jwt_public_key: Some(ec_signer().public_pem.clone()),
+            jwt_algorithms: "ES384".to_owned(),
+            ..AuthSettings::default()
+        };
+        assert_eq!(faults(&curve), ["jwt_algorithms"]);
+        assert_eq!(
+            faults(&AuthSettings {
+                jwt_algorithms: "HS256,,".to_owned(),
+                jwt_secret: Some(SECRET.into()),
+                ..AuthSettings::default()
+            }),
+            ["jwt_algorithms"]
+        );
     }
 }

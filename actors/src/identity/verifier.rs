@@ -2,7 +2,9 @@
 
 use std::{future::Future, sync::Arc, time::Duration};
 
-use jsonwebtoken::{Algorithm, AlgorithmFamily, DecodingKey, Validation, decode, errors::ErrorKind};
+use jsonwebtoken::{
+    Algorithm, AlgorithmFamily, DecodingKey, Validation, decode, errors::ErrorKind, get_current_timestamp,
+};
 use serde::de::IgnoredAny;
 use serde_json::Value;
 use somaagent_supervision::Port;
@@ -18,6 +20,8 @@ use crate::domain::identity::Identity;
 
 /// How much longer than one fetch somebody waits for keys: another fetch may have been under way.
 const GRACE: Duration = Duration::from_secs(1);
+/// Tokens that last longer are taken to end after this.
+const LONGEST: Duration = Duration::from_hours(24 * 365);
 
 /// Why a token proves nothing. No text of it holds a part of the token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -31,8 +35,8 @@ pub enum TokenError {
     /// Its signature is right, and it does not say who it speaks of.
     #[error("the token names no tenant or no subject")]
     Nobody,
-    /// The issuer has published no key that could prove it, nor any other of its kind.
-    #[error("the issuer has no key for such signatures")]
+    /// The issuer has published no key that could prove any token.
+    #[error("the issuer has no key for signatures")]
     NoKey,
     /// The issuer's keys cannot be had, or are older than allowed. Safe to try again.
     #[error("the issuer's keys cannot be fetched")]
@@ -44,8 +48,8 @@ pub enum TokenError {
 pub struct Verified {
     /// Who it speaks of.
     pub identity: Identity,
-    /// When it ends, in whole seconds since 1970, without the leeway.
-    pub expires_at: u64,
+    /// When it ends, the leeway included.
+    pub ends: Instant,
 }
 
 /// Keys that were fetched.
@@ -127,7 +131,7 @@ impl Verifier {
             std::iter::once(&trusted.issuer.fixed).chain(published.as_deref()).flat_map(|keys| parts.keys_of(keys))
         {
             match prove(token, key, &validation) {
-                Ok(()) => return trusted.verified(&parts),
+                Ok(()) => return trusted.verified(&parts, self.leeway),
                 Err(error) => refused = error,
             }
         }
@@ -161,6 +165,15 @@ fn prove(token: &str, key: &DecodingKey, validation: &Validation) -> Result<(), 
             _ => "it cannot be checked",
         })),
     }
+}
+
+/// When a token that was proved ends.
+fn ends(parts: &Parts, leeway: u64) -> Instant {
+    let whole = |end: &Value| end.as_u64().map(Duration::from_secs);
+    let given =
+        parts.claims.get("exp").and_then(|end| whole(end).or_else(|| Duration::try_from_secs_f64(end.as_f64()?).ok()));
+    let left = given.unwrap_or_default().saturating_add(Duration::from_secs(leeway));
+    Instant::now() + left.saturating_sub(Duration::from_secs(get_current_timestamp())).min(LONGEST)
 }
 
 impl Trusted {
@@ -208,22 +221,16 @@ impl Trusted {
         }
     }
 
-    fn verified(&self, parts: &Parts) -> Result<Verified, TokenError> {
+    fn verified(&self, parts: &Parts, leeway: u64) -> Result<Verified, TokenError> {
         let claims = &parts.claims;
         let identity = Identity::from_claims(claims, self.issuer.tenant_claims.iter().map(String::as_str));
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "a time before 1970 or beyond the end of time was refused"
-        )]
-        let end = |end: &Value| end.as_u64().or_else(|| end.as_f64().map(|end| end as u64));
-        let expires_at = claims.get("exp").and_then(end).ok_or(TokenError::Invalid("it has no end"))?;
         let identity = identity.ok_or(TokenError::Nobody)?;
         let tenants = self.issuer.tenants.as_ref();
-        if tenants.is_some_and(|tenants| !tenants.iter().any(|tenant| tenant == identity.tenant.as_str())) {
+        let named = |tenants: &Vec<String>| tenants.iter().any(|tenant| tenant == identity.tenant.as_str());
+        if tenants.is_some_and(|tenants| !named(tenants)) || named(&self.issuer.of_others) {
             return Err(TokenError::Invalid("its issuer may not speak for this tenant"));
         }
-        Ok(Verified { identity, expires_at })
+        Ok(Verified { identity, ends: ends(parts, leeway) })
     }
 }
 

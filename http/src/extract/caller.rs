@@ -32,8 +32,8 @@ impl CorrelationId {
 
 /// The caller of a request, made once and carried in every ask.
 ///
-/// Somebody who proved who they are belongs to the tenant that their token says, and a request that names another one is
-/// refused. While authentication is off, the tenant is the client's own: the header `X-Tenant-Id`, else the query
+/// Somebody who proved who they are belongs to the tenant that their token says. A request whose head or query names another one
+/// is refused, and so is an order about one; what the metadata of a message says of it does not count. While authentication is off, the tenant is the client's own: the header `X-Tenant-Id`, else the query
 /// parameter `tenant` (an `EventSource` cannot send headers), else what the body says, else the configured default.
 #[derive(Clone, Debug)]
 pub(crate) struct By {
@@ -84,13 +84,16 @@ impl By {
 
 impl FromHead for By {
     fn from_head(request: &HttpRequest) -> Result<Self, Problem> {
+        let asked = Query::from_head(request)?.tenant()?;
         let named = match header(request, TENANT_HEADER)? {
             Some(text) => Some(Tenant::new(text).ok_or_else(|| bad_header(TENANT_HEADER, TENANT_RULE))?),
-            None => Query::from_head(request)?.tenant()?,
+            None => asked.clone(),
         };
-        let Authorised { identity, reach } = Authorised::of(request)?;
+        let Authorised { identity, reach, .. } = Authorised::of(request)?;
         let (source, tenant) = match (&identity, named) {
-            (Some(who), Some(named)) if named != who.tenant => return Err(Code::TenantDenied.into()),
+            (Some(who), named) if named.iter().chain(&asked).any(|named| *named != who.tenant) => {
+                return Err(Code::TenantDenied.into());
+            }
             (Some(who), _) => (Source::Token, who.tenant.clone()),
             (None, Some(named)) => (Source::Head, named),
             (None, None) => (Source::Default, default_tenant(request).ok_or_else(no_tenant)?),

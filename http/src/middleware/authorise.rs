@@ -15,9 +15,10 @@ use actix_web::{
 };
 use somaagent_actors::{
     domain::{caller::Reach, identity::Identity, ids::Tenant},
-    identity::Verifier,
+    identity::{Verified, Verifier},
     policy::{Asker, Context, Decision, Policy, Subject, decision::ADMIN_SCOPE},
 };
+use tokio::time::Instant;
 
 use super::site;
 use crate::{
@@ -37,6 +38,8 @@ pub(crate) struct Authorised {
     pub(crate) identity: Option<Identity>,
     /// Whose sessions they may touch.
     pub(crate) reach: Reach,
+    /// When their token ends, and with it what they began and what goes on by itself.
+    pub(crate) ends: Option<Instant>,
 }
 
 impl Authorised {
@@ -78,9 +81,12 @@ impl Gate {
     }
 
     async fn admit(&self, request: &ServiceRequest, path: &str, action: &str) -> Result<Authorised, Problem> {
-        let identity = match &self.verifier {
-            Some(verifier) if action != PUBLIC => Some(self.identify(verifier, request).await?),
-            _ => None,
+        let (identity, ends) = match &self.verifier {
+            Some(verifier) if action != PUBLIC => {
+                let Verified { identity, ends } = self.identify(verifier, request).await?;
+                (Some(identity), Some(ends))
+            }
+            _ => (None, None),
         };
         let tenant = identity.as_ref().map(|who| &who.tenant).or(self.default_tenant.as_ref()).ok_or(Code::Internal)?;
         let asker = match &identity {
@@ -91,7 +97,7 @@ impl Gate {
         };
         let subject = Subject { tenant, persona_id: None, asker };
         match self.policy.decide(&subject, action, path, &Context::default()) {
-            Decision { allow: true, reach, .. } => Ok(Authorised { identity, reach }),
+            Decision { allow: true, reach, .. } => Ok(Authorised { identity, reach, ends }),
             Decision { rule, reason, .. } => {
                 let code = if &*rule == ADMIN_SCOPE { Code::AdminScopeRequired } else { Code::PolicyDenied };
                 Err(Problem::new(code).caused_by(format!("rule {rule}: {reason}")))
@@ -101,12 +107,12 @@ impl Gate {
 
     /// Proves who sent the request. A browser adds a cookie to whatever any page makes it send, so a request that
     /// relies on one must come from a page of this door.
-    async fn identify(&self, verifier: &Verifier, request: &ServiceRequest) -> Result<Identity, Problem> {
+    async fn identify(&self, verifier: &Verifier, request: &ServiceRequest) -> Result<Verified, Problem> {
         let credential = Credential::of(request.headers(), &self.cookie)?;
         if matches!(credential, Credential::Cookie(_)) && site::is_foreign(request.method(), request.headers()) {
             return Err(Code::OriginNotAllowed.into());
         }
-        Ok(verifier.verify(credential.token()).await?.identity)
+        Ok(verifier.verify(credential.token()).await?)
     }
 }
 

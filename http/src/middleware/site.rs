@@ -1,8 +1,9 @@
-//! Who may speak to a door that asks nobody for a name.
+//! Which pages may make a browser speak to the door.
 //!
 //! Without authentication the door trusts this machine. A browser on this machine runs pages of strangers, so two of their
 //! ways in are shut: a page that sends requests here (its `Origin` or `Sec-Fetch-Site` says so), and a page whose own host
-//! name was made to point here (its `Host` is not a name of this machine). With authentication on, tokens decide.
+//! name was made to point here (its `Host` is not a name of this machine). With authentication on,
+//! tokens decide, and only what relies on a cookie, which a browser adds by itself, must not come from a foreign page.
 
 use std::net::IpAddr;
 

@@ -45,7 +45,7 @@ pub(crate) struct MessageRequest {
     /// References to attachments: a UUID, `/v1/attachments/<uuid>` or `att://<uuid>`.
     #[serde(default)]
     attachments: Vec<String>,
-    /// Details that travel with the message and its answer. `tenant` names the tenant unless the header `X-Tenant-Id`
+    /// Details that travel with the message and its answer. `tenant` names the tenant unless the token or the header `X-Tenant-Id`
     /// does; `idempotency_key` stands for the header `Idempotency-Key`. Names that only the service writes, such as `status`,
     /// are dropped. At most 16 KiB of names and values.
     metadata: Option<BTreeMap<String, String>>,

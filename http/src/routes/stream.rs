@@ -1,12 +1,15 @@
 //! The live stream of a session.
 
 use actix_web::{HttpRequest, HttpResponse, web::Data};
+use futures_util::{StreamExt as _, future::Either};
 use somaagent_actors::{conversation::StreamMode, domain::cursor::Cursor};
+use tokio::time::sleep_until;
 
 use crate::{
     door::Door,
     extract::{By, Query, SessionId, bad, header},
     metrics::Metrics,
+    middleware::authorise::Authorised,
     openapi::shapes::StreamedEvent,
     problem::{Code, Problem},
     settings::DoorSettings,
@@ -28,7 +31,8 @@ const REFUSALS: [Code; 10] = [
 ];
 
 /// Streams a session's events. Without a position the stream begins with the current or last turn; with one, after it. A
-/// session nobody has used yet waits for its first message. The stream stays open over turns; read it with `EventSource` or
+/// session nobody has used yet waits for its first message. The stream stays open over turns, until the token ends that it was
+/// opened with. Read it with `EventSource` or
 /// line by line: each block is `id:` (where to resume) and one `data:` line of JSON.
 #[utoipa::path(
     get,
@@ -68,6 +72,10 @@ pub(crate) async fn get_stream(
     door.accepting()?;
     let subscription =
         door.conversations.subscribe(&by.caller(), session.0, after, mode).await.map_err(super::asked_to_read)?;
+    let subscription = match Authorised::of(&request)?.ends {
+        Some(ends) => Either::Left(Box::pin(subscription.take_until(sleep_until(ends)))),
+        None => Either::Right(subscription),
+    };
     Ok(sse::respond(session.0, subscription, mode, settings.heartbeat(), metrics.streams.clone()))
 }
 

@@ -156,6 +156,8 @@ async fn the_token_says_the_tenant() {
     }
     let named = bearing(request(Method::GET, "/v1/sessions"), &token).insert_header(("X-Tenant-Id", "umbrella"));
     assert_eq!(code(&door.send(named).await), (403, "tenant-denied".to_owned()));
+    let both = request(Method::GET, "/v1/sessions?tenant=umbrella").insert_header(("X-Tenant-Id", "acme"));
+    assert_eq!(code(&door.send(bearing(both, &token)).await), (403, "tenant-denied".to_owned()));
     let own = bearing(request(Method::GET, "/v1/sessions"), &token).insert_header(("X-Tenant-Id", "acme"));
     assert_eq!(code(&door.send(own).await), (503, "unavailable".to_owned()));
     let body = with_body(Method::POST, "/v1/memory/export/jobs", r#"{"tenant":"umbrella"}"#);

@@ -101,11 +101,12 @@ fn signers() -> [(&'static str, &'static Signer); 3] {
 fn issuers() -> String {
     let table = |(name, signer): (&str, &Signer)| {
         let key = json!(signer.public_pem);
-        format!(r#"{{issuer = "{name}", public_key = {key}, algorithms = "{name}"}}"#)
+        format!(r#"{{issuer = "{name}", public_key = {key}, algorithms = "{name}", tenants = "{name}"}}"#)
     };
     format!("[{}]", signers().map(table).join(", "))
 }
 
 fn claims(issuer: &str) -> Value {
-    json!({"sub": "ada", "tenant": "acme", "iss": issuer, "scope": "chat", "exp": END})
+    let tenant = if issuer.is_empty() { "acme" } else { issuer };
+    json!({"sub": "ada", "tenant": tenant, "iss": issuer, "scope": "chat", "exp": END})
 }
