@@ -1,7 +1,8 @@
 //! Who asks, and whether they may do what they ask.
 //!
 //! Every operation has an action, which its description names. The policy decides about it before the handler runs; what it cannot
-//! decide is refused. A path or method that does not exist is refused by the router in the same words for everybody.
+//! decide is refused. A path or method that does not exist is refused by the router in the same words for everybody, but for
+//! `HEAD`, which is taken for `GET` also where there is none.
 
 use std::collections::HashMap;
 
