@@ -1,4 +1,6 @@
-//! The address of an outside service, as people write it.
+//! The address of an outside service, as people write it, and what is told of a call to it that failed.
+
+use std::{error::Error, net::IpAddr};
 
 use reqwest::Url;
 
@@ -31,4 +33,40 @@ pub(crate) fn whole(given: &str) -> Result<Url, &'static str> {
         return Err("must not hold a user name or password");
     }
     Ok(url)
+}
+
+/// Whether it points at this machine.
+pub(crate) fn is_loopback(url: &Url) -> bool {
+    let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
+    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+/// The innermost cause, which names what the system said. The outer layers only repeat the address, which does not belong in
+/// logs.
+pub(crate) fn root_cause(fault: &reqwest::Error) -> String {
+    let mut cause = fault.source();
+    while let Some(inner) = cause.and_then(Error::source) {
+        cause = Some(inner);
+    }
+    cause.map_or_else(|| "the call failed".to_owned(), ToString::to_string)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failed expectation ends the test")]
+
+    use super::*;
+
+    #[test]
+    fn loopback_is_recognised_in_each_form() {
+        for (url, expected) in [
+            ("http://127.0.0.1:9", true),
+            ("http://[::1]:9", true),
+            ("http://LOCALHOST/", true),
+            ("http://10.0.0.1/", false),
+            ("https://localhost.example.com/", false),
+        ] {
+            assert_eq!(is_loopback(&Url::parse(url).unwrap()), expected, "{url}");
+        }
+    }
 }

@@ -21,6 +21,7 @@ use super::{
     settings::{AuthSettings, SettingsError},
     verifier::Fetched,
 };
+use crate::base_url::root_cause;
 
 /// Longest document that is read, in bytes.
 const MAX_BYTES: usize = 256 * 1024;
@@ -94,13 +95,7 @@ impl KeyKeeperDeps {
     }
 
     async fn fetch(&self) -> Result<KeySet, FetchError> {
-        let lost = |error: reqwest::Error| {
-            let mut cause: &dyn std::error::Error = &error;
-            while let Some(deeper) = cause.source() {
-                cause = deeper;
-            }
-            FetchError::Transport(cause.to_string())
-        };
+        let lost = |error: reqwest::Error| FetchError::Transport(root_cause(&error));
         let mut answer = self.http.get(self.url.clone()).send().await.map_err(lost)?;
         if answer.status().as_u16() != 200 {
             return Err(FetchError::Status(answer.status().as_u16()));

@@ -1,7 +1,5 @@
 //! Whose tokens are taken.
 
-use std::net::IpAddr;
-
 use jsonwebtoken::{Algorithm, AlgorithmFamily};
 use reqwest::Url;
 use secrecy::SecretString;
@@ -260,7 +258,7 @@ impl Faults {
     /// Keys come from where nobody can exchange them on their way: by TLS, or from this machine.
     fn address(&mut self, setting: &str, given: Option<&str>) -> Option<Url> {
         match base_url::whole(given?) {
-            Ok(url) if url.scheme() == "https" || is_loopback(&url) => return Some(url),
+            Ok(url) if url.scheme() == "https" || base_url::is_loopback(&url) => return Some(url),
             Ok(_) => self.add(setting, "must start with https://, except on this machine"),
             Err(what) => self.add(setting, what),
         }
@@ -278,12 +276,6 @@ impl Faults {
             self.add(setting, "has no algorithm that fits the key");
         }
     }
-}
-
-fn is_loopback(url: &Url) -> bool {
-    let Some(host) = url.host_str() else { return false };
-    let bare = host.trim_start_matches('[').trim_end_matches(']');
-    host == "localhost" || bare.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 #[cfg(test)]

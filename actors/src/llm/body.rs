@@ -1,6 +1,5 @@
 //! The response to one request, as bytes and as events, with a bound on every wait.
 
-use std::error::Error as _;
 use std::time::Duration;
 
 use reqwest::Response;
@@ -10,6 +9,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::error::{self, ModelError};
 use super::sse::SseParser;
+use crate::base_url::root_cause;
 use crate::retry;
 
 /// Longest error body that is read, and the longest time for it.
@@ -139,13 +139,4 @@ fn of_transport(fault: &reqwest::Error) -> ModelError {
         return ModelError::unreachable("no connection in time");
     }
     ModelError::unreachable(root_cause(fault))
-}
-
-/// The innermost cause. The outer layers only repeat the URL, which does not belong in logs.
-fn root_cause(fault: &reqwest::Error) -> String {
-    let mut cause = fault.source();
-    while let Some(inner) = cause.and_then(std::error::Error::source) {
-        cause = Some(inner);
-    }
-    cause.map_or_else(|| "connection failed".to_owned(), ToString::to_string)
 }

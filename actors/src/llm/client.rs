@@ -13,6 +13,7 @@ use serde_json::{Map, Value, json};
 use super::run::Run;
 use super::settings::{self, ModelSettings, SettingsError};
 use super::{LlmMetrics, ModelError, Piece};
+use crate::base_url;
 use crate::domain::context::ChatMessage;
 
 /// Keep-alive probes start after this silence, so that a peer that vanished is noticed.
@@ -97,7 +98,7 @@ impl ModelClient {
             // A redirected POST would lose its body or carry the conversation to another host.
             .redirect(redirect::Policy::none())
             .default_headers(headers(settings.api_key.as_ref())?);
-        if settings::is_loopback(&url) {
+        if base_url::is_loopback(&url) {
             http = http.no_proxy();
         }
         let http = http.build().map_err(SettingsError::Client)?;

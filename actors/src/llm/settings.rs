@@ -1,6 +1,5 @@
 //! The section `model` of the configuration.
 
-use std::net::IpAddr;
 use std::time::Duration;
 
 use reqwest::Url;
@@ -161,12 +160,6 @@ pub(super) fn call_url(base_url: &str) -> Result<Url, SettingsError> {
     Url::parse(&format!("{base}/v1/chat/completions")).map_err(|_| SettingsError::BaseUrl("is not a URL"))
 }
 
-/// Whether a URL points at this machine; such calls never go through a proxy.
-pub(super) fn is_loopback(url: &Url) -> bool {
-    let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
-    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a failed expectation ends the test")]
@@ -202,19 +195,6 @@ mod tests {
             let refused = normalize_base_url(url).unwrap_err().to_string();
             assert!(refused.starts_with("model.base_url "), "{url}: {refused}");
             assert!(!refused.contains("hidden"));
-        }
-    }
-
-    #[test]
-    fn loopback_is_recognised_in_each_form() {
-        for (url, expected) in [
-            ("http://127.0.0.1:9", true),
-            ("http://[::1]:9", true),
-            ("http://localhost/", true),
-            ("http://10.0.0.1/", false),
-            ("https://localhost.example.com/", false),
-        ] {
-            assert_eq!(is_loopback(&Url::parse(url).unwrap()), expected, "{url}");
         }
     }
 

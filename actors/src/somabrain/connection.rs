@@ -18,6 +18,7 @@ use super::{
     tls,
 };
 use crate::{
+    base_url::root_cause,
     domain::{ids::Tenant, trace_context::TraceContext},
     retry,
 };
@@ -163,12 +164,8 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
 
 /// What became of the connection, in words: the innermost cause, which names what the system said. Never the URL.
 fn transport(error: &reqwest::Error) -> Lost {
-    let mut cause: &dyn std::error::Error = error;
-    while let Some(deeper) = cause.source() {
-        cause = deeper;
-    }
     let what = if error.is_connect() { "cannot connect" } else { "connection lost" };
-    Lost::Transport(format!("{what}: {cause}"))
+    Lost::Transport(format!("{what}: {}", root_cause(error)))
 }
 
 #[cfg(test)]
