@@ -1,5 +1,7 @@
 //! Proves tokens.
 
+mod proven;
+
 use std::{future::Future, sync::Arc, time::Duration};
 
 use jsonwebtoken::{
@@ -10,6 +12,7 @@ use serde_json::Value;
 use somaagent_supervision::Port;
 use tokio::{sync::watch, time::Instant};
 
+use self::proven::{Fingerprint, Proof, Proven};
 use super::{
     key_keeper::{KeyKeeperDeps, RefreshKeys},
     keys::KeySet,
@@ -66,6 +69,7 @@ pub struct Fetched {
 pub struct Verifier {
     issuers: Arc<[Trusted]>,
     leeway: u64,
+    proven: Arc<Proven>,
 }
 
 /// An issuer, and where its keys are.
@@ -110,17 +114,38 @@ impl Verifier {
             };
             trusted.push(Trusted { issuer, published });
         }
-        Ok(Self { issuers: trusted.into(), leeway: settings.jwt_leeway_seconds })
+        Ok(Self { issuers: trusted.into(), leeway: settings.jwt_leeway_seconds, proven: Arc::new(Proven::new()) })
     }
 
-    /// Proves a token. Keys are waited for where none are there yet, or the token names one that is not known; no more often
-    /// than the keeper of keys allows.
+    /// Proves a token, once: as long as it lasts and its issuer's keys stay the same, it needs no further proof. Keys are
+    /// waited for where none are there yet, or the token names one that is not known; no more often than the keeper of keys
+    /// allows.
     ///
     /// # Errors
     /// What is wrong with the token or with the keys.
     pub async fn verify(&self, token: &str) -> Result<Verified, TokenError> {
+        let fingerprint = Fingerprint::of(token);
+        if let Some(verified) = self.proven.get(&fingerprint, |proof| self.is_current(proof)) {
+            return Ok(verified);
+        }
+        let proof = self.proof(token).await?;
+        let verified = proof.verified.clone();
+        self.proven.keep(fingerprint, proof);
+        Ok(verified)
+    }
+
+    /// Whether the issuer's keys are those with which something was proved.
+    fn is_current(&self, proof: &Proof) -> bool {
+        let published = self.issuers.get(proof.issuer).and_then(|trusted| trusted.published.as_ref());
+        match (published.and_then(Published::usable), &proof.keys) {
+            (Some(now), Some(then)) => Arc::ptr_eq(&now, then),
+            (now, then) => now.is_none() && then.is_none(),
+        }
+    }
+
+    async fn proof(&self, token: &str) -> Result<Proof, TokenError> {
         let parts = token::read(token)?;
-        let trusted = self.issuer_of(&parts)?;
+        let (issuer, trusted) = self.issuer_of(&parts)?;
         if !trusted.issuer.algorithms.contains(&parts.algorithm) {
             return Err(TokenError::Invalid("its algorithm is not allowed"));
         }
@@ -131,7 +156,10 @@ impl Verifier {
             std::iter::once(&trusted.issuer.fixed).chain(published.as_deref()).flat_map(|keys| parts.keys_of(keys))
         {
             match prove(token, key, &validation) {
-                Ok(()) => return trusted.verified(&parts, self.leeway),
+                Ok(()) => {
+                    let (verified, until) = trusted.verified(&parts, self.leeway)?;
+                    return Ok(Proof { verified, issuer, keys: published.clone(), until });
+                }
                 Err(error) => refused = error,
             }
         }
@@ -140,13 +168,13 @@ impl Verifier {
 
     /// The issuer that the token names, or the one whose name is not checked. What it names is not proved yet; its signature
     /// by that issuer's key will prove it.
-    fn issuer_of(&self, parts: &Parts) -> Result<&Trusted, TokenError> {
+    fn issuer_of(&self, parts: &Parts) -> Result<(usize, &Trusted), TokenError> {
         let named = parts.claims.get("iss").and_then(Value::as_str);
-        let by_name = self
-            .issuers
-            .iter()
-            .find(|trusted| trusted.issuer.name.is_some() && trusted.issuer.name.as_deref() == named);
-        let any = || self.issuers.iter().find(|trusted| trusted.issuer.name.is_none());
+        let mut issuers = self.issuers.iter().enumerate();
+        let by_name = issuers
+            .clone()
+            .find(|(_, trusted)| trusted.issuer.name.is_some() && trusted.issuer.name.as_deref() == named);
+        let any = || issuers.find(|(_, trusted)| trusted.issuer.name.is_none());
         by_name.or_else(any).ok_or(TokenError::Invalid("its issuer is not known"))
     }
 }
@@ -167,13 +195,12 @@ fn prove(token: &str, key: &DecodingKey, validation: &Validation) -> Result<(), 
     }
 }
 
-/// When a token that was proved ends.
-fn ends(parts: &Parts, leeway: u64) -> Instant {
+/// The last second since 1970 for which a token that was proved is.
+fn until(parts: &Parts, leeway: u64) -> u64 {
     let whole = |end: &Value| end.as_u64().map(Duration::from_secs);
     let given =
         parts.claims.get("exp").and_then(|end| whole(end).or_else(|| Duration::try_from_secs_f64(end.as_f64()?).ok()));
-    let left = given.unwrap_or_default().saturating_add(Duration::from_secs(leeway));
-    Instant::now() + left.saturating_sub(Duration::from_secs(get_current_timestamp())).min(LONGEST)
+    given.unwrap_or_default().as_secs().saturating_add(leeway)
 }
 
 impl Trusted {
@@ -221,7 +248,8 @@ impl Trusted {
         }
     }
 
-    fn verified(&self, parts: &Parts, leeway: u64) -> Result<Verified, TokenError> {
+    /// What a token whose signature is right has proved, and until when.
+    fn verified(&self, parts: &Parts, leeway: u64) -> Result<(Verified, u64), TokenError> {
         let claims = &parts.claims;
         let identity = Identity::from_claims(claims, self.issuer.tenant_claims.iter().map(String::as_str));
         let identity = identity.ok_or(TokenError::Nobody)?;
@@ -230,7 +258,9 @@ impl Trusted {
         if tenants.is_some_and(|tenants| !named(tenants)) || named(&self.issuer.of_others) {
             return Err(TokenError::Invalid("its issuer may not speak for this tenant"));
         }
-        Ok(Verified { identity, ends: ends(parts, leeway) })
+        let until = until(parts, leeway);
+        let left = Duration::from_secs(until.saturating_sub(get_current_timestamp()));
+        Ok((Verified { identity, ends: Instant::now() + left.min(LONGEST) }, until))
     }
 }
 

@@ -204,3 +204,61 @@ async fn without_published_keys_nothing_is_proved_by_them() {
     let both = AuthSettings { jwt_public_key: Some(rsa_signer().public_pem.clone()), ..published };
     assert!(verify(&both, &token).await.is_ok());
 }
+
+/// A verifier of published keys, and where they are published.
+async fn with_keys() -> (Verifier, watch::Sender<Option<Fetched>>) {
+    let settings = AuthSettings {
+        jwks_url: Some("http://127.0.0.1:1/keys".to_owned()),
+        jwt_algorithms: "RS256".to_owned(),
+        jwks_timeout_seconds: 0.05,
+        ..AuthSettings::default()
+    };
+    let mut verifier = verifier(&settings).await;
+    let (publish, fetched) = watch::channel(None);
+    Arc::get_mut(&mut verifier.issuers).unwrap()[0].published.as_mut().unwrap().fetched = fetched;
+    (verifier, publish)
+}
+
+fn fetched(keys: &[Value]) -> Fetched {
+    let document = json!({"keys": keys}).to_string();
+    Fetched { keys: Arc::new(KeySet::published(document.as_bytes()).unwrap()), at: Instant::now() }
+}
+
+#[tokio::test]
+async fn a_token_that_was_proved_proves_nothing_once_its_key_is_withdrawn() {
+    let (verifier, publish) = with_keys().await;
+    let token = rsa_signer().sign_as("one", &claims());
+    publish.send_replace(Some(fetched(&[rsa_signer().jwk("one")])));
+    assert_eq!(verifier.verify(&token).await, verifier.verify(&token).await);
+    assert!(verifier.verify(&token).await.is_ok());
+    publish.send_replace(Some(fetched(&[other_rsa_signer().jwk("two")])));
+    assert_eq!(verifier.verify(&token).await, Err(TokenError::Invalid("its key is unknown")));
+    publish.send_replace(Some(fetched(&[other_rsa_signer().jwk("one")])));
+    assert_eq!(verifier.verify(&token).await, Err(TokenError::Invalid("its signature is wrong")));
+}
+
+#[tokio::test]
+async fn a_token_that_was_proved_proves_nothing_once_the_keys_are_too_old() {
+    let (verifier, publish) = with_keys().await;
+    let token = rsa_signer().sign_as("one", &claims());
+    publish.send_replace(Some(fetched(&[rsa_signer().jwk("one")])));
+    assert!(verifier.verify(&token).await.is_ok());
+    let usable_for = verifier.issuers[0].published.as_ref().unwrap().usable_for;
+    publish.send_modify(|fetched| {
+        let fetched = fetched.as_mut().unwrap();
+        fetched.at = fetched.at.checked_sub(usable_for + Duration::from_secs(1)).unwrap();
+    });
+    assert_eq!(verifier.verify(&token).await, Err(TokenError::KeysUnavailable));
+}
+
+#[tokio::test]
+async fn a_token_that_was_proved_proves_nothing_once_it_has_ended() {
+    let settings = AuthSettings { jwt_leeway_seconds: 0, ..settings() };
+    let verifier = verifier(&settings).await;
+    let token = Signer::secret(SECRET).sign(&with(&json!({"exp": now() + 1})));
+    assert!(verifier.verify(&token).await.is_ok());
+    while verifier.verify(&token).await.is_ok() {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(verifier.verify(&token).await, Err(TokenError::Invalid("it has expired")));
+}
