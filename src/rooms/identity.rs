@@ -1,7 +1,7 @@
 //! Proving who callers are: the keepers of published keys, and what asks them.
 
 use anyhow::Context;
-use somaagent_actors::identity::{KeyKeeper, KeyKeeperDeps, RefreshKeys, Verifier};
+use somaagent_actors::identity::{Keeper, KeeperDeps, Refresh, Source, Verifier};
 use somaagent_supervision::{Port, Restart, Strategy, SupervisorRef, SupervisorSpec};
 
 use crate::boot::Base;
@@ -19,9 +19,9 @@ pub(super) async fn prove(base: &Base) -> anyhow::Result<Option<Verifier>> {
     Ok(Some(Verifier::start(&base.config.auth, |deps| keep(supervisor.clone(), deps)).await?))
 }
 
-async fn keep(supervisor: SupervisorRef, deps: KeyKeeperDeps) -> anyhow::Result<Port<RefreshKeys>> {
-    let seat = supervisor.seat::<KeyKeeper>(Restart::Permanent).labelled(deps.label());
+async fn keep<S: Source>(supervisor: SupervisorRef, deps: KeeperDeps<S>) -> anyhow::Result<Port<Refresh>> {
+    let seat = supervisor.seat::<Keeper<S>>(Restart::Permanent).labelled(deps.label());
     let port = seat.port("refresh", REFRESH_CAPACITY);
-    seat.start(move || KeyKeeper::new(deps)).await.context("keeper of keys")?;
+    seat.start(move || Keeper::new(deps)).await.context(S::ACTOR)?;
     Ok(port)
 }

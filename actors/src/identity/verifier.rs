@@ -14,8 +14,9 @@ use tokio::{sync::watch, time::Instant};
 
 use self::proven::{Fingerprint, Proof, Proven};
 use super::{
-    key_keeper::{KeyKeeperDeps, RefreshKeys},
+    keeper::{Fetched, KeeperDeps, Refresh},
     keys::KeySet,
+    published_keys::PublishedKeys,
     settings::{AuthSettings, Issuer, SettingsError},
     token::{self, Parts},
 };
@@ -55,15 +56,6 @@ pub struct Verified {
     pub ends: Instant,
 }
 
-/// Keys that were fetched.
-#[derive(Debug, Clone)]
-pub struct Fetched {
-    /// The keys.
-    pub(super) keys: Arc<KeySet>,
-    /// When.
-    pub(super) at: Instant,
-}
-
 /// Proves tokens of the issuers that the settings name. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Verifier {
@@ -82,8 +74,8 @@ struct Trusted {
 /// Keys that an issuer publishes, as the keeper last saw them.
 #[derive(Debug)]
 struct Published {
-    fetched: watch::Receiver<Option<Fetched>>,
-    refresh: Port<RefreshKeys>,
+    fetched: watch::Receiver<Option<Fetched<KeySet>>>,
+    refresh: Port<Refresh>,
     usable_for: Duration,
     patience: Duration,
 }
@@ -93,21 +85,25 @@ impl Verifier {
     ///
     /// # Errors
     /// That of the settings, or of `keep`.
-    pub async fn start<E, F>(settings: &AuthSettings, mut keep: impl FnMut(KeyKeeperDeps) -> F) -> Result<Self, E>
+    pub async fn start<E, F>(
+        settings: &AuthSettings,
+        mut keep: impl FnMut(KeeperDeps<PublishedKeys>) -> F,
+    ) -> Result<Self, E>
     where
         E: From<SettingsError>,
-        F: Future<Output = Result<Port<RefreshKeys>, E>>,
+        F: Future<Output = Result<Port<Refresh>, E>>,
     {
         let mut trusted = Vec::new();
         // Checked with the configuration, so the first of several faults will do.
         for issuer in settings.read().map_err(|mut faults| faults.remove(0))? {
             let published = match &issuer.published {
                 Some(url) => {
-                    let deps = KeyKeeperDeps::new(url.clone(), settings)?;
+                    let source = PublishedKeys::at(url.clone(), settings)?;
+                    let deps = KeeperDeps::new(source, Duration::from_secs(settings.jwks_cache_seconds));
                     let fetched = deps.fetched();
                     let usable_for =
                         Duration::from_secs(settings.jwks_cache_seconds.saturating_add(settings.jwks_stale_seconds));
-                    let patience = deps.timeout() + GRACE;
+                    let patience = Duration::from_secs_f64(settings.jwks_timeout_seconds) + GRACE;
                     Some(Published { fetched, refresh: keep(deps).await?, usable_for, patience })
                 }
                 None => None,
@@ -278,12 +274,12 @@ impl Published {
         fetched
             .as_ref()
             .filter(|fetched| fetched.at.elapsed() <= self.usable_for)
-            .map(|fetched| Arc::clone(&fetched.keys))
+            .map(|fetched| Arc::clone(&fetched.document))
     }
 
     /// Waits until the keeper has looked whether there are newer keys, if it does. Whether it did shows in the keys.
     async fn refreshed(&self) {
-        if let Err(error) = self.refresh.call(|reply| RefreshKeys { reply }, self.patience).await {
+        if let Err(error) = self.refresh.call(|reply| Refresh { reply }, self.patience).await {
             tracing::debug!(%error, "the keeper of keys did not answer");
         }
     }

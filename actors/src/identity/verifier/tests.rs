@@ -206,7 +206,7 @@ async fn without_published_keys_nothing_is_proved_by_them() {
 }
 
 /// A verifier of published keys, and where they are published.
-async fn with_keys() -> (Verifier, watch::Sender<Option<Fetched>>) {
+async fn with_keys() -> (Verifier, watch::Sender<Option<Fetched<KeySet>>>) {
     let settings = AuthSettings {
         jwks_url: Some("http://127.0.0.1:1/keys".to_owned()),
         jwt_algorithms: "RS256".to_owned(),
@@ -219,9 +219,9 @@ async fn with_keys() -> (Verifier, watch::Sender<Option<Fetched>>) {
     (verifier, publish)
 }
 
-fn fetched(keys: &[Value]) -> Fetched {
+fn fetched(keys: &[Value]) -> Fetched<KeySet> {
     let document = json!({"keys": keys}).to_string();
-    Fetched { keys: Arc::new(KeySet::published(document.as_bytes()).unwrap()), at: Instant::now() }
+    Fetched { document: Arc::new(KeySet::published(document.as_bytes()).unwrap()), at: Instant::now() }
 }
 
 #[tokio::test]

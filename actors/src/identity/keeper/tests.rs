@@ -13,7 +13,12 @@ use serde_json::{Value, json};
 use somaagent_supervision::{Restart, Strategy, SupervisorSpec, Tree};
 use somaagent_test_services::tokens::{Signer, other_rsa_signer, rsa_signer};
 
-use super::super::verifier::{TokenError, Verified, Verifier};
+use super::super::{
+    fetching::MAX_BYTES,
+    published_keys::PublishedKeys,
+    settings::{AuthSettings, SettingsError},
+    verifier::{TokenError, Verified, Verifier},
+};
 use super::*;
 use crate::loopback::{Play, Server};
 
@@ -87,12 +92,12 @@ impl Stage {
     async fn start(settings: &AuthSettings) -> Self {
         let tree = Tree::new(&prometheus::Registry::new()).unwrap();
         let root = tree.root(SupervisorSpec::new("root", Strategy::OneForOne));
-        let keep = |deps: KeyKeeperDeps| {
+        let keep = |deps: KeeperDeps<PublishedKeys>| {
             let root = root.clone();
             async move {
-                let seat = root.seat::<KeyKeeper>(Restart::Permanent);
+                let seat = root.seat::<Keeper<PublishedKeys>>(Restart::Permanent);
                 let port = seat.port("refresh", 64);
-                seat.start(move || KeyKeeper::new(deps)).await.unwrap();
+                seat.start(move || Keeper::new(deps)).await.unwrap();
                 Ok::<_, SettingsError>(port)
             }
         };
@@ -257,7 +262,7 @@ fn after_a_crash_the_keys_are_still_there_and_the_queue_is_served() {
     impl Message for Crash {
         type Result = ();
     }
-    impl Handler<Admitted<Crash>> for KeyKeeper {
+    impl Handler<Admitted<Crash>> for Keeper<PublishedKeys> {
         type Result = ();
 
         fn handle(&mut self, _: Admitted<Crash>, _: &mut Context<Self>) {
@@ -266,17 +271,20 @@ fn after_a_crash_the_keys_are_still_there_and_the_queue_is_served() {
     }
     stage(async {
         let issuer = Issuer::saying(keys(&[(rsa_signer(), "a")])).await;
-        let deps = KeyKeeperDeps::new(issuer.server.url.parse().unwrap(), &issuer.settings()).unwrap();
+        let deps = KeeperDeps::new(
+            PublishedKeys::at(issuer.server.url.parse().unwrap(), &issuer.settings()).unwrap(),
+            Duration::from_mins(5),
+        );
         let mut board = deps.fetched();
         let tree = Tree::new(&prometheus::Registry::new()).unwrap();
         let root = tree.root(SupervisorSpec::new("root", Strategy::OneForOne));
-        let seat = root.seat::<KeyKeeper>(Restart::Permanent);
+        let seat = root.seat::<Keeper<PublishedKeys>>(Restart::Permanent);
         let (refresh, crash) = (seat.port("refresh", 4), seat.port("crash", 1));
-        seat.start(move || KeyKeeper::new(deps)).await.unwrap();
+        seat.start(move || Keeper::new(deps)).await.unwrap();
         board.wait_for(Option::is_some).await.unwrap();
         assert!(crash.ask(Crash, SOON).await.is_err());
         assert!(board.borrow().is_some());
-        refresh.call(|reply| RefreshKeys { reply }, SOON).await.unwrap();
+        refresh.call(|reply| Refresh { reply }, SOON).await.unwrap();
         assert_eq!(issuer.fetches(), 2, "it begins anew with a fetch");
     });
 }

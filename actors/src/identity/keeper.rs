@@ -1,30 +1,22 @@
-//! Fetches the keys that an issuer publishes (RFC 7517 §5) and keeps them fresh.
+//! Fetches what an issuer publishes and keeps it fresh.
 //!
-//! State: the fetch under way and who waits for it, when keys were last fetched because somebody asked. The keys themselves are
-//! on a board that survives a restart.
-//! Asks: [`RefreshKeys`].
+//! State: the fetch under way and who waits for it, when the document was last fetched because somebody asked. The document itself
+//! is on a board that survives a restart.
+//! Asks: [`Refresh`].
 //! Supervision: child of `identity`, Permanent. Crashes on broken invariants only; an issuer that does not answer, or answers
-//! rubbish, is asked again, and its last keys stay on the board with their age.
+//! rubbish, is asked again, and its last document stays on the board with its age.
 
-use std::{sync::Arc, time::Duration};
+use std::{future::Future, sync::Arc, time::Duration};
 
 use actix::{
     Actor, ActorFutureExt, AsyncContext, Context, ContextFutureSpawner, Handler, Message, SpawnHandle, Supervised,
     WrapFuture,
 };
-use reqwest::{Client, Url, redirect::Policy};
 use somaagent_supervision::{Admitted, Child, InFlight, Reply};
 use tokio::{sync::watch, time::Instant};
 
-use super::{
-    keys::{KeyError, KeySet},
-    settings::{AuthSettings, SettingsError},
-    verifier::Fetched,
-};
-use crate::base_url::root_cause;
+use super::fetching::FetchError;
 
-/// Longest document that is read, in bytes.
-const MAX_BYTES: usize = 256 * 1024;
 /// Time between two fetches that somebody asked for: tokens that name unknown keys cost the issuer no more than this.
 const ASKED_EVERY: Duration = Duration::from_mins(1);
 /// Wait after a fetch that failed; it doubles with each further one.
@@ -32,88 +24,75 @@ const FIRST_WAIT: Duration = Duration::from_secs(1);
 /// Longest wait after a fetch that failed.
 const MAX_WAIT: Duration = Duration::from_secs(30);
 
-/// Asks whether there are newer keys. May be sent by whoever proves tokens, as often as they like.
+/// Something that an issuer publishes, and how it is had.
+pub trait Source: Clone + Send + Unpin + 'static {
+    /// What it is once it was read.
+    type Document: Send + Sync + 'static;
+
+    /// Name of the actor that keeps it.
+    const ACTOR: &'static str;
+    /// What it is called in the log.
+    const WHAT: &'static str;
+
+    /// The issuer's host: the keeper's name among others.
+    fn label(&self) -> String;
+
+    /// Fetches it.
+    fn fetch(&self) -> impl Future<Output = Result<Self::Document, FetchError>>;
+}
+
+/// What was fetched.
+#[derive(Debug)]
+pub struct Fetched<D> {
+    /// The document.
+    pub(super) document: Arc<D>,
+    /// When.
+    pub(super) at: Instant,
+}
+
+/// Asks whether there is something newer. May be sent by whoever needs it, as often as they like.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub struct RefreshKeys {
+pub struct Refresh {
     /// Answered once the board shows what is to be had now.
     pub reply: Reply<()>,
 }
 
-/// Why keys were not fetched. No text of it holds the address.
-#[derive(Debug, thiserror::Error)]
-enum FetchError {
-    #[error("the issuer was not reached or fell silent: {0}")]
-    Transport(String),
-    #[error("the issuer answered with status {0}")]
-    Status(u16),
-    #[error("the answer is longer than {MAX_BYTES} bytes")]
-    TooLong,
-    #[error("the answer {0}")]
-    Keys(#[from] KeyError),
-}
-
 /// What the keeper needs; survives a restart.
-#[derive(Debug, Clone)]
-pub struct KeyKeeperDeps {
-    http: Client,
-    url: Url,
+#[derive(Debug)]
+pub struct KeeperDeps<S: Source> {
+    source: S,
     cache: Duration,
-    timeout: Duration,
-    board: Arc<watch::Sender<Option<Fetched>>>,
+    board: Arc<watch::Sender<Option<Fetched<S::Document>>>>,
 }
 
-impl KeyKeeperDeps {
-    /// Makes ready to fetch keys from `url`; nothing is sent yet.
-    ///
-    /// # Errors
-    /// The client of the network cannot be made.
-    pub(super) fn new(url: Url, settings: &AuthSettings) -> Result<Self, SettingsError> {
-        let timeout = Duration::from_secs_f64(settings.jwks_timeout_seconds);
-        // No redirect: keys come from where the settings say. No proxy: it would be found in the environment, which only the
-        // outermost room reads.
-        let http = Client::builder().redirect(Policy::none()).no_proxy().timeout(timeout).build();
-        let http = http.map_err(|error| SettingsError { setting: "jwks_url".to_owned(), what: error.to_string() })?;
-        let cache = Duration::from_secs(settings.jwks_cache_seconds);
-        Ok(Self { http, url, cache, timeout, board: Arc::new(watch::Sender::new(None)) })
+impl<S: Source> Clone for KeeperDeps<S> {
+    fn clone(&self) -> Self {
+        Self { source: self.source.clone(), cache: self.cache, board: Arc::clone(&self.board) }
+    }
+}
+
+impl<S: Source> KeeperDeps<S> {
+    /// Makes ready to fetch from `source` whenever `cache` has passed; nothing is sent yet.
+    pub(super) fn new(source: S, cache: Duration) -> Self {
+        Self { source, cache, board: Arc::new(watch::Sender::new(None)) }
     }
 
     /// The board.
-    pub(super) fn fetched(&self) -> watch::Receiver<Option<Fetched>> {
+    pub(super) fn fetched(&self) -> watch::Receiver<Option<Fetched<S::Document>>> {
         self.board.subscribe()
     }
 
-    /// The issuer's host: the keeper's name among others.
+    /// See [`Source::label`].
     #[must_use]
     pub fn label(&self) -> String {
-        self.url.host_str().unwrap_or_default().to_owned()
-    }
-
-    /// How long one fetch may take.
-    pub(super) const fn timeout(&self) -> Duration {
-        self.timeout
-    }
-
-    async fn fetch(&self) -> Result<KeySet, FetchError> {
-        let lost = |error: reqwest::Error| FetchError::Transport(root_cause(&error));
-        let mut answer = self.http.get(self.url.clone()).send().await.map_err(lost)?;
-        if answer.status().as_u16() != 200 {
-            return Err(FetchError::Status(answer.status().as_u16()));
-        }
-        let mut document = Vec::new();
-        while let Some(piece) = answer.chunk().await.map_err(lost)? {
-            if document.len() + piece.len() > MAX_BYTES {
-                return Err(FetchError::TooLong);
-            }
-            document.extend_from_slice(&piece);
-        }
-        Ok(KeySet::published(&document)?)
+        self.source.label()
     }
 }
 
 /// See the module.
-pub struct KeyKeeper {
-    deps: KeyKeeperDeps,
+pub struct Keeper<S: Source> {
+    deps: KeeperDeps<S>,
     state: State,
 }
 
@@ -141,10 +120,10 @@ impl State {
     }
 }
 
-impl KeyKeeper {
+impl<S: Source> Keeper<S> {
     /// A keeper that fetches at once.
     #[must_use]
-    pub fn new(deps: KeyKeeperDeps) -> Self {
+    pub fn new(deps: KeeperDeps<S>) -> Self {
         Self { deps, state: State::default() }
     }
 
@@ -153,8 +132,8 @@ impl KeyKeeper {
         if std::mem::replace(&mut self.state.fetching, true) {
             return;
         }
-        let deps = self.deps.clone();
-        async move { deps.fetch().await }
+        let source = self.deps.source.clone();
+        async move { source.fetch().await }
             .into_actor(self)
             .map(|fetched, this, ctx| {
                 this.state.fetching = false;
@@ -175,24 +154,24 @@ impl KeyKeeper {
             .spawn(ctx);
     }
 
-    fn note(&mut self, fetched: Result<KeySet, FetchError>) {
+    fn note(&mut self, fetched: Result<S::Document, FetchError>) {
         match fetched {
-            Ok(keys) => {
+            Ok(document) => {
                 if self.state.failures > 0 {
-                    tracing::info!("the issuer's keys are there again");
+                    tracing::info!("{} are there again", S::WHAT);
                 }
                 self.state.failures = 0;
-                self.deps.board.send_replace(Some(Fetched { keys: Arc::new(keys), at: Instant::now() }));
+                self.deps.board.send_replace(Some(Fetched { document: Arc::new(document), at: Instant::now() }));
             }
             Err(error) => {
                 self.state.failures = self.state.failures.saturating_add(1);
-                tracing::warn!(error = &error as &dyn std::error::Error, "the issuer's keys were not fetched");
+                tracing::warn!(error = &error as &dyn std::error::Error, "{} were not fetched", S::WHAT);
             }
         }
     }
 }
 
-impl Actor for KeyKeeper {
+impl<S: Source> Actor for Keeper<S> {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Context<Self>) {
@@ -200,14 +179,14 @@ impl Actor for KeyKeeper {
     }
 }
 
-impl Supervised for KeyKeeper {
+impl<S: Source> Supervised for Keeper<S> {
     fn restarting(&mut self, _: &mut Context<Self>) {
         self.state = State::default();
     }
 }
 
-impl Child for KeyKeeper {
-    const NAME: &'static str = "key-keeper";
+impl<S: Source> Child for Keeper<S> {
+    const NAME: &'static str = S::ACTOR;
 
     fn state_name(&self) -> &'static str {
         match (self.state.fetching, self.state.failures) {
@@ -218,11 +197,11 @@ impl Child for KeyKeeper {
     }
 }
 
-impl Handler<Admitted<RefreshKeys>> for KeyKeeper {
+impl<S: Source> Handler<Admitted<Refresh>> for Keeper<S> {
     type Result = ();
 
-    fn handle(&mut self, msg: Admitted<RefreshKeys>, ctx: &mut Context<Self>) {
-        let (RefreshKeys { reply }, in_flight) = msg.open();
+    fn handle(&mut self, msg: Admitted<Refresh>, ctx: &mut Context<Self>) {
+        let (Refresh { reply }, in_flight) = msg.open();
         let now = Instant::now();
         if !self.state.fetching {
             // While the issuer does not answer, its own clock says when it is asked again.

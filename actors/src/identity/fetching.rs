@@ -1,0 +1,62 @@
+//! Calls to an issuer: to where the settings say, for so long, for so many bytes.
+
+use std::time::Duration;
+
+use reqwest::{Client, Request, redirect::Policy};
+
+use super::keys::KeyError;
+use crate::base_url::root_cause;
+
+/// Longest document that is read, in bytes.
+pub(super) const MAX_BYTES: usize = 256 * 1024;
+
+/// Why a document was not fetched. No text of it holds the address.
+#[derive(Debug, thiserror::Error)]
+pub enum FetchError {
+    /// Nothing came.
+    #[error("the issuer was not reached or fell silent: {0}")]
+    Transport(String),
+    /// Something else came.
+    #[error("the issuer answered with status {0}")]
+    Status(u16),
+    /// It is not read to its end.
+    #[error("the answer is longer than {MAX_BYTES} bytes")]
+    TooLong,
+    /// It holds no keys.
+    #[error("the answer {0}")]
+    Keys(#[from] KeyError),
+}
+
+/// An answer as it came.
+pub(super) struct Answer {
+    pub(super) status: u16,
+    pub(super) body: Vec<u8>,
+}
+
+/// A client whose calls take `timeout` at most.
+///
+/// # Errors
+/// It cannot be made.
+pub(super) fn client(timeout: Duration) -> Result<Client, reqwest::Error> {
+    // No redirect: documents come from where the settings say. No proxy: it would be found in the environment, which only the
+    // outermost room reads.
+    Client::builder().redirect(Policy::none()).no_proxy().timeout(timeout).build()
+}
+
+/// Sends `request` and reads what is answered, whatever its status.
+///
+/// # Errors
+/// Nothing came, or too much.
+pub(super) async fn answer(http: &Client, request: Request) -> Result<Answer, FetchError> {
+    let lost = |error: reqwest::Error| FetchError::Transport(root_cause(&error));
+    let mut response = http.execute(request).await.map_err(lost)?;
+    let status = response.status().as_u16();
+    let mut body = Vec::new();
+    while let Some(piece) = response.chunk().await.map_err(lost)? {
+        if body.len() + piece.len() > MAX_BYTES {
+            return Err(FetchError::TooLong);
+        }
+        body.extend_from_slice(&piece);
+    }
+    Ok(Answer { status, body })
+}
