@@ -222,6 +222,30 @@ async fn a_session_is_its_owners_and_an_admins() {
 }
 
 #[tokio::test]
+async fn whoever_guesses_a_key_gets_nobodys_first_words() {
+    let begin = async |client: &Client, to: Option<&str>| {
+        let post = to.map_or_else(|| Post::new("dear diary"), |session| Post::new("mine").to(session));
+        let posted = client.message(&post.key("first")).await.unwrap();
+        assert_eq!(posted.status, 200, "{}", posted.text);
+        posted.text_of("session_id")
+    };
+    for scope in ["chat", "admin"] {
+        // What another door gives to the same key.
+        let there = guarded().await;
+        let guessed = begin(&there.client.showing(&token("acme", "ada", scope)).unwrap(), None).await;
+        let stack = guarded().await;
+        let [ada, bob] =
+            [("ada", scope), ("bob", "")].map(|(who, scope)| stack.client.showing(&token("acme", who, scope)).unwrap());
+        assert_eq!(begin(&bob, Some(&guessed)).await, guessed);
+        let own = begin(&ada, None).await;
+        assert_ne!(own, guessed, "{scope}");
+        assert_eq!(begin(&ada, None).await, own, "{scope}");
+        let heard = json!(bob.history(&guessed).await.unwrap()).to_string();
+        assert!(heard.contains("mine") && !heard.contains("diary"), "{heard}");
+    }
+}
+
+#[tokio::test]
 async fn what_one_says_is_recalled_for_nobody_else() {
     for (shared, setting) in [(false, "false"), (true, "true")] {
         let settings = [("GATEWAY_JWT_SECRET", SECRET), ("GATEWAY_TENANT_SESSIONS", setting)];

@@ -67,11 +67,15 @@ fn feed_bytes(tag: u8, bytes: &[u8], hasher: &mut Sha256) {
 }
 
 /// The id of a session whose first message named none but carried a key: UUID version 5 (RFC 9562 §5.5) of tenant,
-/// subject and key. A retried first message therefore finds the session that it made.
+/// subject and key. A retried first message therefore finds the session that it made. Where that id is somebody else's, the
+/// next `n` gives another one.
 #[must_use]
-pub fn derived_session_id(tenant: &Tenant, subject: Option<&str>, key: &str) -> Uuid {
-    let name = serde_json::json!([tenant.as_str(), subject, key]).to_string();
-    Uuid::new_v5(&NAMESPACE, name.as_bytes())
+pub fn derived_session_id(tenant: &Tenant, subject: Option<&str>, key: &str, n: u32) -> Uuid {
+    let name = match n {
+        0 => serde_json::json!([tenant.as_str(), subject, key]),
+        n => serde_json::json!([tenant.as_str(), subject, key, n]),
+    };
+    Uuid::new_v5(&NAMESPACE, name.to_string().as_bytes())
 }
 
 /// The namespace of derived session ids; a fixed random UUID.
@@ -99,11 +103,12 @@ mod tests {
     fn a_derived_id_is_stable_and_belongs_to_tenant_subject_and_key() {
         let (a, b) =
             (Tenant::new("a").unwrap_or_else(|| unreachable!()), Tenant::new("b").unwrap_or_else(|| unreachable!()));
-        let id = derived_session_id(&a, Some("ann"), "k");
-        assert_eq!(id, derived_session_id(&a, Some("ann"), "k"));
-        assert_ne!(id, derived_session_id(&b, Some("ann"), "k"));
-        assert_ne!(id, derived_session_id(&a, None, "k"));
-        assert_ne!(id, derived_session_id(&a, Some("ann"), "l"));
+        let id = derived_session_id(&a, Some("ann"), "k", 0);
+        assert_eq!(id, derived_session_id(&a, Some("ann"), "k", 0));
+        assert_ne!(id, derived_session_id(&b, Some("ann"), "k", 0));
+        assert_ne!(id, derived_session_id(&a, None, "k", 0));
+        assert_ne!(id, derived_session_id(&a, Some("ann"), "l", 0));
+        assert_ne!(id, derived_session_id(&a, Some("ann"), "k", 1));
         assert_eq!(id.get_version_num(), 5);
     }
 

@@ -122,8 +122,9 @@ pub(crate) async fn post_action(
         Effect::Say(sentence) => sentence.to_owned(),
         Effect::Pause(paused) => {
             door.accepting()?;
-            door.conversations.pause(&to.caller, to.session_id, paused).await?;
-            let reply = PausedReply { session_id: to.session_id, status: "ok", paused };
+            let session_id = to.session.first_id(&to.caller);
+            door.conversations.pause(&to.caller, session_id, paused).await?;
+            let reply = PausedReply { session_id, status: "ok", paused };
             return Ok(Json(ActionReply::Paused(reply)));
         }
     };
@@ -138,7 +139,7 @@ pub(crate) async fn post_action(
         on_busy: somaagent_actors::domain::turn::OnBusy::default(),
         idempotency: to.idempotency,
     };
-    let sent = send(&door, &settings, "/v1/session/action", &to.caller, to.session_id, draft);
+    let sent = send(&door, &settings, "/v1/session/action", &to.caller, to.session, draft);
     Ok(Json(ActionReply::Accepted(sent.await?)))
 }
 

@@ -1,5 +1,7 @@
 //! A message for a session.
 
+mod addressee;
+
 use std::collections::BTreeMap;
 
 use actix_web::{
@@ -14,7 +16,7 @@ use somaagent_actors::{
     domain::{
         caller::Caller,
         event::{Metadata, RESERVED},
-        idempotency::{Idempotency, body_hash, derived_session_id},
+        idempotency::{Idempotency, body_hash},
         ids::Tenant,
         message::MAX_PERSONA_CHARS,
         turn::OnBusy,
@@ -23,6 +25,7 @@ use somaagent_actors::{
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
+use self::addressee::Addressee;
 use super::write_through::{MemoryReply, write_through};
 use crate::{
     door::Door,
@@ -176,7 +179,7 @@ pub(crate) async fn post_message(
         on_busy: fields.on_busy.unwrap_or_default(),
         idempotency: addressed.idempotency,
     };
-    let sent = send(&door, &settings, "/v1/session/message", &addressed.caller, addressed.session_id, draft).await?;
+    let sent = send(&door, &settings, "/v1/session/message", &addressed.caller, addressed.session, draft).await?;
     Ok(sent.linked())
 }
 
@@ -186,13 +189,13 @@ pub(super) async fn send(
     settings: &DoorSettings,
     path: &'static str,
     caller: &Caller,
-    session_id: Uuid,
+    session: Addressee,
     draft: MessageDraft,
 ) -> Result<AcceptedReply, Problem> {
     let event_id = Uuid::new_v4();
     let sent = async {
         door.accepting()?;
-        Ok::<_, Problem>(door.conversations.post(caller, session_id, event_id, draft).await?)
+        Ok::<_, Problem>(session.post(&door.conversations, caller, event_id, draft).await?)
     };
     let Accepted { session_id, event_id, seq } = sent.await.map_err(|problem| problem.of_event(event_id))?;
     let key = caller.session(session_id);
@@ -264,7 +267,7 @@ const MAX_METADATA_BYTES: usize = 16 * 1024;
 /// To whom a message goes, by whom, and with what details: the same for messages and quick actions.
 pub(super) struct Addressed {
     pub(super) caller: Caller,
-    pub(super) session_id: Uuid,
+    pub(super) session: Addressee,
     pub(super) persona_id: Option<String>,
     pub(super) metadata: Metadata,
     pub(super) idempotency: Option<Idempotency>,
@@ -286,7 +289,7 @@ impl Addressed {
         let key = key.0.map_or_else(|| key_in(&given), |key| Ok(Some(key)))?;
         let caller = by.or_tenant(tenant_in(&given)?);
         let session_id = session_id.and_then(|text| Uuid::try_parse(&text).ok());
-        let session_id = session_id.unwrap_or_else(|| new_session_id(&caller, key.as_deref()));
+        let session = session_id.map_or_else(|| Addressee::New { key: key.clone() }, Addressee::Named);
         let mut metadata: Metadata = given.into_iter().map(|(name, text)| (name, Value::from(text))).collect();
         metadata.retain(|name, _| !RESERVED.contains(&name.as_str()));
         let mut from_head = json!({});
@@ -307,12 +310,8 @@ impl Addressed {
         // What the head says in the body's stead is stored as if the body had said it.
         let body_hash = body_hash(&json!([whole, from_head]));
         let idempotency = key.map(|key| Idempotency { key, body_hash });
-        Ok(Self { caller, session_id, persona_id: hints.persona_id, metadata, idempotency })
+        Ok(Self { caller, session, persona_id: hints.persona_id, metadata, idempotency })
     }
-}
-
-fn new_session_id(caller: &Caller, key: Option<&str>) -> Uuid {
-    key.map_or_else(Uuid::new_v4, |key| derived_session_id(&caller.tenant, caller.subject.as_deref(), key))
 }
 
 fn key_in(metadata: &BTreeMap<String, String>) -> Result<Option<String>, Problem> {

@@ -21,19 +21,15 @@ async fn addressed(headers: &[(&'static str, &'static str)], body: Value) -> Add
 }
 
 #[actix_web::test]
-async fn a_first_message_with_a_key_always_finds_its_session() {
+async fn a_message_without_a_session_begins_one_by_its_key() {
     let body = json!({"message": "hi"});
     let first = addressed(&[("Idempotency-Key", "k")], body.clone()).await;
-    let again = addressed(&[("Idempotency-Key", "k")], body.clone()).await;
-    assert_eq!((first.session_id, &first.idempotency), (again.session_id, &again.idempotency));
-    let named = addressed(&[("Idempotency-Key", "k")], json!({"message": "hi", "session_id": first.session_id})).await;
-    assert_eq!((named.session_id, named.idempotency), (again.session_id, again.idempotency));
+    assert_eq!(first.session, Addressee::New { key: Some("k".to_owned()) });
     let inside = addressed(&[], json!({"message": "hi", "metadata": {"idempotency_key": "k"}})).await;
-    assert_eq!(inside.session_id, first.session_id);
-    let (one, two) = (addressed(&[], body.clone()).await, addressed(&[], body.clone()).await);
-    assert_ne!(one.session_id, two.session_id);
-    let other_tenant = addressed(&[("Idempotency-Key", "k"), ("X-Tenant-Id", "t")], body).await;
-    assert_ne!(other_tenant.session_id, first.session_id);
+    assert_eq!(inside.session, first.session);
+    assert_eq!(addressed(&[], body).await.session, Addressee::New { key: None });
+    let named = addressed(&[("Idempotency-Key", "k")], json!({"message": "hi", "session_id": Uuid::nil()})).await;
+    assert_eq!((named.session, named.idempotency), (Addressee::Named(Uuid::nil()), first.idempotency));
 }
 
 #[actix_web::test]
@@ -68,10 +64,10 @@ async fn names_that_only_the_system_writes_are_dropped() {
 #[actix_web::test]
 async fn a_session_id_that_is_no_uuid_counts_as_none() {
     let given = Uuid::from_u128(5);
-    assert_eq!(addressed(&[], json!({"message": "", "session_id": given})).await.session_id, given);
+    assert_eq!(addressed(&[], json!({"message": "", "session_id": given})).await.session, Addressee::Named(given));
     for odd in [json!("chat-1"), json!(""), Value::Null] {
-        let fresh = addressed(&[], json!({"message": "", "session_id": odd})).await.session_id;
-        assert_eq!(fresh.get_version_num(), 4);
+        let fresh = addressed(&[], json!({"message": "", "session_id": odd})).await;
+        assert_eq!(fresh.session.first_id(&fresh.caller).get_version_num(), 4);
     }
 }
 
