@@ -18,6 +18,7 @@ const APPLIED: &[(&str, &str)] = &[
     ("0007_outbox_room.sql", "13a7a849816dbb27d30e23c42fd6510ed9bbd39f05a7c0295b7d2976b388f962"),
     ("0008_revisions.sql", "3fb77324601da3083934a3aa290f4166cc64ede75d21fabaac11ea634a6c8c76"),
     ("0009_session_subjects.sql", "4e6f5974d617236e507b4c06a8de2fb5b7d8139ccc8e6951fa2b3feca00dd0fe"),
+    ("0010_audit.sql", "73bf9344b3983258d2051d90cd8be65b56f7000bd206b3c3ed4dee5538438509"),
 ];
 
 #[test]

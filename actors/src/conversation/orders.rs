@@ -88,7 +88,7 @@ impl Conversation {
         let (store, key, at) = (self.deps.store.clone(), self.key().clone(), (self.deps.clock)());
         let fence = (self.state.session.epoch, self.state.session.head);
         let action = if leave == Leave::Tombstone { "session.delete" } else { "session.reset" };
-        let line = audit(caller, action, "session", key.session_id.to_string(), json!({}));
+        let line = audit(caller, action, "session", key.session_id.to_string(), json!({"upto": fence.1}));
         async move {
             store
                 .run(move |connection| Box::pin(async move { erase(connection, &key, fence, leave, at, &line).await }))

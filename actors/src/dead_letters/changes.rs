@@ -1,7 +1,6 @@
 //! The changes that people ask for, each a transaction with its audit row.
 
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
 use sqlx::Connection;
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -11,7 +10,7 @@ use super::{
     messages::{ChangeError, Job, LetterFilter},
 };
 use crate::{
-    domain::{append::AuditWrite, caller::Caller, dead_letter::Confirmation, hex::hex, wal},
+    domain::{append::AuditWrite, caller::Caller, dead_letter::Confirmation, session, wal},
     store::{
         audit_event,
         dead_letters::{
@@ -31,15 +30,12 @@ pub const RESOURCE: &str = "dead_letter";
 
 /// The audit row of a change that `caller` asked for.
 fn audit(caller: &Caller, action: &'static str, target_id: String, details: Value) -> AuditWrite {
-    AuditWrite {
-        correlation_id: caller.correlation_id,
-        subject: caller.subject.clone(),
-        action,
-        resource: RESOURCE,
-        target_id,
-        details,
-        ip: caller.address,
-    }
+    session::audit(caller, action, RESOURCE, target_id, details)
+}
+
+/// What the rows of one order have in common.
+pub(super) fn workflow(id: Uuid) -> String {
+    format!("dlq.reprocess/{id}")
 }
 
 /// Sends a letter again, or `event` in its place, and returns the topic it goes to.
@@ -66,11 +62,16 @@ pub async fn reprocess(
                 transaction.rollback().await?;
                 return Ok((Err(ChangeError::Superseded), Enqueued::default()));
             }
-            let (target, mut details) = (letter.source_topic.clone(), json!({"topic": topic, "origin": letter.origin}));
+            let (target, details) = (letter.source_topic.clone(), json!({"topic": topic, "origin": letter.origin}));
+            let mut line = audit(&caller, "admin.dlq.reprocess", id.to_string(), details);
             let edited = match event {
                 Some(event) => {
-                    let revision = memory_write_outbox::next_revision(&mut transaction).await?;
-                    edit(&mut letter, event, &mut details, (revision, at))
+                    let (before, revision) =
+                        (letter.original.clone(), memory_write_outbox::next_revision(&mut transaction).await?);
+                    let edited = edit(&mut letter, event, (revision, at));
+                    line.details["edited"] = json!({"before": before.len(), "after": letter.original.len()});
+                    line = line.changing("record", &before, &letter.original);
+                    edited
                 }
                 None => Ok(()),
             };
@@ -83,8 +84,7 @@ pub async fn reprocess(
                 }
             };
             let put = replay::send(&mut transaction, vec![outgoing], at).await?;
-            let audit = audit(&caller, "admin.dlq.reprocess", id.to_string(), details);
-            audit_event::insert(&mut transaction, &caller.tenant, &audit, at).await?;
+            audit_event::insert(&mut transaction, &caller.tenant, &line, at).await?;
             transaction.commit().await?;
             Ok((Ok(target), put))
         })
@@ -94,14 +94,8 @@ pub async fn reprocess(
     Ok(target)
 }
 
-/// Puts `event` in the place of the letter's record, as one that is published now: it is the last word on its memory. What both
-/// were is told by their sizes and sums.
-fn edit(
-    letter: &mut Letter,
-    mut event: Value,
-    details: &mut Value,
-    (revision, at): (i64, OffsetDateTime),
-) -> Result<(), String> {
+/// Puts `event` in the place of the letter's record, as one that is published now: it is the last word on its memory.
+fn edit(letter: &mut Letter, mut event: Value, (revision, at): (i64, OffsetDateTime)) -> Result<(), String> {
     let foreign = |value: &Value| !value.is_null() && value.as_str() != Some(&letter.tenant);
     let memory = &event["payload"];
     let named = [&event, memory].map(|said| [&said["tenant"], &said["metadata"]["tenant"]]);
@@ -113,10 +107,7 @@ fn edit(
         return Err("must keep its `tenant`".to_owned());
     }
     wal::publish(&mut event, revision, at);
-    let told = |bytes: &[u8]| json!({"size_bytes": bytes.len(), "sha256": hex(&Sha256::digest(bytes))});
-    let edited = event.to_string().into_bytes();
-    details["edited"] = json!({"before": told(&letter.original), "after": told(&edited)});
-    letter.original = edited;
+    letter.original = event.to_string().into_bytes();
     Ok(())
 }
 
@@ -157,7 +148,7 @@ pub async fn reprocess_all(
             };
             dlq_jobs::insert(&mut transaction, &job).await?;
             let details = json!({"topic": job.topic, "letters": job.total, "upto": upto});
-            let audit = audit(&caller, "admin.dlq.reprocess_all", id.to_string(), details);
+            let audit = audit(&caller, "admin.dlq.reprocess_all", id.to_string(), details).within(workflow(id));
             audit_event::insert(&mut transaction, &caller.tenant, &audit, at).await?;
             transaction.commit().await?;
             Ok(job)
@@ -181,7 +172,7 @@ pub async fn cancel(deps: &KeeperDeps, caller: Caller, topic: String, id: Uuid) 
                 return Ok(job);
             };
             let details = json!({"topic": topic, "reprocessed": job.reprocessed, "failed": job.failed});
-            let audit = audit(&caller, "admin.dlq.cancel", id.to_string(), details);
+            let audit = audit(&caller, "admin.dlq.cancel", id.to_string(), details).within(workflow(id));
             audit_event::insert(&mut transaction, &caller.tenant, &audit, at).await?;
             transaction.commit().await?;
             Ok(Some(job))

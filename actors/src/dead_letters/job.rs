@@ -6,9 +6,15 @@
 use serde_json::json;
 use sqlx::Connection;
 
-use super::{changes::RESOURCE, keeper::KeeperDeps};
+use super::{
+    changes::{RESOURCE, workflow},
+    keeper::KeeperDeps,
+};
 use crate::{
-    domain::{append::AuditWrite, ids::Tenant},
+    domain::{
+        append::{AuditWrite, Doer},
+        ids::Tenant,
+    },
     store::{
         StoreError, audit_event,
         dead_letters::replay::{self, Outgoing},
@@ -66,13 +72,18 @@ pub async fn next_page(deps: &KeeperDeps) -> Result<bool, StoreError> {
             (job.place, job.updated_at) = (last, at);
             if let Some(tenant) = Tenant::new(&job.tenant) {
                 let audit = AuditWrite {
-                    correlation_id: job.request_id,
-                    subject: job.subject.clone(),
+                    doer: Doer {
+                        correlation_id: job.request_id,
+                        subject: job.subject.clone(),
+                        ip: job.ip,
+                        ..Doer::default()
+                    },
                     action: "admin.dlq.reprocess_page",
                     resource: RESOURCE,
                     target_id: job.id.to_string(),
+                    workflow_id: Some(workflow(job.id)),
                     details: json!({"topic": job.topic, "letters": deleted, "upto": last}),
-                    ip: job.ip,
+                    diff: None,
                 };
                 audit_event::insert(&mut transaction, &tenant, &audit, at).await?;
             }

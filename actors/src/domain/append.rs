@@ -1,11 +1,15 @@
 //! One atomic step of a session's history: what the Journal commits or refuses as a whole.
 
-use serde_json::Value;
+use std::{net::IpAddr, sync::Arc};
+
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::{
     event::{EventType, size_bytes},
+    hex::hex,
     idempotency::Idempotency,
     ids::SessionKey,
     turn::TurnState,
@@ -103,20 +107,56 @@ pub struct TurnWrite {
 /// One line of the audit trail.
 #[derive(Clone, Debug)]
 pub struct AuditWrite {
-    /// The request that caused the step.
-    pub correlation_id: Uuid,
-    /// Who asked, if known.
-    pub subject: Option<String>,
+    /// Who did it.
+    pub doer: Doer,
     /// What was done, such as `message.enqueue`.
     pub action: &'static str,
     /// To what kind of thing, such as `conversation.message`.
     pub resource: &'static str,
     /// To which one.
     pub target_id: String,
+    /// What it is a step of, if it is one of several: a turn, or an order that goes on by itself.
+    pub workflow_id: Option<String>,
     /// Names and sizes, never content.
     pub details: Value,
+    /// What was changed, by name: the sums of what was there before and of what is there now.
+    pub diff: Option<Value>,
+}
+
+/// Who did something, as far as that is known.
+#[derive(Clone, Debug, Default)]
+pub struct Doer {
+    /// The request that it was done for.
+    pub correlation_id: Uuid,
+    /// The trace that the request belongs to.
+    pub trace_id: Option<String>,
+    /// Who asked.
+    pub subject: Option<String>,
+    /// Who vouches for them.
+    pub issuer: Option<String>,
+    /// SHA-256 of what the policy was asked when it allowed this.
+    pub decision: Option<Arc<str>>,
     /// From which address.
-    pub ip: Option<std::net::IpAddr>,
+    pub ip: Option<IpAddr>,
+    /// With which program.
+    pub user_agent: Option<Arc<str>>,
+}
+
+impl AuditWrite {
+    /// The same line as a step of `workflow`.
+    #[must_use]
+    pub fn within(self, workflow: impl ToString) -> Self {
+        Self { workflow_id: Some(workflow.to_string()), ..self }
+    }
+
+    /// The same line, which also says that `name` was `before` and is `after`: by their SHA-256, because it may be content.
+    #[must_use]
+    pub fn changing(mut self, name: &str, before: &[u8], after: &[u8]) -> Self {
+        let sum = |bytes: &[u8]| hex(&Sha256::digest(bytes));
+        let diff = self.diff.get_or_insert_with(|| json!({}));
+        diff[name] = json!({"before": sum(before), "after": sum(after)});
+        self
+    }
 }
 
 impl Append {
@@ -154,4 +194,29 @@ pub enum RefusedReason {
     BadData,
     /// The database could not do it now; nothing was sent or it said that nothing was done.
     Unavailable,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_change_is_told_by_sums_of_what_was_and_of_what_is() {
+        let line = AuditWrite {
+            doer: Doer::default(),
+            action: "session.rename",
+            resource: "session",
+            target_id: String::new(),
+            workflow_id: None,
+            details: json!({}),
+            diff: None,
+        };
+        let line = line.changing("title", b"", b"tea").within(7);
+        let nothing = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+        let tea = "a9f74d1ec36ebdeb2da3f6e5868090cd2a2d20b3dcca7b62f60304b1d3d9ef42";
+        let diff = line.diff.unwrap_or_default();
+        assert_eq!(diff["title"]["before"], nothing);
+        assert_eq!(diff["title"]["after"], tea);
+        assert_eq!(line.workflow_id.as_deref(), Some("7"));
+    }
 }

@@ -1,10 +1,11 @@
 //! On whose behalf something is asked.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, sync::Arc};
 
 use uuid::Uuid;
 
 use super::{
+    append::Doer,
     ids::{SessionKey, Tenant},
     trace_context::TraceContext,
 };
@@ -25,14 +26,20 @@ pub struct Caller {
     pub tenant: Tenant,
     /// The authenticated subject, if there is one.
     pub subject: Option<String>,
+    /// Who vouches for the subject, if that is known.
+    pub issuer: Option<String>,
     /// The scopes granted to the subject, separated by blanks.
     pub scope: Option<String>,
     /// Which sessions exist for the caller.
     pub reach: Reach,
     /// Ties logs, spans, audit rows and events of one request together.
     pub correlation_id: Uuid,
+    /// SHA-256 of what the policy was asked when it let the request through, in hexadecimal digits.
+    pub decision: Option<Arc<str>>,
     /// The peer's address.
     pub address: Option<IpAddr>,
+    /// What the peer calls its program.
+    pub user_agent: Option<Arc<str>>,
     /// Where the request stands in the trace of whoever made it, if it says so.
     pub trace: Option<TraceContext>,
 }
@@ -41,8 +48,32 @@ impl Caller {
     /// Somebody of whom nothing else is known.
     #[must_use]
     pub const fn new(tenant: Tenant, correlation_id: Uuid) -> Self {
-        let reach = Reach::Tenant;
-        Self { tenant, subject: None, scope: None, reach, correlation_id, address: None, trace: None }
+        Self {
+            tenant,
+            subject: None,
+            issuer: None,
+            scope: None,
+            reach: Reach::Tenant,
+            correlation_id,
+            decision: None,
+            address: None,
+            user_agent: None,
+            trace: None,
+        }
+    }
+
+    /// Who this is for the audit trail.
+    #[must_use]
+    pub fn doer(&self) -> Doer {
+        Doer {
+            correlation_id: self.correlation_id,
+            trace_id: self.trace.as_ref().map(|trace| trace.trace_id().to_owned()),
+            subject: self.subject.clone(),
+            issuer: self.issuer.clone(),
+            decision: self.decision.clone(),
+            ip: self.address,
+            user_agent: self.user_agent.clone(),
+        }
     }
 
     /// The key of `session_id` as this caller sees it: always inside the caller's own tenant.

@@ -200,7 +200,8 @@ impl Session {
             error_code: None,
         });
         let details = json!({"bytes": draft.message.len(), "attachments": draft.attachments.len()});
-        append.audit.push(audit(caller, "message.enqueue", "conversation.message", event_id.to_string(), details));
+        let line = audit(caller, "message.enqueue", "conversation.message", event_id.to_string(), details);
+        append.audit.push(line.within(event_id));
         append
     }
 
@@ -259,7 +260,8 @@ impl Session {
         if let Some(caller) = &ending.by {
             let details = json!({"turn": ending.turn_seq, "attempt": ending.attempt});
             let target = ending.user_event_id.to_string();
-            append.audit.push(audit(caller, "turn.stop", "conversation.turn", target, details));
+            let line = audit(caller, "turn.stop", "conversation.turn", target, details);
+            append.audit.push(line.within(ending.user_event_id));
         }
         append
     }
@@ -268,8 +270,15 @@ impl Session {
     #[must_use]
     pub fn change(&self, change: EnvelopeChange, caller: &Caller, action: &'static str, stamp: &Stamp) -> Append {
         let mut append = self.step(stamp);
+        let mut line = audit(caller, action, "session", self.key.session_id.to_string(), json!({}));
+        if let Some(title) = &change.title {
+            line = line.changing("title", self.title.as_deref().unwrap_or_default().as_bytes(), title.as_bytes());
+        }
+        if let Some(paused) = change.paused {
+            line = line.changing("paused", self.paused.to_string().as_bytes(), paused.to_string().as_bytes());
+        }
         append.envelope = EnvelopeChange { owner: append.envelope.owner, ..change };
-        append.audit.push(audit(caller, action, "session", self.key.session_id.to_string(), json!({})));
+        append.audit.push(line);
         append
     }
 
@@ -346,8 +355,7 @@ pub fn audit(
     target_id: String,
     details: Value,
 ) -> AuditWrite {
-    let (correlation_id, subject, ip) = (caller.correlation_id, caller.subject.clone(), caller.address);
-    AuditWrite { correlation_id, subject, action, resource, target_id, details, ip }
+    AuditWrite { doer: caller.doer(), action, resource, target_id, workflow_id: None, details, diff: None }
 }
 
 #[cfg(test)]

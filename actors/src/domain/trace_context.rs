@@ -47,6 +47,12 @@ impl TraceContext {
         Self::new(given[TRACEPARENT].as_str()?, given[TRACESTATE].as_str())
     }
 
+    /// The id of the trace, 32 hexadecimal digits.
+    #[must_use]
+    pub fn trace_id(&self) -> &str {
+        self.traceparent.split('-').nth(1).unwrap_or_default()
+    }
+
     /// The headers of a request that belongs there, by name.
     pub fn headers(&self) -> impl Iterator<Item = (&'static str, &str)> {
         let state = self.tracestate.as_deref().map(|state| (TRACESTATE, state));
@@ -87,7 +93,7 @@ mod tests {
     #[test]
     fn what_is_no_place_in_a_trace_is_as_good_as_none() {
         let good = format!("00-{TRACE}-{PARENT}-01");
-        assert!(TraceContext::new(&good, None).is_some());
+        assert_eq!(TraceContext::new(&good, None).as_ref().map(TraceContext::trace_id), Some(TRACE));
         assert!(TraceContext::new(&format!("cc-{TRACE}-{PARENT}-00-what-comes-later"), None).is_some());
         let long = "x".repeat(MAX_PARENT);
         for wrong in [

@@ -65,6 +65,12 @@ pub async fn append_batch(connection: &mut PgConnection, batch: &[Append]) -> Re
         &audit.details,
         &audit.ip as _,
         &steps.title_folded as _,
+        &audit.trace_id as _,
+        &audit.workflow_id as _,
+        &audit.issuer as _,
+        &audit.decision as _,
+        &audit.diff as _,
+        &audit.user_agent as _,
     )
     .fetch_all(connection)
     .await?;
@@ -169,7 +175,8 @@ impl<'a> Turns<'a> {
 
 columns!(Audit<'a> {
     step: i64, request_id: String, subject: Option<&'a str>, action: &'a str, resource: &'a str, target_id: &'a str,
-    details: String, ip: Option<String>,
+    details: String, ip: Option<String>, trace_id: Option<&'a str>, workflow_id: Option<&'a str>, issuer: Option<&'a str>,
+    decision: Option<&'a str>, diff: Option<String>, user_agent: Option<&'a str>,
 });
 
 impl<'a> Audit<'a> {
@@ -177,14 +184,21 @@ impl<'a> Audit<'a> {
         let mut rows = Self::default();
         for (step, append) in (1..).zip(batch) {
             for entry in &append.audit {
+                let doer = &entry.doer;
                 rows.step.push(step);
-                rows.request_id.push(entry.correlation_id.to_string());
-                rows.subject.push(entry.subject.as_deref());
+                rows.request_id.push(doer.correlation_id.to_string());
+                rows.subject.push(doer.subject.as_deref());
                 rows.action.push(entry.action);
                 rows.resource.push(entry.resource);
                 rows.target_id.push(&entry.target_id);
                 rows.details.push(entry.details.to_string());
-                rows.ip.push(entry.ip.map(|ip| ip.to_string()));
+                rows.ip.push(doer.ip.map(|ip| ip.to_string()));
+                rows.trace_id.push(doer.trace_id.as_deref());
+                rows.workflow_id.push(entry.workflow_id.as_deref());
+                rows.issuer.push(doer.issuer.as_deref());
+                rows.decision.push(doer.decision.as_deref());
+                rows.diff.push(entry.diff.as_ref().map(ToString::to_string));
+                rows.user_agent.push(doer.user_agent.as_deref());
             }
         }
         rows

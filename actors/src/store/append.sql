@@ -107,12 +107,18 @@ turn AS (
 ),
 audited AS (
     INSERT INTO audit_event (
-        ts, tenant, session_id, request_id, subject, action, resource, target_id, details, ip
+        ts, tenant, session_id, request_id, trace_id, workflow_id, subject, issuer, action, resource, target_id, decision,
+        details, diff, ip, user_agent
     )
-    SELECT p.at, p.tenant, p.session_id, a.request_id, a.subject, a.action, a.resource, a.target_id, a.details::jsonb,
-           a.ip::inet
-    FROM unnest($37::bigint[], $38::text[], $39::text[], $40::text[], $41::text[], $42::text[], $43::text[], $44::text[])
-        AS a(step, request_id, subject, action, resource, target_id, details, ip)
+    SELECT p.at, p.tenant, p.session_id, a.request_id, a.trace_id, a.workflow_id, a.subject, a.issuer, a.action,
+           a.resource, a.target_id, a.decision, a.details::jsonb, a.diff::jsonb, a.ip::inet, a.user_agent
+    FROM unnest(
+        $37::bigint[], $38::text[], $39::text[], $40::text[], $41::text[], $42::text[], $43::text[], $44::text[],
+        $46::text[], $47::text[], $48::text[], $49::text[], $50::text[], $51::text[]
+    ) AS a(
+        step, request_id, subject, action, resource, target_id, details, ip, trace_id, workflow_id, issuer, decision,
+        diff, user_agent
+    )
     JOIN passed AS p ON p.step = a.step
 )
 SELECT step FROM passed

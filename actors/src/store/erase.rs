@@ -9,6 +9,7 @@ use time::OffsetDateTime;
 use tracing::instrument;
 use uuid::Uuid;
 
+use super::audit_event;
 use crate::domain::{append::AuditWrite, ids::SessionKey};
 
 /// What is left of the session.
@@ -67,22 +68,7 @@ pub async fn erase(
         transaction.rollback().await?;
         return Ok(None);
     };
-    sqlx::query!(
-        "INSERT INTO audit_event (ts, tenant, session_id, request_id, subject, action, resource, target_id, details, ip)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10::text::inet)",
-        at,
-        tenant,
-        id,
-        audit.correlation_id.to_string(),
-        audit.subject,
-        audit.action,
-        audit.resource,
-        audit.target_id,
-        audit.details,
-        audit.ip.map(|ip| ip.to_string()),
-    )
-    .execute(&mut *transaction)
-    .await?;
+    audit_event::insert_of_session(&mut transaction, key, audit, at).await?;
     transaction.commit().await?;
     Ok(Some(u64::try_from(events).unwrap_or_default()))
 }

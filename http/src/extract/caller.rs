@@ -1,8 +1,8 @@
 //! Who asks.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, sync::Arc};
 
-use actix_web::{HttpMessage, HttpRequest, web::Data};
+use actix_web::{HttpMessage, HttpRequest, http::header::USER_AGENT, web::Data};
 use somaagent_actors::domain::{
     caller::Caller,
     ids::Tenant,
@@ -18,6 +18,9 @@ use crate::{
 };
 
 const TENANT_HEADER: &str = "X-Tenant-Id";
+
+/// Longest name of a client's program that is kept.
+const MAX_USER_AGENT_CHARS: usize = 256;
 
 /// Ties together everything one request causes. Put into the request by the outermost middleware.
 #[derive(Clone, Copy, Debug)]
@@ -89,7 +92,7 @@ impl FromHead for By {
             Some(text) => Some(Tenant::new(text).ok_or_else(|| bad_header(TENANT_HEADER, TENANT_RULE))?),
             None => asked.clone(),
         };
-        let Authorised { identity, reach, .. } = Authorised::of(request)?;
+        let Authorised { identity, reach, decision, .. } = Authorised::of(request)?;
         let (source, tenant) = match (&identity, named) {
             (Some(who), named) if named.iter().chain(&asked).any(|named| *named != who.tenant) => {
                 return Err(Code::TenantDenied.into());
@@ -98,14 +101,18 @@ impl FromHead for By {
             (None, Some(named)) => (Source::Head, named),
             (None, None) => (Source::Default, default_tenant(request).ok_or_else(no_tenant)?),
         };
-        let (subject, scope) = identity.map(|who| (Some(who.subject), who.scope)).unwrap_or_default();
+        let (subject, issuer, scope) =
+            identity.map(|who| (Some(who.subject), who.issuer, who.scope)).unwrap_or_default();
         let caller = Caller {
             tenant,
             subject,
+            issuer,
             scope,
             reach,
             correlation_id: CorrelationId::of(request),
+            decision: Some(decision),
             address: address(request),
+            user_agent: user_agent(request),
             trace: trace(request),
         };
         Ok(Self { caller, source })
@@ -135,4 +142,11 @@ fn trace(request: &HttpRequest) -> Option<TraceContext> {
 
 fn address(request: &HttpRequest) -> Option<IpAddr> {
     request.peer_addr().map(|peer| peer.ip())
+}
+
+/// What the client calls itself, cut where nobody reads any further.
+fn user_agent(request: &HttpRequest) -> Option<Arc<str>> {
+    let name = request.headers().get(USER_AGENT)?;
+    let name: String = String::from_utf8_lossy(name.as_bytes()).chars().take(MAX_USER_AGENT_CHARS).collect();
+    Some(name.into())
 }

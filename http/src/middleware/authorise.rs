@@ -4,7 +4,7 @@
 //! decide is refused. A path or method that does not exist is refused by the router in the same words for everybody, but for
 //! `HEAD`, which is taken for `GET` also where there is none.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use actix_web::{
     Error, HttpMessage, HttpRequest, HttpResponse,
@@ -39,6 +39,8 @@ pub(crate) struct Authorised {
     pub(crate) identity: Option<Identity>,
     /// Whose sessions they may touch.
     pub(crate) reach: Reach,
+    /// The sum of what the policy was asked.
+    pub(crate) decision: Arc<str>,
     /// When their token ends, and with it what they began and what goes on by itself.
     pub(crate) ends: Option<Instant>,
 }
@@ -98,7 +100,9 @@ impl Gate {
         };
         let subject = Subject { tenant, persona_id: None, asker };
         match self.policy.decide(&subject, action, path, &Context::default()) {
-            Decision { allow: true, reach, .. } => Ok(Authorised { identity, reach, ends }),
+            Decision { allow: true, reach, input_digest, .. } => {
+                Ok(Authorised { identity, reach, decision: input_digest.into(), ends })
+            }
             Decision { rule, reason, .. } => {
                 let code = if &*rule == ADMIN_SCOPE { Code::AdminScopeRequired } else { Code::PolicyDenied };
                 Err(Problem::new(code).caused_by(format!("rule {rule}: {reason}")))

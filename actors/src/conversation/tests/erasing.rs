@@ -2,7 +2,10 @@
 
 use super::*;
 use crate::{
-    domain::{append::AuditWrite, event::StoredEvent},
+    domain::{
+        append::{AuditWrite, Doer},
+        event::StoredEvent,
+    },
     store::{
         erase::{Leave, erase, sweep, unswept},
         session_events,
@@ -18,13 +21,13 @@ fn key(session: Uuid) -> SessionKey {
 
 fn line() -> AuditWrite {
     AuditWrite {
-        correlation_id: Uuid::nil(),
-        subject: None,
+        doer: Doer::default(),
         action: "session.reset",
         resource: "session",
         target_id: "x".into(),
+        workflow_id: None,
         details: Value::Null,
-        ip: None,
+        diff: None,
     }
 }
 

@@ -277,8 +277,10 @@ async fn an_edit_that_leaves_the_tenant_or_spoils_the_record_changes_nothing(poo
     assert_eq!((ids(&pool).await, audited(&pool).await.len()), (vec![id], 0));
     let good = json!({"tenant": "t", "payload": {"id": "e", "content": "mended"}});
     reprocess(&deps, caller("t"), TOPIC.into(), id, Some(good)).await.unwrap();
-    let details: Value = sqlx::query_scalar("SELECT details FROM audit_event").fetch_one(&pool).await.unwrap();
-    assert!(details["edited"]["after"]["sha256"].is_string() && !details.to_string().contains("mended"), "{details}");
+    let row: Value = sqlx::query_scalar("SELECT to_jsonb(a) FROM audit_event AS a").fetch_one(&pool).await.unwrap();
+    let (before, after) = (&row["diff"]["record"]["before"], &row["diff"]["record"]["after"]);
+    assert!(before.is_string() && after.is_string() && before != after, "{row}");
+    assert!(row["details"]["edited"]["after"].is_number() && !row.to_string().contains("mended"), "{row}");
 }
 
 #[sqlx::test(migrations = "../migrations")]

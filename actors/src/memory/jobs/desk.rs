@@ -7,7 +7,7 @@ use serde_json::json;
 use somaagent_supervision::Port;
 use sqlx::Connection;
 
-use super::{ExportJob, ExportJobMetrics, ExportJobSettings, RESOURCE, messages::ExportJobsChanged};
+use super::{ExportJob, ExportJobMetrics, ExportJobSettings, RESOURCE, messages::ExportJobsChanged, workflow};
 use crate::{
     domain::{caller::Caller, ids::Tenant, session::audit},
     memory::{export::ExportOf, queries::Memories},
@@ -84,7 +84,8 @@ impl ExportJobs {
                 let id = export_jobs::insert(&mut transaction, &job, max_kept).await?;
                 if let Some(id) = id {
                     let details = json!({"max_rows": job.max_rows});
-                    let line = audit(&caller, "memory.export.order", RESOURCE, id.to_string(), details);
+                    let line =
+                        audit(&caller, "memory.export.order", RESOURCE, id.to_string(), details).within(workflow(id));
                     audit_event::insert(&mut transaction, &caller.tenant, &line, at).await?;
                 }
                 transaction.commit().await?;
@@ -116,7 +117,7 @@ impl ExportJobs {
                     return Ok(job);
                 };
                 let details = json!({"status": job.status, "rows": job.row_count, "bytes": job.byte_size});
-                let line = audit(&caller, "memory.export.end", RESOURCE, id.to_string(), details);
+                let line = audit(&caller, "memory.export.end", RESOURCE, id.to_string(), details).within(workflow(id));
                 audit_event::insert(&mut transaction, &caller.tenant, &line, at).await?;
                 transaction.commit().await?;
                 Ok(Some(job))

@@ -31,5 +31,10 @@ pub use crate::store::export_jobs::ExportJob;
 /// The kind of thing that audit rows name.
 const RESOURCE: &str = "export_job";
 
+/// What the audit rows of one job have in common.
+fn workflow(id: i64) -> String {
+    format!("memory.export/{id}")
+}
+
 #[cfg(test)]
 mod tests;

@@ -11,9 +11,12 @@ use sqlx::Connection;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::{ExportJob, RESOURCE, runner::RunnerDeps};
+use super::{ExportJob, RESOURCE, runner::RunnerDeps, workflow};
 use crate::{
-    domain::{append::AuditWrite, ids::Tenant},
+    domain::{
+        append::{AuditWrite, Doer},
+        ids::Tenant,
+    },
     memory::export::Progress,
     store::{StoreError, audit_event, export_chunks, export_jobs, memory_replica::reads},
 };
@@ -155,13 +158,18 @@ pub(super) async fn write_audit(
 ) -> Result<(), sqlx::Error> {
     let Some(tenant) = Tenant::new(&job.tenant) else { return Ok(()) };
     let audit = AuditWrite {
-        correlation_id: job.request_id,
-        subject: job.subject.clone(),
+        doer: Doer {
+            correlation_id: job.request_id,
+            subject: job.subject.clone(),
+            ip: job.ip.as_deref().and_then(|ip| ip.parse().ok()),
+            ..Doer::default()
+        },
         action,
         resource: RESOURCE,
         target_id: job.id.to_string(),
+        workflow_id: Some(workflow(job.id)),
         details: json!({"rows": job.row_count, "bytes": job.byte_size, "error_code": job.error_code}),
-        ip: job.ip.as_deref().and_then(|ip| ip.parse().ok()),
+        diff: None,
     };
     audit_event::insert(connection, &tenant, &audit, at).await
 }

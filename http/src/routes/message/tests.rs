@@ -11,7 +11,12 @@ async fn addressed(headers: &[(&'static str, &'static str)], body: Value) -> Add
     let settings = DoorSettings { default_tenant: "house".to_owned(), ..DoorSettings::default() };
     let request = headers.iter().fold(TestRequest::default(), |request, header| request.insert_header(*header));
     let request = request.app_data(Data::new(settings)).to_http_request();
-    request.extensions_mut().insert(Authorised { identity: None, reach: Reach::Tenant, ends: None });
+    request.extensions_mut().insert(Authorised {
+        identity: None,
+        reach: Reach::Tenant,
+        decision: "".into(),
+        ends: None,
+    });
     let by = By::extract(&request).await.unwrap_or_else(|problem| unreachable!("{problem:?}"));
     let hints = Hints::extract(&request).await.unwrap_or_else(|problem| unreachable!("{problem:?}"));
     let key = IdempotencyKey::extract(&request).await.unwrap_or_else(|problem| unreachable!("{problem:?}"));

@@ -146,8 +146,11 @@ const ROWS: [Statement; 5] = [
         texts: |_| ["", "", ""],
     },
     Statement {
-        sql: "INSERT INTO audit_event (ts, tenant, session_id, request_id, action, resource, target_id, details, ip)
-              VALUES (now(), 'public', $1, gen_random_uuid()::text, $4, $5, $3::text, $6::jsonb, '127.0.0.1')",
+        sql: "INSERT INTO audit_event (
+                  ts, tenant, session_id, request_id, workflow_id, action, resource, target_id, decision, details, ip
+              )
+              VALUES (now(), 'public', $1, gen_random_uuid()::text, $3::text, $4, $5, $3::text, repeat('0', 64),
+                      $6::jsonb, '127.0.0.1')",
         texts: |rows| [&rows.action, &rows.resource, &rows.details],
     },
 ];

@@ -38,9 +38,11 @@ turn AS (
     INSERT INTO turns (tenant, session_id, turn_seq, event_id, attempt, state, started_at, updated_at)
     SELECT 'public', session_id, last_seq, event_id, 0, 'queued', now(), now() FROM message
 )
-INSERT INTO audit_event (ts, tenant, session_id, request_id, action, resource, target_id, details, ip)
-SELECT now(), 'public', session_id, gen_random_uuid()::text, :action, :resource, event_id::text, :details::jsonb,
-       '127.0.0.1'
+INSERT INTO audit_event (
+    ts, tenant, session_id, request_id, workflow_id, action, resource, target_id, decision, details, ip
+)
+SELECT now(), 'public', session_id, gen_random_uuid()::text, event_id::text, :action, :resource, event_id::text,
+       repeat('0', 64), :details::jsonb, '127.0.0.1'
 FROM message;";
 
 const CREATED: &str = "
