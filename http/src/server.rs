@@ -27,7 +27,8 @@ use crate::{
     middleware::{
         authorise::Gate,
         headers::{self, CommonHeaders},
-        observe, site,
+        observe,
+        site::{self, Site},
     },
     openapi,
     routes::{self, Description},
@@ -116,6 +117,7 @@ pub fn serve(settings: &DoorSettings, door: Door, registry: &Registry, listener:
 #[derive(Clone)]
 pub(crate) struct Shared {
     settings: Data<DoorSettings>,
+    site: Data<Site>,
     gate: Data<Gate>,
     door: Data<Door>,
     metrics: Data<Metrics>,
@@ -130,6 +132,7 @@ impl Shared {
         let text = description.to_pretty_json().unwrap_or_default();
         Ok(Self {
             settings: Data::new(settings.clone()),
+            site: Data::new(Site::new(settings)),
             gate: Data::new(gate),
             door: Data::new(door),
             metrics: Data::new(Metrics::register(registry)?),
@@ -153,6 +156,7 @@ pub(crate) fn app(
 > {
     App::new()
         .app_data(shared.settings.clone())
+        .app_data(shared.site.clone())
         .app_data(shared.gate.clone())
         .app_data(shared.door.clone())
         .app_data(shared.metrics.clone())

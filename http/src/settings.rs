@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+pub use crate::client::{ProxyHeaders, TrustedProxies};
+
 /// The section `http` of the configuration. Every field has a default that suits one person on one machine.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -12,6 +14,12 @@ pub struct DoorSettings {
     pub require_auth: bool,
     /// The cookie in which a browser may keep its token.
     pub jwt_cookie_name: String,
+    /// Proxies that are believed whom a request is from: addresses and networks, with commas.
+    pub trusted_proxies: String,
+    /// In which headers they say it.
+    pub proxy_headers: ProxyHeaders,
+    /// With authentication: the host names that are served, with commas; empty: any.
+    pub allowed_hosts: String,
     /// Whether event streams are refused.
     pub disable_sse: bool,
     /// The tenant of callers that name none.
@@ -73,6 +81,9 @@ impl Default for DoorSettings {
         Self {
             require_auth: false,
             jwt_cookie_name: "jwt".to_owned(),
+            trusted_proxies: String::new(),
+            proxy_headers: ProxyHeaders::XForwarded,
+            allowed_hosts: String::new(),
             disable_sse: false,
             default_tenant: "public".to_owned(),
             sse_heartbeat_seconds: 20,
@@ -105,6 +116,20 @@ impl DoorSettings {
         }
     }
 
+    /// The proxies that are believed.
+    ///
+    /// # Errors
+    /// What of the list is no address or network, or too wide.
+    pub fn proxies(&self) -> Result<TrustedProxies, String> {
+        TrustedProxies::parse(&self.trusted_proxies, self.proxy_headers)
+    }
+
+    /// The host names that are served with authentication; empty: any.
+    #[must_use]
+    pub fn hosts(&self) -> Vec<String> {
+        listed(&self.allowed_hosts)
+    }
+
     /// The time between heartbeats, at least one second.
     #[must_use]
     pub fn heartbeat(&self) -> Duration {
@@ -122,6 +147,11 @@ impl DoorSettings {
     pub const fn health_timeout(&self) -> Duration {
         Duration::from_millis(self.health_timeout_ms)
     }
+}
+
+/// The entries of a list with commas.
+fn listed(list: &str) -> Vec<String> {
+    list.split(',').map(str::trim).filter(|text| !text.is_empty()).map(str::to_owned).collect()
 }
 
 /// Headers of every reply; a handler's own value wins.
@@ -175,6 +205,16 @@ pub const NO_HEADER_TEXT: &str = "has a character that no header can carry: only
 #[must_use]
 pub fn is_header_text(text: &str) -> bool {
     text.bytes().all(|byte| (0x20..0x7f).contains(&byte))
+}
+
+/// Whether a text can be the name of a host, or its address, without a port.
+#[must_use]
+pub fn is_host_name(text: &str) -> bool {
+    let inner = text.strip_prefix('[').and_then(|inner| inner.strip_suffix(']'));
+    match inner {
+        Some(inner) => inner.parse::<std::net::Ipv6Addr>().is_ok(),
+        None => !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte)),
+    }
 }
 
 /// Whether a text can be the name of a cookie (RFC 6265 §4.1.1).

@@ -16,7 +16,7 @@ use somaagent_actors::{
 };
 use somaagent_http::{
     DoorSettings,
-    settings::{HeaderSettings, NO_HEADER_TEXT, WriteThroughSettings, is_cookie_name, is_header_text},
+    settings::{HeaderSettings, NO_HEADER_TEXT, WriteThroughSettings, is_cookie_name, is_header_text, is_host_name},
 };
 
 use super::{faults::Faults, sections::DAY_MS};
@@ -34,6 +34,12 @@ pub(super) fn check_http(http: &DoorSettings, faults: &mut Faults) {
     }
     if !is_header_text(&http.api_version) {
         faults.add("http.api_version", NO_HEADER_TEXT);
+    }
+    if let Err(what) = http.proxies() {
+        faults.add("http.trusted_proxies", what);
+    }
+    for host in http.hosts().iter().filter(|host| !is_host_name(host)) {
+        faults.add("http.allowed_hosts", format!("{host:?} is no name of a host without its port"));
     }
     faults.range("http.stalled_ms", http.stalled_ms, 1000..=DAY_MS);
     faults.range("http.sse_heartbeat_seconds", http.sse_heartbeat_seconds, 1..=3600);

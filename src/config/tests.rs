@@ -140,6 +140,26 @@ fn listening_beyond_this_machine_is_refused() {
 }
 
 #[test]
+fn proxies_and_hosts_that_cannot_be_meant_are_faults() {
+    let text = faults([
+        ("GATEWAY_TRUSTED_PROXIES", "10.0.0.0/8,0.0.0.0/0"),
+        ("GATEWAY_PROXY_HEADERS", "both"),
+        ("GATEWAY_ALLOWED_HOSTS", "soma.example,soma.example:443,https://soma.example"),
+    ]);
+    for named in [
+        "4 faults",
+        "http.trusted_proxies (GATEWAY_TRUSTED_PROXIES): 0.0.0.0/0 would trust everybody",
+        "http.proxy_headers (GATEWAY_PROXY_HEADERS): unknown variant `both`",
+        "http.allowed_hosts (GATEWAY_ALLOWED_HOSTS): \"soma.example:443\" is no name of a host",
+    ] {
+        assert!(text.contains(named), "{named} is missing in {text}");
+    }
+    let hosts = ("GATEWAY_ALLOWED_HOSTS", "soma.example, [::1],127.0.0.1");
+    let config = Config::load(&Environment::of([("GATEWAY_TRUSTED_PROXIES", "127.0.0.1, fd00::/8"), hosts])).unwrap();
+    assert_eq!(config.http.hosts(), ["soma.example", "[::1]", "127.0.0.1"]);
+}
+
+#[test]
 fn authentication_needs_a_key_and_a_key_means_authentication() {
     assert!(
         faults([("GATEWAY_REQUIRE_AUTH", "true")]).contains("http.require_auth (GATEWAY_REQUIRE_AUTH): is set, and")

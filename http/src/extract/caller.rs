@@ -1,6 +1,6 @@
 //! Who asks.
 
-use std::{net::IpAddr, sync::Arc};
+use std::sync::Arc;
 
 use actix_web::{HttpMessage, HttpRequest, http::header::USER_AGENT, web::Data};
 use somaagent_actors::domain::{
@@ -12,6 +12,7 @@ use uuid::Uuid;
 
 use super::{FromHead, Query, bad_header, header};
 use crate::{
+    client::Client,
     middleware::authorise::Authorised,
     problem::{Code, Problem},
     settings::DoorSettings,
@@ -111,7 +112,7 @@ impl FromHead for By {
             reach,
             correlation_id: CorrelationId::of(request),
             decision: Some(decision),
-            address: address(request),
+            address: Client::of(request).address,
             user_agent: user_agent(request),
             trace: trace(request),
         };
@@ -138,10 +139,6 @@ fn trace(request: &HttpRequest) -> Option<TraceContext> {
     let parent = parents.next().filter(|_| parents.next().is_none())?.to_str().ok()?;
     let states: Vec<&str> = request.headers().get_all(TRACESTATE).filter_map(|state| state.to_str().ok()).collect();
     TraceContext::new(parent.trim(), Some(states.join(",").as_str()))
-}
-
-fn address(request: &HttpRequest) -> Option<IpAddr> {
-    request.peer_addr().map(|peer| peer.ip())
 }
 
 /// What the client calls itself, cut where nobody reads any further.

@@ -114,7 +114,7 @@ impl Gate {
     /// relies on one must come from a page of this door.
     async fn identify(&self, verifier: &Verifier, request: &ServiceRequest) -> Result<Verified, Problem> {
         let credential = Credential::of(request.headers(), &self.cookie)?;
-        if matches!(credential, Credential::Cookie(_)) && site::is_foreign(request.method(), request.headers()) {
+        if matches!(credential, Credential::Cookie(_)) && site::is_foreign(request.request()) {
             return Err(Code::OriginNotAllowed.into());
         }
         Ok(verifier.verify(credential.token()).await?)

@@ -1,64 +1,109 @@
-//! Which pages may make a browser speak to the door.
+//! Which hosts are served, and which pages may make a browser speak to the door.
 //!
 //! Without authentication the door trusts this machine. A browser on this machine runs pages of strangers, so two of their
 //! ways in are shut: a page that sends requests here (its `Origin` or `Sec-Fetch-Site` says so), and a page whose own host
-//! name was made to point here (its `Host` is not a name of this machine). With authentication on,
-//! tokens decide, and only what relies on a cookie, which a browser adds by itself, must not come from a foreign page.
+//! name was made to point here (its `Host` is not a name of this machine, whatever a proxy's headers say: such a page can
+//! write them). With authentication on, tokens decide, and only what relies on a cookie, which a browser adds by itself, must
+//! not come from a foreign page; the hosts that are served are those of the settings.
 
 use std::net::IpAddr;
 
 use actix_web::{
-    Error, HttpResponse,
+    Error, HttpMessage, HttpRequest, HttpResponse,
     body::{EitherBody, MessageBody},
     dev::{ServiceRequest, ServiceResponse},
     http::{
         Method,
-        header::{HOST, HeaderMap, HeaderValue, ORIGIN},
+        header::{HeaderMap, HeaderValue, ORIGIN},
     },
     middleware::Next,
     web::Data,
 };
 
 use crate::{
+    client::{Client, Scheme, TrustedProxies, own_host},
     problem::{Code, Problem},
+    routes::is_probe,
     settings::DoorSettings,
 };
 
-/// Refuses what a foreign page may have sent.
+/// Whom the door serves.
+pub(crate) struct Site {
+    /// Whether nobody has to prove who they are.
+    open: bool,
+    proxies: TrustedProxies,
+    /// The names that are served with authentication; empty: any.
+    hosts: Vec<String>,
+}
+
+impl Site {
+    /// A site as `settings` describe it. What of them cannot be read was refused with the configuration, and trusts nobody.
+    pub(crate) fn new(settings: &DoorSettings) -> Self {
+        Self { open: !settings.require_auth, proxies: settings.proxies().unwrap_or_default(), hosts: settings.hosts() }
+    }
+
+    fn admit(&self, request: &ServiceRequest, client: &Client) -> Result<(), Code> {
+        let (method, headers, target) = (request.method(), request.headers(), request.uri().host());
+        if self.open {
+            return admit(method, target, headers, client);
+        }
+        // Who asks whether the process is well does so by whatever address it has.
+        let named = client.host(headers).map(host_name);
+        let served = self.hosts.is_empty() || is_probe(request.path()) || named.is_some_and(|name| self.serves(name));
+        if served && target.is_none_or(|name| self.hosts.is_empty() || self.serves(name)) {
+            Ok(())
+        } else {
+            Err(Code::Misdirected)
+        }
+    }
+
+    fn serves(&self, name: &str) -> bool {
+        self.hosts.iter().any(|host| host.eq_ignore_ascii_case(name))
+    }
+}
+
+/// Finds out where a request comes from, and refuses what is for another host or may be of a foreign page.
 pub(crate) async fn check(
     request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<EitherBody<impl MessageBody>>, Error> {
-    let open = request.app_data::<Data<DoorSettings>>().is_none_or(|settings| !settings.require_auth);
-    if open && let Err(code) = admit(request.method(), request.uri().host(), request.headers()) {
-        let refused = HttpResponse::from_error(Problem::new(code));
-        // Not `into_response`, which would forget which problem it was.
-        let (request, _) = request.into_parts();
-        return Ok(ServiceResponse::new(request, refused).map_into_right_body());
+    let Some(site) = request.app_data::<Data<Site>>() else {
+        return Ok(refused(request, Problem::new(Code::Internal).caused_by("the door does not know whom it serves")));
+    };
+    let client = Client::find(&site.proxies, request.peer_addr(), request.headers());
+    let admitted = site.admit(&request, &client);
+    request.extensions_mut().insert(client);
+    match admitted {
+        Ok(()) => Ok(next.call(request).await?.map_into_left_body()),
+        Err(code) => Ok(refused(request, code.into())),
     }
-    Ok(next.call(request).await?.map_into_left_body())
 }
 
-fn admit(method: &Method, target: Option<&str>, headers: &HeaderMap) -> Result<(), Code> {
-    let mut hosts = headers.get_all(HOST);
-    let host = hosts.next().and_then(|value| value.to_str().ok()).ok_or(Code::HostNotAllowed)?;
-    if hosts.next().is_some() || !is_loopback(host_name(host)) || !target.is_none_or(is_loopback) {
+fn refused<B>(request: ServiceRequest, problem: Problem) -> ServiceResponse<EitherBody<B>> {
+    let refused = HttpResponse::from_error(problem);
+    // Not `into_response`, which would forget which problem it was.
+    let (request, _) = request.into_parts();
+    ServiceResponse::new(request, refused).map_into_right_body()
+}
+
+fn admit(method: &Method, target: Option<&str>, headers: &HeaderMap, client: &Client) -> Result<(), Code> {
+    let host = own_host(headers).ok_or(Code::HostNotAllowed)?;
+    let asked = client.host(headers).unwrap_or_default();
+    if ![host, asked].into_iter().map(host_name).chain(target).all(is_loopback) {
         return Err(Code::HostNotAllowed);
     }
-    if comes_from_elsewhere(method, headers, host) { Err(Code::OriginNotAllowed) } else { Ok(()) }
+    if comes_from_elsewhere(method, headers, asked, client.scheme) { Err(Code::OriginNotAllowed) } else { Ok(()) }
 }
 
 /// Whether a page that was not served here may have sent the request. One without `Host`, or with two, is taken for foreign.
-pub(crate) fn is_foreign(method: &Method, headers: &HeaderMap) -> bool {
-    let mut hosts = headers.get_all(HOST);
-    match (hosts.next().and_then(|host| host.to_str().ok()), hosts.next()) {
-        (Some(host), None) => comes_from_elsewhere(method, headers, host),
-        _ => true,
-    }
+pub(crate) fn is_foreign(request: &HttpRequest) -> bool {
+    let client = Client::of(request);
+    let host = client.host(request.headers());
+    host.is_none_or(|host| comes_from_elsewhere(request.method(), request.headers(), host, client.scheme))
 }
 
-fn comes_from_elsewhere(method: &Method, headers: &HeaderMap, host: &str) -> bool {
-    headers.get_all(ORIGIN).any(|origin| !is_same(origin, host)) || is_cross_site(method, headers)
+fn comes_from_elsewhere(method: &Method, headers: &HeaderMap, host: &str, scheme: Option<Scheme>) -> bool {
+    headers.get_all(ORIGIN).any(|origin| !is_same(origin, host, scheme)) || is_cross_site(method, headers)
 }
 
 /// The host without its port.
@@ -74,13 +119,25 @@ fn is_loopback(name: &str) -> bool {
     name.eq_ignore_ascii_case("localhost") || bare.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
-/// Whether a page of `origin` was served under `host`. Either scheme will do: a proxy on this machine may add TLS.
-fn is_same(origin: &HeaderValue, host: &str) -> bool {
-    let authority = origin.to_str().ok().and_then(|text| {
-        let plain = text.strip_prefix("http://");
-        plain.or_else(|| text.strip_prefix("https://"))
+/// Whether a page of `origin` was served under `host`. Where no trusted proxy says which scheme the client spoke, either will
+/// do: one that is not known here may add TLS.
+fn is_same(origin: &HeaderValue, host: &str, scheme: Option<Scheme>) -> bool {
+    let parts = origin.to_str().ok().and_then(|text| {
+        let (scheme, authority) = text.split_once("://")?;
+        Some((Scheme::parse(scheme)?, authority))
     });
-    authority.is_some_and(|authority| authority.eq_ignore_ascii_case(host))
+    parts.is_some_and(|(theirs, authority)| {
+        let bare = |text| without_default_port(text, theirs);
+        scheme.is_none_or(|ours| ours == theirs) && bare(authority).eq_ignore_ascii_case(bare(host))
+    })
+}
+
+/// Browsers leave the port of the scheme out; some proxies write it.
+fn without_default_port(authority: &str, scheme: Scheme) -> &str {
+    match authority.rsplit_once(':') {
+        Some((name, port)) if port == scheme.default_port() => name,
+        _ => authority,
+    }
 }
 
 /// Whether the browser says that a page of another origin sent the request (Fetch Metadata). Following a link to a page
@@ -93,7 +150,10 @@ fn is_cross_site(method: &Method, headers: &HeaderMap) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use actix_web::http::header::HeaderName;
+    use actix_web::{
+        http::header::{HOST, HeaderName},
+        test::TestRequest,
+    };
 
     use super::*;
 
@@ -102,7 +162,7 @@ mod tests {
         for (name, value) in given {
             headers.append(HeaderName::from_static(name), HeaderValue::from_static(value));
         }
-        admit(method, None, &headers)
+        admit(method, None, &headers, &Client::default())
     }
 
     #[test]
@@ -128,7 +188,7 @@ mod tests {
         assert_eq!(admitted(&Method::GET, &twice), Err(Code::HostNotAllowed));
         let mut headers = HeaderMap::new();
         headers.insert(HOST, HeaderValue::from_static("localhost"));
-        assert_eq!(admit(&Method::GET, Some("evil.example"), &headers), Err(Code::HostNotAllowed));
+        assert_eq!(admit(&Method::GET, Some("evil.example"), &headers, &Client::default()), Err(Code::HostNotAllowed));
     }
 
     #[test]
@@ -167,5 +227,81 @@ mod tests {
             let framed = [host, from(site), link[0], ("sec-fetch-dest", "iframe")];
             assert_eq!(admitted(&Method::GET, &framed), Err(Code::OriginNotAllowed));
         }
+    }
+
+    #[test]
+    fn a_page_is_the_same_by_scheme_name_and_port() {
+        for (origin, host, scheme, same) in [
+            ("https://soma.example", "soma.example", None, true),
+            ("http://soma.example", "soma.example", None, true),
+            ("https://soma.example", "SOMA.example:443", Some(Scheme::Https), true),
+            ("https://soma.example:443", "soma.example", Some(Scheme::Https), true),
+            ("http://soma.example", "soma.example", Some(Scheme::Https), false),
+            ("https://soma.example", "soma.example:80", None, false),
+            ("https://soma.example:8443", "soma.example", None, false),
+            ("https://soma.example.evil.example", "soma.example", None, false),
+            ("ftp://soma.example", "soma.example", None, false),
+        ] {
+            assert_eq!(is_same(&HeaderValue::from_static(origin), host, scheme), same, "{origin} {host} {scheme:?}");
+        }
+    }
+
+    fn guarded(hosts: &str) -> Site {
+        let proxies = "10.0.0.1".to_owned();
+        let settings = DoorSettings {
+            require_auth: true,
+            trusted_proxies: proxies,
+            allowed_hosts: hosts.to_owned(),
+            ..DoorSettings::default()
+        };
+        Site::new(&settings)
+    }
+
+    fn asked(site: &Site, peer: &str, uri: &str, given: &[(&str, &str)]) -> Result<(), Code> {
+        let peer = std::net::SocketAddr::new(peer.parse().unwrap_or_else(|_| unreachable!()), 1);
+        let request = given
+            .iter()
+            .fold(TestRequest::with_uri(uri).peer_addr(peer), |request, header| request.append_header(*header));
+        let request = request.to_srv_request();
+        site.admit(&request, &Client::find(&site.proxies, request.peer_addr(), request.headers()))
+    }
+
+    #[test]
+    fn with_authentication_the_hosts_of_the_settings_are_served() {
+        let (any, some) = (guarded(""), guarded("soma.example, [2001:db8::1]"));
+        let inner = ("host", "10.0.0.9:8010");
+        for host in ["soma.example", "SOMA.example:8443", "[2001:db8::1]:80"] {
+            assert_eq!(asked(&some, "192.0.2.1", "/v1/sessions", &[("host", host)]), Ok(()), "{host}");
+        }
+        for host in ["evil.example", "soma.example.evil.example", "localhost", "", "soma.example:x"] {
+            assert_eq!(asked(&some, "192.0.2.1", "/", &[("host", host)]), Err(Code::Misdirected), "{host}");
+            assert_eq!(asked(&any, "192.0.2.1", "/", &[("host", host)]), Ok(()), "{host}");
+        }
+        assert_eq!(asked(&some, "192.0.2.1", "/", &[]), Err(Code::Misdirected));
+        let twice = [("host", "soma.example"), ("host", "soma.example")];
+        assert_eq!(asked(&some, "192.0.2.1", "/", &twice), Err(Code::Misdirected));
+        let absolute = "http://evil.example/";
+        assert_eq!(asked(&some, "192.0.2.1", absolute, &[("host", "soma.example")]), Err(Code::Misdirected));
+        // A proxy's word counts if it is trusted.
+        let forwarded = [inner, ("x-forwarded-host", "soma.example")];
+        assert_eq!(asked(&some, "10.0.0.1", "/", &forwarded), Ok(()));
+        assert_eq!(asked(&some, "192.0.2.1", "/", &forwarded), Err(Code::Misdirected));
+        // Probes use addresses.
+        assert_eq!(asked(&some, "192.0.2.1", "/readyz", &[inner]), Ok(()));
+        assert_eq!(asked(&some, "192.0.2.1", "/readyz/../v1/sessions", &[inner]), Err(Code::Misdirected));
+    }
+
+    #[test]
+    fn without_authentication_no_header_makes_a_foreign_name_ours() {
+        let settings = DoorSettings { trusted_proxies: "127.0.0.1".to_owned(), ..DoorSettings::default() };
+        let site = Site::new(&settings);
+        for given in [
+            [("host", "evil.example"), ("x-forwarded-host", "localhost")],
+            [("host", "localhost"), ("x-forwarded-host", "evil.example")],
+        ] {
+            assert_eq!(asked(&site, "127.0.0.1", "/readyz", &given), Err(Code::HostNotAllowed), "{given:?}");
+        }
+        let both = [("host", "localhost:8010"), ("x-forwarded-host", "127.0.0.1")];
+        assert_eq!(asked(&site, "127.0.0.1", "/", &both), Ok(()));
     }
 }

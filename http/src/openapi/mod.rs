@@ -49,7 +49,7 @@ const TAGS: [(&str, &str); 8] = [
 ];
 
 /// Problems any operation can answer with.
-const EVERYWHERE: [Code; 3] = [Code::HostNotAllowed, Code::OriginNotAllowed, Code::Internal];
+const EVERYWHERE: [Code; 4] = [Code::HostNotAllowed, Code::OriginNotAllowed, Code::Misdirected, Code::Internal];
 
 /// Problems of any operation that is not everybody's.
 const GUARDED: [Code; 9] = [

@@ -110,6 +110,8 @@ catalogue! {
     TooManyItems: 413 "too-many-items" "Too many items";
     /// The body is not declared as JSON.
     UnsupportedMediaType: 415 "unsupported-media-type" "The body must be application/json";
+    /// The request is for a host that is not served here.
+    Misdirected: 421 "misdirected" "This host is not served here";
     /// A field of the body is missing or wrong.
     InvalidBody: 422 "invalid-body" "The body has wrong fields";
     /// A query parameter is wrong.

@@ -61,6 +61,8 @@ enum Kind {
     Text,
     /// An endless reply: nothing compresses it, and its head alone is of no use.
     Stream,
+    /// Whether the process is well: asked by whatever looks after it, and answered whoever else is refused.
+    Probe,
 }
 
 macro_rules! table {
@@ -114,10 +116,10 @@ table! {
     Stream "/v1/memory/export/jobs/{job_id}/download" { GET export_jobs::get_export_download }
     Plain "/v1/memory/{event_id}/receipt" { GET memory_receipt::get_receipt }
     Plain "/v1/memory/{event_id}" { DELETE memory_deletion::delete_memory }
-    Plain "/healthz" { GET health::get_healthz }
-    Plain "/readyz" { GET health::get_readyz }
-    Plain "/v1/health" { GET health::get_v1_health }
-    Plain "/health" { GET health::get_health }
+    Probe "/healthz" { GET health::get_healthz }
+    Probe "/readyz" { GET health::get_readyz }
+    Probe "/v1/health" { GET health::get_v1_health }
+    Probe "/health" { GET health::get_health }
     Plain "/ui/config.json" { GET config::get_ui_config }
     Plain "/v1/runtime-config" { GET config::get_runtime_config }
     Text "/openapi.json" { GET describe::get_openapi }
@@ -125,6 +127,11 @@ table! {
     Text "/" { GET page::get_page }
     Text "/s/{session_id}" { GET page::get_session_page }
     Text "/ui/{path:.*}" { GET page::get_file }
+}
+
+/// Whether `path`, as it is written, asks whether the process is well.
+pub(crate) fn is_probe(path: &str) -> bool {
+    TABLE.iter().any(|resource| resource.kind == Kind::Probe && resource.pattern == path)
 }
 
 /// Registers every path of [`TABLE`]. A path answers `OPTIONS` and refuses other methods by name; everything else is 404.
