@@ -209,7 +209,7 @@ impl Config {
     }
 
     fn check(&self, faults: &mut Faults) {
-        self.server.check(faults);
+        self.server.check(self.require_auth(), faults);
         self.database.check(faults);
         if self.database.dsn.is_none() {
             self.data.check(faults);

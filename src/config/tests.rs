@@ -135,8 +135,15 @@ fn production_refuses_each_embedded_part_by_name() {
 }
 
 #[test]
-fn listening_beyond_this_machine_is_refused() {
-    assert!(faults([("GATEWAY_HOST", "0.0.0.0")]).contains("server.host (GATEWAY_HOST): 0.0.0.0 is not loopback"));
+fn listening_beyond_this_machine_needs_authentication() {
+    for host in ["0.0.0.0", "::", "10.0.0.7"] {
+        let text = faults([("GATEWAY_HOST", host)]);
+        assert!(text.contains(&format!("server.host (GATEWAY_HOST): {host} is not loopback")), "{text}");
+        let secret = ("GATEWAY_JWT_SECRET", "a secret of the test that is long enough");
+        assert!(Config::load(&Environment::of([("GATEWAY_HOST", host), secret])).is_ok());
+        let asked = faults([("GATEWAY_HOST", host), ("GATEWAY_REQUIRE_AUTH", "true")]);
+        assert!(asked.contains("there is no key that could prove a token"), "{asked}");
+    }
 }
 
 #[test]

@@ -15,7 +15,7 @@ fn claims(tenant: &str, subject: &str, scope: &str) -> Value {
     json!({"tenant": tenant, "sub": subject, "scope": scope, "exp": now + 3600})
 }
 
-fn token(tenant: &str, subject: &str, scope: &str) -> String {
+pub fn token(tenant: &str, subject: &str, scope: &str) -> String {
     Signer::secret(SECRET).sign(&claims(tenant, subject, scope))
 }
 

@@ -34,6 +34,7 @@ mod memories;
 mod memory_admin;
 mod metrics;
 mod model_faults;
+mod public_address;
 mod receipts;
 mod replica;
 mod resume;
