@@ -32,7 +32,7 @@ use somaagent_actors::{
 };
 use somaagent_http::{
     DoorSettings,
-    settings::{HeaderSettings, WriteThroughSettings},
+    settings::{HeaderSettings, LimitSettings, WriteThroughSettings},
 };
 
 use crate::embedded::responder::ResponderSettings;
@@ -58,6 +58,8 @@ pub struct Config {
     pub policy: PolicySettings,
     /// Headers of its replies.
     pub headers: HeaderSettings,
+    /// How much callers may ask for.
+    pub limits: LimitSettings,
     /// Whether replies to messages wait for the memory.
     pub write_through: WriteThroughSettings,
     /// Conversations in memory.
@@ -161,6 +163,7 @@ impl Config {
         let auth = sections.take("auth", faults);
         let policy = sections.take("policy", faults);
         let headers = sections.take("headers", faults);
+        let limits = sections.take("limits", faults);
         let write_through = sections.take("write_through", faults);
         let model = sections.take("model", faults);
         let brain = sections.take("brain", faults);
@@ -188,6 +191,7 @@ impl Config {
             auth: auth?,
             policy: policy?,
             headers: headers?,
+            limits: limits?,
             write_through: write_through?,
             model: model?,
             brain: brain?,
@@ -218,6 +222,7 @@ impl Config {
         rooms::check_auth(&self.auth, self.http.require_auth, faults);
         rooms::check_policy(&self.policy, faults);
         rooms::check_headers(&self.headers, faults);
+        rooms::check_limits(&self.limits, faults);
         rooms::check_write_through(&self.write_through, faults);
         rooms::check_sessions(&self.sessions, faults);
         rooms::check_turns(&self.turns, faults);

@@ -171,6 +171,7 @@ impl Rooms for Built {
         let settings = DoorSettings {
             write_through: config.write_through.clone(),
             headers: config.headers.clone(),
+            limits: config.limits.clone(),
             require_auth: config.require_auth(),
             max_connections: connections_a_worker(config.http.max_connections, config.http.threads(), room(needs)),
             ..config.http.clone()

@@ -6,6 +6,7 @@
 //! | `routes` | one file a topic; `routes::TABLE` is the one list of what the door answers |
 //! | `extract` | what a handler may ask of a request: caller, session id, body, query, idempotency key |
 //! | `middleware` | what happens around every request: site check, correlation id, span, metrics, headers |
+//! | `limits` | how much callers may ask for |
 //! | `client` | whom a request is from and which host it was sent to, behind proxies or not |
 //! | `link`, `wire` | the header `Link`; times and events as they look in JSON |
 //! | [`problem`] | every way a request can fail, as RFC 9457 problem details; `problems.md` explains each code |
@@ -21,6 +22,7 @@ mod client;
 pub mod door;
 mod extract;
 pub mod health;
+mod limits;
 mod link;
 mod metrics;
 mod middleware;

@@ -53,6 +53,7 @@ impl Metrics {
             None => "allowed",
             Some(401) => "unauthenticated",
             Some(403) => "denied",
+            Some(429) => "limited",
             Some(_) => "error",
         };
         self.decisions.with_label_values(&[action, result]).inc();

@@ -23,6 +23,7 @@ use tokio::sync::watch;
 
 use crate::{
     door::Door,
+    limits::Limits,
     metrics::Metrics,
     middleware::{
         authorise::Gate,
@@ -119,6 +120,7 @@ pub(crate) struct Shared {
     settings: Data<DoorSettings>,
     site: Data<Site>,
     gate: Data<Gate>,
+    limits: Data<Limits>,
     door: Data<Door>,
     metrics: Data<Metrics>,
     headers: Data<CommonHeaders>,
@@ -128,12 +130,15 @@ pub(crate) struct Shared {
 impl Shared {
     pub(crate) fn new(settings: &DoorSettings, door: Door, registry: &Registry) -> prometheus::Result<Self> {
         let description = openapi::describe(&settings.openapi_version);
-        let gate = Gate::new(settings, door.verifier.clone(), door.policy.clone(), openapi::actions(&description));
+        let actions = openapi::actions(&description);
+        let limits = Limits::new(&settings.limits, door.verifier.is_some(), &actions, registry)?;
+        let gate = Gate::new(settings, door.verifier.clone(), door.policy.clone(), actions);
         let text = description.to_pretty_json().unwrap_or_default();
         Ok(Self {
             settings: Data::new(settings.clone()),
             site: Data::new(Site::new(settings)),
             gate: Data::new(gate),
+            limits: Data::new(limits),
             door: Data::new(door),
             metrics: Data::new(Metrics::register(registry)?),
             headers: Data::new(CommonHeaders::new(settings)),
@@ -158,6 +163,7 @@ pub(crate) fn app(
         .app_data(shared.settings.clone())
         .app_data(shared.site.clone())
         .app_data(shared.gate.clone())
+        .app_data(shared.limits.clone())
         .app_data(shared.door.clone())
         .app_data(shared.metrics.clone())
         .app_data(shared.headers.clone())

@@ -1,10 +1,13 @@
 //! What the process configures about the door.
 
+mod limits;
+
 use std::time::Duration;
 
 use serde::Deserialize;
 
 pub use crate::client::{ProxyHeaders, TrustedProxies};
+pub use limits::LimitSettings;
 
 /// The section `http` of the configuration. Every field has a default that suits one person on one machine.
 #[derive(Clone, Debug, Deserialize)]
@@ -56,6 +59,8 @@ pub struct DoorSettings {
     pub write_through: WriteThroughSettings,
     /// Headers of every reply.
     pub headers: HeaderSettings,
+    /// How much callers may ask for.
+    pub limits: LimitSettings,
 }
 
 /// Whether what was said is written to memory at once. It is remembered in any case: else when its turn in the queue comes.
@@ -102,6 +107,7 @@ impl Default for DoorSettings {
             openapi_version: "1.0.0".to_owned(),
             write_through: WriteThroughSettings::default(),
             headers: HeaderSettings::default(),
+            limits: LimitSettings::default(),
         }
     }
 }

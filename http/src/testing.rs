@@ -94,7 +94,8 @@ impl TestDoor {
         Self::before(&DoorSettings { require_auth: true, ..DoorSettings::default() }, Some(verifier)).await
     }
 
-    async fn before(settings: &DoorSettings, verifier: Option<Verifier>) -> Self {
+    /// A door with the given settings, at which everybody must, if there is a verifier.
+    pub(crate) async fn before(settings: &DoorSettings, verifier: Option<Verifier>) -> Self {
         let registry = Registry::new();
         let door = Door { verifier, ..dark(&registry) };
         let draining = door.draining.clone();

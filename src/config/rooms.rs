@@ -16,7 +16,10 @@ use somaagent_actors::{
 };
 use somaagent_http::{
     DoorSettings,
-    settings::{HeaderSettings, NO_HEADER_TEXT, WriteThroughSettings, is_cookie_name, is_header_text, is_host_name},
+    settings::{
+        HeaderSettings, LimitSettings, NO_HEADER_TEXT, WriteThroughSettings, is_cookie_name, is_header_text,
+        is_host_name,
+    },
 };
 
 use super::{faults::Faults, sections::DAY_MS};
@@ -87,6 +90,17 @@ pub(super) fn check_headers(headers: &HeaderSettings, faults: &mut Faults) {
     for (name, what) in headers.faults() {
         faults.add(&format!("headers.{name}"), what);
     }
+}
+
+pub(super) fn check_limits(limits: &LimitSettings, faults: &mut Faults) {
+    let paces = [("rps", limits.rps), ("admin_rps", limits.admin_rps), ("failure_rps", limits.failure_rps)];
+    for (name, pace) in paces.into_iter().filter(|(_, pace)| *pace != 0.0) {
+        faults.range(&format!("limits.{name}"), pace, 0.001..=1_000_000.0);
+    }
+    faults.range("limits.burst", limits.burst, 1..=1_000_000);
+    faults.range("limits.admin_burst", limits.admin_burst, 0..=1_000_000);
+    faults.range("limits.failure_burst", limits.failure_burst, 1..=1_000_000);
+    faults.range("limits.max_in_flight", limits.max_in_flight, 1..=1_000_000);
 }
 
 pub(super) fn check_write_through(write_through: &WriteThroughSettings, faults: &mut Faults) {

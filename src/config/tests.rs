@@ -94,6 +94,7 @@ fn the_file_of_defaults_says_what_the_rooms_do() {
     let config = Config::load(&Environment::default()).unwrap();
     assert_eq!(format!("{:?}", config.http), format!("{:?}", DoorSettings::default()));
     assert_eq!(format!("{:?}", config.headers), format!("{:?}", HeaderSettings::default()));
+    assert_eq!(format!("{:?}", config.limits), format!("{:?}", LimitSettings::default()));
     assert_eq!(format!("{:?}", config.write_through), format!("{:?}", WriteThroughSettings::default()));
     assert_eq!(format!("{:?}", config.sessions), format!("{:?}", SessionSettings::default()));
     assert_eq!(format!("{:?}", config.turns), format!("{:?}", TurnSettings::default()));
@@ -143,6 +144,29 @@ fn listening_beyond_this_machine_needs_authentication() {
         assert!(Config::load(&Environment::of([("GATEWAY_HOST", host), secret])).is_ok());
         let asked = faults([("GATEWAY_HOST", host), ("GATEWAY_REQUIRE_AUTH", "true")]);
         assert!(asked.contains("there is no key that could prove a token"), "{asked}");
+    }
+}
+
+#[test]
+fn limits_have_their_old_names_and_0_switches_a_pace_off() {
+    let config = Config::load(&Environment::of([
+        ("GATEWAY_RATE_LIMIT_ENABLED", "true"),
+        ("GATEWAY_ADMIN_RPS", "5"),
+        ("GATEWAY_ADMIN_BURST", "0"),
+        ("GATEWAY_AUTH_FAILURE_RPS", "0"),
+    ]));
+    let limits = config.unwrap().limits;
+    assert!(limits.enabled && (limits.admin_rps, limits.admin_burst, limits.failure_rps) == (5.0, 0, 0.0));
+    let text = faults([
+        ("GATEWAY_RATE_LIMIT_RPS", "-1"),
+        ("GATEWAY_ADMIN_RPS", "nan"),
+        ("GATEWAY_RATE_LIMIT_BURST", "0"),
+        ("GATEWAY_MAX_IN_FLIGHT", "0"),
+    ]);
+    for named in
+        ["4 faults", "limits.rps (GATEWAY_RATE_LIMIT_RPS)", "limits.admin_rps", "limits.burst", "limits.max_in_flight"]
+    {
+        assert!(text.contains(named), "{named} is missing in {text}");
     }
 }
 

@@ -7,7 +7,7 @@
 use std::{collections::HashMap, sync::Arc};
 
 use actix_web::{
-    Error, HttpMessage, HttpRequest, HttpResponse,
+    Error, HttpMessage, HttpRequest,
     body::{BoxBody, MessageBody},
     dev::{ServiceRequest, ServiceResponse},
     http::Method,
@@ -21,11 +21,13 @@ use somaagent_actors::{
 };
 use tokio::time::Instant;
 
-use super::site;
+use super::{refused, site};
 use crate::{
     extract::Credential,
+    limits::{Limits, Turnstile, tell},
     metrics::Metrics,
     problem::{Code, Problem},
+    routes::is_probe,
     settings::DoorSettings,
 };
 
@@ -83,14 +85,25 @@ impl Gate {
         self.actions.get(path)?.iter().find(|(of, _)| of == method).map(|(_, action)| action.as_str())
     }
 
-    async fn admit(&self, request: &ServiceRequest, path: &str, action: &str) -> Result<Authorised, Problem> {
+    async fn admit(
+        &self,
+        turnstile: &Turnstile<'_>,
+        request: &ServiceRequest,
+        path: &str,
+        action: &str,
+    ) -> Result<Authorised, Problem> {
         let (identity, ends) = match &self.verifier {
             Some(verifier) if action != PUBLIC => {
-                let Verified { identity, ends } = self.identify(verifier, request).await?;
+                turnstile.may_prove()?;
+                let proven = self.identify(verifier, request).await;
+                let Verified { identity, ends } = proven.inspect_err(|problem| turnstile.failed(problem))?;
                 (Some(identity), Some(ends))
             }
             _ => (None, None),
         };
+        if !is_probe(path) {
+            turnstile.count(identity.as_ref())?;
+        }
         let tenant = identity.as_ref().map(|who| &who.tenant).or(self.default_tenant.as_ref()).ok_or(Code::Internal)?;
         let asker = match &identity {
             Some(Identity { subject, issuer, scope, .. }) => {
@@ -101,6 +114,7 @@ impl Gate {
         let subject = Subject { tenant, persona_id: None, asker };
         match self.policy.decide(&subject, action, path, &Context::default()) {
             Decision { allow: true, reach, input_digest, .. } => {
+                turnstile.count_admin(path, action)?;
                 Ok(Authorised { identity, reach, decision: input_digest.into(), ends })
             }
             Decision { rule, reason, .. } => {
@@ -128,34 +142,31 @@ pub(crate) async fn authorise<B: MessageBody + 'static>(
     request: ServiceRequest,
     next: Next<B>,
 ) -> Result<ServiceResponse<BoxBody>, Error> {
-    let Some(gate) = request.app_data::<Data<Gate>>().cloned() else {
+    let parts = (request.app_data::<Data<Gate>>().cloned(), request.app_data::<Data<Limits>>().cloned());
+    let (Some(gate), Some(limits)) = parts else {
         return Ok(refused(request, Problem::new(Code::Internal).caused_by("the door has no gate")));
     };
     let Some(action) = gate.action(path, request.method()) else {
         return Ok(next.call(request).await?.map_into_boxed_body());
     };
-    let admitted = gate.admit(&request, path, action).await;
+    let admitted = gate.admit(&Turnstile::new(&limits, &request), &request, path, action).await;
     if let Some(metrics) = request.app_data::<Data<Metrics>>() {
         metrics.decided(action, admitted.as_ref().err().map(Problem::code));
     }
     match admitted {
         Ok(authorised) => {
             request.extensions_mut().insert(authorised);
-            Ok(next.call(request).await?.map_into_boxed_body())
+            Ok(tell(next.call(request).await?.map_into_boxed_body()))
         }
         Err(problem) => {
-            let cause = problem.cause().map(|cause| cause as &(dyn std::error::Error + 'static));
-            tracing::info!(code = problem.code().as_str(), action, cause, "caller refused");
-            Ok(refused(request, problem))
+            // What floods the door must not flood the log: those are counted only.
+            if problem.code().status() != 429 {
+                let cause = problem.cause().map(|cause| cause as &(dyn std::error::Error + 'static));
+                tracing::info!(code = problem.code().as_str(), action, cause, "caller refused");
+            }
+            Ok(tell(refused(request, problem)))
         }
     }
-}
-
-fn refused(request: ServiceRequest, problem: Problem) -> ServiceResponse<BoxBody> {
-    let refused = HttpResponse::from_error(problem);
-    // Not `into_response`, which would forget which problem it was.
-    let (request, _) = request.into_parts();
-    ServiceResponse::new(request, refused)
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@
 use std::net::IpAddr;
 
 use actix_web::{
-    Error, HttpMessage, HttpRequest, HttpResponse,
+    Error, HttpMessage, HttpRequest,
     body::{EitherBody, MessageBody},
     dev::{ServiceRequest, ServiceResponse},
     http::{
@@ -20,6 +20,7 @@ use actix_web::{
     web::Data,
 };
 
+use super::refused;
 use crate::{
     client::{Client, Scheme, TrustedProxies, own_host},
     problem::{Code, Problem},
@@ -68,22 +69,16 @@ pub(crate) async fn check(
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<EitherBody<impl MessageBody>>, Error> {
     let Some(site) = request.app_data::<Data<Site>>() else {
-        return Ok(refused(request, Problem::new(Code::Internal).caused_by("the door does not know whom it serves")));
+        let problem = Problem::new(Code::Internal).caused_by("the door does not know whom it serves");
+        return Ok(refused(request, problem).map_into_right_body());
     };
     let client = Client::find(&site.proxies, request.peer_addr(), request.headers());
     let admitted = site.admit(&request, &client);
     request.extensions_mut().insert(client);
     match admitted {
         Ok(()) => Ok(next.call(request).await?.map_into_left_body()),
-        Err(code) => Ok(refused(request, code.into())),
+        Err(code) => Ok(refused(request, code.into()).map_into_right_body()),
     }
-}
-
-fn refused<B>(request: ServiceRequest, problem: Problem) -> ServiceResponse<EitherBody<B>> {
-    let refused = HttpResponse::from_error(problem);
-    // Not `into_response`, which would forget which problem it was.
-    let (request, _) = request.into_parts();
-    ServiceResponse::new(request, refused).map_into_right_body()
 }
 
 fn admit(method: &Method, target: Option<&str>, headers: &HeaderMap, client: &Client) -> Result<(), Code> {

@@ -23,9 +23,10 @@ use utoipa::{
 
 use crate::{
     extract::Declared,
+    limits::is_admin,
     middleware::authorise::Actions,
     problem::{Code, MEDIA_TYPE},
-    routes::{Paths, TABLE},
+    routes::{Paths, TABLE, is_probe},
 };
 
 const DESCRIPTION: &str = "Talk to an agent that remembers. Post a message, read the answer on the session's event stream. \
@@ -64,6 +65,9 @@ const GUARDED: [Code; 9] = [
     Code::JwksUnavailable,
 ];
 
+/// Problems of any operation but probes.
+const LIMITED: [Code; 2] = [Code::RateLimited, Code::Overloaded];
+
 /// The description with the given version of the API.
 #[must_use]
 pub fn describe(version: &str) -> OpenApi {
@@ -84,7 +88,7 @@ pub fn describe(version: &str) -> OpenApi {
         let Some(item) = api.paths.paths.get_mut(&template(resource.pattern)) else { continue };
         for (method, _, declared) in resource.methods {
             if let Some(operation) = operation_of(item, method) {
-                complete(operation, &declared());
+                complete(operation, &declared(), limits_of(resource.pattern, action_of(operation)));
             }
         }
     }
@@ -98,9 +102,7 @@ pub(crate) fn actions(api: &OpenApi) -> Actions {
         let item = api.paths.paths.get(&template(resource.pattern));
         for (method, ..) in resource.methods {
             let operation = item.and_then(|item| described(item, method));
-            let extensions = operation.and_then(|operation| operation.extensions.as_ref());
-            let action = extensions.and_then(|extensions| extensions.get("x-action")).and_then(Value::as_str);
-            let action = action.unwrap_or_default().to_owned();
+            let action = operation.map(action_of).unwrap_or_default().to_owned();
             actions.entry(resource.pattern).or_default().push((method.clone(), action));
         }
     }
@@ -137,10 +139,10 @@ fn operation_of<'a>(item: &'a mut PathItem, method: &Method) -> Option<&'a mut O
 }
 
 /// Adds what every operation has in common.
-fn complete(operation: &mut Operation, arguments: &Declared) {
+fn complete(operation: &mut Operation, arguments: &Declared, limits: &[Code]) {
     let mut codes = own(operation);
     let guarded = if is_public(operation) { &[][..] } else { &GUARDED };
-    for code in arguments.problems.iter().chain(guarded) {
+    for code in arguments.problems.iter().chain(guarded).chain(limits) {
         if !codes.contains(code) {
             codes.push(*code);
         }
@@ -173,9 +175,23 @@ fn complete(operation: &mut Operation, arguments: &Declared) {
     }
 }
 
-fn is_public(operation: &Operation) -> bool {
+/// What an operation is refused with that is asked for too often.
+fn limits_of(pattern: &str, action: &str) -> &'static [Code] {
+    match (is_probe(pattern), is_admin(action)) {
+        (true, _) => &[],
+        (false, false) => &LIMITED,
+        (false, true) => &[Code::RateLimited, Code::AdminRateLimited, Code::Overloaded],
+    }
+}
+
+/// The action of an operation; empty if it names none.
+fn action_of(operation: &Operation) -> &str {
     let action = operation.extensions.as_ref().and_then(|extensions| extensions.get("x-action"));
-    action.and_then(Value::as_str) == Some("public")
+    action.and_then(Value::as_str).unwrap_or_default()
+}
+
+fn is_public(operation: &Operation) -> bool {
+    action_of(operation) == "public"
 }
 
 /// The problems that an operation lists itself.

@@ -124,6 +124,10 @@ catalogue! {
     AttachmentNotFound: 422 "attachment-not-found" "An attachment does not exist";
     /// The key was used for another request.
     IdempotencyKeyReused: 422 "idempotency-key-reused" "The idempotency key belongs to another request";
+    /// The caller asks too often.
+    RateLimited: 429 "rate-limited" "Too Many Requests";
+    /// An operation of those who look after the system is asked for too often.
+    AdminRateLimited: 429 "admin-rate-limited" "Too Many Requests (admin rate limit)";
     /// Something broke here.
     Internal: 500 "internal" "Internal error";
     /// The issuer of tokens has no key that could prove one.
@@ -167,7 +171,7 @@ impl Code {
         match self {
             Self::Draining => Some(Duration::from_secs(5)),
             Self::SseDisabled => Some(Duration::from_mins(5)),
-            _ if matches!(self.status(), 502 | 503) => Some(Duration::from_secs(1)),
+            _ if matches!(self.status(), 429 | 502 | 503) => Some(Duration::from_secs(1)),
             _ => None,
         }
     }
@@ -206,7 +210,7 @@ mod tests {
             assert!(code.as_str().bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-'), "{code:?}");
             assert_eq!(Code::parse(code.as_str()), Some(*code));
             assert!(code.type_uri().ends_with(code.as_str()));
-            assert_eq!(code.retry_after().is_some(), matches!(code.status(), 502 | 503), "{code:?}");
+            assert_eq!(code.retry_after().is_some(), matches!(code.status(), 429 | 502 | 503), "{code:?}");
         }
     }
 }

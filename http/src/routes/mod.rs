@@ -36,6 +36,7 @@ pub(crate) use describe::Description;
 
 use crate::{
     extract::{Declared, declared_by},
+    limits::shed,
     middleware::authorise::authorise,
     openapi::shapes::ProblemReply,
     problem::{Code, Problem},
@@ -144,6 +145,7 @@ pub(crate) fn register(config: &mut ServiceConfig) {
         let service =
             service.default_service(web::to(move |request: HttpRequest| async move { refuse(&request, resource) }));
         let service = service.wrap(from_fn(move |request, next| authorise(resource.pattern, request, next)));
+        let service = service.wrap(Condition::new(resource.kind != Kind::Probe, from_fn(shed)));
         config.service(service.wrap(Condition::new(resource.kind == Kind::Text, Compress::default())));
     }
     config.default_service(web::to(|| async { HttpResponse::from_error(Problem::new(Code::NotFound)) }));

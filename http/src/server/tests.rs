@@ -10,7 +10,7 @@ use tokio::{
 };
 
 use super::*;
-use crate::testing::dark;
+use crate::{settings::LimitSettings, testing::dark};
 
 /// Serves with `settings` while `client` works; answers what it found.
 async fn served<T, F: Future<Output = T>>(settings: DoorSettings, client: impl FnOnce(SocketAddr) -> F) -> T {
@@ -162,6 +162,9 @@ async fn requests_are_counted_by_route_and_status() {
         r#"http_requests_total{method="GET",route="unmatched",status="404"} 1"#,
         r#"http_requests_total{method="POST",route="/v1/session/message",status="500"} 0"#,
         "http_streams_open 0",
+        "http_requests_in_flight 0",
+        "http_requests_shed_total 0",
+        r#"gateway_rate_limit_results_total{result="limited"} 0"#,
     ] {
         assert!(text.contains(line), "{line} is not in {text}");
     }
@@ -193,4 +196,40 @@ async fn the_end_waits_for_a_request_under_way() {
         Either::Right((_, ended)) => ended.await,
     };
     assert!(answer.starts_with("HTTP/1.1 422 "), "{answer}");
+}
+
+#[actix_web::test]
+async fn a_full_door_sheds_and_opens_again() {
+    let limits = LimitSettings { max_in_flight: 1, ..LimitSettings::default() };
+    let settings = DoorSettings { limits, ..DoorSettings::default() };
+    let ask = async |address, path: &str| {
+        let mut stream = connect(address).await;
+        send(&mut stream, &format!("GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n")).await;
+        rest(&mut stream).await
+    };
+    let answers = served(settings, async move |address| {
+        let mut first = connect(address).await;
+        send(&mut first, &format!("{HEAD}Connection: close\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n"))
+            .await;
+        // It is under way: the server asks for its body.
+        let mut asked = [0; 25];
+        first.read_exact(&mut asked).await.unwrap_or_else(|error| unreachable!("{error}"));
+        let shed = ask(address, "/v1/runtime-config").await;
+        let mut unread = connect(address).await;
+        send(&mut unread, &format!("{HEAD}Connection: close\r\nContent-Length: 2\r\n\r\n")).await;
+        let unread = rest(&mut unread).await;
+        let probe = ask(address, "/healthz").await;
+        send(&mut first, "{}").await;
+        let first = rest(&mut first).await;
+        [first, shed, unread, probe, ask(address, "/v1/runtime-config").await]
+    });
+    let answers = answers.await;
+    for (answer, status) in answers.iter().zip(["422", "503", "503", "200", "200"]) {
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{status}: {answer}");
+    }
+    assert!(
+        answers[1].contains("overloaded") && answers[1].to_lowercase().contains("retry-after: 1"),
+        "{}",
+        answers[1]
+    );
 }

@@ -1,0 +1,193 @@
+//! How much callers may ask for: of one route, of one identity, of one address, and of all at a time.
+//!
+//! | limit | counts | when |
+//! | --- | --- | --- |
+//! | requests under way | all of them, but probes and streams that have begun | first of all, before tokens are verified and bodies are read |
+//! | `auth-failures` | what failed to prove who it is from, by its address | before a token is verified |
+//! | `default` | requests, by identity, or by address where nobody has to prove theirs | when it is known who asks |
+//! | `admin` | what only those may do who look after the system, by route | when it is known that they may |
+//!
+//! What is known of callers has a fixed size (`cells`). The limits are this process's own.
+
+mod bucket;
+mod cells;
+mod turnstile;
+
+use std::{
+    collections::HashMap,
+    hash::{BuildHasher as _, Hash, RandomState},
+    net::IpAddr,
+    time::Duration,
+};
+
+use actix_web::{
+    Error,
+    body::{BoxBody, MessageBody},
+    dev::{ServiceRequest, ServiceResponse},
+    middleware::Next,
+    web::Data,
+};
+use prometheus::{IntCounter, IntCounterVec, IntGauge, Opts, Registry};
+use somaagent_actors::domain::identity::Identity;
+use tokio::sync::{Semaphore, SemaphorePermit};
+
+use bucket::{Each, Shared, Standing};
+pub(crate) use turnstile::{Turnstile, tell};
+
+use crate::{
+    middleware::{authorise::Actions, refused},
+    problem::{Code, Problem},
+    settings::LimitSettings,
+};
+
+/// Everything that limits callers, shared by all workers.
+pub(crate) struct Limits {
+    /// Makes hashes of callers that nobody outside can foresee.
+    secret: RandomState,
+    callers: Option<Each>,
+    failures: Option<Each>,
+    /// By route template.
+    admin: HashMap<&'static str, Shared>,
+    places: Semaphore,
+    metrics: LimitMetrics,
+}
+
+/// Whose requests are counted together.
+#[derive(Hash)]
+enum Whose<'a> {
+    Identity { tenant: &'a str, subject: &'a str, issuer: Option<&'a str> },
+    Network(Option<IpAddr>),
+}
+
+impl<'a> Whose<'a> {
+    fn of(identity: Option<&'a Identity>, address: Option<IpAddr>) -> Self {
+        match identity {
+            Some(Identity { tenant, subject, issuer, .. }) => {
+                Self::Identity { tenant: tenant.as_str(), subject, issuer: issuer.as_deref() }
+            }
+            None => Self::Network(address.map(network)),
+        }
+    }
+}
+
+/// Of an address of version 6 the network: whoever has one address of it has all of them.
+fn network(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(_) => address,
+        IpAddr::V6(whole) => {
+            let [a, b, c, d, ..] = whole.segments();
+            [a, b, c, d, 0, 0, 0, 0].into()
+        }
+    }
+}
+
+/// Whether an action is for those only who look after the system.
+pub(crate) fn is_admin(action: &str) -> bool {
+    action.starts_with("admin.") || action.starts_with("memory.") && action != "memory.receipt"
+}
+
+impl Limits {
+    /// The limits of `settings` for the operations of `actions`. Where `guarded`, callers must prove who they are.
+    pub(crate) fn new(
+        settings: &LimitSettings,
+        guarded: bool,
+        actions: &Actions,
+        registry: &Registry,
+    ) -> prometheus::Result<Self> {
+        let has_admin = |methods: &Vec<_>| methods.iter().any(|(_, action): &(_, String)| is_admin(action));
+        let admin = actions
+            .iter()
+            .filter(|(_, methods)| has_admin(methods))
+            .filter_map(|(path, _)| Some((*path, Shared::new("admin", settings.admin_rps, settings.admin_burst)?)));
+        let callers = settings.enabled.then(|| Each::new("default", settings.rps, settings.burst)).flatten();
+        let failures = guarded.then(|| Each::new("auth-failures", settings.failure_rps, settings.failure_burst));
+        Ok(Self {
+            secret: RandomState::new(),
+            callers,
+            failures: failures.flatten(),
+            admin: admin.collect(),
+            places: Semaphore::new(settings.max_in_flight.min(Semaphore::MAX_PERMITS)),
+            metrics: LimitMetrics::register(registry)?,
+        })
+    }
+
+    fn hash(&self, whose: &Whose<'_>) -> u64 {
+        self.secret.hash_one(whose)
+    }
+
+    /// A place among the requests under way, held until it is dropped; none if all are taken.
+    fn enter(&self) -> Option<Place<'_>> {
+        let permit = self.places.try_acquire().ok()?;
+        self.metrics.in_flight.inc();
+        Some(Place { _permit: permit, in_flight: &self.metrics.in_flight })
+    }
+}
+
+/// A request under way.
+struct Place<'a> {
+    _permit: SemaphorePermit<'a>,
+    in_flight: &'a IntGauge,
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.in_flight.dec();
+    }
+}
+
+/// Refuses a request where as many are under way as may be, before anything is done for it. A stream has its place until it
+/// begins.
+pub(crate) async fn shed<B: MessageBody + 'static>(
+    request: ServiceRequest,
+    next: Next<B>,
+) -> Result<ServiceResponse<BoxBody>, Error> {
+    let Some(limits) = request.app_data::<Data<Limits>>().cloned() else {
+        return Ok(refused(request, Problem::new(Code::Internal).caused_by("the door has no limits")));
+    };
+    let Some(_place) = limits.enter() else {
+        limits.metrics.shed.inc();
+        return Ok(refused(request, Code::Overloaded.into()));
+    };
+    Ok(next.call(request).await?.map_into_boxed_body())
+}
+
+/// A refusal for now.
+fn too_many(code: Code, standing: &Standing) -> Problem {
+    Problem::new(code).retry_after(Duration::from_secs(standing.reset_seconds))
+}
+
+/// What the limits count.
+struct LimitMetrics {
+    results: IntCounterVec,
+    in_flight: IntGauge,
+    shed: IntCounter,
+}
+
+impl LimitMetrics {
+    fn register(registry: &Registry) -> prometheus::Result<Self> {
+        let results = IntCounterVec::new(
+            Opts::new(
+                "gateway_rate_limit_results_total",
+                "Requests that a rate limit let through or refused, by outcome",
+            ),
+            &["result"],
+        )?;
+        for result in ["allowed", "limited", "admin_limited", "auth_limited"] {
+            results.with_label_values(&[result]);
+        }
+        let in_flight =
+            IntGauge::new("http_requests_in_flight", "Requests under way, without probes and open streams")?;
+        let shed = IntCounter::new("http_requests_shed_total", "Requests refused because too many were under way")?;
+        registry.register(Box::new(results.clone()))?;
+        registry.register(Box::new(in_flight.clone()))?;
+        registry.register(Box::new(shed.clone()))?;
+        Ok(Self { results, in_flight, shed })
+    }
+
+    fn count(&self, result: &str) {
+        self.results.with_label_values(&[result]).inc();
+    }
+}
+
+#[cfg(test)]
+mod tests;
