@@ -14,6 +14,7 @@
 //! | [`dead_letters`] | looks after what could not be carried on: shows it, sends it again, lets it go |
 //! | [`bus`] | the log: records by topic, in order by key |
 //! | `base_url` | addresses of outside services as people write them, for every client |
+//! | [`breaker`] | when to leave a server alone that does not answer, for every client |
 //! | [`retry`] | waits between attempts and of work that holds back |
 //! | [`store`] | SQL, one file a table; the only place that knows PostgreSQL |
 //! | [`domain`] | the rules as values and functions, without I/O |
@@ -23,6 +24,7 @@
 //! environment, never listens on a socket, and knows no HTTP route.
 
 mod base_url;
+pub mod breaker;
 pub mod bus;
 pub mod conversation;
 pub mod dead_letters;

@@ -7,7 +7,6 @@ use tokio::time::Instant;
 use tracing::debug;
 
 use super::{
-    breaker::Breaker,
     budget::RetryBudget,
     client::BrainDeps,
     connection::Request,
@@ -15,7 +14,7 @@ use super::{
     exchange::{Answer, Outcome, Terms, exchange},
     messages::{Asker, BrainError},
 };
-use crate::retry::RetryPolicy;
+use crate::{breaker::Breaker, retry::RetryPolicy};
 
 /// The way to the server for one call.
 #[derive(Clone)]

@@ -16,7 +16,6 @@ use tracing::{info, warn};
 use uuid::Uuid;
 
 use super::{
-    breaker::{Breaker, BreakerRules, BreakerState},
     caller::Caller,
     connection::{Connection, Request},
     endpoint::Endpoint,
@@ -28,7 +27,10 @@ use super::{
     settings::{BrainSettings, SettingsError},
     wire::shortened,
 };
-use crate::retry::RetryPolicy;
+use crate::{
+    breaker::{Breaker, BreakerRules, BreakerState},
+    retry::RetryPolicy,
+};
 
 /// What the client keeps over its restarts: the way to the server, its settings, and where it publishes.
 #[derive(Debug, Clone)]

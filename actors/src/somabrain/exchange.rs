@@ -7,14 +7,11 @@ use std::{cell::RefCell, time::Duration};
 
 use tokio::time::Instant;
 
-use super::{
+use super::{budget::RetryBudget, endpoint::Endpoint, messages::BrainError, wire::detail};
+use crate::{
     breaker::{Breaker, Verdict},
-    budget::RetryBudget,
-    endpoint::Endpoint,
-    messages::BrainError,
-    wire::detail,
+    retry::{Retries, RetryPolicy},
 };
-use crate::retry::{Retries, RetryPolicy};
 
 /// An answer of the server, whatever its status.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -163,8 +160,8 @@ mod tests {
 
     use std::{cell::Cell, collections::VecDeque};
 
-    use super::super::breaker::{BreakerRules, BreakerState};
     use super::*;
+    use crate::breaker::{BreakerRules, BreakerState};
 
     #[expect(clippy::unnecessary_wraps, reason = "one of the results in a script")]
     fn answer(status: u16) -> Result<Answer, Lost> {

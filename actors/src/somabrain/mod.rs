@@ -12,7 +12,7 @@
 //! | `caller` | one call on behalf of an ask: request, attempts, metrics |
 //! | `exchange`, `connection` | one call with its attempts; one attempt over HTTP |
 //! | `credentials`, `tls` | the secret of every call and its exchange; how each side proves who it is |
-//! | [`breaker`], `budget` | when to leave the server alone; how many retries all calls may make |
+//! | `budget` | how many retries all calls may make |
 //! | [`health`] | how the server is, for readers that do not ask |
 //! | [`endpoint`], `wire` | methods and paths; the shapes of a recall |
 //! | [`settings`], [`metrics`] | the section `brain` of the configuration; Prometheus |
@@ -20,7 +20,6 @@
 //! The tenant comes with every ask and is never guessed here. Universe and namespace are different things and no code
 //! puts one where the other belongs. The key is in a header and nowhere else: not in errors, logs or metrics.
 
-pub mod breaker;
 mod budget;
 mod caller;
 #[cfg(test)]

@@ -5,11 +5,8 @@ use std::{path::PathBuf, time::Duration};
 use secrecy::SecretString;
 use serde::Deserialize;
 
-use super::{
-    breaker::BreakerRules,
-    connection::{Connection, MAX_RETRY_AFTER},
-};
-use crate::{base_url, domain::memory::MemorySpace, retry::RetryPolicy};
+use super::connection::{Connection, MAX_RETRY_AFTER};
+use crate::{base_url, breaker::BreakerRules, domain::memory::MemorySpace, retry::RetryPolicy};
 
 /// Settings of the SomaBrain client: the section `brain` of the configuration.
 ///

@@ -7,10 +7,10 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::{
-    breaker::Breaker, budget::RetryBudget, caller::Caller, client::BrainDeps, messages::Asker, metrics::BrainMetrics,
+    budget::RetryBudget, caller::Caller, client::BrainDeps, messages::Asker, metrics::BrainMetrics,
     settings::BrainSettings,
 };
-use crate::{domain::ids::Tenant, loopback::Server};
+use crate::{breaker::Breaker, domain::ids::Tenant, loopback::Server};
 
 /// The way to a server, without the actor around it.
 pub(super) fn caller(server: &Server) -> Caller {
