@@ -12,11 +12,12 @@ use std::{
 
 use anyhow::{Context, anyhow};
 use somaagent_actors::{
+    breaker::BreakerState,
     conversation::{Closing, ConversationMetrics, Conversations, Deps, PlantedPanic, SessionKeeper, queries::Reads},
     domain::memory::MemorySpace,
     journal::{self, Journal, JournalMetrics, messages::Commit},
     llm::{LlmMetrics, ModelClient, ModelSettings},
-    policy::Policy,
+    policy::{Policy, PolicyMetrics},
     somabrain::{
         BrainClient, BrainDeps, BrainMetrics, BrainSettings, Consult, HealthReader, HealthState, Recall, Remember,
         RememberBatch, deletion::DeleteByKey,
@@ -71,6 +72,7 @@ pub struct Built {
     store: Option<Store>,
     model: Option<ModelSettings>,
     brain: Option<BrainSettings>,
+    policy: Option<Policy>,
     sessions: Option<Sessions>,
     components: Arc<[Component]>,
 }
@@ -131,7 +133,9 @@ impl Rooms for Built {
         let (store, settings) = self.grounds()?;
         let brain = remember(base, &settings).await?;
         let log = log::open(base, store.clone()).await.context("log")?;
-        self.components = components(store.clone(), &log, brain.health.clone()).into();
+        let policy = Policy::from_settings(&base.config.policy)?.with_metrics(PolicyMetrics::register(&base.registry)?);
+        self.components = components(store.clone(), &log, brain.health.clone(), &policy).into();
+        self.policy = Some(policy);
         let Some(model) = self.model.take() else {
             // No gateway: nobody waits for this process.
             durability::carry_on(base, store, log, brain, Arc::new(|| false), shutdown).await?;
@@ -186,7 +190,7 @@ impl Rooms for Built {
             write_through: sessions.ways.write_through,
             dead_letters: sessions.ways.dead_letters,
             verifier: identity::prove(base).await?,
-            policy: Policy::from_settings(&config.policy)?,
+            policy: self.policy.clone().ok_or_else(|| anyhow!("the door opens after the actors"))?,
             tree: base.tree.clone(),
             facts: Arc::new(facts(base)),
             draining: draining.clone(),
@@ -336,7 +340,7 @@ fn drain(shutdown: &mut Shutdown, conversations: &Conversations, supervisor: Sup
     });
 }
 
-fn components(store: Store, log: &Opened, brain: HealthReader) -> Vec<Component> {
+fn components(store: Store, log: &Opened, brain: HealthReader, policy: &Policy) -> Vec<Component> {
     let reads = Reads::new(store.clone());
     let postgres = Component::new("postgres", Weight::Vital, Scope::Both, move || {
         let reads = reads.clone();
@@ -358,7 +362,27 @@ fn components(store: Store, log: &Opened, brain: HealthReader) -> Vec<Component>
             }
         }
     });
-    vec![postgres, log::component(log), somabrain, durability::replica(store.clone()), durability::dead_letters(store)]
+    let mut all = vec![
+        postgres,
+        log::component(log),
+        somabrain,
+        durability::replica(store.clone()),
+        durability::dead_letters(store),
+    ];
+    all.extend(policy.opa_state().map(|_| opa(policy.clone())));
+    all
+}
+
+/// The OPA that decides: without it nobody is let in.
+fn opa(policy: Policy) -> Component {
+    Component::new("opa", Weight::Vital, Scope::Both, move || {
+        let found = match policy.opa_state() {
+            None | Some(BreakerState::Closed) => Finding::ok(),
+            Some(BreakerState::HalfOpen) => Finding::not_ok(Condition::Degraded, "being tried again"),
+            Some(BreakerState::Open) => Finding::not_ok(Condition::Down, "gave no answer when it was last asked"),
+        };
+        async move { found }
+    })
 }
 
 fn facts(base: &Base) -> Facts {
@@ -371,6 +395,7 @@ fn facts(base: &Base) -> Facts {
         model: (!offline).then(|| config.model.model.clone()),
         universe_default: config.brain.universe.clone(),
         namespace_default: config.brain.memory_namespace.clone(),
+        opa_configured: config.policy.opa_url.is_some(),
         somabrain_base_url: Some(config.brain.base_url.clone()).filter(|url| !url.is_empty()),
         ..Facts::default()
     }

@@ -13,6 +13,8 @@ use tokio::{
 pub(crate) enum Play {
     /// Sends these bytes as they are and closes.
     Cut(Vec<u8>),
+    /// Sends these bytes, and then nothing more.
+    Stall(Vec<u8>),
     /// Never answers.
     Hang,
 }
@@ -79,6 +81,10 @@ async fn serve(mut stream: TcpStream, play: Arc<impl Fn(&str) -> Play>, log: Arc
     log.lock().unwrap().push(request.clone());
     match play(&request) {
         Play::Cut(bytes) => drop(stream.write_all(&bytes).await),
+        Play::Stall(bytes) => {
+            stream.write_all(&bytes).await.unwrap();
+            std::future::pending::<()>().await;
+        }
         Play::Hang => std::future::pending().await,
     }
 }

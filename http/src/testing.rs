@@ -86,18 +86,24 @@ pub(crate) struct TestDoor {
 impl TestDoor {
     /// A door with the given settings, at which nobody has to prove who they are.
     pub(crate) async fn new(settings: &DoorSettings) -> Self {
-        Self::before(settings, None).await
+        Self::before(settings, |door| door).await
     }
 
     /// A door at which everybody must, to `verifier`.
     pub(crate) async fn guarded(verifier: Verifier) -> Self {
-        Self::before(&DoorSettings { require_auth: true, ..DoorSettings::default() }, Some(verifier)).await
+        Self::guarded_with(verifier, |door| door).await
     }
 
-    /// A door with the given settings, at which everybody must, if there is a verifier.
-    pub(crate) async fn before(settings: &DoorSettings, verifier: Option<Verifier>) -> Self {
+    /// A door at which everybody must, changed.
+    pub(crate) async fn guarded_with(verifier: Verifier, change: impl FnOnce(Door) -> Door) -> Self {
+        let settings = DoorSettings { require_auth: true, ..DoorSettings::default() };
+        Self::before(&settings, |door| change(Door { verifier: Some(verifier), ..door })).await
+    }
+
+    /// A door with the given settings, changed.
+    pub(crate) async fn before(settings: &DoorSettings, change: impl FnOnce(Door) -> Door) -> Self {
         let registry = Registry::new();
-        let door = Door { verifier, ..dark(&registry) };
+        let door = change(dark(&registry));
         let draining = door.draining.clone();
         let shared = Shared::new(settings, door, &registry).expect("fresh registry");
         let service = Rc::new(init_service(app(&shared)).await);

@@ -75,14 +75,21 @@ pub(super) fn check_auth(auth: &AuthSettings, required: bool, faults: &mut Fault
     faults.range("auth.jwks_stale_seconds", auth.jwks_stale_seconds, 0..=604_800);
 }
 
-/// A policy that cannot decide would shut everybody out.
+/// A policy that cannot decide would shut everybody out. Whether an OPA is there shows only when it is asked.
 pub(super) fn check_policy(policy: &PolicySettings, faults: &mut Faults) {
+    if policy.dir.is_some() && policy.opa_url.is_some() {
+        faults.add("policy.dir", "is set, but an OPA decides (OPA_URL): keep one");
+    }
+    faults.range("policy.opa_timeout_seconds", policy.opa_timeout_seconds, 0.1..=60.0);
+    faults.range("policy.cache_ttl_seconds", policy.cache_ttl_seconds, 0.0..=60.0);
+    faults.range("policy.breaker_failures", policy.breaker_failures, 1..=1_000);
+    faults.range("policy.breaker_cooldown_ms", policy.breaker_cooldown_ms, 10..=DAY_MS);
     if let Err(error) = Policy::from_settings(policy) {
         let what = match std::error::Error::source(&error) {
             Some(source) => format!("{error}: {source}"),
             None => error.to_string(),
         };
-        faults.add("policy.dir", what);
+        faults.add(error.key(), what);
     }
 }
 

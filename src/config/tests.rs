@@ -191,6 +191,29 @@ fn proxies_and_hosts_that_cannot_be_meant_are_faults() {
 }
 
 #[test]
+fn an_opa_is_named_in_full_and_alone() {
+    let opa = ("OPA_URL", "http://opa:8181");
+    let config =
+        Config::load(&Environment::of([opa, ("POLICY_CACHE_TTL", "0"), ("OPA_TIMEOUT_SECONDS", "1")])).unwrap();
+    assert_eq!((config.policy.cache_ttl_seconds, config.policy.opa_timeout_seconds), (0.0, 1.0));
+    let text = faults([
+        ("OPA_URL", "http://ada:canary@opa"),
+        ("SA01_POLICY_DIR", "/nowhere"),
+        ("OPA_TIMEOUT_SECONDS", "-1"),
+        ("POLICY_CACHE_TTL", "3600"),
+    ]);
+    for named in [
+        "policy.dir (SA01_POLICY_DIR): is set, but an OPA decides",
+        "policy.opa_url (OPA_URL): must not hold a user name",
+        "policy.opa_timeout_seconds (OPA_TIMEOUT_SECONDS): -1 is not between",
+        "policy.cache_ttl_seconds (POLICY_CACHE_TTL): 3600 is not between",
+    ] {
+        assert!(text.contains(named) && !text.contains("canary"), "{named} is missing in {text}");
+    }
+    assert!(faults([opa, ("POLICY_DATA_PATH", "allow")]).contains("policy.opa_decision_path (OPA_DECISION_PATH)"));
+}
+
+#[test]
 fn authentication_needs_a_key_and_a_key_means_authentication() {
     assert!(
         faults([("GATEWAY_REQUIRE_AUTH", "true")]).contains("http.require_auth (GATEWAY_REQUIRE_AUTH): is set, and")

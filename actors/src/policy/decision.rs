@@ -11,6 +11,9 @@ pub const ADMIN_SCOPE: &str = "admin-scope";
 /// The rule of a denial for want of a decision: the policy failed, or did not answer as it must.
 pub const POLICY_ERROR: &str = "policy-error";
 
+/// The action of what is everybody's: whether the process is well, its page, its description.
+pub const PUBLIC: &str = "public";
+
 /// Whether something may be done, and why.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Decision {

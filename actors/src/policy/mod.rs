@@ -7,21 +7,35 @@
 //! | [`request`] | who asks for what, and the input that the policy is given |
 //! | `masked` | arguments of tools as the policy may see them |
 //! | [`decision`] | what was decided, read strictly from what the policy answers |
-//! | [`rego`] | compiles the policy and decides by it: [`Policy`] |
+//! | [`deciding`] | decides, inside the process or by an OPA: [`Policy`] |
+//! | [`rego`] | compiles the policy and runs it |
+//! | `opa` | asks an OPA on the network, which has the same files |
+//! | `remote`, `kept` | one question to a judge on the network; its answers, for a moment |
+//! | `fault` | why there is no decision |
+//! | [`metrics`] | Prometheus |
 //!
-//! The policy is Rego, in `config/policy`, with the input and the answer that an OPA would have. It sees nothing but its input: no
-//! file, no network, no clock. It closes on every fault: a policy that fails, or answers something else than a decision, has denied.
-//! It is read at start and stays the same until the process ends. Decisions are not cached: one takes a few microseconds.
+//! The policy is Rego, in `config/policy`, with the same input and answer here and in an OPA. It sees nothing but its input: no
+//! file, no network, no clock. It closes on every fault: a policy that fails, cannot be reached, or answers something else than a
+//! decision, has denied. Inside the process it is read at start and stays the same until the process ends; its decisions are not
+//! kept, because one takes a few microseconds. Those of an OPA hold for two seconds, so that is how late a changed policy counts.
 
+pub mod deciding;
 pub mod decision;
+mod fault;
 pub mod files;
+mod kept;
 mod masked;
+pub mod metrics;
+mod opa;
 pub mod rego;
+mod remote;
 pub mod request;
 pub mod settings;
 
+pub use deciding::Policy;
 pub use decision::Decision;
 pub use files::PolicyFiles;
-pub use rego::{Policy, PolicyError};
+pub use metrics::PolicyMetrics;
+pub use rego::PolicyError;
 pub use request::{Asker, Context, Subject};
 pub use settings::PolicySettings;

@@ -1,4 +1,4 @@
-//! Compiles the policy and decides by it.
+//! Compiles a policy and decides by it.
 
 use std::{error::Error, io, path::PathBuf, sync::Arc};
 
@@ -12,13 +12,7 @@ use regorus::{
     },
 };
 
-use super::{
-    decision::Decision,
-    files::PolicyFiles,
-    request::{Asker, Context, Input, Subject},
-    settings::PolicySettings,
-};
-use crate::domain::ids::Tenant;
+use super::{decision::Decision, fault::Fault, files::PolicyFiles};
 
 /// The rule that is asked.
 const ENTRY: &str = "data.soma.policy.decision";
@@ -51,93 +45,54 @@ pub enum PolicyError {
     /// The rule does not answer with a decision; the words say what it does instead.
     #[error("the policy's rule {ENTRY} {0}")]
     NoDecision(String),
+    /// The address of the OPA is unusable.
+    #[error("{what}")]
+    Address {
+        /// The setting, with its section.
+        key: &'static str,
+        /// What is wrong with it; never its value.
+        what: &'static str,
+    },
+    /// The client of the network cannot be made.
+    #[error("the policy's client of the network cannot be made")]
+    Client(#[source] reqwest::Error),
 }
 
-/// A policy that is ready to decide. Cheap to clone; clones share it.
-#[derive(Debug, Clone)]
-pub struct Policy {
-    compiled: Arc<Compiled>,
-    tenant_sessions: bool,
+impl PolicyError {
+    /// The setting that is at fault, with its section.
+    #[must_use]
+    pub const fn key(&self) -> &'static str {
+        match self {
+            Self::Unreadable { .. } | Self::NoFile { .. } | Self::Compile(_) | Self::NoDecision(_) => "policy.dir",
+            Self::Address { key, .. } => key,
+            Self::Client(_) => "policy.opa_url",
+        }
+    }
 }
 
-/// The compiled policy, and machines to run it. A machine decides one thing at a time; it is taken out for that, so nothing
+/// A compiled policy, and machines to run it. A machine decides one thing at a time; it is taken out for that, so nothing
 /// is locked meanwhile.
 #[derive(Debug)]
-struct Compiled {
+pub(super) struct Rego {
     program: Arc<Program>,
     idle: Mutex<Vec<RegoVM>>,
 }
 
-/// Why there is no decision. Its words hold nothing of the input.
-#[derive(Debug, thiserror::Error)]
-enum Fault {
-    #[error("was asked something that cannot be written")]
-    Input,
-    #[error("fails: {0}")]
-    Failed(String),
-    #[error("does not answer with a decision")]
-    Odd,
-}
-
-impl Policy {
-    /// Reads and compiles the policy of these settings. It blocks, so it is for the start.
+impl Rego {
+    /// Compiles a policy.
     ///
     /// # Errors
-    /// [`PolicyError`].
-    pub fn from_settings(settings: &PolicySettings) -> Result<Self, PolicyError> {
-        Self::load(&settings.files()?, settings.tenant_sessions)
-    }
-
-    /// Compiles a policy. `tenant_sessions` is told to it: whether everybody of a tenant may touch all of its sessions.
-    ///
-    /// # Errors
-    /// [`PolicyError::Compile`]; [`PolicyError::NoDecision`] if it does not allow a public page, which tells at start
-    /// what would close every door later.
-    pub fn load(files: &PolicyFiles, tenant_sessions: bool) -> Result<Self, PolicyError> {
-        let policy = Self { compiled: Arc::new(Compiled::new(files)?), tenant_sessions };
-        let nobody = Asker::Nobody { auth_required: true };
-        if let Some(tenant) = Tenant::new("public") {
-            let subject = Subject { tenant: &tenant, persona_id: None, asker: nobody };
-            let input = Input::new(&subject, "public", "page", &Context::default(), tenant_sessions);
-            let decided =
-                policy.compiled.decide(input, "").map_err(|fault| PolicyError::NoDecision(fault.to_string()))?;
-            if !decided.allow {
-                let what = "denies what is everybody's, such as whether the process is well";
-                return Err(PolicyError::NoDecision(what.to_owned()));
-            }
-        }
-        Ok(policy)
-    }
-
-    /// Decides whether `subject` may do `action` to `resource`. `action` is one of those that operations declare (`x-action`), or of
-    /// those that actors ask for; `resource` is what it is done to, such as `message` or a tool's name. Takes microseconds, and
-    /// no lock is held meanwhile. Any fault is a denial with the rule `policy-error`, and is logged.
-    #[must_use]
-    pub fn decide(&self, subject: &Subject<'_>, action: &str, resource: &str, context: &Context<'_>) -> Decision {
-        let input = Input::new(subject, action, resource, context, self.tenant_sessions);
-        let digest = input.digest();
-        let decided = match &digest {
-            Some(digest) => self.compiled.decide(input, digest),
-            None => Err(Fault::Input),
-        };
-        decided.unwrap_or_else(|fault| {
-            let input_digest = digest.unwrap_or_default();
-            tracing::error!(action, input_digest, "denied, because the policy {fault}");
-            Decision::failed(input_digest)
-        })
-    }
-}
-
-impl Compiled {
-    fn new(files: &PolicyFiles) -> Result<Self, PolicyError> {
+    /// [`PolicyError::Compile`].
+    pub(super) fn new(files: &PolicyFiles) -> Result<Self, PolicyError> {
         let program = compile(files).map_err(PolicyError::Compile)?;
         Ok(Self { program, idle: Mutex::default() })
     }
 
-    fn decide(&self, input: Input, input_digest: &str) -> Result<Decision, Fault> {
+    /// Decides about an input, which has this digest.
+    pub(super) fn decide(&self, input: Value, input_digest: &str) -> Result<Decision, Fault> {
         let idle = self.idle.lock().pop();
         let mut machine = idle.map_or_else(|| self.machine(), Ok)?;
-        machine.set_input(input.value());
+        machine.set_input(input);
         // A machine that failed is dropped: nobody knows in what state it is.
         let answer = machine.execute().map_err(|error| Fault::failed(&error))?;
         let mut idle = self.idle.lock();

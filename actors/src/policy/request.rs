@@ -64,6 +64,15 @@ pub struct Context<'a> {
 #[derive(Debug, Clone)]
 pub(super) struct Input(Value);
 
+/// An input as text.
+#[derive(Debug)]
+pub(super) struct Written {
+    /// The canonical JSON.
+    pub(super) text: Vec<u8>,
+    /// Its SHA-256 in hexadecimal digits. Two requests have the same exactly if no policy can tell them apart.
+    pub(super) digest: String,
+}
+
 impl Input {
     pub(super) fn new(
         subject: &Subject<'_>,
@@ -81,15 +90,15 @@ impl Input {
         ]))
     }
 
-    /// SHA-256 of the canonical JSON: members sorted by name, no blanks. Two requests have the same exactly if no policy
-    /// can tell them apart. `None` if the input cannot be written, which no input is known for.
-    pub(super) fn digest(&self) -> Option<String> {
-        serde_json::to_vec(&self.0).ok().map(|text| hex(&Sha256::digest(text)))
+    /// As canonical JSON: members sorted by name, no blanks. `None` if it cannot be written, which no input is known for.
+    pub(super) fn written(&self) -> Option<Written> {
+        let text = serde_json::to_vec(&self.0).ok()?;
+        Some(Written { digest: hex(&Sha256::digest(&text)), text })
     }
 
-    /// As the policy reads it.
-    pub(super) fn value(self) -> Value {
-        self.0
+    /// As the policy reads it. Cheap: it is shared.
+    pub(super) fn value(&self) -> Value {
+        self.0.clone()
     }
 }
 
@@ -169,7 +178,8 @@ mod tests {
             r#""worker":false},"persona_id":"p","resource":"message","tenant":"acme"}"#,
         );
         assert_eq!(written(&input), expected);
-        assert_eq!(input.digest().unwrap(), hex(&Sha256::digest(expected)));
+        let written = input.written().unwrap();
+        assert_eq!((written.text, written.digest), (expected.as_bytes().to_vec(), hex(&Sha256::digest(expected))));
     }
 
     #[test]

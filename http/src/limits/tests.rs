@@ -18,6 +18,7 @@ use somaagent_supervision::Probe;
 use somaagent_test_services::tokens::{SECRET, Signer};
 
 use super::*;
+use crate::door::Door;
 use crate::{
     openapi::describe,
     settings::DoorSettings,
@@ -98,8 +99,8 @@ fn addresses_of_one_network_of_version_6_are_one() {
     assert_ne!(network("192.0.2.1"), network("192.0.2.2"));
 }
 
-#[test]
-fn admin_actions_are_those_that_the_policy_gives_to_admins_only() {
+#[actix_web::test]
+async fn admin_actions_are_those_that_the_policy_gives_to_admins_only() {
     let policy = Policy::from_settings(&PolicySettings::default()).unwrap();
     let tenant = Tenant::new("acme").unwrap();
     let mut seen = 0;
@@ -109,7 +110,7 @@ fn admin_actions_are_those_that_the_policy_gives_to_admins_only() {
             persona_id: None,
             asker: Asker::Member { subject: "u", issuer: None, scope: None },
         };
-        let decision = policy.decide(&subject, &action, "something", &Context::default());
+        let decision = policy.decide(&subject, &action, "something", &Context::default()).await;
         assert_eq!(is_admin(&action), &*decision.rule == ADMIN_SCOPE, "{action}");
         seen += 1;
     }
@@ -121,7 +122,7 @@ async fn guarded(limits: LimitSettings) -> TestDoor {
     let keep = |_| async { Ok::<_, SettingsError>(Probe::new(1).1) };
     let verifier = Verifier::start(&settings, keep).await.unwrap();
     let settings = DoorSettings { require_auth: true, limits, ..DoorSettings::default() };
-    TestDoor::before(&settings, Some(verifier)).await
+    TestDoor::before(&settings, |door| Door { verifier: Some(verifier), ..door }).await
 }
 
 async fn open(limits: LimitSettings) -> TestDoor {

@@ -17,7 +17,10 @@ use actix_web::{
 use somaagent_actors::{
     domain::{caller::Reach, identity::Identity, ids::Tenant},
     identity::{Verified, Verifier},
-    policy::{Asker, Context, Decision, Policy, Subject, decision::ADMIN_SCOPE},
+    policy::{
+        Asker, Context, Decision, Policy, Subject,
+        decision::{ADMIN_SCOPE, POLICY_ERROR, PUBLIC},
+    },
 };
 use tokio::time::Instant;
 
@@ -30,9 +33,6 @@ use crate::{
     routes::is_probe,
     settings::DoorSettings,
 };
-
-/// The action of what everybody may see.
-const PUBLIC: &str = "public";
 
 /// What is known of whoever sent a request that was let through.
 #[derive(Clone, Debug)]
@@ -112,13 +112,17 @@ impl Gate {
             None => Asker::Nobody { auth_required: self.verifier.is_some() },
         };
         let subject = Subject { tenant, persona_id: None, asker };
-        match self.policy.decide(&subject, action, path, &Context::default()) {
+        match self.policy.decide(&subject, action, path, &Context::default()).await {
             Decision { allow: true, reach, input_digest, .. } => {
                 turnstile.count_admin(path, action)?;
                 Ok(Authorised { identity, reach, decision: input_digest.into(), ends })
             }
             Decision { rule, reason, .. } => {
-                let code = if &*rule == ADMIN_SCOPE { Code::AdminScopeRequired } else { Code::PolicyDenied };
+                let code = match &*rule {
+                    ADMIN_SCOPE => Code::AdminScopeRequired,
+                    POLICY_ERROR => Code::PolicyUnavailable,
+                    _ => Code::PolicyDenied,
+                };
                 Err(Problem::new(code).caused_by(format!("rule {rule}: {reason}")))
             }
         }

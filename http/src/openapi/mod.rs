@@ -53,7 +53,7 @@ const TAGS: [(&str, &str); 8] = [
 const EVERYWHERE: [Code; 4] = [Code::HostNotAllowed, Code::OriginNotAllowed, Code::Misdirected, Code::Internal];
 
 /// Problems of any operation that is not everybody's.
-const GUARDED: [Code; 9] = [
+const GUARDED: [Code; 10] = [
     Code::AuthorizationMissing,
     Code::AuthorizationInvalid,
     Code::TokenHeaderInvalid,
@@ -63,6 +63,7 @@ const GUARDED: [Code; 9] = [
     Code::AdminScopeRequired,
     Code::SigningKeyUnresolved,
     Code::JwksUnavailable,
+    Code::PolicyUnavailable,
 ];
 
 /// Problems of any operation but probes.

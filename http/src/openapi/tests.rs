@@ -45,8 +45,8 @@ fn every_route_is_described_and_names_its_action() {
     }
 }
 
-#[test]
-fn the_policy_has_a_rule_for_every_action() -> Result<(), PolicyError> {
+#[actix_web::test]
+async fn the_policy_has_a_rule_for_every_action() -> Result<(), PolicyError> {
     let policy = Policy::from_settings(&PolicySettings::default())?;
     let api = described();
     let operations = api["paths"].as_object().into_iter().flatten().filter_map(|(_, item)| item.as_object()).flatten();
@@ -54,15 +54,15 @@ fn the_policy_has_a_rule_for_every_action() -> Result<(), PolicyError> {
     assert!(actions.contains("public") && actions.contains("memory.receipt"), "{actions:?}");
     let public = Tenant::new("public");
     for (tenant, action) in public.iter().flat_map(|tenant| actions.iter().map(move |action| (tenant, *action))) {
-        let decide = |asker| {
+        let decide = async |asker| {
             let subject = Subject { tenant, persona_id: None, asker };
-            policy.decide(&subject, action, "something", &Context::default())
+            policy.decide(&subject, action, "something", &Context::default()).await
         };
-        let admin = decide(Asker::Member { subject: "u-1", issuer: None, scope: Some("admin") });
+        let admin = decide(Asker::Member { subject: "u-1", issuer: None, scope: Some("admin") }).await;
         assert!(admin.allow, "an admin may not do {action}: {admin:?}");
-        let off = decide(Asker::Nobody { auth_required: false });
+        let off = decide(Asker::Nobody { auth_required: false }).await;
         assert!(off.allow && off.reach == Reach::Tenant, "{action} without authentication: {off:?}");
-        let nobody = decide(Asker::Nobody { auth_required: true });
+        let nobody = decide(Asker::Nobody { auth_required: true }).await;
         assert_eq!(nobody.allow, action == "public", "nobody does {action}: {nobody:?}");
     }
     assert!(public.is_some());

@@ -134,6 +134,8 @@ catalogue! {
     SigningKeyUnresolved: 500 "signing-key-unresolved" "Unable to resolve signing key";
     /// The keys that prove tokens cannot be had.
     JwksUnavailable: 502 "jwks-unavailable" "JWKS fetch failed";
+    /// Whether the caller may do this cannot be found out.
+    PolicyUnavailable: 502 "policy-unavailable" "OPA evaluation failed";
     /// The memory is gone here, but the memory service failed to delete it.
     DeletionIncomplete: 502 "deletion-incomplete" "Deleted here, but not by the memory service";
     /// Too much is going on.

@@ -3,20 +3,28 @@
 use actix_web::test::TestRequest;
 use jsonwebtoken::get_current_timestamp;
 use serde_json::json;
-use somaagent_actors::identity::{AuthSettings, SettingsError};
+use somaagent_actors::{
+    identity::{AuthSettings, SettingsError},
+    policy::PolicySettings,
+};
 use somaagent_supervision::Probe;
 use somaagent_test_services::tokens::{SECRET, Signer};
 
 use super::*;
 use crate::{
+    door::Door,
     openapi::{actions, describe},
     testing::{Answer, TestDoor, request, with_body},
 };
 
-async fn door() -> TestDoor {
+async fn verifier() -> Verifier {
     let settings = AuthSettings { jwt_secret: Some(SECRET.into()), ..AuthSettings::default() };
     let keep = |_| async { Ok::<_, SettingsError>(Probe::new(1).1) };
-    TestDoor::guarded(Verifier::start(&settings, keep).await.unwrap()).await
+    Verifier::start(&settings, keep).await.unwrap()
+}
+
+async fn door() -> TestDoor {
+    TestDoor::guarded(verifier().await).await
 }
 
 fn token(scope: &str) -> String {
@@ -113,6 +121,26 @@ async fn each_refusal_has_its_code() {
         (format!("Bearer {nobody}"), "identity-missing"),
     ] {
         assert_eq!(ask(&value).await, (401, code.to_owned()), "{value}");
+    }
+}
+
+#[actix_web::test]
+async fn without_a_decision_nobody_gets_in_and_the_process_still_says_how_it_is() {
+    let settings = PolicySettings { opa_url: Some("http://127.0.0.1:1".to_owned()), ..PolicySettings::default() };
+    let policy = Policy::from_settings(&settings).unwrap();
+    let door = TestDoor::guarded_with(verifier().await, |door| Door { policy, ..door }).await;
+    for _ in 0..7 {
+        let answer = door.send(bearing(request(Method::GET, "/v1/sessions"), &token("admin"))).await;
+        assert_eq!(code(&answer), (502, "policy-unavailable".to_owned()));
+        assert_eq!(
+            (answer.json()["title"].as_str(), answer.header("retry-after")),
+            (Some("OPA evaluation failed"), "1")
+        );
+    }
+    let nobody = door.send(request(Method::GET, "/v1/sessions")).await;
+    assert_eq!(code(&nobody), (401, "authorization-missing".to_owned()));
+    for path in ["/v1/health", "/healthz", "/"] {
+        assert_eq!(door.send(request(Method::GET, path)).await.status.as_u16(), 200, "{path}");
     }
 }
 

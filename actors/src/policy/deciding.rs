@@ -1,0 +1,135 @@
+//! Decides who may do what.
+
+use std::sync::Arc;
+
+use super::{
+    decision::{Decision, PUBLIC},
+    fault::Fault,
+    files::PolicyFiles,
+    metrics::PolicyMetrics,
+    opa::Opa,
+    rego::{PolicyError, Rego},
+    remote::RemoteError,
+    request::{Asker, Context, Input, Subject, Written},
+    settings::PolicySettings,
+};
+use crate::{breaker::BreakerState, domain::ids::Tenant};
+
+/// A policy that is ready to decide. Cheap to clone; clones share it.
+#[derive(Debug, Clone)]
+pub struct Policy {
+    judge: Arc<Judge>,
+    tenant_sessions: bool,
+    metrics: Option<PolicyMetrics>,
+}
+
+/// Who decides.
+#[derive(Debug)]
+enum Judge {
+    /// Rego in this process.
+    Inside(Rego),
+    /// An OPA on the network; what is everybody's is decided here, by the shipped policy.
+    Outside { opa: Box<Opa>, everybodys: Rego },
+}
+
+impl Policy {
+    /// The policy of these settings: their OPA, else their files, which are read and compiled. It blocks, so it is for the start;
+    /// nothing is sent.
+    ///
+    /// # Errors
+    /// [`PolicyError`].
+    pub fn from_settings(settings: &PolicySettings) -> Result<Self, PolicyError> {
+        let Some(url) = settings.decision_url()? else {
+            return Self::load(&settings.files()?, settings.tenant_sessions);
+        };
+        let opa = Opa::new(url, settings.manners(), settings.cache_ttl()).map_err(PolicyError::Client)?;
+        let everybodys = Rego::new(&PolicyFiles::shipped())?;
+        Ok(Self::of(Judge::Outside { opa: Box::new(opa), everybodys }, settings.tenant_sessions))
+    }
+
+    /// Compiles a policy. `tenant_sessions` is told to it: whether everybody of a tenant may touch all of its sessions.
+    ///
+    /// # Errors
+    /// [`PolicyError::Compile`]; [`PolicyError::NoDecision`] if it does not allow a public page, which tells at start
+    /// what would close every door later.
+    pub fn load(files: &PolicyFiles, tenant_sessions: bool) -> Result<Self, PolicyError> {
+        let rego = Rego::new(files)?;
+        rego.try_out(tenant_sessions)?;
+        Ok(Self::of(Judge::Inside(rego), tenant_sessions))
+    }
+
+    fn of(judge: Judge, tenant_sessions: bool) -> Self {
+        Self { judge: Arc::new(judge), tenant_sessions, metrics: None }
+    }
+
+    /// The same, counting what it decides.
+    #[must_use]
+    pub fn with_metrics(self, metrics: PolicyMetrics) -> Self {
+        Self { metrics: Some(metrics), ..self }
+    }
+
+    /// How the OPA on the network was when it was last asked; nothing if the policy is inside the process.
+    #[must_use]
+    pub fn opa_state(&self) -> Option<BreakerState> {
+        match &*self.judge {
+            Judge::Inside(_) => None,
+            Judge::Outside { opa, .. } => Some(opa.state()),
+        }
+    }
+
+    /// Decides whether `subject` may do `action` to `resource`. `action` is one of those that operations declare (`x-action`), or of
+    /// those that actors ask for; `resource` is what it is done to, such as `message` or a tool's name.
+    ///
+    /// Inside the process it takes microseconds, waits for nothing, and no lock is held meanwhile. An OPA is waited for no longer
+    /// than the settings say, and is not asked about what is [`PUBLIC`]: whether this process is well must be known without it.
+    /// Any fault is a denial with the rule [`POLICY_ERROR`](super::decision::POLICY_ERROR), and is logged.
+    pub async fn decide(&self, subject: &Subject<'_>, action: &str, resource: &str, context: &Context<'_>) -> Decision {
+        let input = Input::new(subject, action, resource, context, self.tenant_sessions);
+        let Some(written) = input.written() else { return denied(action, String::new(), &Fault::Input) };
+        let rego = match &*self.judge {
+            // Boxed, because it is large, and a policy inside the process does without.
+            Judge::Outside { opa, .. } if action != PUBLIC => return Box::pin(self.hear(opa, action, written)).await,
+            Judge::Outside { everybodys: rego, .. } | Judge::Inside(rego) => rego,
+        };
+        let decided = rego.decide(input.value(), &written.digest);
+        decided.unwrap_or_else(|fault| denied(action, written.digest, &fault))
+    }
+
+    async fn hear(&self, opa: &Opa, action: &str, written: Written) -> Decision {
+        let digest = written.digest.clone();
+        let decided = opa.decide(written, self.metrics.as_ref().map(PolicyMetrics::opa_seconds)).await;
+        let decision = decided.unwrap_or_else(|fault| denied(action, digest, &fault));
+        if let Some(metrics) = &self.metrics {
+            metrics.decided_by_opa(&decision);
+        }
+        decision
+    }
+}
+
+impl Rego {
+    /// Finds out whether it can decide at all.
+    fn try_out(&self, tenant_sessions: bool) -> Result<(), PolicyError> {
+        let Some(tenant) = Tenant::new("public") else { return Ok(()) };
+        let nobody = Asker::Nobody { auth_required: true };
+        let subject = Subject { tenant: &tenant, persona_id: None, asker: nobody };
+        let input = Input::new(&subject, PUBLIC, "page", &Context::default(), tenant_sessions);
+        match self.decide(input.value(), "") {
+            Ok(Decision { allow: true, .. }) => Ok(()),
+            Ok(_) => {
+                let what = "denies what is everybody's, such as whether the process is well";
+                Err(PolicyError::NoDecision(what.to_owned()))
+            }
+            Err(fault) => Err(PolicyError::NoDecision(fault.to_string())),
+        }
+    }
+}
+
+/// The denial for want of a decision. What was left alone was logged when that began.
+fn denied(action: &str, input_digest: String, fault: &Fault) -> Decision {
+    if matches!(fault, Fault::Unheard(RemoteError::LeftAlone { .. })) {
+        tracing::debug!(action, input_digest, "denied, because the policy {fault}");
+    } else {
+        tracing::error!(action, input_digest, "denied, because the policy {fault}");
+    }
+    Decision::failed(input_digest)
+}

@@ -1,0 +1,55 @@
+//! What judges outside of the process tell Prometheus. The names are those that dashboards already use.
+
+use prometheus::{Error, Histogram, HistogramOpts, HistogramVec, IntCounterVec, Opts, Registry};
+
+use super::decision::{Decision, POLICY_ERROR};
+
+/// Upper bounds in seconds: from a neighbour's answer to the longest wait.
+const BUCKETS: [f64; 10] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 1.0, 3.0];
+
+/// Metrics of decisions. Clones count into the same place.
+#[derive(Debug, Clone)]
+pub struct PolicyMetrics {
+    opa: IntCounterVec,
+    opa_seconds: Histogram,
+}
+
+impl PolicyMetrics {
+    /// Registers the metrics; once per registry.
+    ///
+    /// # Errors
+    /// A name is taken already.
+    pub fn register(registry: &Registry) -> Result<Self, Error> {
+        let opa = IntCounterVec::new(
+            Opts::new("gateway_auth_opa_decisions_total", "Decisions of an OPA on the network, kept ones included"),
+            &["outcome"],
+        )?;
+        // Of a count that begins above 0 no increase is seen.
+        for outcome in ["allow", "deny", "error"] {
+            opa.with_label_values(&[outcome]);
+        }
+        let seconds = HistogramVec::new(
+            HistogramOpts::new("auth_duration_seconds", "Questions to judges outside of the process, by which one")
+                .buckets(BUCKETS.to_vec()),
+            &["source"],
+        )?;
+        registry.register(Box::new(opa.clone()))?;
+        registry.register(Box::new(seconds.clone()))?;
+        Ok(Self { opa, opa_seconds: seconds.with_label_values(&["opa"]) })
+    }
+
+    /// Where the time of questions to an OPA is told.
+    pub(super) const fn opa_seconds(&self) -> &Histogram {
+        &self.opa_seconds
+    }
+
+    /// Counts what an OPA decided, or that it did not.
+    pub(super) fn decided_by_opa(&self, decision: &Decision) {
+        let outcome = match decision {
+            Decision { allow: true, .. } => "allow",
+            Decision { rule, .. } if &**rule == POLICY_ERROR => "error",
+            Decision { .. } => "deny",
+        };
+        self.opa.with_label_values(&[outcome]).inc();
+    }
+}

@@ -1,0 +1,173 @@
+//! Asks a judge outside of this process: one question, one answer in JSON, no second try.
+
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use prometheus::Histogram;
+use reqwest::{
+    Client, Url,
+    header::{ACCEPT, CONTENT_TYPE},
+    redirect,
+};
+use tokio::time::Instant;
+
+use crate::breaker::{Breaker, BreakerRules, BreakerState, Ticket, Verdict};
+
+/// Longest answer that is read, in bytes; a decision has a few hundred.
+const MAX_BYTES: usize = 64 * 1024;
+/// How long a connection is kept that nobody uses: less than servers commonly do.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(4);
+
+/// Why there is no answer. No text of it holds the address, the question or the answer.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum RemoteError {
+    /// It did not answer lately and is left alone.
+    #[error("it is left alone for {} ms, because it failed", retry_after.as_millis())]
+    LeftAlone { retry_after: Duration },
+    /// There was no connection, or no whole answer in time.
+    #[error("{0}")]
+    Lost(String),
+    /// It answered with another status than 200.
+    #[error("it answered with status {0}")]
+    Status(u16),
+    /// The answer goes on and on.
+    #[error("its answer is longer than {MAX_BYTES} bytes")]
+    TooLong,
+}
+
+/// The way to one judge.
+#[derive(Debug)]
+pub(super) struct Remote {
+    name: &'static str,
+    http: Client,
+    url: Url,
+    breaker: Mutex<Breaker>,
+}
+
+/// How to ask.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Manners {
+    /// Longest time from a question to the end of its answer.
+    pub(super) timeout: Duration,
+    /// When it is left alone.
+    pub(super) breaker: BreakerRules,
+}
+
+impl Remote {
+    /// Makes ready to ask at `url`; nothing is sent yet. `name` is for the log.
+    ///
+    /// # Errors
+    /// The client of the network cannot be made.
+    pub(super) fn new(name: &'static str, url: Url, manners: Manners) -> Result<Self, reqwest::Error> {
+        // No redirect: who decides is in the settings. No proxy: it would be found in the environment, which only the outermost
+        // room reads.
+        let http = Client::builder()
+            .redirect(redirect::Policy::none())
+            .no_proxy()
+            .timeout(manners.timeout)
+            .pool_idle_timeout(IDLE_TIMEOUT)
+            .tcp_nodelay(true)
+            .build()?;
+        Ok(Self { name, http, url, breaker: Mutex::new(Breaker::new(manners.breaker)) })
+    }
+
+    /// Asks once. Whoever stops waiting for the answer has found out nothing about the judge.
+    pub(super) async fn ask(&self, question: Vec<u8>, seconds: Option<&Histogram>) -> Result<Vec<u8>, RemoteError> {
+        let attempt = self.admit()?;
+        let begun = Instant::now();
+        let answer = self.exchange(question).await;
+        if let Some(seconds) = seconds {
+            seconds.observe(begun.elapsed().as_secs_f64());
+        }
+        attempt.settle(verdict(&answer));
+        answer
+    }
+
+    /// How it was when it was last asked.
+    pub(super) fn state(&self) -> BreakerState {
+        self.breaker.lock().state()
+    }
+
+    fn admit(&self) -> Result<Attempt<'_>, RemoteError> {
+        let admitted = self.breaker.lock().admit(Instant::now());
+        match admitted {
+            Ok(ticket) => Ok(Attempt { remote: self, ticket: Some(ticket) }),
+            Err(refusal) => Err(RemoteError::LeftAlone { retry_after: refusal.retry_after }),
+        }
+    }
+
+    async fn exchange(&self, question: Vec<u8>) -> Result<Vec<u8>, RemoteError> {
+        let asked = self.http.post(self.url.clone()).header(CONTENT_TYPE, "application/json");
+        let asked = asked.header(ACCEPT, "application/json").body(question);
+        let mut reply = asked.send().await.map_err(|error| lost(&error))?;
+        if reply.status().as_u16() != 200 {
+            return Err(RemoteError::Status(reply.status().as_u16()));
+        }
+        let mut answer = Vec::new();
+        while let Some(piece) = reply.chunk().await.map_err(|error| lost(&error))? {
+            if answer.len() + piece.len() > MAX_BYTES {
+                return Err(RemoteError::TooLong);
+            }
+            answer.extend_from_slice(&piece);
+        }
+        Ok(answer)
+    }
+
+    fn settle(&self, ticket: Ticket, verdict: Verdict) {
+        let mut breaker = self.breaker.lock();
+        let before = breaker.state();
+        breaker.settle(ticket, verdict, Instant::now());
+        let after = breaker.state();
+        drop(breaker);
+        match (before, after) {
+            (BreakerState::Closed | BreakerState::HalfOpen, BreakerState::Open) => {
+                tracing::warn!(judge = self.name, "it does not answer and is left alone for a while");
+            }
+            (BreakerState::HalfOpen, BreakerState::Closed) => tracing::info!(judge = self.name, "it is asked again"),
+            _ => {}
+        }
+    }
+}
+
+/// A question under way.
+struct Attempt<'a> {
+    remote: &'a Remote,
+    ticket: Option<Ticket>,
+}
+
+impl Attempt<'_> {
+    fn settle(mut self, verdict: Verdict) {
+        if let Some(ticket) = self.ticket.take() {
+            self.remote.settle(ticket, verdict);
+        }
+    }
+}
+
+impl Drop for Attempt<'_> {
+    fn drop(&mut self) {
+        if let Some(ticket) = self.ticket.take() {
+            self.remote.settle(ticket, Verdict::Neutral);
+        }
+    }
+}
+
+/// A refusal says nothing about the judge's health, only about the question: nobody may shut out others by a question of theirs.
+const fn verdict(answer: &Result<Vec<u8>, RemoteError>) -> Verdict {
+    match answer {
+        Ok(_) => Verdict::Succeeded,
+        Err(RemoteError::Status(status)) if *status < 500 => Verdict::Neutral,
+        Err(_) => Verdict::Failed,
+    }
+}
+
+/// What became of the connection: the innermost cause, which names what the system said. Never the address.
+fn lost(error: &reqwest::Error) -> RemoteError {
+    if error.is_timeout() {
+        return RemoteError::Lost("no answer in time".to_owned());
+    }
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(deeper) = cause.source() {
+        cause = deeper;
+    }
+    RemoteError::Lost(cause.to_string())
+}
