@@ -7,6 +7,7 @@
 //! | [`proxy`] | a TCP proxy that cuts, stalls, delays and spoils what passes, on command or by seed |
 //! | [`model`] | a scriptable server of the OpenAI chat-completions stream |
 //! | [`brain`] | a scriptable SomaBrain |
+//! | [`judge`] | a real OPA, a real OpenFGA |
 //! | [`process`] | the built binary as a child process |
 //! | [`port`] | ports that nothing else takes |
 //! | [`papers`] | certificates |
@@ -27,6 +28,7 @@
 pub mod brain;
 pub mod client;
 mod http;
+pub mod judge;
 pub mod kafka;
 mod lock;
 pub mod model;
