@@ -8,6 +8,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::{
+    caller::Admission,
     event::{EventType, size_bytes},
     hex::hex,
     idempotency::Idempotency,
@@ -132,21 +133,37 @@ pub struct Doer {
     pub trace_id: Option<String>,
     /// Who asked.
     pub subject: Option<String>,
-    /// Who vouches for them.
-    pub issuer: Option<String>,
-    /// SHA-256 of what the policy was asked when it allowed this.
-    pub decision: Option<Arc<str>>,
     /// From which address.
     pub ip: Option<IpAddr>,
+    /// How they were let in.
+    pub admission: Option<Arc<Admission>>,
+}
+
+impl Doer {
+    /// Who vouches for them.
+    #[must_use]
+    pub fn issuer(&self) -> Option<&str> {
+        self.admission.as_ref()?.issuer.as_deref()
+    }
+
+    /// SHA-256 of what the policy was asked when it allowed this.
+    #[must_use]
+    pub fn decision(&self) -> Option<&str> {
+        Some(self.admission.as_ref()?.decision.as_str())
+    }
+
     /// With which program.
-    pub user_agent: Option<Arc<str>>,
+    #[must_use]
+    pub fn user_agent(&self) -> Option<&str> {
+        self.admission.as_ref()?.user_agent.as_deref()
+    }
 }
 
 impl AuditWrite {
     /// The same line as a step of `workflow`.
     #[must_use]
-    pub fn within(self, workflow: impl ToString) -> Self {
-        Self { workflow_id: Some(workflow.to_string()), ..self }
+    pub fn within(self, workflow: impl Into<String>) -> Self {
+        Self { workflow_id: Some(workflow.into()), ..self }
     }
 
     /// The same line, which also says that `name` was `before` and is `after`: by their SHA-256, because it may be content.
@@ -211,7 +228,7 @@ mod tests {
             details: json!({}),
             diff: None,
         };
-        let line = line.changing("title", b"", b"tea").within(7);
+        let line = line.changing("title", b"", b"tea").within("7");
         let nothing = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
         let tea = "a9f74d1ec36ebdeb2da3f6e5868090cd2a2d20b3dcca7b62f60304b1d3d9ef42";
         let diff = line.diff.unwrap_or_default();

@@ -19,6 +19,17 @@ pub enum Reach {
     Own,
 }
 
+/// How somebody was let in: what the audit trail tells besides who they are.
+#[derive(Clone, Debug, Default)]
+pub struct Admission {
+    /// Who vouches for them, if that is known.
+    pub issuer: Option<String>,
+    /// SHA-256 of what the policy was asked when it let the request through, in hexadecimal digits.
+    pub decision: String,
+    /// What they call their program.
+    pub user_agent: Option<String>,
+}
+
 /// The one who asks. Made once at the door and carried in every ask, so that each effect can be traced and audited.
 #[derive(Clone, Debug)]
 pub struct Caller {
@@ -26,20 +37,16 @@ pub struct Caller {
     pub tenant: Tenant,
     /// The authenticated subject, if there is one.
     pub subject: Option<String>,
-    /// Who vouches for the subject, if that is known.
-    pub issuer: Option<String>,
     /// The scopes granted to the subject, separated by blanks.
     pub scope: Option<String>,
     /// Which sessions exist for the caller.
     pub reach: Reach,
     /// Ties logs, spans, audit rows and events of one request together.
     pub correlation_id: Uuid,
-    /// SHA-256 of what the policy was asked when it let the request through, in hexadecimal digits.
-    pub decision: Option<Arc<str>>,
+    /// How it was let in, if it came through the door.
+    pub admission: Option<Arc<Admission>>,
     /// The peer's address.
     pub address: Option<IpAddr>,
-    /// What the peer calls its program.
-    pub user_agent: Option<Arc<str>>,
     /// Where the request stands in the trace of whoever made it, if it says so.
     pub trace: Option<TraceContext>,
 }
@@ -51,13 +58,11 @@ impl Caller {
         Self {
             tenant,
             subject: None,
-            issuer: None,
             scope: None,
             reach: Reach::Tenant,
             correlation_id,
-            decision: None,
+            admission: None,
             address: None,
-            user_agent: None,
             trace: None,
         }
     }
@@ -69,10 +74,8 @@ impl Caller {
             correlation_id: self.correlation_id,
             trace_id: self.trace.as_ref().map(|trace| trace.trace_id().to_owned()),
             subject: self.subject.clone(),
-            issuer: self.issuer.clone(),
-            decision: self.decision.clone(),
             ip: self.address,
-            user_agent: self.user_agent.clone(),
+            admission: self.admission.clone(),
         }
     }
 

@@ -201,7 +201,7 @@ impl Session {
         });
         let details = json!({"bytes": draft.message.len(), "attachments": draft.attachments.len()});
         let line = audit(caller, "message.enqueue", "conversation.message", event_id.to_string(), details);
-        append.audit.push(line.within(event_id));
+        append.audit.push(line.within(event_id.to_string()));
         append
     }
 
@@ -261,7 +261,7 @@ impl Session {
             let details = json!({"turn": ending.turn_seq, "attempt": ending.attempt});
             let target = ending.user_event_id.to_string();
             let line = audit(caller, "turn.stop", "conversation.turn", target, details);
-            append.audit.push(line.within(ending.user_event_id));
+            append.audit.push(line.within(ending.user_event_id.to_string()));
         }
         append
     }

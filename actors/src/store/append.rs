@@ -195,10 +195,10 @@ impl<'a> Audit<'a> {
                 rows.ip.push(doer.ip.map(|ip| ip.to_string()));
                 rows.trace_id.push(doer.trace_id.as_deref());
                 rows.workflow_id.push(entry.workflow_id.as_deref());
-                rows.issuer.push(doer.issuer.as_deref());
-                rows.decision.push(doer.decision.as_deref());
+                rows.issuer.push(doer.issuer());
+                rows.decision.push(doer.decision());
                 rows.diff.push(entry.diff.as_ref().map(ToString::to_string));
-                rows.user_agent.push(doer.user_agent.as_deref());
+                rows.user_agent.push(doer.user_agent());
             }
         }
         rows

@@ -57,15 +57,15 @@ async fn put(
         doer.trace_id,
         audit.workflow_id,
         doer.subject,
-        doer.issuer,
+        doer.issuer(),
         audit.action,
         audit.resource,
         audit.target_id,
-        doer.decision.as_deref(),
+        doer.decision(),
         audit.details,
         audit.diff,
         doer.ip.map(|ip| ip.to_string()),
-        doer.user_agent.as_deref(),
+        doer.user_agent(),
     )
     .execute(connection)
     .await?;

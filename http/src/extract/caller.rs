@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use actix_web::{HttpMessage, HttpRequest, http::header::USER_AGENT, web::Data};
 use somaagent_actors::domain::{
-    caller::Caller,
+    caller::{Admission, Caller},
     ids::Tenant,
     trace_context::{TRACEPARENT, TRACESTATE, TraceContext},
 };
@@ -107,13 +107,11 @@ impl FromHead for By {
         let caller = Caller {
             tenant,
             subject,
-            issuer,
             scope,
             reach,
             correlation_id: CorrelationId::of(request),
-            decision: Some(decision),
+            admission: Some(Arc::new(Admission { issuer, decision, user_agent: user_agent(request) })),
             address: Client::of(request).address,
-            user_agent: user_agent(request),
             trace: trace(request),
         };
         Ok(Self { caller, source })
@@ -142,8 +140,7 @@ fn trace(request: &HttpRequest) -> Option<TraceContext> {
 }
 
 /// What the client calls itself, cut where nobody reads any further.
-fn user_agent(request: &HttpRequest) -> Option<Arc<str>> {
+fn user_agent(request: &HttpRequest) -> Option<String> {
     let name = request.headers().get(USER_AGENT)?;
-    let name: String = String::from_utf8_lossy(name.as_bytes()).chars().take(MAX_USER_AGENT_CHARS).collect();
-    Some(name.into())
+    Some(String::from_utf8_lossy(name.as_bytes()).chars().take(MAX_USER_AGENT_CHARS).collect())
 }

@@ -4,7 +4,7 @@
 //! decide is refused. A path or method that does not exist is refused by the router in the same words for everybody, but for
 //! `HEAD`, which is taken for `GET` also where there is none.
 
-use std::{collections::HashMap, sync::Arc};
+use std::collections::HashMap;
 
 use actix_web::{
     Error, HttpMessage, HttpRequest,
@@ -42,7 +42,7 @@ pub(crate) struct Authorised {
     /// Whose sessions they may touch.
     pub(crate) reach: Reach,
     /// The sum of what the policy was asked.
-    pub(crate) decision: Arc<str>,
+    pub(crate) decision: String,
     /// When their token ends, and with it what they began and what goes on by itself.
     pub(crate) ends: Option<Instant>,
 }
@@ -115,7 +115,7 @@ impl Gate {
         match self.policy.decide(&subject, action, path, &Context::default()).await {
             Decision { allow: true, reach, input_digest, .. } => {
                 turnstile.count_admin(path, action)?;
-                Ok(Authorised { identity, reach, decision: input_digest.into(), ends })
+                Ok(Authorised { identity, reach, decision: input_digest, ends })
             }
             Decision { rule, reason, .. } => {
                 let code = match &*rule {

@@ -14,7 +14,7 @@ async fn addressed(headers: &[(&'static str, &'static str)], body: Value) -> Add
     request.extensions_mut().insert(Authorised {
         identity: None,
         reach: Reach::Tenant,
-        decision: "".into(),
+        decision: String::new(),
         ends: None,
     });
     let by = By::extract(&request).await.unwrap_or_else(|problem| unreachable!("{problem:?}"));
