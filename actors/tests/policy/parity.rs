@@ -160,17 +160,20 @@ async fn both_decide_alike_about_everything_that_may_be_asked() {
         let mut pair = Pair::new(&inside, &PolicySettings { tenant_sessions, ..settings(&judge) });
         for action in actions() {
             for asker in askers() {
-                let n = pair.asked;
-                let (tenant, resource) = (TENANTS[n % TENANTS.len()], RESOURCES[(n / 3) % RESOURCES.len()]);
-                let context = Context {
-                    session_id: n.is_multiple_of(2).then(|| Uuid::from_u128(n as u128)),
-                    message_length: [None, Some(0), Some(u64::MAX)][n % 3],
-                    payload_type: [None, Some("user"), Some("ä\"")][n % 3],
-                    role: [None, Some("assistant")][n % 2],
-                    args: None,
-                };
-                let decision = pair.decide(tenant, asker, (&action, resource), &context).await;
-                rules.insert((decision.rule.to_string(), decision.allow));
+                // What actors may do, they may do to the first two.
+                for resource in ["message", "somabrain", RESOURCES[pair.asked % RESOURCES.len()]] {
+                    let n = pair.asked;
+                    let tenant = TENANTS[n % TENANTS.len()];
+                    let context = Context {
+                        session_id: n.is_multiple_of(2).then(|| Uuid::from_u128(n as u128)),
+                        message_length: [None, Some(0), Some(u64::MAX)][n % 3],
+                        payload_type: [None, Some("user"), Some("ä\"")][n % 3],
+                        role: [None, Some("assistant")][n % 2],
+                        args: None,
+                    };
+                    let decision = pair.decide(tenant, asker, (&action, resource), &context).await;
+                    rules.insert((decision.rule.to_string(), decision.allow));
+                }
             }
         }
         for args in arguments() {
