@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, IntGauge, Opts, Registry, exponential_buckets};
+use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, Opts, Registry, exponential_buckets};
 
 use crate::{problem::Code, routes::TABLE};
 
@@ -12,8 +12,6 @@ pub(crate) struct Metrics {
     requests: IntCounterVec,
     seconds: HistogramVec,
     decisions: IntCounterVec,
-    /// Event streams being served.
-    pub(crate) streams: IntGauge,
 }
 
 impl Metrics {
@@ -39,12 +37,10 @@ impl Metrics {
             Opts::new("auth_decisions_total", "Requests by action and by what was decided about their sender"),
             &["action", "result"],
         )?;
-        let streams = IntGauge::new("http_streams_open", "Event streams being served")?;
         registry.register(Box::new(requests.clone()))?;
         registry.register(Box::new(seconds.clone()))?;
         registry.register(Box::new(decisions.clone()))?;
-        registry.register(Box::new(streams.clone()))?;
-        Ok(Self { requests, seconds, decisions, streams })
+        Ok(Self { requests, seconds, decisions })
     }
 
     /// Counts one decision: with which code the sender was refused, if so.

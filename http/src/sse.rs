@@ -22,14 +22,13 @@ use actix_web::{
 };
 use bytes::Bytes;
 use futures_util::Stream;
-use prometheus::IntGauge;
 use serde::{Serialize, Serializer, ser::SerializeMap as _};
 use serde_json::{Value, json};
 use somaagent_actors::conversation::{Frame, FrameBody, StreamMode};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
 use uuid::Uuid;
 
-use crate::render::to_html;
+use crate::{limits::StreamSlot, render::to_html};
 
 /// The first bytes: how many milliseconds an `EventSource` waits before it connects again.
 const OPENING: Bytes = Bytes::from_static(b"retry: 1000\n\n");
@@ -43,7 +42,7 @@ pub(crate) fn respond<S>(
     subscription: S,
     mode: StreamMode,
     heartbeat: Duration,
-    open: IntGauge,
+    slot: StreamSlot,
 ) -> HttpResponse
 where
     S: Stream<Item = Arc<Frame>> + Unpin + 'static,
@@ -52,7 +51,7 @@ where
         .insert_header((CONTENT_TYPE, "text/event-stream; charset=utf-8"))
         .insert_header((CACHE_CONTROL, "no-cache"))
         .insert_header(("X-Accel-Buffering", "no"))
-        .streaming(Blocks::new(session_id, subscription, mode, heartbeat, open))
+        .streaming(Blocks::new(session_id, subscription, mode, heartbeat, slot))
 }
 
 /// The blocks of one stream.
@@ -64,18 +63,18 @@ struct Blocks<S> {
     keepalive: Bytes,
     /// The frame that is being encoded elsewhere. Dropped with the reader; whoever else reads the frame gets its bytes.
     encoding: Option<Encoding>,
-    _open: Open,
+    _slot: StreamSlot,
 }
 
 type Encoding = Pin<Box<dyn Future<Output = Result<Bytes, BlockingError>>>>;
 
 impl<S> Blocks<S> {
-    fn new(session_id: Uuid, subscription: S, mode: StreamMode, every: Duration, open: IntGauge) -> Self {
+    fn new(session_id: Uuid, subscription: S, mode: StreamMode, every: Duration, slot: StreamSlot) -> Self {
         let mut heartbeat = interval_at(Instant::now() + every, every);
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let keepalive = json!({"type": "system.keepalive", "role": "system", "session_id": session_id});
         let keepalive = Bytes::from(format!("data: {keepalive}\n\n"));
-        Self { opened: false, subscription, mode, heartbeat, keepalive, encoding: None, _open: Open::count(open) }
+        Self { opened: false, subscription, mode, heartbeat, keepalive, encoding: None, _slot: slot }
     }
 }
 
@@ -118,22 +117,6 @@ fn rendered_bytes(body: &FrameBody, mode: StreamMode) -> usize {
         FrameBody::Delta { .. } => None,
     };
     text.map_or(0, str::len)
-}
-
-/// One open stream in the gauge.
-struct Open(IntGauge);
-
-impl Open {
-    fn count(gauge: IntGauge) -> Self {
-        gauge.inc();
-        Self(gauge)
-    }
-}
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        self.0.dec();
-    }
 }
 
 /// The bytes of a frame. JSON as serde writes it has no line break, so one `data:` line is enough.
@@ -193,6 +176,8 @@ mod tests {
     use futures_util::{StreamExt as _, stream};
     use somaagent_actors::domain::cursor::Cursor;
 
+    use prometheus::IntGauge;
+
     use super::*;
 
     fn json_of(frame: &Frame, mode: StreamMode) -> Value {
@@ -242,7 +227,7 @@ mod tests {
         let gauge = IntGauge::new("g", "g").unwrap_or_else(|_| unreachable!());
         let frames = stream::iter([Arc::new(frame(FrameBody::Event(json!({"n": 1}))))]).chain(stream::pending());
         let every = Duration::from_secs(20);
-        let mut blocks = Blocks::new(Uuid::nil(), frames, StreamMode::Full, every, gauge.clone());
+        let mut blocks = Blocks::new(Uuid::nil(), frames, StreamMode::Full, every, StreamSlot::of(&gauge));
         let mut seen = Vec::new();
         let began = Instant::now();
         while seen.len() < 4 {
@@ -261,7 +246,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_stream_ends_with_its_subscription() {
         let gauge = IntGauge::new("g", "g").unwrap_or_else(|_| unreachable!());
-        let blocks = Blocks::new(Uuid::nil(), stream::empty(), StreamMode::Full, Duration::from_secs(1), gauge);
+        let blocks =
+            Blocks::new(Uuid::nil(), stream::empty(), StreamMode::Full, Duration::from_secs(1), StreamSlot::of(&gauge));
         assert_eq!(blocks.count().await, 1);
     }
 
@@ -276,7 +262,7 @@ mod tests {
         let frames = [said(1, long.clone()), said(2, "short".to_owned()), said(3, long)];
         let subscription = stream::iter(frames.clone());
         let every = Duration::from_hours(1);
-        let mut blocks = Blocks::new(Uuid::nil(), subscription, StreamMode::Html, every, gauge.clone());
+        let mut blocks = Blocks::new(Uuid::nil(), subscription, StreamMode::Html, every, StreamSlot::of(&gauge));
         assert_eq!(blocks.next().await, Some(Ok(OPENING)));
         assert!(futures_util::poll!(blocks.next()).is_pending(), "a long text was rendered in place");
         blocks.heartbeat.reset_immediately();
@@ -292,7 +278,7 @@ mod tests {
 
         // A reader that goes away meanwhile leaves nothing open.
         let subscription = stream::iter([said(4, "*long* ".repeat(4_000))]).chain(stream::pending());
-        let mut blocks = Blocks::new(Uuid::nil(), subscription, StreamMode::Html, every, gauge.clone());
+        let mut blocks = Blocks::new(Uuid::nil(), subscription, StreamMode::Html, every, StreamSlot::of(&gauge));
         assert_eq!(blocks.next().await, Some(Ok(OPENING)));
         assert!(futures_util::poll!(blocks.next()).is_pending());
         drop(blocks);

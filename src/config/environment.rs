@@ -83,6 +83,8 @@ const NAMES: &[(&str, &[&str])] = &[
     ("limits.failure_burst", &["GATEWAY_AUTH_FAILURE_BURST"]),
     ("limits.failure_rps", &["GATEWAY_AUTH_FAILURE_RPS"]),
     ("limits.max_in_flight", &["GATEWAY_MAX_IN_FLIGHT"]),
+    ("limits.max_streams", &["GATEWAY_MAX_STREAMS"]),
+    ("limits.max_streams_each", &["GATEWAY_MAX_STREAMS_EACH"]),
     ("limits.rps", &["GATEWAY_RATE_LIMIT_RPS"]),
     ("log.level", &["LOG_LEVEL"]),
     ("memory.batch_max_items", &["MEMORY_BATCH_MAX_ITEMS"]),

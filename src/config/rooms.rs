@@ -108,6 +108,8 @@ pub(super) fn check_limits(limits: &LimitSettings, faults: &mut Faults) {
     faults.range("limits.admin_burst", limits.admin_burst, 0..=1_000_000);
     faults.range("limits.failure_burst", limits.failure_burst, 1..=1_000_000);
     faults.range("limits.max_in_flight", limits.max_in_flight, 1..=1_000_000);
+    faults.range("limits.max_streams", limits.max_streams, 0..=10_000_000);
+    faults.range("limits.max_streams_each", limits.max_streams_each, 0..=10_000_000);
 }
 
 pub(super) fn check_write_through(write_through: &WriteThroughSettings, faults: &mut Faults) {

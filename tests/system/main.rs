@@ -29,6 +29,7 @@ mod history;
 mod hostile_page;
 mod identity;
 mod kafka;
+mod limits;
 mod losses;
 mod memories;
 mod memory_admin;

@@ -6,22 +6,25 @@
 //! | `auth-failures` | what failed to prove who it is from, by its address | before a token is verified |
 //! | `default` | requests, by identity, or by address where nobody has to prove theirs | when it is known who asks |
 //! | `admin` | what only those may do who look after the system, by route | when it is known that they may |
+//! | open streams | those of an identity, or of an address of another machine, and all | before a stream begins |
 //!
-//! What is known of callers has a fixed size (`cells`). The limits are this process's own.
+//! What is known of callers has a fixed size (`cells`), but for those who have streams open. The limits are this process's own.
 
 mod bucket;
 mod cells;
+mod streams;
 mod turnstile;
 
 use std::{
     collections::HashMap,
     hash::{BuildHasher as _, Hash, RandomState},
     net::IpAddr,
+    sync::Arc,
     time::Duration,
 };
 
 use actix_web::{
-    Error,
+    Error, HttpRequest,
     body::{BoxBody, MessageBody},
     dev::{ServiceRequest, ServiceResponse},
     middleware::Next,
@@ -32,9 +35,12 @@ use somaagent_actors::domain::identity::Identity;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use bucket::{Each, Shared, Standing};
+pub(crate) use streams::StreamSlot;
+use streams::{Full, Streams};
 pub(crate) use turnstile::{Turnstile, tell};
 
 use crate::{
+    client::Client,
     middleware::{authorise::Actions, refused},
     problem::{Code, Problem},
     settings::LimitSettings,
@@ -49,6 +55,7 @@ pub(crate) struct Limits {
     /// By route template.
     admin: HashMap<&'static str, Shared>,
     places: Semaphore,
+    streams: Arc<Streams>,
     metrics: LimitMetrics,
 }
 
@@ -101,18 +108,43 @@ impl Limits {
             .filter_map(|(path, _)| Some((*path, Shared::new("admin", settings.admin_rps, settings.admin_burst)?)));
         let callers = settings.enabled.then(|| Each::new("default", settings.rps, settings.burst)).flatten();
         let failures = guarded.then(|| Each::new("auth-failures", settings.failure_rps, settings.failure_burst));
+        let metrics = LimitMetrics::register(registry)?;
+        let LimitSettings { max_streams, max_streams_each, .. } = *settings;
         Ok(Self {
             secret: RandomState::new(),
             callers,
             failures: failures.flatten(),
             admin: admin.collect(),
             places: Semaphore::new(settings.max_in_flight.min(Semaphore::MAX_PERMITS)),
-            metrics: LimitMetrics::register(registry)?,
+            streams: Streams::new(max_streams, max_streams_each, metrics.streams.clone()),
+            metrics,
         })
     }
 
     fn hash(&self, whose: &Whose<'_>) -> u64 {
         self.secret.hash_one(whose)
+    }
+
+    /// Opens a stream of whoever sent `request`. Without authentication the programs of this machine are nobody's guests.
+    ///
+    /// # Errors
+    /// They have as many as one may have, or all together have.
+    pub(crate) fn open_stream(
+        &self,
+        request: &HttpRequest,
+        identity: Option<&Identity>,
+    ) -> Result<StreamSlot, Problem> {
+        let address = Client::of(request).address;
+        let counted = identity.is_some() || address.is_some_and(|address| !address.is_loopback());
+        let whose = counted.then(|| self.hash(&Whose::of(identity, address)));
+        self.streams.open(whose).map_err(|full| {
+            let (code, reason) = match full {
+                Full::Caller => (Code::TooManyStreams, "caller"),
+                Full::All => (Code::Overloaded, "all"),
+            };
+            self.metrics.streams_refused.with_label_values(&[reason]).inc();
+            code.into()
+        })
     }
 
     /// A place among the requests under way, held until it is dropped; none if all are taken.
@@ -161,6 +193,8 @@ struct LimitMetrics {
     results: IntCounterVec,
     in_flight: IntGauge,
     shed: IntCounter,
+    streams: IntGauge,
+    streams_refused: IntCounterVec,
 }
 
 impl LimitMetrics {
@@ -178,10 +212,23 @@ impl LimitMetrics {
         let in_flight =
             IntGauge::new("http_requests_in_flight", "Requests under way, without probes and open streams")?;
         let shed = IntCounter::new("http_requests_shed_total", "Requests refused because too many were under way")?;
+        let streams = IntGauge::new("http_streams_open", "Event streams being served")?;
+        let streams_refused = IntCounterVec::new(
+            Opts::new(
+                "http_streams_refused_total",
+                "Event streams refused because the caller, or all together, had as many as may be",
+            ),
+            &["reason"],
+        )?;
+        for reason in ["caller", "all"] {
+            streams_refused.with_label_values(&[reason]);
+        }
+        registry.register(Box::new(streams.clone()))?;
+        registry.register(Box::new(streams_refused.clone()))?;
         registry.register(Box::new(results.clone()))?;
         registry.register(Box::new(in_flight.clone()))?;
         registry.register(Box::new(shed.clone()))?;
-        Ok(Self { results, in_flight, shed })
+        Ok(Self { results, in_flight, shed, streams, streams_refused })
     }
 
     fn count(&self, result: &str) {

@@ -128,6 +128,8 @@ catalogue! {
     RateLimited: 429 "rate-limited" "Too Many Requests";
     /// An operation of those who look after the system is asked for too often.
     AdminRateLimited: 429 "admin-rate-limited" "Too Many Requests (admin rate limit)";
+    /// The caller has as many streams open as it may have.
+    TooManyStreams: 429 "too-many-streams" "Too many open streams";
     /// Something broke here.
     Internal: 500 "internal" "Internal error";
     /// The issuer of tokens has no key that could prove one.

@@ -8,7 +8,7 @@ use tokio::time::sleep_until;
 use crate::{
     door::Door,
     extract::{By, Query, SessionId, bad, header},
-    metrics::Metrics,
+    limits::Limits,
     middleware::authorise::Authorised,
     openapi::shapes::StreamedEvent,
     problem::{Code, Problem},
@@ -17,12 +17,13 @@ use crate::{
 };
 
 /// What a stream may be refused with.
-const REFUSALS: [Code; 10] = [
+const REFUSALS: [Code; 11] = [
     Code::SessionNotFound,
     Code::SessionDeleted,
     Code::InvalidQuery,
     Code::InvalidHeader,
     Code::SseDisabled,
+    Code::TooManyStreams,
     Code::Overloaded,
     Code::Unavailable,
     Code::Timeout,
@@ -59,7 +60,7 @@ pub(crate) async fn get_stream(
     request: HttpRequest,
     door: Data<Door>,
     settings: Data<DoorSettings>,
-    metrics: Data<Metrics>,
+    limits: Data<Limits>,
     by: By,
     session: SessionId,
     query: Query,
@@ -70,13 +71,15 @@ pub(crate) async fn get_stream(
     let mode = mode(&query)?;
     let after = position(&request, &query)?;
     door.accepting()?;
+    let Authorised { identity, ends, .. } = Authorised::of(&request)?;
+    let slot = limits.open_stream(&request, identity.as_ref())?;
     let subscription =
         door.conversations.subscribe(&by.caller(), session.0, after, mode).await.map_err(super::asked_to_read)?;
-    let subscription = match Authorised::of(&request)?.ends {
+    let subscription = match ends {
         Some(ends) => Either::Left(Box::pin(subscription.take_until(sleep_until(ends)))),
         None => Either::Right(subscription),
     };
-    Ok(sse::respond(session.0, subscription, mode, settings.heartbeat(), metrics.streams.clone()))
+    Ok(sse::respond(session.0, subscription, mode, settings.heartbeat(), slot))
 }
 
 /// The same under its old name, with the session in the query.
@@ -106,7 +109,7 @@ pub(crate) async fn get_gateway_stream(
     request: HttpRequest,
     door: Data<Door>,
     settings: Data<DoorSettings>,
-    metrics: Data<Metrics>,
+    limits: Data<Limits>,
     by: By,
     query: Query,
 ) -> Result<HttpResponse, Problem> {
@@ -115,7 +118,7 @@ pub(crate) async fn get_gateway_stream(
         None => query.text("sid")?,
     };
     let session = SessionId::parse(named.ok_or_else(|| bad("session_id", "is missing"))?)?;
-    get_stream(request, door, settings, metrics, by, session, query).await
+    get_stream(request, door, settings, limits, by, session, query).await
 }
 
 fn mode(query: &Query) -> Result<StreamMode, Problem> {

@@ -22,6 +22,10 @@ pub struct LimitSettings {
     pub failure_burst: u32,
     /// Requests under way at a time, without probes and open streams.
     pub max_in_flight: usize,
+    /// Event streams open at a time; 0: no limit.
+    pub max_streams: usize,
+    /// Those of one identity, or of one address of another machine where there is none; 0: no limit.
+    pub max_streams_each: usize,
 }
 
 impl Default for LimitSettings {
@@ -35,6 +39,8 @@ impl Default for LimitSettings {
             failure_rps: 1.0,
             failure_burst: 200,
             max_in_flight: 4_096,
+            max_streams: 50_000,
+            max_streams_each: 100,
         }
     }
 }
