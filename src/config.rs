@@ -32,7 +32,7 @@ use somaagent_actors::{
 };
 use somaagent_http::{
     DoorSettings,
-    settings::{HeaderSettings, LimitSettings, WriteThroughSettings},
+    settings::{CorsSettings, HeaderSettings, LimitSettings, WriteThroughSettings},
 };
 
 use crate::embedded::responder::ResponderSettings;
@@ -58,6 +58,8 @@ pub struct Config {
     pub policy: PolicySettings,
     /// Headers of its replies.
     pub headers: HeaderSettings,
+    /// Which pages of other sites may use the API.
+    pub cors: CorsSettings,
     /// How much callers may ask for.
     pub limits: LimitSettings,
     /// Whether replies to messages wait for the memory.
@@ -163,6 +165,7 @@ impl Config {
         let auth = sections.take("auth", faults);
         let policy = sections.take("policy", faults);
         let headers = sections.take("headers", faults);
+        let cors = sections.take("cors", faults);
         let limits = sections.take("limits", faults);
         let write_through = sections.take("write_through", faults);
         let model = sections.take("model", faults);
@@ -191,6 +194,7 @@ impl Config {
             auth: auth?,
             policy: policy?,
             headers: headers?,
+            cors: cors?,
             limits: limits?,
             write_through: write_through?,
             model: model?,
@@ -222,6 +226,7 @@ impl Config {
         rooms::check_auth(&self.auth, self.http.require_auth, faults);
         rooms::check_policy(&self.policy, faults);
         rooms::check_headers(&self.headers, faults);
+        rooms::check_cors(&self.cors, self.require_auth(), faults);
         rooms::check_limits(&self.limits, faults);
         rooms::check_write_through(&self.write_through, faults);
         rooms::check_sessions(&self.sessions, faults);

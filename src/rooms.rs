@@ -176,6 +176,7 @@ impl Rooms for Built {
             write_through: config.write_through.clone(),
             headers: config.headers.clone(),
             limits: config.limits.clone(),
+            cors: config.cors.clone(),
             require_auth: config.require_auth(),
             max_connections: connections_a_worker(config.http.max_connections, config.http.threads(), room(needs)),
             ..config.http.clone()

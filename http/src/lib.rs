@@ -5,7 +5,7 @@
 //! | [`server`] | the listeners: sockets, timeouts, workers |
 //! | `routes` | one file a topic; `routes::TABLE` is the one list of what the door answers |
 //! | `extract` | what a handler may ask of a request: caller, session id, body, query, idempotency key |
-//! | `middleware` | what happens around every request: site check, correlation id, span, metrics, headers |
+//! | `middleware` | what happens around every request: correlation id, span, metrics, headers, other sites, who asks |
 //! | `limits` | how much callers may ask for |
 //! | `client` | whom a request is from and which host it was sent to, behind proxies or not |
 //! | `link`, `wire` | the header `Link`; times and events as they look in JSON |

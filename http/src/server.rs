@@ -27,6 +27,7 @@ use crate::{
     metrics::Metrics,
     middleware::{
         authorise::Gate,
+        cors,
         headers::{self, CommonHeaders},
         observe,
         site::{self, Site},
@@ -170,6 +171,7 @@ pub(crate) fn app(
         .app_data(shared.description.clone())
         .configure(routes::register)
         .wrap(from_fn(site::check))
+        .wrap(cors::layer(&shared.settings.cors))
         .wrap(from_fn(headers::add))
         .wrap(from_fn(observe::observe))
 }

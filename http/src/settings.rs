@@ -1,5 +1,6 @@
 //! What the process configures about the door.
 
+mod cors;
 mod limits;
 
 use std::time::Duration;
@@ -7,6 +8,8 @@ use std::time::Duration;
 use serde::Deserialize;
 
 pub use crate::client::{ProxyHeaders, TrustedProxies};
+pub use cors::CorsSettings;
+pub(crate) use cors::Named;
 pub use limits::LimitSettings;
 
 /// The section `http` of the configuration. Every field has a default that suits one person on one machine.
@@ -61,6 +64,8 @@ pub struct DoorSettings {
     pub headers: HeaderSettings,
     /// How much callers may ask for.
     pub limits: LimitSettings,
+    /// Which pages of other sites may use the API.
+    pub cors: CorsSettings,
 }
 
 /// Whether what was said is written to memory at once. It is remembered in any case: else when its turn in the queue comes.
@@ -108,6 +113,7 @@ impl Default for DoorSettings {
             write_through: WriteThroughSettings::default(),
             headers: HeaderSettings::default(),
             limits: LimitSettings::default(),
+            cors: CorsSettings::default(),
         }
     }
 }

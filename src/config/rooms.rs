@@ -17,8 +17,8 @@ use somaagent_actors::{
 use somaagent_http::{
     DoorSettings,
     settings::{
-        HeaderSettings, LimitSettings, NO_HEADER_TEXT, WriteThroughSettings, is_cookie_name, is_header_text,
-        is_host_name,
+        CorsSettings, HeaderSettings, LimitSettings, NO_HEADER_TEXT, WriteThroughSettings, is_cookie_name,
+        is_header_text, is_host_name,
     },
 };
 
@@ -96,6 +96,12 @@ pub(super) fn check_policy(policy: &PolicySettings, faults: &mut Faults) {
 pub(super) fn check_headers(headers: &HeaderSettings, faults: &mut Faults) {
     for (name, what) in headers.faults() {
         faults.add(&format!("headers.{name}"), what);
+    }
+}
+
+pub(super) fn check_cors(cors: &CorsSettings, require_auth: bool, faults: &mut Faults) {
+    for (name, what) in cors.faults(require_auth) {
+        faults.add(&format!("cors.{name}"), what);
     }
 }
 

@@ -94,6 +94,7 @@ fn the_file_of_defaults_says_what_the_rooms_do() {
     let config = Config::load(&Environment::default()).unwrap();
     assert_eq!(format!("{:?}", config.http), format!("{:?}", DoorSettings::default()));
     assert_eq!(format!("{:?}", config.headers), format!("{:?}", HeaderSettings::default()));
+    assert_eq!(format!("{:?}", config.cors), format!("{:?}", CorsSettings::default()));
     assert_eq!(format!("{:?}", config.limits), format!("{:?}", LimitSettings::default()));
     assert_eq!(format!("{:?}", config.write_through), format!("{:?}", WriteThroughSettings::default()));
     assert_eq!(format!("{:?}", config.sessions), format!("{:?}", SessionSettings::default()));
@@ -145,6 +146,22 @@ fn listening_beyond_this_machine_needs_authentication() {
         let asked = faults([("GATEWAY_HOST", host), ("GATEWAY_REQUIRE_AUTH", "true")]);
         assert!(asked.contains("there is no key that could prove a token"), "{asked}");
     }
+}
+
+#[test]
+fn other_sites_are_let_in_by_name_or_not_at_all() {
+    let text =
+        faults([("GATEWAY_CORS_ORIGINS", "*"), ("GATEWAY_CORS_CREDENTIALS", "true"), ("GATEWAY_CORS_METHODS", "?,")]);
+    for named in [
+        "3 faults",
+        "cors.origins (GATEWAY_CORS_ORIGINS): is *, and nobody has to prove who they are",
+        "cors.credentials (GATEWAY_CORS_CREDENTIALS): is set, and every site",
+        "cors.methods (GATEWAY_CORS_METHODS): \"?\" is no method",
+    ] {
+        assert!(text.contains(named), "{named} is missing in {text}");
+    }
+    let origins = ("GATEWAY_CORS_ORIGINS", "https://soma.example, http://localhost:3000");
+    assert!(Config::load(&Environment::of([origins, ("GATEWAY_CORS_CREDENTIALS", "true")])).is_ok());
 }
 
 #[test]

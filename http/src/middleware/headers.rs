@@ -92,7 +92,13 @@ fn end_by_closing(response: &mut ServiceResponse<impl MessageBody>) {
 
 #[cfg(test)]
 mod tests {
+    use actix_web::http::Method;
+
     use super::*;
+    use crate::{
+        routes::TABLE,
+        testing::{TestDoor, with_body},
+    };
 
     fn sent(settings: &DoorSettings) -> HeaderMap {
         let mut headers = HeaderMap::new();
@@ -134,5 +140,32 @@ mod tests {
         assert_eq!(text(&headers, "permissions-policy"), Some("camera=()"));
         assert_eq!(text(&headers, "content-security-policy"), Some("default-src 'none'"));
         assert_eq!(text(&headers, "strict-transport-security"), Some("max-age=15552000; includeSubDomains"));
+    }
+
+    #[actix_web::test]
+    async fn every_operation_answers_with_the_headers_that_protect_and_what_is_personal_is_not_kept() {
+        let door = TestDoor::new(&DoorSettings { health_timeout_ms: 20, ..DoorSettings::default() }).await;
+        // Files of the program itself, the same for everybody.
+        let files = ["/openapi.json", "/docs", "/", "/s/{session_id}", "/ui/{path:.*}"];
+        let id = "7b0d4cb2-5d3c-4f2e-9a55-8f3f3b1f6a01";
+        for resource in TABLE {
+            let uri = resource.pattern.replace("{session_id}", id).replace("{path:.*}", "index.html");
+            let methods = resource.methods.iter().map(|(method, ..)| method.clone());
+            for method in methods.chain([Method::OPTIONS, Method::TRACE]) {
+                let answer = door.send(with_body(method.clone(), &uri, "{}")).await;
+                for (name, value) in [
+                    ("x-content-type-options", "nosniff"),
+                    ("x-frame-options", "DENY"),
+                    ("referrer-policy", "no-referrer"),
+                    ("x-api-version", "v1"),
+                    ("access-control-allow-origin", ""),
+                ] {
+                    assert_eq!(answer.header(name), value, "{method} {uri}: {name}");
+                }
+                let is_file = files.contains(&resource.pattern) && answer.status.is_success() && method == Method::GET;
+                let kept = if is_file { "no-cache" } else { "no-store" };
+                assert_eq!(answer.header("cache-control"), kept, "{method} {uri}: {}", answer.status);
+            }
+        }
     }
 }

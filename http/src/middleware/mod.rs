@@ -2,10 +2,11 @@
 //!
 //! 1. [`observe`]: correlation id, span, metrics, panics, and the `instance` of problems;
 //! 2. [`headers`]: headers of every reply;
-//! 3. [`site`]: who may speak to a door without authentication;
-//! 4. [`shed`](crate::limits::shed): whether there is room for one more; from here on around each path, because only the
+//! 3. [`cors`]: which pages of other sites may use the API;
+//! 4. [`site`]: who may speak to a door without authentication;
+//! 5. [`shed`](crate::limits::shed): whether there is room for one more; from here on around each path, because only the
 //!    router knows which one is meant, and not around probes;
-//! 5. [`authorise`]: who asks, and whether they may, and how much.
+//! 6. [`authorise`]: who asks, and whether they may, and how much.
 
 use actix_web::{
     HttpResponse,
@@ -16,6 +17,7 @@ use actix_web::{
 use crate::problem::Problem;
 
 pub(crate) mod authorise;
+pub(crate) mod cors;
 pub(crate) mod headers;
 pub(crate) mod observe;
 pub(crate) mod site;

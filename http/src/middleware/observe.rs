@@ -18,7 +18,7 @@ use tokio::time::Instant;
 use tracing::Instrument as _;
 use uuid::Uuid;
 
-use super::headers::CommonHeaders;
+use super::{cors, headers::CommonHeaders};
 use crate::{
     extract::CorrelationId,
     metrics::Metrics,
@@ -80,11 +80,10 @@ fn method_label(method: &Method) -> &'static str {
 /// Names the request in the reply; gives a problem its `instance`, and the log its cause.
 fn finish(mut response: ServiceResponse, id: Uuid) -> ServiceResponse {
     let problem = response.response().error().and_then(|error| {
-        let own = error.as_error::<Problem>();
-        if let Some(problem) = own {
-            note(problem);
-        }
-        own.map(|problem| problem.response(Some(id)))
+        let foreign = cors::problem_of(error);
+        let problem = error.as_error::<Problem>().or(foreign.as_ref())?;
+        note(problem);
+        Some(problem.response(Some(id)))
     });
     let mut response = match problem {
         Some(mut problem) => {

@@ -25,7 +25,7 @@ use crate::{
     client::{Client, Scheme, TrustedProxies, own_host},
     problem::{Code, Problem},
     routes::is_probe,
-    settings::DoorSettings,
+    settings::{DoorSettings, Named},
 };
 
 /// Whom the door serves.
@@ -35,18 +35,32 @@ pub(crate) struct Site {
     proxies: TrustedProxies,
     /// The names that are served with authentication; empty: any.
     hosts: Vec<String>,
+    /// Origins whose pages may use the door, each by its name.
+    friends: Vec<String>,
+    /// Whether they may do so by a cookie.
+    credentials: bool,
 }
 
 impl Site {
     /// A site as `settings` describe it. What of them cannot be read was refused with the configuration, and trusts nobody.
     pub(crate) fn new(settings: &DoorSettings) -> Self {
-        Self { open: !settings.require_auth, proxies: settings.proxies().unwrap_or_default(), hosts: settings.hosts() }
+        let friends = match settings.cors.origins() {
+            Ok(Named::These(origins)) => origins,
+            _ => Vec::new(),
+        };
+        Self {
+            open: !settings.require_auth,
+            proxies: settings.proxies().unwrap_or_default(),
+            hosts: settings.hosts(),
+            friends,
+            credentials: settings.cors.credentials,
+        }
     }
 
     fn admit(&self, request: &ServiceRequest, client: &Client) -> Result<(), Code> {
         let (method, headers, target) = (request.method(), request.headers(), request.uri().host());
         if self.open {
-            return admit(method, target, headers, client);
+            return admit(method, target, headers, client, self.is_of_friend(headers));
         }
         // Who asks whether the process is well does so by whatever address it has.
         let named = client.host(headers).map(host_name);
@@ -55,6 +69,15 @@ impl Site {
             Ok(())
         } else {
             Err(Code::Misdirected)
+        }
+    }
+
+    /// Whether a page sent the request that the settings name.
+    fn is_of_friend(&self, headers: &HeaderMap) -> bool {
+        let mut origins = headers.get_all(ORIGIN);
+        match (origins.next(), origins.next()) {
+            (Some(origin), None) => self.friends.iter().any(|friend| friend.as_bytes() == origin.as_bytes()),
+            _ => false,
         }
     }
 
@@ -81,20 +104,34 @@ pub(crate) async fn check(
     }
 }
 
-fn admit(method: &Method, target: Option<&str>, headers: &HeaderMap, client: &Client) -> Result<(), Code> {
+fn admit(
+    method: &Method,
+    target: Option<&str>,
+    headers: &HeaderMap,
+    client: &Client,
+    of_friend: bool,
+) -> Result<(), Code> {
     let host = own_host(headers).ok_or(Code::HostNotAllowed)?;
     let asked = client.host(headers).unwrap_or_default();
     if ![host, asked].into_iter().map(host_name).chain(target).all(is_loopback) {
         return Err(Code::HostNotAllowed);
     }
-    if comes_from_elsewhere(method, headers, asked, client.scheme) { Err(Code::OriginNotAllowed) } else { Ok(()) }
+    if !of_friend && comes_from_elsewhere(method, headers, asked, client.scheme) {
+        return Err(Code::OriginNotAllowed);
+    }
+    Ok(())
 }
 
-/// Whether a page that was not served here may have sent the request. One without `Host`, or with two, is taken for foreign.
+/// Whether a page that was not served here, and may not use a cookie, may have sent the request. One without `Host`, or with
+/// two, is taken for foreign.
 pub(crate) fn is_foreign(request: &HttpRequest) -> bool {
-    let client = Client::of(request);
-    let host = client.host(request.headers());
-    host.is_none_or(|host| comes_from_elsewhere(request.method(), request.headers(), host, client.scheme))
+    let (client, headers) = (Client::of(request), request.headers());
+    let site = request.app_data::<Data<Site>>();
+    if site.is_some_and(|site| site.credentials && site.is_of_friend(headers)) {
+        return false;
+    }
+    let host = client.host(headers);
+    host.is_none_or(|host| comes_from_elsewhere(request.method(), headers, host, client.scheme))
 }
 
 fn comes_from_elsewhere(method: &Method, headers: &HeaderMap, host: &str, scheme: Option<Scheme>) -> bool {
@@ -157,7 +194,7 @@ mod tests {
         for (name, value) in given {
             headers.append(HeaderName::from_static(name), HeaderValue::from_static(value));
         }
-        admit(method, None, &headers, &Client::default())
+        admit(method, None, &headers, &Client::default(), false)
     }
 
     #[test]
@@ -183,7 +220,10 @@ mod tests {
         assert_eq!(admitted(&Method::GET, &twice), Err(Code::HostNotAllowed));
         let mut headers = HeaderMap::new();
         headers.insert(HOST, HeaderValue::from_static("localhost"));
-        assert_eq!(admit(&Method::GET, Some("evil.example"), &headers, &Client::default()), Err(Code::HostNotAllowed));
+        assert_eq!(
+            admit(&Method::GET, Some("evil.example"), &headers, &Client::default(), false),
+            Err(Code::HostNotAllowed)
+        );
     }
 
     #[test]
