@@ -12,6 +12,8 @@
 
 mod bucket;
 mod cells;
+mod metrics;
+mod overload;
 mod streams;
 mod turnstile;
 
@@ -23,25 +25,21 @@ use std::{
     time::Duration,
 };
 
-use actix_web::{
-    Error, HttpRequest,
-    body::{BoxBody, MessageBody},
-    dev::{ServiceRequest, ServiceResponse},
-    middleware::Next,
-    web::Data,
-};
-use prometheus::{IntCounter, IntCounterVec, IntGauge, Opts, Registry};
+use actix_web::HttpRequest;
+use prometheus::Registry;
 use somaagent_actors::domain::identity::Identity;
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::Semaphore;
 
 use bucket::{Each, Shared, Standing};
+use metrics::LimitMetrics;
+pub(crate) use overload::shed;
 pub(crate) use streams::StreamSlot;
 use streams::{Full, Streams};
 pub(crate) use turnstile::{Turnstile, tell};
 
 use crate::{
     client::Client,
-    middleware::{authorise::Actions, refused},
+    middleware::authorise::Actions,
     problem::{Code, Problem},
     settings::LimitSettings,
 };
@@ -146,94 +144,11 @@ impl Limits {
             code.into()
         })
     }
-
-    /// A place among the requests under way, held until it is dropped; none if all are taken.
-    fn enter(&self) -> Option<Place<'_>> {
-        let permit = self.places.try_acquire().ok()?;
-        self.metrics.in_flight.inc();
-        Some(Place { _permit: permit, in_flight: &self.metrics.in_flight })
-    }
-}
-
-/// A request under way.
-struct Place<'a> {
-    _permit: SemaphorePermit<'a>,
-    in_flight: &'a IntGauge,
-}
-
-impl Drop for Place<'_> {
-    fn drop(&mut self) {
-        self.in_flight.dec();
-    }
-}
-
-/// Refuses a request where as many are under way as may be, before anything is done for it. A stream has its place until it
-/// begins.
-pub(crate) async fn shed<B: MessageBody + 'static>(
-    request: ServiceRequest,
-    next: Next<B>,
-) -> Result<ServiceResponse<BoxBody>, Error> {
-    let Some(limits) = request.app_data::<Data<Limits>>().cloned() else {
-        return Ok(refused(request, Problem::new(Code::Internal).caused_by("the door has no limits")));
-    };
-    let Some(_place) = limits.enter() else {
-        limits.metrics.shed.inc();
-        return Ok(refused(request, Code::Overloaded.into()));
-    };
-    Ok(next.call(request).await?.map_into_boxed_body())
 }
 
 /// A refusal for now.
 fn too_many(code: Code, standing: &Standing) -> Problem {
     Problem::new(code).retry_after(Duration::from_secs(standing.reset_seconds))
-}
-
-/// What the limits count.
-struct LimitMetrics {
-    results: IntCounterVec,
-    in_flight: IntGauge,
-    shed: IntCounter,
-    streams: IntGauge,
-    streams_refused: IntCounterVec,
-}
-
-impl LimitMetrics {
-    fn register(registry: &Registry) -> prometheus::Result<Self> {
-        let results = IntCounterVec::new(
-            Opts::new(
-                "gateway_rate_limit_results_total",
-                "Requests that a rate limit let through or refused, by outcome",
-            ),
-            &["result"],
-        )?;
-        for result in ["allowed", "limited", "admin_limited", "auth_limited"] {
-            results.with_label_values(&[result]);
-        }
-        let in_flight =
-            IntGauge::new("http_requests_in_flight", "Requests under way, without probes and open streams")?;
-        let shed = IntCounter::new("http_requests_shed_total", "Requests refused because too many were under way")?;
-        let streams = IntGauge::new("http_streams_open", "Event streams being served")?;
-        let streams_refused = IntCounterVec::new(
-            Opts::new(
-                "http_streams_refused_total",
-                "Event streams refused because the caller, or all together, had as many as may be",
-            ),
-            &["reason"],
-        )?;
-        for reason in ["caller", "all"] {
-            streams_refused.with_label_values(&[reason]);
-        }
-        registry.register(Box::new(streams.clone()))?;
-        registry.register(Box::new(streams_refused.clone()))?;
-        registry.register(Box::new(results.clone()))?;
-        registry.register(Box::new(in_flight.clone()))?;
-        registry.register(Box::new(shed.clone()))?;
-        Ok(Self { results, in_flight, shed, streams, streams_refused })
-    }
-
-    fn count(&self, result: &str) {
-        self.results.with_label_values(&[result]).inc();
-    }
 }
 
 #[cfg(test)]
