@@ -19,6 +19,7 @@ pub use sections::{
     ShutdownSettings, parse_dsn,
 };
 use somaagent_actors::{
+    audit::AuditSettings,
     bus::{kafka::KafkaSettings, table::EventLogSettings},
     conversation::{SessionSettings, TurnSettings},
     dead_letters::DeadLetterSettings,
@@ -56,6 +57,8 @@ pub struct Config {
     pub auth: AuthSettings,
     /// What callers may do.
     pub policy: PolicySettings,
+    /// The audit trail.
+    pub audit: AuditSettings,
     /// Headers of its replies.
     pub headers: HeaderSettings,
     /// Which pages of other sites may use the API.
@@ -164,6 +167,7 @@ impl Config {
         let http = sections.take("http", faults);
         let auth = sections.take("auth", faults);
         let policy = sections.take("policy", faults);
+        let audit = sections.take("audit", faults);
         let headers = sections.take("headers", faults);
         let cors = sections.take("cors", faults);
         let limits = sections.take("limits", faults);
@@ -193,6 +197,7 @@ impl Config {
             http: http?,
             auth: auth?,
             policy: policy?,
+            audit: audit?,
             headers: headers?,
             cors: cors?,
             limits: limits?,
@@ -225,6 +230,7 @@ impl Config {
         rooms::check_http(&self.http, faults);
         rooms::check_auth(&self.auth, self.http.require_auth, faults);
         rooms::check_policy(&self.policy, faults);
+        rooms::check_audit(&self.audit, faults);
         rooms::check_headers(&self.headers, faults);
         rooms::check_cors(&self.cors, self.require_auth(), faults);
         rooms::check_limits(&self.limits, faults);

@@ -2,7 +2,7 @@
 
 mod durability;
 mod identity;
-mod log;
+pub(crate) mod log;
 
 use std::{
     net::{SocketAddr, TcpListener},

@@ -12,6 +12,7 @@
 //! | [`outbox`] | carries committed records on, out of the outbox into the log |
 //! | [`replicator`] | copies what the log tells of memories into the replica |
 //! | [`dead_letters`] | looks after what could not be carried on: shows it, sends it again, lets it go |
+//! | [`audit`] | chains the audit trail, signs the ends of the chains, finds what does not fit |
 //! | [`bus`] | the log: records by topic, in order by key |
 //! | `base_url` | addresses of outside services as people write them, for every client |
 //! | [`breaker`] | when to leave a server alone that does not answer, for every client |
@@ -23,6 +24,7 @@
 //! through its `messages`; the model client has no actor and is called as it is. This crate never reads the
 //! environment, never listens on a socket, and knows no HTTP route.
 
+pub mod audit;
 mod base_url;
 pub mod breaker;
 pub mod bus;

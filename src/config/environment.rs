@@ -17,6 +17,9 @@ const PREFIX: &str = "SA01_";
 
 /// Settings with names of their own, the preferred name first.
 const NAMES: &[(&str, &[&str])] = &[
+    ("audit.checkpoint_every_seconds", &["AUDIT_CHECKPOINT_EVERY_SECONDS"]),
+    ("audit.checkpoint_key", &["AUDIT_CHECKPOINT_KEY"]),
+    ("audit.checkpoint_public_key", &["AUDIT_CHECKPOINT_PUBLIC_KEY"]),
     ("auth.jwks_cache_seconds", &["GATEWAY_JWKS_CACHE_SECONDS"]),
     ("auth.jwks_timeout_seconds", &["GATEWAY_JWKS_TIMEOUT_SECONDS"]),
     ("auth.jwks_url", &["GATEWAY_JWKS_URL"]),
@@ -133,11 +136,17 @@ const NAMES: &[(&str, &[&str])] = &[
 
 /// Settings that are secrets: also read from the file that `<NAME>_FILE` names, refused in configuration files, and
 /// masked wherever the configuration is shown.
-pub(super) const SECRETS: &[&str] =
-    &["auth.jwt_secret", "brain.api_key", "database.dsn", "kafka.sasl_password", "model.api_key"];
+pub(super) const SECRETS: &[&str] = &[
+    "audit.checkpoint_key",
+    "auth.jwt_secret",
+    "brain.api_key",
+    "database.dsn",
+    "kafka.sasl_password",
+    "model.api_key",
+];
 
 /// Settings that are no secrets and are also read from the file that `<NAME>_FILE` names: they have many lines.
-const LONG: &[&str] = &["auth.jwt_public_key"];
+const LONG: &[&str] = &["audit.checkpoint_public_key", "auth.jwt_public_key"];
 
 /// Secrets whose file is read again while the program runs: the room gets its name too, as `<key>_file`.
 const ROTATED: &[&str] = &["brain.api_key"];

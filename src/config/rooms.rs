@@ -2,6 +2,7 @@
 //! defaults for people, and a test compares the two.
 
 use somaagent_actors::{
+    audit::{AuditSettings, CheckpointKey},
     bus::{kafka::KafkaSettings, table::EventLogSettings},
     conversation::{SessionSettings, TurnSettings},
     dead_letters::DeadLetterSettings,
@@ -91,6 +92,17 @@ pub(super) fn check_policy(policy: &PolicySettings, faults: &mut Faults) {
         };
         faults.add(error.key(), what);
     }
+}
+
+pub(super) fn check_audit(audit: &AuditSettings, faults: &mut Faults) {
+    if let Err(error) = audit.signer() {
+        faults.add("audit.checkpoint_key", error.to_string());
+    }
+    if let Some(Err(error)) = audit.checkpoint_public_key.as_deref().map(CheckpointKey::new) {
+        faults.add("audit.checkpoint_public_key", error.to_string());
+    }
+    faults.range("audit.seal_every_ms", audit.seal_every_ms, 10..=DAY_MS);
+    faults.range("audit.checkpoint_every_seconds", audit.checkpoint_every_seconds, 1..=86_400);
 }
 
 pub(super) fn check_headers(headers: &HeaderSettings, faults: &mut Faults) {

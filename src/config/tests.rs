@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a failed expectation ends the test")]
 
-use somaagent_actors::{identity::AuthSettings, policy::PolicySettings};
+use somaagent_actors::{audit::AuditSettings, identity::AuthSettings, policy::PolicySettings};
 
 use super::*;
 
@@ -103,6 +103,7 @@ fn the_file_of_defaults_says_what_the_rooms_do() {
     assert_eq!(format!("{:?}", config.brain), format!("{:?}", BrainSettings::default()));
     assert_eq!(format!("{:?}", config.auth), format!("{:?}", AuthSettings::default()));
     assert_eq!(format!("{:?}", config.policy), format!("{:?}", PolicySettings::default()));
+    assert_eq!(format!("{:?}", config.audit), format!("{:?}", AuditSettings::default()));
     assert_eq!(format!("{:?}", config.kafka), format!("{:?}", KafkaSettings::default()));
     assert_eq!(format!("{:?}", config.outbox), format!("{:?}", QueueSettings::OUTBOX));
     assert_eq!(format!("{:?}", config.memory_sync), format!("{:?}", QueueSettings::MEMORY_SYNC));

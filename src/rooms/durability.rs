@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context, anyhow};
 use somaagent_actors::{
+    audit::{AuditMetrics, AuditSealer, SealerDeps},
     bus::Log,
     dead_letters::{DeadLetterMetrics, DeadLetters, DlqKeeper, KeeperDeps, Ports, queries::LetterReads},
     domain::{dead_letter, ids::Tenant, wal::MEMORY_WAL},
@@ -73,6 +74,7 @@ pub(super) async fn carry_on(
     let subtree = Subtree { base, supervisor, store, crowded };
     if role.has(Role::Outbox) {
         finish(shutdown, "outbox relay", subtree.relay(Arc::clone(&log), &brain).await?);
+        subtree.seal().await?;
     }
     let memories = subtree.memories(source, &brain);
     let write_through = subtree.remember(brain, shutdown).await?;
@@ -112,6 +114,27 @@ impl Subtree<'_> {
         let port = seat.port("finish", 1);
         seat.start(move || OutboxRelay::new(deps)).await.context("outbox relay")?;
         Ok(port)
+    }
+
+    /// Chains the audit trail; the ends of the chains go the relay's way.
+    async fn seal(&self) -> anyhow::Result<()> {
+        let settings = Arc::new(self.base.config.audit.clone());
+        let signer = settings.signer().context("audit.checkpoint_key")?;
+        if signer.is_none() {
+            tracing::info!(
+                "no checkpoints of the audit trail are signed: whoever owns the database could make it anew unseen (AUDIT_CHECKPOINT_KEY)"
+            );
+        }
+        let deps = SealerDeps {
+            store: self.store.clone(),
+            crowded: Arc::clone(&self.crowded),
+            settings,
+            signer,
+            metrics: AuditMetrics::register(&self.base.registry)?,
+            clock: now,
+        };
+        let seat = self.supervisor.seat::<AuditSealer>(Restart::Permanent);
+        seat.start(move || AuditSealer::new(deps)).await.context("audit sealer")
     }
 
     fn memories(&self, source: &'static str, brain: &Brain) -> Memories {

@@ -6,10 +6,11 @@ use anyhow::Context;
 use somaagent_actors::{
     bus::{
         Log,
-        kafka::{KafkaLog, TopicError, TopicNeed},
+        kafka::{KafkaLog, KafkaSettings, TopicError, TopicNeed},
         table::{TableLog, partitions},
     },
     domain::{
+        audit_chain::CHECKPOINTS,
         dead_letter,
         session::{INBOUND, OUTBOUND},
         wal::MEMORY_WAL,
@@ -23,7 +24,7 @@ use super::now;
 use crate::{boot::Base, roles::Role};
 
 /// Topics that are written to. Each has one for its dead letters.
-const TOPICS: [&str; 3] = [INBOUND, OUTBOUND, MEMORY_WAL];
+const TOPICS: [&str; 4] = [INBOUND, OUTBOUND, MEMORY_WAL, CHECKPOINTS];
 
 /// The name of the log inside the database, as the replica's positions know it.
 pub(super) const TABLE: &str = "table";
@@ -67,10 +68,7 @@ pub(super) async fn open(base: &Base, store: Store) -> anyhow::Result<Opened> {
         }
         return Ok(Opened { log: Arc::new(log), source: TABLE });
     }
-    let topics = TOPICS.into_iter().flat_map(|topic| [topic.to_owned(), dead_letter::topic_of(topic)]);
-    // More partitions can be added later, but then keys move.
-    let needs = topics.map(|topic| TopicNeed::new(&topic, partitions(&topic))).collect();
-    let log = KafkaLog::new(kafka.clone(), needs);
+    let log = kafka_log(kafka);
     // The step of the start that this is part of has a deadline, and goes on after it.
     let within = Duration::from_millis(base.config.boot.step_ms / 2).min(kafka.timeout());
     match timeout(within, log.ready()).await {
@@ -80,6 +78,17 @@ pub(super) async fn open(base: &Base, store: Store) -> anyhow::Result<Opened> {
         Ok(Err(error)) => return Err(error.into()),
     }
     Ok(Opened { log: Arc::new(log), source: KAFKA })
+}
+
+/// The log on these brokers, with all its topics.
+pub(crate) fn kafka_log(kafka: &KafkaSettings) -> KafkaLog {
+    let topics = TOPICS.into_iter().flat_map(|topic| [topic.to_owned(), dead_letter::topic_of(topic)]);
+    // More partitions can be added later, but then keys move.
+    let need = |topic: String| {
+        let need = TopicNeed::new(&topic, partitions(&topic));
+        if topic == CHECKPOINTS { need.kept() } else { need }
+    };
+    KafkaLog::new(kafka.clone(), topics.map(need).collect())
 }
 
 fn away(reason: &str) {

@@ -5,6 +5,8 @@
 
 pub mod analysis;
 pub mod append;
+pub mod audit_chain;
+pub mod audit_walk;
 pub mod brought;
 pub mod cadence;
 pub mod caller;

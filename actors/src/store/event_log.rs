@@ -10,6 +10,8 @@ use sqlx::{PgConnection, types::Json};
 use time::OffsetDateTime;
 use tracing::instrument;
 
+use crate::domain::audit_chain::CHECKPOINTS;
+
 /// A record to be appended.
 #[derive(Clone, Debug)]
 pub struct NewRecord {
@@ -206,7 +208,7 @@ pub async fn ends(connection: &mut PgConnection, topic: &str) -> Result<Vec<(i32
 }
 
 /// Removes records that were appended before `before` and that every group which reads their topic has passed, at most
-/// `limit` of each partition. Returns how many.
+/// `limit` of each partition. Returns how many. Checkpoints of the audit trail stay.
 ///
 /// # Errors
 /// The database's.
@@ -229,10 +231,11 @@ pub async fn purge(connection: &mut PgConnection, before: OffsetDateTime, limit:
                  ORDER BY "offset"
                  LIMIT $2
              ) AS first
-             WHERE first.created_at < $1
+             WHERE first.created_at < $1 AND p.topic <> $3
          ))"#,
         before,
         limit,
+        CHECKPOINTS,
     )
     .execute(connection)
     .await?;

@@ -5,7 +5,9 @@
 //! anything failed is closed and never reused, and the Journal never waits behind more than one other query.
 
 pub mod append;
+pub mod audit_chain;
 pub mod audit_event;
+pub mod audit_walk;
 pub mod brain_memories;
 pub mod dead_letters;
 pub mod dlq_jobs;

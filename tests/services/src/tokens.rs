@@ -107,3 +107,5 @@ signer!(/// One who signs by ECDSA on the curve P-256.
     ec_signer, PKCS_ECDSA_P256_SHA256, ES256, from_ec_pem, from_ec_pem);
 signer!(/// One who signs by Ed25519.
     ed_signer, PKCS_ED25519, EdDSA, from_ed_pem, from_ed_pem);
+signer!(/// Another one who signs by Ed25519.
+    other_ed_signer, PKCS_ED25519, EdDSA, from_ed_pem, from_ed_pem);

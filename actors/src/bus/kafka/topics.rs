@@ -29,13 +29,21 @@ pub struct TopicNeed {
     pub name: String,
     /// Partitions it is made with, and must have at least.
     pub partitions: i32,
+    /// Whether it is made so that its records stay for ever.
+    pub kept: bool,
 }
 
 impl TopicNeed {
     /// The topic `name` with at least so many partitions.
     #[must_use]
     pub fn new(name: impl Into<String>, partitions: i32) -> Self {
-        Self { name: name.into(), partitions }
+        Self { name: name.into(), partitions, kept: false }
+    }
+
+    /// The same; its records stay for ever.
+    #[must_use]
+    pub fn kept(self) -> Self {
+        Self { kept: true, ..self }
     }
 }
 
@@ -134,7 +142,8 @@ async fn make(admin: &Admin, settings: &KafkaSettings, missing: &[TopicNeed]) ->
     let mut new = Vec::with_capacity(missing.len());
     for need in missing {
         let copies = TopicReplication::Fixed(settings.replication_factor);
-        new.push(NewTopic::new(&need.name, need.partitions, copies).set("max.message.bytes", &largest));
+        let topic = NewTopic::new(&need.name, need.partitions, copies).set("max.message.bytes", &largest);
+        new.push(if need.kept { topic.set("retention.ms", "-1") } else { topic });
     }
     let timeout = Some(settings.timeout());
     let options = AdminOptions::new().request_timeout(timeout).operation_timeout(timeout);

@@ -1,0 +1,191 @@
+#![allow(clippy::unwrap_used, reason = "a failed expectation ends the test")]
+
+use prometheus::Registry;
+use serde_json::Value;
+use somaagent_supervision::{Restart, Strategy, SupervisorSpec, Tree};
+use somaagent_test_services::tokens::ed_signer;
+use sqlx::PgPool;
+use tokio::{runtime::Handle, task::LocalSet};
+
+use super::*;
+use crate::{
+    audit::{
+        checkpoint::CheckpointKey,
+        verify::{Checkpoints, verify},
+    },
+    store::Connections,
+};
+
+fn clock() -> OffsetDateTime {
+    OffsetDateTime::UNIX_EPOCH
+}
+
+fn deps(pool: &PgPool, registry: &Registry) -> SealerDeps {
+    SealerDeps {
+        store: Store::new(Connections::of_pool(pool.clone()), Duration::from_secs(5), Handle::current()),
+        crowded: Arc::new(|| false),
+        settings: Arc::new(AuditSettings { seal_every_ms: 10, ..AuditSettings::default() }),
+        signer: Some(CheckpointSigner::new(&ed_signer().private_pem).unwrap()),
+        metrics: AuditMetrics::register(registry).unwrap(),
+        clock,
+    }
+}
+
+const INSERT: &str =
+    "INSERT INTO audit_event (ts, tenant, action, resource) SELECT now(), $1, $2, 'r' FROM generate_series(1, $3)";
+
+async fn put(pool: &PgPool, tenant: &str, action: &str, count: i32) {
+    sqlx::query(INSERT).bind(tenant).bind(action).bind(count).execute(pool).await.unwrap();
+}
+
+/// What is sealed of a tenant, in the order of the chain.
+async fn sealed(pool: &PgPool, tenant: &str) -> Vec<String> {
+    let sql = "SELECT a.action FROM audit_seal AS z JOIN audit_event AS a ON a.tenant = z.tenant AND a.id = z.event_id
+               WHERE z.tenant = $1 ORDER BY z.number";
+    sqlx::query_scalar(sql).bind(tenant).fetch_all(pool).await.unwrap()
+}
+
+/// Seals until nothing is left. Transactions of other tests, which are on the same server, hold it up.
+async fn all_sealed(deps: &SealerDeps) {
+    let left = async || deps.store.run(|connection| Box::pin(audit_chain::oldest_unsealed(connection))).await.unwrap();
+    while left().await.is_some() {
+        seal(deps).await.unwrap();
+    }
+}
+
+#[sqlx::test(migrations = "../migrations")]
+async fn every_tenant_has_a_chain_of_its_own_without_gaps(pool: PgPool) {
+    let deps = deps(&pool, &Registry::new());
+    for (tenant, count) in [("a", 2), ("b", 3), ("a", 1)] {
+        put(&pool, tenant, "x", count).await;
+    }
+    put(&pool, "c", "x", 1203).await;
+    all_sealed(&deps).await;
+    let sql = "SELECT tenant, count(*), max(number) FROM audit_seal GROUP BY tenant ORDER BY tenant";
+    let chains: Vec<(String, i64, i64)> = sqlx::query_as(sql).fetch_all(&pool).await.unwrap();
+    assert_eq!(chains, [("a".into(), 3, 3), ("b".into(), 3, 3), ("c".into(), 1203, 1203)]);
+    assert!(!seal(&deps).await.unwrap());
+}
+
+#[sqlx::test(migrations = "../migrations")]
+async fn a_row_that_is_committed_late_is_sealed_behind_those_it_came_before(pool: PgPool) {
+    let deps = deps(&pool, &Registry::new());
+    let mut late = pool.begin().await.unwrap();
+    sqlx::query(INSERT).bind("t").bind("late").bind(1).execute(&mut *late).await.unwrap();
+    put(&pool, "t", "early", 1).await;
+    assert!(!seal(&deps).await.unwrap());
+    assert_eq!(sealed(&pool, "t").await, [""; 0], "an earlier row may yet come to light");
+    late.commit().await.unwrap();
+    all_sealed(&deps).await;
+    assert_eq!(sealed(&pool, "t").await, ["late", "early"]);
+}
+
+#[sqlx::test(migrations = "../migrations")]
+async fn of_two_sealers_one_works_and_the_other_waits_for_nothing(pool: PgPool) {
+    let deps = deps(&pool, &Registry::new());
+    put(&pool, "t", "x", 1).await;
+    let mut other = pool.begin().await.unwrap();
+    sqlx::query("SELECT FROM audit_sealer FOR UPDATE").execute(&mut *other).await.unwrap();
+    assert!(!seal(&deps).await.unwrap());
+    other.rollback().await.unwrap();
+    all_sealed(&deps).await;
+    assert_eq!(sealed(&pool, "t").await, ["x"]);
+}
+
+#[sqlx::test(migrations = "../migrations")]
+async fn sealers_at_the_same_time_make_one_chain(pool: PgPool) {
+    let all: Vec<SealerDeps> = (0..3).map(|_| deps(&pool, &Registry::new())).collect();
+    let writing = async {
+        for _ in 0..20 {
+            put(&pool, "t", "x", 40).await;
+        }
+    };
+    let sealing = futures_util::future::join_all(all.iter().map(|deps| async move {
+        for _ in 0..20 {
+            seal(deps).await.unwrap();
+        }
+    }));
+    futures_util::future::join(writing, sealing).await;
+    all_sealed(&all[0]).await;
+    let report = verify(&all[0].store, None, Checkpoints::default()).await.unwrap();
+    assert_eq!((report.links, report.findings), (800, vec![]));
+}
+
+#[sqlx::test(migrations = "../migrations")]
+async fn a_database_that_was_restored_on_another_server_is_sealed_on(pool: PgPool) {
+    let deps = deps(&pool, &Registry::new());
+    put(&pool, "t", "sealed", 2).await;
+    all_sealed(&deps).await;
+    put(&pool, "t", "unsealed", 1).await;
+    // As a dump of a server that has counted further brings them.
+    for sql in ["UPDATE audit_event SET xact = '4000000000000'", "UPDATE audit_sealer SET xact = '4000000000000'"] {
+        sqlx::query(sql).execute(&pool).await.unwrap();
+    }
+    put(&pool, "t", "new", 1).await;
+    while !settle_in(&deps).await.unwrap().1 {}
+    all_sealed(&deps).await;
+    let mut found = sealed(&pool, "t").await;
+    found[2..].sort();
+    assert_eq!(found, ["sealed", "sealed", "new", "unsealed"]);
+    let report = verify(&deps.store, None, Checkpoints::default()).await.unwrap();
+    assert_eq!((report.links, report.findings), (4, vec![]));
+}
+
+#[sqlx::test(migrations = "../migrations")]
+async fn the_end_of_a_chain_that_has_grown_goes_out_once_and_signed(pool: PgPool) {
+    let deps = deps(&pool, &Registry::new());
+    let signer = deps.signer.clone().unwrap();
+    let waiting = async || -> Vec<(String, String, Value)> {
+        let sql =
+            "SELECT tenant, partition_key, payload FROM message_outbox WHERE topic = 'audit.checkpoints' ORDER BY id";
+        sqlx::query_as(sql).fetch_all(&pool).await.unwrap()
+    };
+    put(&pool, "a", "x", 2).await;
+    put(&pool, "b", "x", 1).await;
+    all_sealed(&deps).await;
+    assert!(!tell(&deps, signer.clone()).await.unwrap());
+    assert!(!tell(&deps, signer.clone()).await.unwrap());
+    assert_eq!(waiting().await.len(), 2);
+    put(&pool, "a", "x", 1).await;
+    all_sealed(&deps).await;
+    tell(&deps, signer).await.unwrap();
+    let key = CheckpointKey::new(&ed_signer().public_pem).unwrap();
+    let told: Vec<(String, i64)> = waiting()
+        .await
+        .into_iter()
+        .map(|(tenant, partition_key, payload)| {
+            let checkpoint = key.read(payload["jws"].as_str().unwrap()).unwrap();
+            assert_eq!((&checkpoint.tenant, &partition_key), (&tenant, &tenant));
+            (tenant, checkpoint.number)
+        })
+        .collect();
+    assert_eq!(told, [("a".into(), 2), ("b".into(), 1), ("a".into(), 3)]);
+}
+
+#[sqlx::test(migrations = "../migrations")]
+async fn a_sealer_that_panics_starts_afresh_and_seals_on(pool: PgPool) {
+    let registry = Registry::new();
+    let deps = deps(&pool, &registry);
+    LocalSet::new()
+        .run_until(async {
+            let tree = Tree::new(&registry).unwrap();
+            let root = tree.root(SupervisorSpec::new("root", Strategy::OneForOne));
+            let seat = root.seat::<AuditSealer>(Restart::Permanent);
+            let panics = Arc::new(std::sync::atomic::AtomicBool::new(true));
+            let crowded = move || {
+                assert!(!panics.swap(false, std::sync::atomic::Ordering::SeqCst), "planted");
+                false
+            };
+            let deps = SealerDeps { crowded: Arc::new(crowded), ..deps };
+            seat.launch(move || AuditSealer::new(deps.clone()));
+            put(&pool, "t", "x", 1).await;
+            while sealed(&pool, "t").await != ["x"] {
+                tokio::task::yield_now().await;
+            }
+            root.stop(Duration::from_secs(5)).await;
+        })
+        .await;
+    let text = prometheus::TextEncoder::new().encode_to_string(&registry.gather()).unwrap();
+    let mut restarts = text.lines().filter(|line| line.starts_with("actor_restarts_total{actor=\"audit-sealer\""));
+    assert!(restarts.any(|line| line.ends_with(" 1")), "{text}");
+}
