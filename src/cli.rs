@@ -1,6 +1,8 @@
 //! The command line. Everything that is configured is configured elsewhere: see `config/default.toml`.
 
-use clap::Parser;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
 
 /// The gateway between people and an agent that remembers.
 ///
@@ -17,4 +19,41 @@ pub struct Cli {
     /// What this process does: `all`, or some of gateway, memory-sync, outbox and replicator, with commas between them
     #[arg(long, value_name = "ROLES")]
     pub role: Option<String>,
+
+    /// Something else than to run
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+/// What the program does besides running.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Look after the audit trail
+    #[command(subcommand)]
+    Audit(AuditCommand),
+}
+
+/// What can be done with the audit trail.
+#[derive(Debug, Subcommand)]
+pub enum AuditCommand {
+    /// Find what somebody changed, removed, put in or moved, and checkpoints that do not fit
+    ///
+    /// Changes nothing. Exits with 0 if everything fits, 1 if something does not, 2 if it could not be found out.
+    Verify(Verify),
+}
+
+/// What is to be verified.
+#[derive(Debug, Args)]
+pub struct Verify {
+    /// Only the chain of this tenant
+    #[arg(long)]
+    pub tenant: Option<String>,
+
+    /// Tell it as one JSON object
+    #[arg(long)]
+    pub json: bool,
+
+    /// Checkpoints one a line, as kept elsewhere, in place of those in the log
+    #[arg(long, value_name = "FILE")]
+    pub checkpoints: Option<PathBuf>,
 }

@@ -9,10 +9,12 @@
 //! | [`listen`], [`open_files`] | sockets, and how many of them the system allows |
 //! | [`roles`] | what a process does of the whole |
 //! | [`rooms`] | how each room is built on the base |
+//! | `cli`, `audit` | the command line, and what it does besides running |
 //! | [`embedded`] | the stand-ins for outside systems that are not configured |
 //!
 //! Never here: what a session, a turn or a memory is.
 
+mod audit;
 pub mod boot;
 mod cli;
 pub mod config;
@@ -36,7 +38,7 @@ use std::sync::Arc;
 use clap::Parser;
 
 use boot::{Base, Rooms};
-use cli::Cli;
+use cli::{AuditCommand, Cli, Command};
 use config::{Config, Environment};
 use roles::Roles;
 use rooms::Built;
@@ -52,7 +54,7 @@ const EXHAUSTED: u8 = 70;
 /// Runs the program with the arguments and the environment of the process until it is told to end.
 ///
 /// The exit code is 0 after a drain, 1 if the start failed, 70 if the actors could not be kept alive, 78 if the
-/// configuration is refused.
+/// configuration is refused. Commands have their own, which `--help` tells.
 #[must_use]
 pub fn run() -> ExitCode {
     let cli = Cli::parse();
@@ -67,6 +69,9 @@ pub fn run() -> ExitCode {
     if cli.check_config {
         say(&config.shown());
         return ExitCode::SUCCESS;
+    }
+    if let Some(Command::Audit(AuditCommand::Verify(asked))) = &cli.command {
+        return actix_rt::System::new().block_on(audit::run(&config, asked));
     }
     if let Err(level) = telemetry::start_log(&config.log) {
         return refuse(&format!("log.level: `{level}` is no level"), CONFIG_REFUSED);

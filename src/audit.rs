@@ -1,0 +1,119 @@
+//! The command `audit verify`: tells whether anybody touched the audit trail.
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, anyhow, bail};
+use secrecy::ExposeSecret;
+use somaagent_actors::audit::{
+    told,
+    verify::{Checkpoints, Report, verify},
+};
+use somaagent_actors::store::{Connections, Store};
+use sqlx::PgPool;
+use sqlx::postgres::PgPoolOptions;
+use tokio::runtime::Handle;
+
+use crate::cli::Verify;
+use crate::config::{Config, parse_dsn};
+use crate::data_dir::DataDir;
+use crate::database::Database;
+use crate::embedded::postgres::EmbeddedServer;
+use crate::rooms::log::kafka_log;
+use crate::{refuse, say};
+
+/// Something does not fit.
+const FOUND: u8 = 1;
+/// It could not be found out.
+const UNKNOWN: u8 = 2;
+/// How long the embedded database may take to end.
+const CLOSE_WITHIN: Duration = Duration::from_secs(10);
+
+/// Verifies, tells, and gives the exit code. Changes nothing.
+pub(crate) async fn run(config: &Config, asked: &Verify) -> ExitCode {
+    match report(config, asked).await {
+        Ok(report) => {
+            say(&if asked.json { serde_json::json!(report).to_string() } else { text(&report) });
+            if report.findings.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(FOUND) }
+        }
+        Err(error) => refuse(&format!("the audit trail could not be verified: {error:#}"), UNKNOWN),
+    }
+}
+
+async fn report(config: &Config, asked: &Verify) -> anyhow::Result<Report> {
+    let within = Duration::from_millis(config.database.statement_timeout_ms);
+    let (pool, embedded) = open(config)?;
+    // One query after the other is all it takes.
+    let connections = Connections { shared: pool, journal: None };
+    let store = Store::new(connections, within + Duration::from_secs(1), Handle::current());
+    let report = async {
+        let checkpoints = checkpoints(config, asked.checkpoints.as_deref(), &store).await?;
+        verify(&store, asked.tenant.as_deref(), checkpoints).await.context("database")
+    };
+    let report = report.await;
+    if let Some(database) = embedded {
+        database.close(CLOSE_WITHIN).await;
+    }
+    report
+}
+
+/// The configured database, where nothing can be written, else the one of the data folder, which nobody else may have open.
+fn open(config: &Config) -> anyhow::Result<(PgPool, Option<Database>)> {
+    if let Some(dsn) = &config.database.dsn {
+        let options = parse_dsn(dsn.expose_secret()).map_err(|why| anyhow!("database.dsn {why}"))?;
+        let timeout = format!("{}ms", config.database.statement_timeout_ms);
+        let options = options
+            .application_name("somaagent-audit")
+            .options([("default_transaction_read_only", "on"), ("statement_timeout", timeout.as_str())]);
+        let patience = Duration::from_millis(config.database.acquire_timeout_ms);
+        return Ok((
+            PgPoolOptions::new().max_connections(1).acquire_timeout(patience).connect_lazy_with(options),
+            None,
+        ));
+    }
+    let server = Arc::new(EmbeddedServer::new(DataDir::open(&config.data)?)?);
+    server.start()?;
+    let database = Database::embedded(&config.database, server);
+    Ok((database.pool(), Some(database)))
+}
+
+/// The checkpoints of a file, else of the log.
+async fn checkpoints(config: &Config, file: Option<&Path>, store: &Store) -> anyhow::Result<Checkpoints> {
+    let signed = match file {
+        Some(file) => {
+            let text = std::fs::read_to_string(file).with_context(|| format!("{} cannot be read", file.display()))?;
+            told::of_text(&text)
+        }
+        None if config.kafka.bootstrap_servers.is_empty() => told::of_table(store).await.context("database")?,
+        None => {
+            let reader = format!("somaagent-audit-{}", uuid::Uuid::new_v4());
+            told::of_log(&kafka_log(&config.kafka), &reader).await?
+        }
+    };
+    match config.audit.key().context("a key of the section audit")? {
+        Some(key) => Ok(Checkpoints::read(&signed, &key)),
+        None if signed.is_empty() => Ok(Checkpoints::default()),
+        None => bail!(
+            "there are checkpoints, and no key to know them by: set AUDIT_CHECKPOINT_PUBLIC_KEY or its file, AUDIT_CHECKPOINT_PUBLIC_KEY_FILE"
+        ),
+    }
+}
+
+fn text(report: &Report) -> String {
+    let Report { tenants, links, checkpoints, findings } = report;
+    let mut lines = vec![format!("{tenants} chains with {links} links, compared with {checkpoints} checkpoints")];
+    if *checkpoints == 0 {
+        lines.push("without checkpoints nobody can tell whether a chain was made anew as a whole".to_owned());
+    }
+    lines.extend(findings.iter().map(|found| {
+        let of = if found.tenant.is_empty() { String::new() } else { format!("{}: ", found.tenant) };
+        format!("{of}{}", found.what)
+    }));
+    lines.push(match findings.len() {
+        0 => "everything fits".to_owned(),
+        count => format!("{count} findings"),
+    });
+    lines.join("\n")
+}
