@@ -133,7 +133,8 @@ impl Rooms for Built {
         let (store, settings) = self.grounds()?;
         let brain = remember(base, &settings).await?;
         let log = log::open(base, store.clone()).await.context("log")?;
-        let policy = Policy::from_settings(&base.config.policy)?.with_metrics(PolicyMetrics::register(&base.registry)?);
+        let policy =
+            Policy::from_settings(&base.config.policy)?.reporting(PolicyMetrics::register(&base.registry)?, now);
         self.components = components(store.clone(), &log, brain.health.clone(), &policy).into();
         self.policy = Some(policy);
         let Some(model) = self.model.take() else {

@@ -54,6 +54,7 @@ admin_actions := {
 	"admin.dlq.purge",
 	"admin.dlq.read",
 	"admin.dlq.reprocess",
+	"admin.policy.read",
 	"memory.delete",
 	"memory.export",
 	"memory.export.end",

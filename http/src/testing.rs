@@ -89,6 +89,11 @@ impl TestDoor {
         Self::before(settings, |door| door).await
     }
 
+    /// A door with default settings, changed.
+    pub(crate) async fn with(change: impl FnOnce(Door) -> Door) -> Self {
+        Self::before(&DoorSettings::default(), change).await
+    }
+
     /// A door at which everybody must, to `verifier`.
     pub(crate) async fn guarded(verifier: Verifier) -> Self {
         Self::guarded_with(verifier, |door| door).await

@@ -118,6 +118,7 @@ const NAMES: &[(&str, &[&str])] = &[
     ("policy.opa_decision_path", &["OPA_DECISION_PATH", "POLICY_DATA_PATH"]),
     ("policy.opa_timeout_seconds", &["OPA_TIMEOUT_SECONDS"]),
     ("policy.opa_url", &["OPA_URL", "POLICY_BASE_URL"]),
+    ("policy.shadow_dir", &["SA01_POLICY_SHADOW_DIR"]),
     ("policy.tenant_sessions", &["GATEWAY_TENANT_SESSIONS"]),
     ("replicator.group", &["MEMORY_REPLICATOR_GROUP"]),
     ("server.host", &["GATEWAY_HOST"]),

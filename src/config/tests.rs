@@ -214,6 +214,8 @@ fn an_opa_is_named_in_full_and_alone() {
     let config =
         Config::load(&Environment::of([opa, ("POLICY_CACHE_TTL", "0"), ("OPA_TIMEOUT_SECONDS", "1")])).unwrap();
     assert_eq!((config.policy.cache_ttl_seconds, config.policy.opa_timeout_seconds), (0.0, 1.0));
+    let text = faults([("SA01_POLICY_SHADOW_DIR", "/no/candidate")]);
+    assert!(text.contains("policy.shadow_dir (SA01_POLICY_SHADOW_DIR): /no/candidate cannot be read"), "{text}");
     let text = faults([
         ("OPA_URL", "http://ada:canary@opa"),
         ("SA01_POLICY_DIR", "/nowhere"),

@@ -11,7 +11,7 @@ use super::{
 };
 
 /// Which of the tenant's sessions exist for a caller.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Reach {
     /// All of them.
     Tenant,

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use time::OffsetDateTime;
+
 use super::{
     decision::{Decision, PUBLIC},
     fault::Fault,
@@ -12,6 +14,7 @@ use super::{
     remote::RemoteError,
     request::{Asker, Context, Input, Subject, Written},
     settings::PolicySettings,
+    shadow::{Difference, Made, Shadow},
 };
 use crate::{breaker::BreakerState, domain::ids::Tenant};
 
@@ -19,8 +22,16 @@ use crate::{breaker::BreakerState, domain::ids::Tenant};
 #[derive(Debug, Clone)]
 pub struct Policy {
     judge: Arc<Judge>,
+    shadow: Option<Arc<Shadow>>,
     tenant_sessions: bool,
-    metrics: Option<PolicyMetrics>,
+    report: Option<Report>,
+}
+
+/// Where it is told what was decided.
+#[derive(Debug, Clone)]
+struct Report {
+    metrics: PolicyMetrics,
+    clock: fn() -> OffsetDateTime,
 }
 
 /// Who decides.
@@ -39,6 +50,16 @@ impl Policy {
     /// # Errors
     /// [`PolicyError`].
     pub fn from_settings(settings: &PolicySettings) -> Result<Self, PolicyError> {
+        let mut policy = Self::deciding(settings)?;
+        if let Some(dir) = &settings.shadow_dir {
+            let candidate = PolicyFiles::read(dir).and_then(|files| Rego::tried(&files, settings.tenant_sessions));
+            let candidate = candidate.map_err(|error| PolicyError::Candidate(Box::new(error)))?;
+            policy.shadow = Some(Arc::new(Shadow::new(candidate)));
+        }
+        Ok(policy)
+    }
+
+    fn deciding(settings: &PolicySettings) -> Result<Self, PolicyError> {
         let Some(url) = settings.decision_url()? else {
             return Self::load(&settings.files()?, settings.tenant_sessions);
         };
@@ -53,19 +74,23 @@ impl Policy {
     /// [`PolicyError::Compile`]; [`PolicyError::NoDecision`] if it does not allow a public page, which tells at start
     /// what would close every door later.
     pub fn load(files: &PolicyFiles, tenant_sessions: bool) -> Result<Self, PolicyError> {
-        let rego = Rego::new(files)?;
-        rego.try_out(tenant_sessions)?;
-        Ok(Self::of(Judge::Inside(rego), tenant_sessions))
+        Ok(Self::of(Judge::Inside(Rego::tried(files, tenant_sessions)?), tenant_sessions))
     }
 
     fn of(judge: Judge, tenant_sessions: bool) -> Self {
-        Self { judge: Arc::new(judge), tenant_sessions, metrics: None }
+        Self { judge: Arc::new(judge), shadow: None, tenant_sessions, report: None }
     }
 
-    /// The same, counting what it decides.
+    /// The same, telling what it decides. A candidate is asked only by such a policy: it would have nobody to tell.
     #[must_use]
-    pub fn with_metrics(self, metrics: PolicyMetrics) -> Self {
-        Self { metrics: Some(metrics), ..self }
+    pub fn reporting(self, metrics: PolicyMetrics, clock: fn() -> OffsetDateTime) -> Self {
+        Self { report: Some(Report { metrics, clock }), ..self }
+    }
+
+    /// What a candidate would have decided otherwise for a tenant, in this process, the latest first; nothing if there is none.
+    #[must_use]
+    pub fn differences(&self, tenant: &Tenant) -> Option<Vec<Difference>> {
+        self.shadow.as_ref().map(|shadow| shadow.differences(tenant))
     }
 
     /// How the OPA on the network was when it was last asked; nothing if the policy is inside the process.
@@ -85,6 +110,15 @@ impl Policy {
     /// Any fault is a denial with the rule [`POLICY_ERROR`](super::decision::POLICY_ERROR), and is logged.
     pub async fn decide(&self, subject: &Subject<'_>, action: &str, resource: &str, context: &Context<'_>) -> Decision {
         let input = Input::new(subject, action, resource, context, self.tenant_sessions);
+        let decision = self.judged(&input, action).await;
+        if let (Some(shadow), Some(Report { metrics, clock })) = (&self.shadow, &self.report) {
+            let made = Made { tenant: subject.tenant, action, resource, decision: &decision };
+            shadow.compare(made, input.value(), metrics, clock());
+        }
+        decision
+    }
+
+    async fn judged(&self, input: &Input, action: &str) -> Decision {
         let Some(written) = input.written() else { return denied(action, String::new(), &Fault::Input) };
         let rego = match &*self.judge {
             // Boxed, because it is large, and a policy inside the process does without.
@@ -97,9 +131,10 @@ impl Policy {
 
     async fn hear(&self, opa: &Opa, action: &str, written: Written) -> Decision {
         let digest = written.digest.clone();
-        let decided = opa.decide(written, self.metrics.as_ref().map(PolicyMetrics::opa_seconds)).await;
+        let metrics = self.report.as_ref().map(|report| &report.metrics);
+        let decided = opa.decide(written, metrics.map(PolicyMetrics::opa_seconds)).await;
         let decision = decided.unwrap_or_else(|fault| denied(action, digest, &fault));
-        if let Some(metrics) = &self.metrics {
+        if let Some(metrics) = metrics {
             metrics.decided_by_opa(&decision);
         }
         decision
@@ -107,6 +142,13 @@ impl Policy {
 }
 
 impl Rego {
+    /// A policy that can decide.
+    fn tried(files: &PolicyFiles, tenant_sessions: bool) -> Result<Self, PolicyError> {
+        let rego = Self::new(files)?;
+        rego.try_out(tenant_sessions)?;
+        Ok(rego)
+    }
+
     /// Finds out whether it can decide at all.
     fn try_out(&self, tenant_sessions: bool) -> Result<(), PolicyError> {
         let Some(tenant) = Tenant::new("public") else { return Ok(()) };

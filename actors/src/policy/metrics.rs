@@ -1,4 +1,4 @@
-//! What judges outside of the process tell Prometheus. The names are those that dashboards already use.
+//! What decisions tell Prometheus. The names are those that dashboards already use.
 
 use prometheus::{Error, Histogram, HistogramOpts, HistogramVec, IntCounterVec, Opts, Registry};
 
@@ -12,6 +12,7 @@ const BUCKETS: [f64; 10] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5,
 pub struct PolicyMetrics {
     opa: IntCounterVec,
     opa_seconds: Histogram,
+    shadow: IntCounterVec,
 }
 
 impl PolicyMetrics {
@@ -28,19 +29,32 @@ impl PolicyMetrics {
         for outcome in ["allow", "deny", "error"] {
             opa.with_label_values(&[outcome]);
         }
+        let shadow = IntCounterVec::new(
+            Opts::new("policy_shadow_decisions_total", "Decisions that a candidate was asked too, by how it compares"),
+            &["result"],
+        )?;
+        for result in ["same", "different", "failed"] {
+            shadow.with_label_values(&[result]);
+        }
         let seconds = HistogramVec::new(
             HistogramOpts::new("auth_duration_seconds", "Questions to judges outside of the process, by which one")
                 .buckets(BUCKETS.to_vec()),
             &["source"],
         )?;
         registry.register(Box::new(opa.clone()))?;
+        registry.register(Box::new(shadow.clone()))?;
         registry.register(Box::new(seconds.clone()))?;
-        Ok(Self { opa, opa_seconds: seconds.with_label_values(&["opa"]) })
+        Ok(Self { opa, opa_seconds: seconds.with_label_values(&["opa"]), shadow })
     }
 
     /// Where the time of questions to an OPA is told.
     pub(super) const fn opa_seconds(&self) -> &Histogram {
         &self.opa_seconds
+    }
+
+    /// Counts what a candidate makes of a decision.
+    pub(super) fn compared(&self, result: &str) {
+        self.shadow.with_label_values(&[result]).inc();
     }
 
     /// Counts what an OPA decided, or that it did not.

@@ -11,6 +11,7 @@
 //! | [`rego`] | compiles the policy and runs it |
 //! | `opa` | asks an OPA on the network, which has the same files |
 //! | `remote`, `kept` | one question to a judge on the network; its answers, for a moment |
+//! | [`shadow`] | a candidate beside the policy that decides |
 //! | `fault` | why there is no decision |
 //! | [`metrics`] | Prometheus |
 //!
@@ -31,6 +32,7 @@ pub mod rego;
 mod remote;
 pub mod request;
 pub mod settings;
+pub mod shadow;
 
 pub use deciding::Policy;
 pub use decision::Decision;

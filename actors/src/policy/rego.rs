@@ -25,7 +25,7 @@ const IDLE_MAX: usize = 64;
 #[derive(Debug, thiserror::Error)]
 pub enum PolicyError {
     /// The folder or a file in it cannot be read.
-    #[error("policy.dir: {} cannot be read", path.display())]
+    #[error("{} cannot be read", path.display())]
     Unreadable {
         /// What cannot be read.
         path: PathBuf,
@@ -34,7 +34,7 @@ pub enum PolicyError {
         source: io::Error,
     },
     /// The folder has no policy.
-    #[error("policy.dir: {} has no file *.rego that is no test", path.display())]
+    #[error("{} has no file *.rego that is no test", path.display())]
     NoFile {
         /// The folder.
         path: PathBuf,
@@ -53,6 +53,9 @@ pub enum PolicyError {
         /// What is wrong with it; never its value.
         what: &'static str,
     },
+    /// The candidate cannot be used.
+    #[error(transparent)]
+    Candidate(Box<Self>),
     /// The client of the network cannot be made.
     #[error("the policy's client of the network cannot be made")]
     Client(#[source] reqwest::Error),
@@ -65,6 +68,7 @@ impl PolicyError {
         match self {
             Self::Unreadable { .. } | Self::NoFile { .. } | Self::Compile(_) | Self::NoDecision(_) => "policy.dir",
             Self::Address { key, .. } => key,
+            Self::Candidate(_) => "policy.shadow_dir",
             Self::Client(_) => "policy.opa_url",
         }
     }

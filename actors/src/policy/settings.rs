@@ -16,6 +16,8 @@ pub struct PolicySettings {
     /// rule that contradict each other leave it undefined here, where OPA fails: name no such rule after a `not`. Of letters
     /// beyond ASCII the two may not agree which case they have.
     pub dir: Option<PathBuf>,
+    /// Folder with a candidate: a policy that is asked too and changes nothing (`SA01_POLICY_SHADOW_DIR`).
+    pub shadow_dir: Option<PathBuf>,
     /// Whether everybody of a tenant may see and change all of its sessions.
     pub tenant_sessions: bool,
     /// Address of an OPA, which then decides in place of the files (`OPA_URL`).
@@ -36,6 +38,7 @@ impl Default for PolicySettings {
     fn default() -> Self {
         Self {
             dir: None,
+            shadow_dir: None,
             tenant_sessions: false,
             opa_url: None,
             opa_decision_path: "/v1/data/soma/policy/decision".to_owned(),

@@ -17,6 +17,7 @@ mod memory_filter;
 mod memory_receipt;
 mod message;
 mod page;
+mod policy_shadow;
 mod reprocessing;
 mod sessions;
 mod state;
@@ -100,6 +101,7 @@ table! {
     Text "/v1/sessions/{session_id}/context-window" { GET history::get_context_window }
     Plain "/v1/sessions/{session_id}/state" { GET state::get_state }
     Plain "/v1/admin/actors" { GET actors::get_actors }
+    Text "/v1/admin/policy/shadow" { GET policy_shadow::get_shadow }
     Plain "/v1/admin/dlq" { GET dead_letters::get_topics }
     Text "/v1/admin/dlq/{topic}" { GET dead_letters::get_letters, DELETE dead_letters::delete_letters }
     Plain "/v1/admin/dlq/{topic}/reprocess" { POST reprocessing::post_reprocess_all }

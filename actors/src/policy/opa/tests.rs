@@ -10,6 +10,7 @@ use std::sync::{
 use prometheus::Registry;
 use serde_json::json;
 use somaagent_test_services::wait::eventually;
+use time::OffsetDateTime;
 
 use crate::{
     breaker::BreakerState,
@@ -160,7 +161,7 @@ async fn it_is_left_alone_when_it_fails_and_is_heard_again_when_it_is_well() {
     let server = Server::start(move |_| Play::json(says.load(Ordering::SeqCst), YES)).await;
     let registry = Registry::new();
     let patient = PolicySettings { breaker_cooldown_ms: 3_600_000, ..settings(&server.url) };
-    let alone = policy(&patient).with_metrics(PolicyMetrics::register(&registry).unwrap());
+    let alone = policy(&patient).reporting(PolicyMetrics::register(&registry).unwrap(), || OffsetDateTime::UNIX_EPOCH);
     for _ in 0..9 {
         assert!(failed(&decide(&alone, "conversation.list").await));
     }
