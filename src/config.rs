@@ -27,7 +27,7 @@ use somaagent_actors::{
     llm::ModelSettings,
     memory::{jobs::ExportJobSettings, settings::MemorySettings},
     outbox::QueueSettings,
-    policy::PolicySettings,
+    policy::{FgaSettings, PolicySettings},
     replicator::ReplicatorSettings,
     somabrain::BrainSettings,
 };
@@ -59,6 +59,8 @@ pub struct Config {
     pub policy: PolicySettings,
     /// The audit trail.
     pub audit: AuditSettings,
+    /// Where it is known who belongs to which tenant.
+    pub openfga: FgaSettings,
     /// Headers of its replies.
     pub headers: HeaderSettings,
     /// Which pages of other sites may use the API.
@@ -168,6 +170,7 @@ impl Config {
         let auth = sections.take("auth", faults);
         let policy = sections.take("policy", faults);
         let audit = sections.take("audit", faults);
+        let openfga = sections.take("openfga", faults);
         let headers = sections.take("headers", faults);
         let cors = sections.take("cors", faults);
         let limits = sections.take("limits", faults);
@@ -198,6 +201,7 @@ impl Config {
             auth: auth?,
             policy: policy?,
             audit: audit?,
+            openfga: openfga?,
             headers: headers?,
             cors: cors?,
             limits: limits?,
@@ -231,6 +235,7 @@ impl Config {
         rooms::check_auth(&self.auth, self.http.require_auth, faults);
         rooms::check_policy(&self.policy, faults);
         rooms::check_audit(&self.audit, faults);
+        rooms::check_openfga(&self.openfga, faults);
         rooms::check_headers(&self.headers, faults);
         rooms::check_cors(&self.cors, self.require_auth(), faults);
         rooms::check_limits(&self.limits, faults);

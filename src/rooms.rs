@@ -2,6 +2,7 @@
 
 mod durability;
 mod identity;
+mod judges;
 pub(crate) mod log;
 
 use std::{
@@ -12,12 +13,11 @@ use std::{
 
 use anyhow::{Context, anyhow};
 use somaagent_actors::{
-    breaker::BreakerState,
     conversation::{Closing, ConversationMetrics, Conversations, Deps, PlantedPanic, SessionKeeper, queries::Reads},
     domain::memory::MemorySpace,
     journal::{self, Journal, JournalMetrics, messages::Commit},
     llm::{LlmMetrics, ModelClient, ModelSettings},
-    policy::{Policy, PolicyMetrics},
+    policy::{Membership, Policy, PolicyMetrics},
     somabrain::{
         BrainClient, BrainDeps, BrainMetrics, BrainSettings, Consult, HealthReader, HealthState, Recall, Remember,
         RememberBatch, deletion::DeleteByKey,
@@ -73,6 +73,7 @@ pub struct Built {
     model: Option<ModelSettings>,
     brain: Option<BrainSettings>,
     policy: Option<Policy>,
+    membership: Option<Membership>,
     sessions: Option<Sessions>,
     components: Arc<[Component]>,
 }
@@ -133,9 +134,13 @@ impl Rooms for Built {
         let (store, settings) = self.grounds()?;
         let brain = remember(base, &settings).await?;
         let log = log::open(base, store.clone()).await.context("log")?;
-        let policy =
-            Policy::from_settings(&base.config.policy)?.reporting(PolicyMetrics::register(&base.registry)?, now);
-        self.components = components(store.clone(), &log, brain.health.clone(), &policy).into();
+        let judging = PolicyMetrics::register(&base.registry)?;
+        let policy = Policy::from_settings(&base.config.policy)?.reporting(judging.clone(), now);
+        let membership = Membership::from_settings(&base.config.openfga)?;
+        self.membership = membership.map(|membership| membership.with_metrics(judging));
+        let mut components = components(store.clone(), &log, brain.health.clone());
+        components.extend(judges::components(&policy, self.membership.as_ref()));
+        self.components = components.into();
         self.policy = Some(policy);
         let Some(model) = self.model.take() else {
             // No gateway: nobody waits for this process.
@@ -193,6 +198,7 @@ impl Rooms for Built {
             dead_letters: sessions.ways.dead_letters,
             verifier: identity::prove(base).await?,
             policy: self.policy.clone().ok_or_else(|| anyhow!("the door opens after the actors"))?,
+            membership: self.membership.clone(),
             tree: base.tree.clone(),
             facts: Arc::new(facts(base)),
             draining: draining.clone(),
@@ -342,7 +348,7 @@ fn drain(shutdown: &mut Shutdown, conversations: &Conversations, supervisor: Sup
     });
 }
 
-fn components(store: Store, log: &Opened, brain: HealthReader, policy: &Policy) -> Vec<Component> {
+fn components(store: Store, log: &Opened, brain: HealthReader) -> Vec<Component> {
     let reads = Reads::new(store.clone());
     let postgres = Component::new("postgres", Weight::Vital, Scope::Both, move || {
         let reads = reads.clone();
@@ -364,27 +370,7 @@ fn components(store: Store, log: &Opened, brain: HealthReader, policy: &Policy) 
             }
         }
     });
-    let mut all = vec![
-        postgres,
-        log::component(log),
-        somabrain,
-        durability::replica(store.clone()),
-        durability::dead_letters(store),
-    ];
-    all.extend(policy.opa_state().map(|_| opa(policy.clone())));
-    all
-}
-
-/// The OPA that decides: without it nobody is let in.
-fn opa(policy: Policy) -> Component {
-    Component::new("opa", Weight::Vital, Scope::Both, move || {
-        let found = match policy.opa_state() {
-            None | Some(BreakerState::Closed) => Finding::ok(),
-            Some(BreakerState::HalfOpen) => Finding::not_ok(Condition::Degraded, "being tried again"),
-            Some(BreakerState::Open) => Finding::not_ok(Condition::Down, "gave no answer when it was last asked"),
-        };
-        async move { found }
-    })
+    vec![postgres, log::component(log), somabrain, durability::replica(store.clone()), durability::dead_letters(store)]
 }
 
 fn facts(base: &Base) -> Facts {

@@ -9,7 +9,7 @@ use somaagent_actors::{
     identity::Verifier,
     memory::{jobs::ExportJobs, queries::Memories},
     outbox::WriteThrough,
-    policy::Policy,
+    policy::{Membership, Policy},
 };
 use somaagent_supervision::{Port, Tree};
 use tokio::sync::watch;
@@ -36,6 +36,8 @@ pub struct Door {
     pub verifier: Option<Verifier>,
     /// Decides what callers may do.
     pub policy: Policy,
+    /// Knows who belongs to which tenant; without it the token is believed.
+    pub membership: Option<Membership>,
     /// The actors, for `/v1/admin/actors`.
     pub tree: Tree,
     /// The parts that health replies name, in their order.

@@ -133,7 +133,7 @@ impl Shared {
         let description = openapi::describe(&settings.openapi_version);
         let actions = openapi::actions(&description);
         let limits = Limits::new(&settings.limits, door.verifier.is_some(), &actions, registry)?;
-        let gate = Gate::new(settings, door.verifier.clone(), door.policy.clone(), actions);
+        let gate = Gate::new(settings, &door, actions);
         let text = description.to_pretty_json().unwrap_or_default();
         Ok(Self {
             settings: Data::new(settings.clone()),

@@ -182,6 +182,7 @@ pub(crate) fn dark(registry: &Registry) -> Door {
         write_through,
         verifier: None,
         policy: Policy::from_settings(&PolicySettings::default()).expect("the shipped policy"),
+        membership: None,
         tree,
         components: components(),
         facts: Arc::new(facts),

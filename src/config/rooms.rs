@@ -11,7 +11,7 @@ use somaagent_actors::{
     llm::{self, ModelSettings},
     memory::{jobs::ExportJobSettings, settings::MemorySettings},
     outbox::QueueSettings,
-    policy::{Policy, PolicySettings},
+    policy::{FgaSettings, Membership, Policy, PolicySettings},
     replicator::ReplicatorSettings,
     somabrain::BrainSettings,
 };
@@ -103,6 +103,16 @@ pub(super) fn check_audit(audit: &AuditSettings, faults: &mut Faults) {
     }
     faults.range("audit.seal_every_ms", audit.seal_every_ms, 10..=DAY_MS);
     faults.range("audit.checkpoint_every_seconds", audit.checkpoint_every_seconds, 1..=86_400);
+}
+
+pub(super) fn check_openfga(openfga: &FgaSettings, faults: &mut Faults) {
+    faults.range("openfga.timeout_seconds", openfga.timeout_seconds, 0.1..=60.0);
+    faults.range("openfga.cache_ttl_seconds", openfga.cache_ttl_seconds, 0.0..=60.0);
+    faults.range("openfga.breaker_failures", openfga.breaker_failures, 1..=1_000);
+    faults.range("openfga.breaker_cooldown_ms", openfga.breaker_cooldown_ms, 10..=DAY_MS);
+    if let Err(fault) = Membership::from_settings(openfga) {
+        faults.add(fault.key, fault.what);
+    }
 }
 
 pub(super) fn check_headers(headers: &HeaderSettings, faults: &mut Faults) {

@@ -2,7 +2,11 @@
 
 #![allow(clippy::unwrap_used, reason = "a failed expectation ends the test")]
 
-use somaagent_actors::{audit::AuditSettings, identity::AuthSettings, policy::PolicySettings};
+use somaagent_actors::{
+    audit::AuditSettings,
+    identity::AuthSettings,
+    policy::{FgaSettings, PolicySettings},
+};
 
 use super::*;
 
@@ -104,6 +108,7 @@ fn the_file_of_defaults_says_what_the_rooms_do() {
     assert_eq!(format!("{:?}", config.auth), format!("{:?}", AuthSettings::default()));
     assert_eq!(format!("{:?}", config.policy), format!("{:?}", PolicySettings::default()));
     assert_eq!(format!("{:?}", config.audit), format!("{:?}", AuditSettings::default()));
+    assert_eq!(format!("{:?}", config.openfga), format!("{:?}", FgaSettings::default()));
     assert_eq!(format!("{:?}", config.kafka), format!("{:?}", KafkaSettings::default()));
     assert_eq!(format!("{:?}", config.outbox), format!("{:?}", QueueSettings::OUTBOX));
     assert_eq!(format!("{:?}", config.memory_sync), format!("{:?}", QueueSettings::MEMORY_SYNC));
@@ -231,6 +236,16 @@ fn an_opa_is_named_in_full_and_alone() {
         assert!(text.contains(named) && !text.contains("canary"), "{named} is missing in {text}");
     }
     assert!(faults([opa, ("POLICY_DATA_PATH", "allow")]).contains("policy.opa_decision_path (OPA_DECISION_PATH)"));
+}
+
+#[test]
+fn half_an_openfga_is_refused() {
+    let store = ("OPENFGA_STORE_ID", "01STORE");
+    let config = Config::load(&Environment::of([store, ("OPENFGA_API_URL", "http://fga:8080")])).unwrap();
+    assert_eq!(config.openfga.store_id.as_deref(), Some("01STORE"));
+    assert!(faults([store]).contains("openfga.api_url (OPENFGA_API_URL): is not set, but a store"));
+    assert!(faults([("OPENFGA_API_URL", "http://fga")]).contains("openfga.store_id (OPENFGA_STORE_ID): is not set"));
+    assert!(faults([("OPENFGA_REQUIRED", "yes")]).contains("openfga.store_id (OPENFGA_STORE_ID): is not set"));
 }
 
 #[test]

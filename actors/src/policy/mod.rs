@@ -10,6 +10,7 @@
 //! | [`deciding`] | decides, inside the process or by an OPA: [`Policy`] |
 //! | [`rego`] | compiles the policy and runs it |
 //! | `opa` | asks an OPA on the network, which has the same files |
+//! | [`openfga`] | asks an OpenFGA whether somebody belongs to a tenant: [`Membership`] |
 //! | `remote`, `kept` | one question to a judge on the network; its answers, for a moment |
 //! | [`shadow`] | a candidate beside the policy that decides |
 //! | `fault` | why there is no decision |
@@ -28,6 +29,7 @@ mod kept;
 mod masked;
 pub mod metrics;
 mod opa;
+pub mod openfga;
 pub mod rego;
 mod remote;
 pub mod request;
@@ -38,6 +40,7 @@ pub use deciding::Policy;
 pub use decision::Decision;
 pub use files::PolicyFiles;
 pub use metrics::PolicyMetrics;
+pub use openfga::{FgaSettings, Membership};
 pub use rego::PolicyError;
 pub use request::{Asker, Context, Subject};
 pub use settings::PolicySettings;

@@ -89,7 +89,7 @@ impl PolicySettings {
 }
 
 /// A time that was checked; what is none is no time.
-fn seconds(given: f64) -> Duration {
+pub(super) fn seconds(given: f64) -> Duration {
     Duration::try_from_secs_f64(given).unwrap_or_default()
 }
 

@@ -1,7 +1,8 @@
 //! Who asks, and whether they may do what they ask.
 //!
 //! Every operation has an action, which its description names. The policy decides about it before the handler runs; what it cannot
-//! decide is refused. A path or method that does not exist is refused by the router in the same words for everybody, but for
+//! decide is refused. Of several reasons for a refusal the first of these is told: there is no identity, the policy has not decided
+//! or denies, the caller is no member of the tenant, only an admin's scope is missing. A path or method that does not exist is refused by the router in the same words for everybody, but for
 //! `HEAD`, which is taken for `GET` also where there is none.
 
 use std::collections::HashMap;
@@ -18,7 +19,7 @@ use somaagent_actors::{
     domain::{caller::Reach, identity::Identity, ids::Tenant},
     identity::{Verified, Verifier},
     policy::{
-        Asker, Context, Decision, Policy, Subject,
+        Asker, Context, Decision, Membership, Policy, Subject,
         decision::{ADMIN_SCOPE, POLICY_ERROR, PUBLIC},
     },
 };
@@ -26,6 +27,7 @@ use tokio::time::Instant;
 
 use super::{refused, site};
 use crate::{
+    door::Door,
     extract::Credential,
     limits::{Limits, Turnstile, tell},
     metrics::Metrics,
@@ -66,6 +68,8 @@ pub(crate) type Actions = HashMap<&'static str, Vec<(Method, String)>>;
 pub(crate) struct Gate {
     verifier: Option<Verifier>,
     policy: Policy,
+    /// Knows who belongs to which tenant; without it the token is believed.
+    membership: Option<Membership>,
     actions: Actions,
     cookie: String,
     /// Whose tenant nobody is of.
@@ -74,9 +78,10 @@ pub(crate) struct Gate {
 
 impl Gate {
     /// A gate in front of the operations of `actions`. Without a verifier nobody has to prove who they are.
-    pub(crate) fn new(settings: &DoorSettings, verifier: Option<Verifier>, policy: Policy, actions: Actions) -> Self {
+    pub(crate) fn new(settings: &DoorSettings, door: &Door, actions: Actions) -> Self {
         let default_tenant = Tenant::new(settings.default_tenant.trim());
-        Self { verifier, policy, actions, cookie: settings.jwt_cookie_name.clone(), default_tenant }
+        let Door { verifier, policy, membership, .. } = door.clone();
+        Self { verifier, policy, membership, actions, cookie: settings.jwt_cookie_name.clone(), default_tenant }
     }
 
     /// The action of an operation; none if the path has no such method.
@@ -112,7 +117,12 @@ impl Gate {
             None => Asker::Nobody { auth_required: self.verifier.is_some() },
         };
         let subject = Subject { tenant, persona_id: None, asker };
-        match self.policy.decide(&subject, action, path, &Context::default()).await {
+        let decision = self.policy.decide(&subject, action, path, &Context::default()).await;
+        // Whoever does not belong to the tenant is not told which scope would do.
+        if decision.allow || &*decision.rule == ADMIN_SCOPE {
+            self.belongs(identity.as_ref()).await?;
+        }
+        match decision {
             Decision { allow: true, reach, input_digest, .. } => {
                 turnstile.count_admin(path, action)?;
                 Ok(Authorised { identity, reach, decision: input_digest, ends })
@@ -125,6 +135,17 @@ impl Gate {
                 };
                 Err(Problem::new(code).caused_by(format!("rule {rule}: {reason}")))
             }
+        }
+    }
+
+    /// Whether somebody belongs to the tenant that their token names, where that is known.
+    async fn belongs(&self, identity: Option<&Identity>) -> Result<(), Problem> {
+        let (Some(membership), Some(who)) = (&self.membership, identity) else { return Ok(()) };
+        // Boxed, because it is large, and most doors do without.
+        match Box::pin(membership.is_member(&who.tenant, &who.subject)).await {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(Problem::new(Code::TenantDenied).caused_by("the caller is no member of the tenant")),
+            Err(error) => Err(Problem::new(Code::AuthorizationUnavailable).caused_by(error)),
         }
     }
 

@@ -53,7 +53,7 @@ const TAGS: [(&str, &str); 8] = [
 const EVERYWHERE: [Code; 4] = [Code::HostNotAllowed, Code::OriginNotAllowed, Code::Misdirected, Code::Internal];
 
 /// Problems of any operation that is not everybody's.
-const GUARDED: [Code; 10] = [
+const GUARDED: [Code; 12] = [
     Code::AuthorizationMissing,
     Code::AuthorizationInvalid,
     Code::TokenHeaderInvalid,
@@ -64,6 +64,8 @@ const GUARDED: [Code; 10] = [
     Code::SigningKeyUnresolved,
     Code::JwksUnavailable,
     Code::PolicyUnavailable,
+    Code::TenantDenied,
+    Code::AuthorizationUnavailable,
 ];
 
 /// Problems of any operation but probes.

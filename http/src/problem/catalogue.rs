@@ -60,7 +60,7 @@ catalogue! {
     PolicyDenied: 403 "policy-denied" "Request blocked by policy";
     /// Only who looks after the system may do this.
     AdminScopeRequired: 403 "admin-scope-required" "Admin scope required";
-    /// The request names another tenant than the caller's.
+    /// The request names another tenant than the caller's, or the caller does not belong to the one that the token names.
     TenantDenied: 403 "tenant-denied" "Tenant access denied";
     /// The request names a host this door does not answer for.
     HostNotAllowed: 403 "host-not-allowed" "This host name is not served";
@@ -138,6 +138,8 @@ catalogue! {
     JwksUnavailable: 502 "jwks-unavailable" "JWKS fetch failed";
     /// Whether the caller may do this cannot be found out.
     PolicyUnavailable: 502 "policy-unavailable" "OPA evaluation failed";
+    /// Whether the caller belongs to the tenant cannot be found out.
+    AuthorizationUnavailable: 502 "authorization-unavailable" "Authorization service unavailable";
     /// The memory is gone here, but the memory service failed to delete it.
     DeletionIncomplete: 502 "deletion-incomplete" "Deleted here, but not by the memory service";
     /// Too much is going on.

@@ -1,11 +1,11 @@
 #![allow(clippy::unwrap_used, reason = "a failed expectation ends the test")]
 
-use actix_web::test::TestRequest;
+use actix_web::{App, HttpResponse, HttpServer, http::StatusCode, test::TestRequest, web::to};
 use jsonwebtoken::get_current_timestamp;
 use serde_json::json;
 use somaagent_actors::{
     identity::{AuthSettings, SettingsError},
-    policy::PolicySettings,
+    policy::{FgaSettings, PolicySettings},
 };
 use somaagent_supervision::Probe;
 use somaagent_test_services::tokens::{SECRET, Signer};
@@ -141,6 +141,44 @@ async fn without_a_decision_nobody_gets_in_and_the_process_still_says_how_it_is(
     assert_eq!(code(&nobody), (401, "authorization-missing".to_owned()));
     for path in ["/v1/health", "/healthz", "/"] {
         assert_eq!(door.send(request(Method::GET, path)).await.status.as_u16(), 200, "{path}");
+    }
+}
+
+/// A door before an OpenFGA that answers with this status and text.
+#[expect(clippy::disallowed_methods, reason = "a server that ends with its test")]
+async fn door_of_members(status: u16, answer: &'static str) -> TestDoor {
+    let answered = move || async move { HttpResponse::build(StatusCode::from_u16(status).unwrap()).body(answer) };
+    let server = HttpServer::new(move || App::new().default_service(to(answered))).workers(1).disable_signals();
+    let server = server.bind(("127.0.0.1", 0)).unwrap();
+    let api_url = Some(format!("http://{}", server.addrs()[0]));
+    actix_web::rt::spawn(server.run());
+    let settings = FgaSettings { api_url, store_id: Some("01S".to_owned()), ..FgaSettings::default() };
+    let membership = Membership::from_settings(&settings).unwrap();
+    TestDoor::guarded_with(verifier().await, |door| Door { membership, ..door }).await
+}
+
+#[actix_web::test]
+async fn who_is_no_member_of_the_tenant_is_told_that_before_the_scope_and_after_the_policy() {
+    for (status, answer, refused) in [
+        (200, r#"{"allowed": true}"#, None),
+        (200, r#"{"allowed": false}"#, Some((403, "tenant-denied", "Tenant access denied"))),
+        (200, "{}", Some((502, "authorization-unavailable", "Authorization service unavailable"))),
+        (500, r#"{"allowed": true}"#, Some((502, "authorization-unavailable", "Authorization service unavailable"))),
+    ] {
+        let door = door_of_members(status, answer).await;
+        let otherwise = [("/v1/sessions", (503, "unavailable")), ("/v1/admin/dlq", (403, "admin-scope-required"))];
+        for (path, (known, at_last)) in otherwise {
+            let found = door.send(bearing(request(Method::GET, path), &token("chat"))).await;
+            let (expected, name, title) = refused.unwrap_or((known, at_last, ""));
+            assert_eq!(code(&found), (expected, name.to_owned()), "{answer}: {path}");
+            assert!(title.is_empty() || found.json()["title"] == title, "{}", found.text);
+            assert_eq!(found.header("retry-after") == "1", found.status.as_u16() >= 500, "{}", found.text);
+        }
+        for path in ["/v1/health", "/healthz", "/"] {
+            assert_eq!(door.send(request(Method::GET, path)).await.status.as_u16(), 200, "{path}");
+        }
+        let nobody = door.send(request(Method::GET, "/v1/sessions")).await;
+        assert_eq!(code(&nobody), (401, "authorization-missing".to_owned()));
     }
 }
 

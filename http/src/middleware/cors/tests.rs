@@ -12,6 +12,7 @@ use somaagent_test_services::tokens::{SECRET, Signer};
 
 use super::*;
 use crate::{
+    door::Door,
     settings::DoorSettings,
     testing::{Answer, TestDoor, request},
 };
@@ -30,7 +31,8 @@ fn of(origins: &str) -> CorsSettings {
 async fn guarded(cors: CorsSettings) -> TestDoor {
     let auth = AuthSettings { jwt_secret: Some(SECRET.into()), ..AuthSettings::default() };
     let keep = |_| async { Ok::<_, SettingsError>(Probe::new(1).1) };
-    TestDoor::before(&settings(cors, true), Some(Verifier::start(&auth, keep).await.unwrap())).await
+    let verifier = Verifier::start(&auth, keep).await.unwrap();
+    TestDoor::before(&settings(cors, true), |door| Door { verifier: Some(verifier), ..door }).await
 }
 
 /// A question beforehand.
