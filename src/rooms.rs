@@ -15,6 +15,7 @@ use anyhow::{Context, anyhow};
 use somaagent_actors::{
     conversation::{Closing, ConversationMetrics, Conversations, Deps, PlantedPanic, SessionKeeper, queries::Reads},
     domain::memory::MemorySpace,
+    identity::{ApiKeys, api_keys::ApiKeyMetrics},
     journal::{self, Journal, JournalMetrics, messages::Commit},
     llm::{LlmMetrics, ModelClient, ModelSettings},
     policy::{Membership, Policy, PolicyMetrics},
@@ -178,6 +179,8 @@ impl Rooms for Built {
             database: usize::try_from(config.database.pool_size)?,
             memory: config.brain.max_calls(),
         };
+        let (store, _) = self.grounds()?;
+        let api_keys = ApiKeys::new(store, now, ApiKeyMetrics::register(&base.registry)?);
         let settings = DoorSettings {
             write_through: config.write_through.clone(),
             headers: config.headers.clone(),
@@ -196,7 +199,8 @@ impl Rooms for Built {
             export_jobs: sessions.ways.export_jobs,
             write_through: sessions.ways.write_through,
             dead_letters: sessions.ways.dead_letters,
-            verifier: identity::prove(base).await?,
+            verifier: identity::prove(base, &api_keys).await?,
+            api_keys,
             policy: self.policy.clone().ok_or_else(|| anyhow!("the door opens after the actors"))?,
             membership: self.membership.clone(),
             tree: base.tree.clone(),

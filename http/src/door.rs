@@ -6,7 +6,7 @@ use serde::Serialize;
 use somaagent_actors::{
     conversation::{Conversations, queries::Reads},
     dead_letters::DeadLetters,
-    identity::Verifier,
+    identity::{ApiKeys, Verifier},
     memory::{jobs::ExportJobs, queries::Memories},
     outbox::WriteThrough,
     policy::{Membership, Policy},
@@ -34,6 +34,8 @@ pub struct Door {
     pub dead_letters: DeadLetters,
     /// Proves who callers are; without it nobody has to.
     pub verifier: Option<Verifier>,
+    /// Proves who programs are that show a key, where callers must prove it; makes, lists and revokes keys.
+    pub api_keys: ApiKeys,
     /// Decides what callers may do.
     pub policy: Policy,
     /// Knows who belongs to which tenant; without it the token is believed.

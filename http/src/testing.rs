@@ -18,7 +18,7 @@ use somaagent_actors::{
     conversation::{Closing, ConversationMetrics, Conversations, Deps, queries::Reads},
     dead_letters::{DeadLetters, Ports, queries::LetterReads},
     domain::memory::MemorySpace,
-    identity::Verifier,
+    identity::{ApiKeys, Verifier, api_keys::ApiKeyMetrics},
     llm::{ModelClient, ModelSettings},
     memory::{
         jobs::{ExportJobMetrics, ExportJobs},
@@ -178,6 +178,11 @@ pub(crate) fn dark(registry: &Registry) -> Door {
         dead_letters: DeadLetters::new(LetterReads::new(store.clone(), vec![]), unanswered()),
         export_jobs: ExportJobs::new(memories.clone(), Arc::default(), counted, Probe::new(1).1),
         memories,
+        api_keys: ApiKeys::new(
+            store.clone(),
+            || OffsetDateTime::UNIX_EPOCH,
+            ApiKeyMetrics::register(registry).expect("fresh registry"),
+        ),
         reads: Reads::new(store),
         write_through,
         verifier: None,

@@ -1,5 +1,6 @@
 //! Tokens and requests that must not be taken, each with its exact answer. None of them changes anything.
 
+mod api_keys;
 mod requests;
 mod tokens;
 
@@ -101,7 +102,7 @@ async fn start() -> Stack {
 
 async fn rows(pool: &PgPool) -> Vec<i64> {
     let query = "SELECT count(*) FROM session_events UNION ALL SELECT count(*) FROM session_envelopes
-                 UNION ALL SELECT count(*) FROM memory_write_outbox";
+                 UNION ALL SELECT count(*) FROM memory_write_outbox UNION ALL SELECT count(*) FROM api_keys";
     sqlx::query_scalar(query).fetch_all(pool).await.unwrap()
 }
 
@@ -110,7 +111,7 @@ async fn what_is_forged_is_refused_with_its_exact_answer_and_changes_nothing() {
     let stack = start().await;
     let pool = stack.database.pool().await.unwrap();
     let before = rows(&pool).await;
-    let cases: Vec<Case> = tokens::all().into_iter().chain(requests::all()).collect();
+    let cases: Vec<Case> = tokens::all().into_iter().chain(requests::all()).chain(api_keys::all()).collect();
     let names: BTreeSet<&str> = cases.iter().map(|case| case.name.as_str()).collect();
     assert_eq!(names.len(), cases.len(), "a name is there twice");
     assert!(cases.len() >= 150, "{} cases", cases.len());

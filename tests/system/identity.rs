@@ -19,7 +19,7 @@ pub fn token(tenant: &str, subject: &str, scope: &str) -> String {
     Signer::secret(SECRET).sign(&claims(tenant, subject, scope))
 }
 
-async fn guarded() -> Stack {
+pub async fn guarded() -> Stack {
     Setup::default().set("GATEWAY_JWT_SECRET", SECRET).start().await
 }
 
@@ -70,6 +70,7 @@ impl Operation {
             ("{topic}", &"memory.wal.dlq".to_owned()),
             ("{id}", &ids.number),
             ("{job_id}", &ids.number),
+            ("{key_id}", &ids.key),
         ] {
             path = path.replace(name, value);
         }
@@ -91,11 +92,12 @@ struct Ids {
     session: String,
     event: String,
     number: String,
+    key: String,
 }
 
 impl Ids {
     fn of_nothing() -> Self {
-        Self { session: new_session(), event: new_session(), number: "999999".to_owned() }
+        Self { session: new_session(), event: new_session(), number: "999999".to_owned(), key: new_session() }
     }
 }
 
@@ -162,12 +164,13 @@ async fn what_one_tenant_has_does_not_exist_for_another() {
     let state = acme.get(&format!("/v1/sessions/{}/state", ids.session)).await.unwrap();
     assert_eq!(state.status, 200, "{}", state.text);
     assert_eq!(acme.history(&ids.session).await.unwrap(), said);
+    assert_eq!(acme.get("/v1/keys").await.unwrap().json()[0]["revoked"], false);
 }
 
 /// An answer without what names the request, the ids and the time.
 fn anonymous(answer: &Answer, ids: &Ids) -> (u16, String) {
     let mut text = answer.text.clone();
-    for id in [&ids.session, &ids.event] {
+    for id in [&ids.session, &ids.event, &ids.key] {
         text = text.replace(id.as_str(), "");
     }
     let mut body: Value = serde_json::from_str(&text).unwrap_or(Value::String(text));
@@ -177,7 +180,7 @@ fn anonymous(answer: &Answer, ids: &Ids) -> (u16, String) {
     (answer.status, body.to_string())
 }
 
-/// A session with an answer, whose first memory is in the replica, and an export of it.
+/// A session with an answer, whose first memory is in the replica, an export of it, and an API key.
 async fn something(client: &Client) -> Ids {
     let session = new_session();
     let posted = client.message(&Post::new("tea").to(&session)).await.unwrap();
@@ -189,7 +192,9 @@ async fn something(client: &Client) -> Ids {
     assert_eq!(receipt.json()["state"], "replicated", "{}", receipt.text);
     let job = client.post("/v1/memory/export/jobs", &json!({})).await.unwrap();
     assert_eq!(job.status, 202, "{}", job.text);
-    Ids { session, event, number: job.json()["job_id"].to_string() }
+    let key = client.post("/v1/keys", &json!({"label": "deploy"})).await.unwrap();
+    assert_eq!(key.status, 200, "{}", key.text);
+    Ids { session, event, number: job.json()["job_id"].to_string(), key: key.text_of("key_id") }
 }
 
 #[tokio::test]
@@ -201,7 +206,7 @@ async fn a_session_is_its_owners_and_an_admins() {
         let session = new_session();
         let posted = ada.message(&Post::new("tea").to(&session)).await.unwrap();
         ended_turns(&ada, &session, 1).await;
-        Ids { session, event: posted.text_of("event_id"), number: "1".to_owned() }
+        Ids { session, event: posted.text_of("event_id"), number: "1".to_owned(), key: new_session() }
     };
     let said = ada.history(&ids.session).await.unwrap();
     for path in ["state", "history", "events", "context-window"] {

@@ -46,6 +46,28 @@ impl Identity {
     }
 }
 
+impl Identity {
+    /// Which scopes somebody gets who is to have those of `asked`, or all of this one's if nothing is said. What is said twice
+    /// counts once.
+    ///
+    /// # Errors
+    /// The place of the first that this one does not have: nobody gives what they have not.
+    pub fn lend(&self, asked: Option<&[String]>) -> Result<Vec<String>, usize> {
+        let own: Vec<&str> = self.scope.as_deref().unwrap_or_default().split_whitespace().collect();
+        let mut lent: Vec<String> = Vec::new();
+        let asked: Vec<&str> = asked.map_or_else(|| own.clone(), |asked| asked.iter().map(String::as_str).collect());
+        for (place, scope) in asked.into_iter().enumerate() {
+            if !own.contains(&scope) {
+                return Err(place);
+            }
+            if !lent.iter().any(|before| before == scope) {
+                lent.push(scope.to_owned());
+            }
+        }
+        Ok(lent)
+    }
+}
+
 /// A claim; one that is null is not there.
 fn given<'a>(claims: &'a Map<String, Value>, name: &str) -> Option<&'a Value> {
     claims.get(name).filter(|value| !value.is_null())
@@ -111,6 +133,36 @@ mod tests {
             let mut all = json!({"sub": "u", "tenant": "t"});
             all.as_object_mut().unwrap().extend(claims.as_object().unwrap().clone());
             assert_eq!(of(&all).unwrap().scope.as_deref(), scope, "{claims}");
+        }
+    }
+
+    #[test]
+    fn nobody_lends_a_scope_that_they_have_not() {
+        let with = |scope: Option<&str>| Identity {
+            tenant: Tenant::new("t").unwrap(),
+            subject: "u".to_owned(),
+            issuer: None,
+            scope: scope.map(str::to_owned),
+        };
+        let lent = |scope, asked: &[&str]| {
+            let asked: Vec<String> = asked.iter().map(|scope| (*scope).to_owned()).collect();
+            with(scope).lend(Some(&asked)).map(|lent| lent.join(" "))
+        };
+        let chat = Some("chat  keys:manage chat");
+        assert_eq!(with(chat).lend(None).unwrap(), ["chat", "keys:manage"]);
+        assert!(with(None).lend(None).unwrap().is_empty());
+        assert_eq!(lent(chat, &["chat", "chat"]), Ok("chat".to_owned()));
+        assert_eq!(lent(chat, &[]), Ok(String::new()));
+        for (scope, asked, place) in [
+            (chat, &["chat", "admin"][..], 1),
+            (chat, &["keys"], 0),
+            (chat, &["Chat"], 0),
+            (chat, &["chat keys:manage"], 0),
+            (chat, &[""], 0),
+            (chat, &[" chat"], 0),
+            (None, &["chat"], 0),
+        ] {
+            assert_eq!(lent(scope, asked), Err(place), "{asked:?}");
         }
     }
 

@@ -4,6 +4,7 @@
 //! that a real one profits from: work runs to its end even when its asker has gone, a connection on which
 //! anything failed is closed and never reused, and the Journal never waits behind more than one other query.
 
+pub mod api_keys;
 pub mod append;
 pub mod audit_chain;
 pub mod audit_event;

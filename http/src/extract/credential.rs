@@ -2,31 +2,40 @@
 
 use actix_web::{
     cookie::Cookie,
-    http::header::{AUTHORIZATION, COOKIE, HeaderMap},
+    http::header::{AUTHORIZATION, COOKIE, HeaderMap, HeaderValue},
 };
+use somaagent_actors::identity::api_keys::PREFIX;
 
 use crate::problem::{Code, Problem};
 
-/// A token, and how it came.
+/// The header of an API key, for programs that cannot send `Authorization`.
+const KEY_HEADER: &str = "X-API-Key";
+
+/// A token or an API key, and how it came.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Credential<'a> {
-    /// In the header: a program put it there.
+    /// An API key, in one of two headers: a program put it there.
+    Key(&'a str),
+    /// A token in the header: a program put it there.
     Header(&'a str),
-    /// In a cookie: a browser added it by itself, whoever made it send the request.
+    /// A token in a cookie: a browser added it by itself, whoever made it send the request.
     Cookie(String),
 }
 
 impl<'a> Credential<'a> {
-    /// The token of the header `Authorization` (RFC 6750 §2.1), else that of the cookie `name`.
+    /// What is in the header `Authorization` (RFC 6750 §2.1) or `X-API-Key`, else the token of the cookie `name`. A key counts in
+    /// no cookie: no browser is to keep one.
     ///
     /// # Errors
-    /// There is none, or what is there is no token. What is there twice is refused: nobody could say which is meant, and a
-    /// second cookie may be one that another site of the same domain has planted.
+    /// There is none, or what is there is neither token nor key. What is there twice is refused, also in two headers: nobody
+    /// could say which is meant, and a second cookie may be one that another site of the same domain has planted.
     pub(crate) fn of(headers: &'a HeaderMap, name: &str) -> Result<Self, Problem> {
-        let mut given = headers.get_all(AUTHORIZATION);
-        if let Some(value) = given.next() {
-            let token = value.to_str().ok().filter(|_| given.next().is_none()).and_then(bearer);
-            return token.map(Self::Header).ok_or_else(|| Code::AuthorizationInvalid.into());
+        let bearers = headers.get_all(AUTHORIZATION).map(|value| text(value).and_then(bearer));
+        let keys = headers.get_all(KEY_HEADER).map(|value| text(value).filter(|key| is_one(key)).map(Self::Key));
+        let mut given = bearers.map(|found| found.map(Self::of_bearer)).chain(keys);
+        if let Some(found) = given.next() {
+            let found = found.filter(|_| given.next().is_none());
+            return found.ok_or_else(|| Code::AuthorizationInvalid.into());
         }
         let lines = headers.get_all(COOKIE).filter_map(|line| line.to_str().ok());
         let cookies = lines.flat_map(|line| line.split(';')).filter_map(|pair| Cookie::parse(pair).ok());
@@ -38,26 +47,39 @@ impl<'a> Credential<'a> {
         Ok(Self::Cookie(cookie.value().to_owned()))
     }
 
-    /// The token.
-    pub(crate) fn token(&self) -> &str {
+    fn of_bearer(shown: &'a str) -> Self {
+        if shown.starts_with(PREFIX) { Self::Key(shown) } else { Self::Header(shown) }
+    }
+
+    /// The token or key.
+    pub(crate) fn text(&self) -> &str {
         match self {
-            Self::Header(token) => token,
-            Self::Cookie(token) => token,
+            Self::Key(text) | Self::Header(text) => text,
+            Self::Cookie(text) => text,
         }
     }
 }
 
+fn text(value: &HeaderValue) -> Option<&str> {
+    value.to_str().ok().map(str::trim)
+}
+
+fn is_one(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
 /// The one token behind `Bearer`, whose case does not count (RFC 9110 §11.1).
 fn bearer(value: &str) -> Option<&str> {
-    let (scheme, token) = value.trim().split_once(' ')?;
+    let (scheme, token) = value.split_once(' ')?;
     let token = token.trim_start_matches(' ');
-    let is_one = !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic());
-    (scheme.eq_ignore_ascii_case("bearer") && is_one).then_some(token)
+    (scheme.eq_ignore_ascii_case("bearer") && is_one(token)).then_some(token)
 }
 
 #[cfg(test)]
 mod tests {
-    use actix_web::http::header::{HeaderName, HeaderValue};
+    #![allow(clippy::unwrap_used, reason = "a failed expectation ends the test")]
+
+    use actix_web::http::header::HeaderName;
 
     use super::*;
 
@@ -68,7 +90,45 @@ mod tests {
             headers.append(HeaderName::from_static(name), value);
         }
         let found = Credential::of(&headers, "jwt").map_err(|problem| problem.code())?;
-        Ok((matches!(found, Credential::Header(_)), found.token().to_owned()))
+        Ok((matches!(found, Credential::Header(_)), found.text().to_owned()))
+    }
+
+    fn is_key(given: &[(&'static str, &str)]) -> bool {
+        let mut headers = HeaderMap::new();
+        for (name, value) in given {
+            headers.append(HeaderName::from_static(name), HeaderValue::from_str(value).unwrap());
+        }
+        matches!(Credential::of(&headers, "jwt"), Ok(Credential::Key("sk_a_b")))
+    }
+
+    #[test]
+    fn a_key_comes_in_either_header_and_in_no_cookie() {
+        let cookie = ("cookie", "jwt=c.c.c");
+        for given in
+            [("authorization", "Bearer sk_a_b"), ("authorization", "bearer  sk_a_b "), ("x-api-key", " sk_a_b")]
+        {
+            assert!(is_key(&[given]) && is_key(&[given, cookie]), "{given:?}");
+        }
+        assert_eq!(of(&[("cookie", "jwt=sk_a_b")]), Ok((false, "sk_a_b".to_owned())));
+        assert!(!is_key(&[("cookie", "jwt=sk_a_b")]));
+    }
+
+    #[test]
+    fn a_key_beside_anything_in_a_header_is_refused() {
+        let (key, bearer) = (("x-api-key", "sk_a_b"), ("authorization", "Bearer sk_a_b"));
+        for given in [
+            &[key, key][..],
+            &[key, bearer],
+            &[bearer, bearer],
+            &[key, ("authorization", "Bearer a.b.c")],
+            &[key, ("authorization", "Basic YTpi")],
+            &[("x-api-key", "")],
+            &[("x-api-key", "sk_a_b sk_a_b")],
+            &[("x-api-key", "sk_a_\u{e9}")],
+            &[("x-api-key", ""), bearer],
+        ] {
+            assert_eq!(of(given), Err(Code::AuthorizationInvalid), "{given:?}");
+        }
     }
 
     #[test]

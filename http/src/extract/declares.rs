@@ -7,7 +7,8 @@ use actix_web::{
 };
 
 use super::{
-    By, ExportJobId, Hints, IdempotencyKey, JobId, JsonBody, LetterId, LetterTopic, MemoryId, Prefer, Query, SessionId,
+    ApiKeyId, By, ExportJobId, Hints, IdempotencyKey, JobId, JsonBody, KeyMaker, LetterId, LetterTopic, MemoryId,
+    Prefer, Query, SessionId,
 };
 use crate::problem::Code;
 
@@ -28,6 +29,14 @@ impl<T> Declares for Path<T> {}
 impl Declares for By {
     const PROBLEMS: &'static [Code] = &[Code::InvalidHeader, Code::InvalidQuery, Code::TenantDenied];
     const NAMES_TENANT: bool = true;
+}
+
+impl Declares for ApiKeyId {
+    const PROBLEMS: &'static [Code] = &[Code::ApiKeyNotFound];
+}
+
+impl Declares for KeyMaker {
+    const PROBLEMS: &'static [Code] = &[Code::TokenRequired, Code::AuthenticationOff];
 }
 
 impl Declares for Hints {

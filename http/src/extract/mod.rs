@@ -1,5 +1,6 @@
 //! What handlers may ask of a request. Every extractor fails with a [`Problem`].
 
+mod api_key;
 mod body;
 mod caller;
 mod credential;
@@ -13,6 +14,7 @@ mod prefer;
 mod query;
 mod session_id;
 
+pub(crate) use api_key::{ApiKeyId, KeyMaker};
 pub(crate) use body::{JsonBody, wrong};
 pub(crate) use caller::{By, CorrelationId, TENANT_RULE};
 pub(crate) use credential::Credential;
@@ -50,7 +52,21 @@ macro_rules! from_head {
     )+ };
 }
 
-from_head!(By, ExportJobId, Hints, IdempotencyKey, JobId, LetterId, LetterTopic, MemoryId, Prefer, Query, SessionId);
+from_head!(
+    ApiKeyId,
+    By,
+    ExportJobId,
+    Hints,
+    IdempotencyKey,
+    JobId,
+    KeyMaker,
+    LetterId,
+    LetterTopic,
+    MemoryId,
+    Prefer,
+    Query,
+    SessionId
+);
 
 /// The value of a header as text. A value that is not visible ASCII is refused, and so is a second one, for nobody could say
 /// which is meant; an empty one is as good as none.

@@ -17,13 +17,13 @@ use actix_web::{
 };
 use somaagent_actors::{
     domain::{caller::Reach, identity::Identity, ids::Tenant},
-    identity::{Verified, Verifier},
+    identity::{ApiKeys, ProvenKey, Verified, Verifier, api_keys::Standing},
     policy::{
         Asker, Context, Decision, Membership, Policy, Subject,
         decision::{ADMIN_SCOPE, POLICY_ERROR, PUBLIC},
     },
 };
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
 
 use super::{refused, site};
 use crate::{
@@ -45,8 +45,27 @@ pub(crate) struct Authorised {
     pub(crate) reach: Reach,
     /// The sum of what the policy was asked.
     pub(crate) decision: String,
-    /// When their token ends, and with it what they began and what goes on by itself.
-    pub(crate) ends: Option<Instant>,
+    /// When what they showed ends, and with it what they began and what goes on by itself.
+    pub(crate) ends: Option<Ends>,
+}
+
+/// When what somebody showed ends.
+#[derive(Clone, Debug)]
+pub(crate) enum Ends {
+    /// A token: when it says.
+    At(Instant),
+    /// An API key: when it may not be believed any more.
+    With(Standing),
+}
+
+impl Ends {
+    /// Done when it has ended.
+    pub(crate) async fn reached(self) {
+        match self {
+            Self::At(at) => sleep_until(at).await,
+            Self::With(standing) => standing.ended().await,
+        }
+    }
 }
 
 impl Authorised {
@@ -67,6 +86,7 @@ pub(crate) type Actions = HashMap<&'static str, Vec<(Method, String)>>;
 /// Decides about requests.
 pub(crate) struct Gate {
     verifier: Option<Verifier>,
+    api_keys: ApiKeys,
     policy: Policy,
     /// Knows who belongs to which tenant; without it the token is believed.
     membership: Option<Membership>,
@@ -80,8 +100,9 @@ impl Gate {
     /// A gate in front of the operations of `actions`. Without a verifier nobody has to prove who they are.
     pub(crate) fn new(settings: &DoorSettings, door: &Door, actions: Actions) -> Self {
         let default_tenant = Tenant::new(settings.default_tenant.trim());
-        let Door { verifier, policy, membership, .. } = door.clone();
-        Self { verifier, policy, membership, actions, cookie: settings.jwt_cookie_name.clone(), default_tenant }
+        let Door { verifier, api_keys, policy, membership, .. } = door.clone();
+        let cookie = settings.jwt_cookie_name.clone();
+        Self { verifier, api_keys, policy, membership, actions, cookie, default_tenant }
     }
 
     /// The action of an operation; none if the path has no such method.
@@ -101,7 +122,7 @@ impl Gate {
             Some(verifier) if action != PUBLIC => {
                 turnstile.may_prove()?;
                 let proven = self.identify(verifier, request).await;
-                let Verified { identity, ends } = proven.inspect_err(|problem| turnstile.failed(problem))?;
+                let (identity, ends) = proven.inspect_err(|problem| turnstile.failed(problem))?;
                 (Some(identity), Some(ends))
             }
             _ => (None, None),
@@ -151,12 +172,17 @@ impl Gate {
 
     /// Proves who sent the request. A browser adds a cookie to whatever any page makes it send, so a request that
     /// relies on one must come from a page of this door.
-    async fn identify(&self, verifier: &Verifier, request: &ServiceRequest) -> Result<Verified, Problem> {
+    async fn identify(&self, verifier: &Verifier, request: &ServiceRequest) -> Result<(Identity, Ends), Problem> {
         let credential = Credential::of(request.headers(), &self.cookie)?;
+        if let Credential::Key(key) = credential {
+            let ProvenKey { identity, standing } = self.api_keys.prove(key).await?;
+            return Ok((identity, Ends::With(standing)));
+        }
         if matches!(credential, Credential::Cookie(_)) && site::is_foreign(request.request()) {
             return Err(Code::OriginNotAllowed.into());
         }
-        Ok(verifier.verify(credential.token()).await?)
+        let Verified { identity, ends } = verifier.verify(credential.text()).await?;
+        Ok((identity, Ends::At(ends)))
     }
 }
 

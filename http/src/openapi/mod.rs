@@ -34,14 +34,17 @@ Every failure is `application/problem+json` whose `type` ends in a stable code."
 
 /// How a program shows its token.
 const BEARER: &str = "bearer";
+/// How a program shows its API key, if not as its token.
+const API_KEY: &str = "api-key";
 /// How a browser does.
 const COOKIE: &str = "cookie";
 
 /// Tags in the order of reading.
-const TAGS: [(&str, &str); 8] = [
+const TAGS: [(&str, &str); 9] = [
     ("messages", "Say something and read the answer while it is written"),
     ("sessions", "Find, read and change conversations"),
     ("memory", "See, export and change what is remembered"),
+    ("api-keys", "Let programs say who they are"),
     ("health", "Whether the service works"),
     ("configuration", "What is in effect"),
     ("admin", "Look inside the process"),
@@ -53,12 +56,13 @@ const TAGS: [(&str, &str); 8] = [
 const EVERYWHERE: [Code; 4] = [Code::HostNotAllowed, Code::OriginNotAllowed, Code::Misdirected, Code::Internal];
 
 /// Problems of any operation that is not everybody's.
-const GUARDED: [Code; 12] = [
+const GUARDED: [Code; 14] = [
     Code::AuthorizationMissing,
     Code::AuthorizationInvalid,
     Code::TokenHeaderInvalid,
     Code::TokenInvalid,
     Code::IdentityMissing,
+    Code::ApiKeyInvalid,
     Code::PolicyDenied,
     Code::AdminScopeRequired,
     Code::SigningKeyUnresolved,
@@ -66,6 +70,7 @@ const GUARDED: [Code; 12] = [
     Code::PolicyUnavailable,
     Code::TenantDenied,
     Code::AuthorizationUnavailable,
+    Code::Unavailable,
 ];
 
 /// Problems of any operation but probes.
@@ -85,6 +90,7 @@ pub fn describe(version: &str) -> OpenApi {
     let components = api.components.get_or_insert_default();
     let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).bearer_format("JWT").build();
     components.add_security_scheme(BEARER, SecurityScheme::Http(bearer));
+    components.add_security_scheme(API_KEY, SecurityScheme::ApiKey(ApiKey::Header(ApiKeyValue::new("X-API-Key"))));
     components.add_security_scheme(COOKIE, SecurityScheme::ApiKey(ApiKey::Cookie(ApiKeyValue::new("jwt"))));
     api.tags = Some(TAGS.map(|(name, text)| TagBuilder::new().name(name).description(Some(text)).build()).into());
     for resource in TABLE {
@@ -151,10 +157,10 @@ fn complete(operation: &mut Operation, arguments: &Declared, limits: &[Code]) {
         }
     }
     if !guarded.is_empty() {
-        // Either will do, and nothing while authentication is off.
+        // Any of them will do, and nothing while authentication is off.
         let none = SecurityRequirement::default();
-        let either = [BEARER, COOKIE].map(|name| SecurityRequirement::new(name, Vec::<String>::new()));
-        operation.security = Some(std::iter::once(none).chain(either).collect());
+        let any = [BEARER, API_KEY, COOKIE].map(|name| SecurityRequirement::new(name, Vec::<String>::new()));
+        operation.security = Some(std::iter::once(none).chain(any).collect());
     }
     let listed = ExtensionsBuilder::new().add("x-problems", json!(codes)).build();
     operation.extensions.get_or_insert_default().merge(listed);

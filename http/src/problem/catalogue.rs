@@ -56,10 +56,14 @@ catalogue! {
     TokenInvalid: 401 "token-invalid" "Invalid token";
     /// The token does not say who it speaks of.
     IdentityMissing: 401 "identity-missing" "Missing identity claims";
+    /// The API key is not taken.
+    ApiKeyInvalid: 401 "api-key-invalid" "Invalid API key";
     /// The caller may not do this.
     PolicyDenied: 403 "policy-denied" "Request blocked by policy";
     /// Only who looks after the system may do this.
     AdminScopeRequired: 403 "admin-scope-required" "Admin scope required";
+    /// An API key may not do this, whatever its scopes are.
+    TokenRequired: 403 "token-required" "An API key makes no API keys";
     /// The request names another tenant than the caller's, or the caller does not belong to the one that the token names.
     TenantDenied: 403 "tenant-denied" "Tenant access denied";
     /// The request names a host this door does not answer for.
@@ -74,6 +78,8 @@ catalogue! {
     DeadLetterNotFound: 404 "dead-letter-not-found" "DLQ item not found";
     /// The caller has no such order or export job.
     JobNotFound: 404 "job-not-found" "Job not found";
+    /// The caller's tenant has no such API key.
+    ApiKeyNotFound: 404 "api-key-not-found" "API key not found";
     /// The caller has no such memory.
     MemoryNotFound: 404 "memory-not-found" "memory event not found";
     /// The path exists, the method does not.
@@ -94,6 +100,8 @@ catalogue! {
     ConfirmationNeeded: 409 "confirmation-needed" "This deletes much and must be confirmed";
     /// To send the dead letter would undo a later version of its memory.
     LetterSuperseded: 409 "letter-superseded" "A later version of the memory is known";
+    /// Nobody has to say who they are, so a key would speak for nobody.
+    AuthenticationOff: 409 "authentication-off" "API keys need authentication";
     /// The tenant has as many export jobs as it may have.
     TooManyExports: 409 "too-many-exports" "Too many export jobs";
     /// The export job has no result, or not yet.

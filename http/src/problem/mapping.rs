@@ -3,7 +3,7 @@
 use somaagent_actors::{
     conversation::{ConversationError, queries::StoreError},
     dead_letters::messages::ChangeError,
-    identity::TokenError,
+    identity::{ApiKeyError, TokenError},
 };
 use somaagent_supervision::AskError;
 use uuid::Uuid;
@@ -78,6 +78,17 @@ impl From<TokenError> for Problem {
             TokenError::Nobody => Code::IdentityMissing,
             TokenError::NoKey => Code::SigningKeyUnresolved,
             TokenError::KeysUnavailable => Code::JwksUnavailable,
+        };
+        Self::new(code).caused_by(error)
+    }
+}
+
+impl From<ApiKeyError> for Problem {
+    fn from(error: ApiKeyError) -> Self {
+        let code = match error {
+            ApiKeyError::Invalid(_) => Code::ApiKeyInvalid,
+            ApiKeyError::Busy => Code::Overloaded,
+            ApiKeyError::Unavailable(_) => Code::Unavailable,
         };
         Self::new(code).caused_by(error)
     }

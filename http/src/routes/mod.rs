@@ -2,6 +2,7 @@
 
 mod action;
 mod actors;
+mod api_keys;
 mod config;
 mod control;
 mod dead_letters;
@@ -100,6 +101,8 @@ table! {
     Text "/v1/sessions/{session_id}/history" { GET history::get_history }
     Text "/v1/sessions/{session_id}/context-window" { GET history::get_context_window }
     Plain "/v1/sessions/{session_id}/state" { GET state::get_state }
+    Plain "/v1/keys" { POST api_keys::post_key, GET api_keys::get_keys }
+    Plain "/v1/keys/{key_id}" { DELETE api_keys::delete_key }
     Plain "/v1/admin/actors" { GET actors::get_actors }
     Text "/v1/admin/policy/shadow" { GET policy_shadow::get_shadow }
     Plain "/v1/admin/dlq" { GET dead_letters::get_topics }

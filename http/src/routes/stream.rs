@@ -3,7 +3,6 @@
 use actix_web::{HttpRequest, HttpResponse, web::Data};
 use futures_util::{StreamExt as _, future::Either};
 use somaagent_actors::{conversation::StreamMode, domain::cursor::Cursor};
-use tokio::time::sleep_until;
 
 use crate::{
     door::Door,
@@ -32,8 +31,8 @@ const REFUSALS: [Code; 11] = [
 ];
 
 /// Streams a session's events. Without a position the stream begins with the current or last turn; with one, after it. A
-/// session nobody has used yet waits for its first message. The stream stays open over turns, until the token ends that it was
-/// opened with. Read it with `EventSource` or
+/// session nobody has used yet waits for its first message. The stream stays open over turns, until the token or key ends that
+/// it was opened with. Read it with `EventSource` or
 /// line by line: each block is `id:` (where to resume) and one `data:` line of JSON.
 #[utoipa::path(
     get,
@@ -76,7 +75,7 @@ pub(crate) async fn get_stream(
     let subscription =
         door.conversations.subscribe(&by.caller(), session.0, after, mode).await.map_err(super::asked_to_read)?;
     let subscription = match ends {
-        Some(ends) => Either::Left(Box::pin(subscription.take_until(sleep_until(ends)))),
+        Some(ends) => Either::Left(Box::pin(subscription.take_until(ends.reached()))),
         None => Either::Right(subscription),
     };
     Ok(sse::respond(session.0, subscription, mode, settings.heartbeat(), slot))

@@ -93,7 +93,7 @@ fn shapes() -> Vec<Case> {
         case("an object", "[object", UNREADABLE),
         case("a path", "../../../../etc/passwd", UNREADABLE),
         case("a query", "'--", UNREADABLE),
-        case("a key for programs that nobody has", "sk_1_abcdef", UNREADABLE),
+        case("a key for programs that nobody has", "sk_1_abcdef", (401, "api-key-invalid")),
     ]
 }
 

@@ -1,8 +1,9 @@
-//! What proving who somebody is, counting what they ask, and deciding what they may do add to a request that costs little
-//! itself.
+//! What proving who somebody is, by a token or an API key, counting what they ask, and deciding what they may do add to a
+//! request that costs little itself.
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use serde_json::{Value, json};
+use somaagent_test_services::client::Client;
 use somaagent_test_services::process::Running;
 use somaagent_test_services::tokens::{SECRET, Signer, ec_signer, ed_signer, rsa_signer};
 
@@ -25,8 +26,9 @@ const LIMIT: [(&str, &str); 3] = [
     ("GATEWAY_RATE_LIMIT_BURST", "1000000"),
 ];
 
-/// Microseconds that a request may take longer, in the middle.
-const ADDED_US: f64 = 30.0;
+/// Microseconds that a request may take longer, in the middle: with a token, and with an API key that was used before.
+const TOKEN_ADDS_US: f64 = 30.0;
+const KEY_ADDS_US: f64 = 10.0;
 
 /// Seconds since 1970 at which the tokens end: the year 2100.
 const END: u64 = 4_102_444_800;
@@ -52,6 +54,7 @@ struct Kind {
     wire: Wire,
     request: Vec<u8>,
     samples: Samples,
+    may_add_us: f64,
 }
 
 impl Kind {
@@ -59,7 +62,8 @@ impl Kind {
         let port = server.port();
         let shown = token.map(|token| format!("Authorization: Bearer {token}\r\n")).unwrap_or_default();
         let request = format!("GET {PATH} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n{shown}\r\n").into_bytes();
-        Ok(Self { name, wire: Wire::connect(port).await?, request, samples: Samples::default() })
+        let (wire, samples) = (Wire::connect(port).await?, Samples::default());
+        Ok(Self { name, wire, request, samples, may_add_us: TOKEN_ADDS_US })
     }
 }
 
@@ -75,6 +79,8 @@ pub async fn run(subject: &Subject, options: &Options) -> Result<Report> {
     for (name, signer) in signers() {
         kinds.push(Kind::new(name, &guarded, Some(signer.sign(&claims(name)))).await?);
     }
+    let key = Kind::new("API key", &guarded, Some(api_key(&guarded).await?)).await?;
+    kinds.push(Kind { may_add_us: KEY_ADDS_US, ..key });
     for n in 0..WARM_UP + options.asks {
         for kind in &mut kinds {
             let began = clock::now();
@@ -93,12 +99,21 @@ pub async fn run(subject: &Subject, options: &Options) -> Result<Report> {
         for kind in &kinds[1..] {
             let figure = Figure::new(format!("{} p{percent}", kind.name), kind.samples.percentile(percent), "µs")
                 .against(reference);
-            report.add(if percent == 50 { figure.within(Budget::AddsAtMost(ADDED_US)) } else { figure });
+            report.add(if percent == 50 { figure.within(Budget::AddsAtMost(kind.may_add_us)) } else { figure });
         }
     }
     report.note(format!("{} requests of each kind for {PATH}, in turn, by one client", options.asks));
     report.note("reference: the same request to a server that asks nobody who they are; both decide by the policy, only the other counts");
     Ok(report)
+}
+
+/// A key that may what the tokens may.
+async fn api_key(server: &Running) -> Result<String> {
+    let mut maker = claims("");
+    maker["scope"] = json!("admin chat");
+    let client = Client::new(server.url())?.showing(&Signer::secret(SECRET).sign(&maker))?;
+    let made = client.post("/v1/keys", &json!({"label": "bench", "scopes": ["chat"]})).await?.json();
+    Ok(made["secret"].as_str().context("no key was made")?.to_owned())
 }
 
 /// Signers by public keys, each named as its issuer.
