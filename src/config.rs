@@ -8,6 +8,7 @@ mod faults;
 mod layers;
 mod read;
 mod rooms;
+mod secrets;
 mod sections;
 mod show;
 
@@ -257,6 +258,7 @@ impl Config {
         self.shutdown.check(faults);
         self.log.check(faults);
         self.faults.check(faults);
+        secrets::check(self, faults);
         if !self.server.role.is_all() && self.database.dsn.is_none() {
             let roles =
                 format!("is not set, and a process that is only {} shares its database with others", self.server.role);

@@ -280,6 +280,32 @@ fn authentication_needs_a_key_and_a_key_means_authentication() {
 }
 
 #[test]
+fn a_secret_that_everybody_knows_is_refused_where_others_may_try_it() {
+    let given = [
+        ("GATEWAY_JWT_SECRET", "dev-secret-change-me-in-production-please"),
+        ("SOMA_BASE_URL", "http://127.0.0.1:1"),
+        ("SOMA_API_KEY", "changeme"),
+        ("SA01_DB_DSN", "postgres://soma:soma@127.0.0.1/soma"),
+        ("SA01_LLM_BASE_URL", "http://127.0.0.1:1"),
+        ("SA01_LLM_MODEL", "m"),
+        ("SA01_LLM_API_KEY", "sk-test"),
+    ];
+    assert!(Config::load(&Environment::of(given)).is_ok(), "on this machine, for development");
+    for elsewhere in [("SA01_ENV", "PROD"), ("GATEWAY_HOST", "0.0.0.0")] {
+        let [one, two, three, four, five, six, seven] = given;
+        let text = faults([one, two, three, four, five, six, seven, elsewhere]);
+        for name in ["GATEWAY_JWT_SECRET", "SOMA_API_KEY", "SA01_DB_DSN", "SA01_LLM_API_KEY"] {
+            assert!(text.contains(&format!("({name}): is a known development secret")), "{name} is missing in {text}");
+        }
+        for secret in ["change-me", "changeme", "soma:soma", "sk-test"] {
+            assert!(!text.contains(secret), "{secret} is in {text}");
+        }
+    }
+    let own = [("SA01_ENV", "PROD"), ("GATEWAY_JWT_SECRET", "7b0d4cb2-5d3c-4f2e-9a55-8f3f3b1f6a01")];
+    assert!(!faults(own).contains("known development secret"));
+}
+
+#[test]
 fn a_policy_that_cannot_decide_is_a_fault() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().to_str().unwrap();

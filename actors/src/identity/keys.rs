@@ -1,6 +1,8 @@
 //! Keys, each with the kind of signature that it may prove. A key that was published is never a secret, so a signature by secret
 //! is proved by a secret of the settings only (RFC 8725 §2.1, §3.2).
 
+use std::collections::HashSet;
+
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use jsonwebtoken::{
     Algorithm, AlgorithmFamily, DecodingKey,
@@ -16,6 +18,8 @@ pub(super) const MAX_KEYS: usize = 100;
 const MAX_TRIES: usize = 8;
 /// Shortest secret, in bytes (RFC 7518 §3.2, for HS256).
 const MIN_SECRET_BYTES: usize = 32;
+/// Fewest different bytes in a secret: of 32 that chance made there are more, also in hexadecimal digits.
+const MIN_SECRET_VARIETY: usize = 8;
 /// Shortest modulus of RSA, in bytes (RFC 7518 §3.3: 2048 bits).
 const MIN_MODULUS_BYTES: usize = 256;
 
@@ -25,6 +29,9 @@ pub enum KeyError {
     /// The secret can be guessed.
     #[error("is shorter than {MIN_SECRET_BYTES} bytes")]
     Short,
+    /// It is long, and can be guessed all the same.
+    #[error("has fewer than {MIN_SECRET_VARIETY} different characters")]
+    Monotonous,
     /// The text is no public key in PEM.
     #[error("is no public key in PEM of RSA with 2048 bits or more, of the curve P-256 or P-384, or of Ed25519")]
     NoPublicKey,
@@ -72,11 +79,14 @@ impl KeySet {
     /// Adds a secret, for signatures by HMAC.
     ///
     /// # Errors
-    /// It is too short.
+    /// It is too short, or repeats itself.
     pub(super) fn add_secret(&mut self, secret: &SecretString) -> Result<(), KeyError> {
         let secret = secret.expose_secret().as_bytes();
         if secret.len() < MIN_SECRET_BYTES {
             return Err(KeyError::Short);
+        }
+        if secret.iter().collect::<HashSet<_>>().len() < MIN_SECRET_VARIETY {
+            return Err(KeyError::Monotonous);
         }
         self.keys.push(Key { id: None, proves: Proves::Family, decoding: DecodingKey::from_secret(secret) });
         Ok(())
@@ -265,6 +275,9 @@ mod tests {
         assert_eq!(KeySet::published(many.as_bytes()).unwrap_err(), KeyError::TooMany);
         let mut set = KeySet::default();
         assert_eq!(set.add_secret(&"a".repeat(MIN_SECRET_BYTES - 1).into()), Err(KeyError::Short));
+        assert_eq!(set.add_secret(&"secret".repeat(20).into()), Err(KeyError::Monotonous));
+        assert_eq!(set.add_secret(&"01234567".repeat(8).into()), Ok(()));
+        let mut set = KeySet::default();
         assert_eq!(set.add_pem("rubbish"), Err(KeyError::NoPublicKey));
         assert_eq!(set.add_pem(&rsa_signer().private_pem), Err(KeyError::Private));
         assert!(set.is_empty());
