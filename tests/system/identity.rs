@@ -10,7 +10,7 @@ use somaagent_test_services::wait::eventually;
 
 use crate::stack::{Setup, Stack, binary, ended_turns, new_session};
 
-fn claims(tenant: &str, subject: &str, scope: &str) -> Value {
+pub fn claims(tenant: &str, subject: &str, scope: &str) -> Value {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
     json!({"tenant": tenant, "sub": subject, "scope": scope, "exp": now + 3600})
 }

@@ -18,6 +18,7 @@ mod audit;
 mod bad_requests;
 mod boot;
 mod brain_faults;
+mod canaries;
 mod concurrency;
 mod crash;
 mod database_faults;
