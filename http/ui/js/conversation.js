@@ -69,15 +69,16 @@ function failToOpen(id, problem) {
   if (current().conversation.id !== id) return;
   if (problem.status === 410) showDeleted(id);
   else updateConversation(id, () => ({ phase: 'failed', problem }));
-  if (problem.status !== 0 && problem.status < 500) {
+  if (problem.status !== 0 && problem.status !== 429 && problem.status < 500) {
     update({ connection: { kind: problem.status === 401 ? 'signed-out' : 'closed' } });
     return;
   }
-  update({ connection: { kind: 'waiting', until: Date.now() + REOPEN_MS } });
+  const waitMs = Math.max(REOPEN_MS, 1000 * (problem.retryAfter ?? 0));
+  update({ connection: { kind: 'waiting', until: Date.now() + waitMs } });
   setTimeout(() => {
     const { conversation } = current();
     if (conversation.id === id && conversation.phase === 'failed') void open(id);
-  }, REOPEN_MS);
+  }, waitMs);
 }
 
 /** Its id is never used again: what was typed for it can be sent no more. @param {string} id */
