@@ -37,6 +37,7 @@ mod memories;
 mod memory_admin;
 mod metrics;
 mod model_faults;
+mod other_sites;
 mod public_address;
 mod receipts;
 mod replica;
