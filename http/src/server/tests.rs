@@ -2,15 +2,21 @@
 
 use std::future::Future;
 
-use futures_util::future::{Either, join, select};
-use prometheus::TextEncoder;
+use actix_web::web;
+use futures_util::{
+    future::{Either, join, select},
+    stream::pending,
+};
+use prometheus::{IntGauge, TextEncoder};
+use somaagent_actors::conversation::StreamMode;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     time::{sleep, timeout},
 };
+use uuid::Uuid;
 
 use super::*;
-use crate::{settings::LimitSettings, testing::dark};
+use crate::{limits::StreamSlot, settings::LimitSettings, sse, testing::dark};
 
 /// Serves with `settings` while `client` works; answers what it found.
 async fn served<T, F: Future<Output = T>>(settings: DoorSettings, client: impl FnOnce(SocketAddr) -> F) -> T {
@@ -232,4 +238,40 @@ async fn a_full_door_sheds_and_opens_again() {
         "{}",
         answers[1]
     );
+}
+
+#[actix_web::test]
+async fn a_server_that_stops_leaves_no_stream_open() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap_or_else(|error| unreachable!("{error}"));
+    let address = listener.local_addr().unwrap_or_else(|error| unreachable!("{error}"));
+    let gauge = IntGauge::new("g", "g").unwrap_or_else(|error| unreachable!("{error}"));
+    let open = gauge.clone();
+    let endless = move || {
+        let slot = StreamSlot::of(&open);
+        async move { sse::respond(Uuid::nil(), pending(), StreamMode::Full, Duration::from_hours(1), slot) }
+    };
+    let server = HttpServer::new(move || App::new().route("/", web::get().to(endless.clone())))
+        .workers(1)
+        .disable_signals()
+        .listen(listener)
+        .unwrap_or_else(|error| unreachable!("{error}"))
+        .run();
+    let handle = server.handle();
+    let reader = Box::pin(async {
+        let mut stream = connect(address).await;
+        send(&mut stream, "GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n").await;
+        let mut begun = [0; 12];
+        stream.read_exact(&mut begun).await.unwrap_or_else(|error| unreachable!("{error}"));
+        assert_eq!((&begun[..], gauge.get()), (&b"HTTP/1.1 200"[..], 1));
+        handle.stop(false).await;
+        rest(&mut stream).await
+    });
+    let stopped = timeout(Duration::from_mins(1), join(reader, server)).await;
+    assert!(stopped.is_ok_and(|(_, ended)| ended.is_ok()));
+    let left = timeout(Duration::from_mins(1), async {
+        while gauge.get() > 0 {
+            sleep(Duration::from_millis(1)).await;
+        }
+    });
+    assert!(left.await.is_ok(), "{} streams are open", gauge.get());
 }
