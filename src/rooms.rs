@@ -142,23 +142,24 @@ impl Rooms for Built {
         let mut components = components(store.clone(), &log, brain.health.clone());
         components.extend(judges::components(&policy, self.membership.as_ref()));
         self.components = components.into();
-        self.policy = Some(policy);
+        self.policy = Some(policy.clone());
         let Some(model) = self.model.take() else {
             // No gateway: nobody waits for this process.
-            durability::carry_on(base, store, log, brain, Arc::new(|| false), shutdown).await?;
+            durability::carry_on(base, store, log, (brain, policy), Arc::new(|| false), shutdown).await?;
             return Ok(());
         };
         let spec = SupervisorSpec::new("sessions", Strategy::OneForOne).arbiters(arbiters());
         let supervisor = base.root.supervisor(spec).await?;
         let journal = write(base, &supervisor, store.clone()).await?;
-        let deps = deps(base, store.clone(), journal.clone(), brain.recall.clone(), model, &settings)?;
+        let deps =
+            deps(base, store.clone(), journal.clone(), (brain.recall.clone(), policy.clone()), model, &settings)?;
         let (conversations, crashes) = Conversations::new(deps, supervisor.clone());
         let (kept, crashes) = (conversations.clone(), Arc::new(Mutex::new(crashes)));
         let seat = supervisor.seat::<SessionKeeper>(Restart::Permanent);
         seat.start(move || SessionKeeper::new(kept, crashes)).await.context("session keeper")?;
         drain(shutdown, &conversations, supervisor);
         let crowded = Arc::new(move || journal.depth() > 0);
-        let ways = durability::carry_on(base, store.clone(), log, brain, crowded, shutdown).await?;
+        let ways = durability::carry_on(base, store.clone(), log, (brain, policy), crowded, shutdown).await?;
         let ways = ways.ok_or_else(|| anyhow!("a gateway has ways into the durability"))?;
         self.sessions = Some(Sessions { conversations, reads: Reads::new(store), ways });
         Ok(())
@@ -280,7 +281,7 @@ fn deps(
     base: &Base,
     store: Store,
     journal: Port<Commit>,
-    recall: Port<Recall>,
+    (recall, policy): (Port<Recall>, Policy),
     model: ModelSettings,
     brain: &BrainSettings,
 ) -> anyhow::Result<Deps> {
@@ -290,6 +291,7 @@ fn deps(
         store,
         journal,
         recall,
+        policy,
         context_budget: model.context_budget(),
         model_name: model.model.as_str().into(),
         model: ModelClient::new(model)?.with_metrics(LlmMetrics::register(&base.registry)?),

@@ -5,7 +5,7 @@
 //! | [`conversation`] | one actor per live session: accepts messages, runs turns, streams answers |
 //! | [`journal`] | the one writer of session history: group commit with a fence |
 //! | [`identity`] | proves who somebody is by the tokens they show |
-//! | [`policy`] | decides who may do what, by Rego inside the process |
+//! | [`policy`] | decides who may do what, by Rego inside the process or by judges on the network |
 //! | [`llm`] | the client of a model: one request, one stream of pieces |
 //! | [`somabrain`] | the client of the memory service: breaker, retry, deadline |
 //! | [`memory`] | what people ask about memories: lists, exports, changes |
@@ -21,7 +21,7 @@
 //! | [`domain`] | the rules as values and functions, without I/O |
 //!
 //! Families use `store` and `bus`, `bus` uses `store`, `store` uses `domain`, `domain` uses nothing of the project. A family talks to another only
-//! through its `messages`; the model client has no actor and is called as it is. This crate never reads the
+//! through its `messages`; the model client and the policy have no actor and are called as they are. This crate never reads the
 //! environment, never listens on a socket, and knows no HTTP route.
 
 pub mod audit;

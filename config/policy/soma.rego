@@ -37,7 +37,7 @@ admin_actions := {
 	"memory.write",
 }
 
-# Where actors may write memories.
+# Where actors may write memories, and recall them.
 memory_resources := {"conversation_memory", "somabrain"}
 
 default allow := false
@@ -143,7 +143,7 @@ worker_may if {
 }
 
 worker_may if {
-	input.action == "memory.write"
+	input.action in {"memory.recall", "memory.write"}
 	input.resource in memory_resources
 }
 

@@ -217,8 +217,10 @@ test_actors_send_and_remember if {
 	send := policy.decision with input as asks_for("conversation.send", "message", worker)
 	allowed(send, "worker", "tenant")
 	every resource in ["somabrain", "conversation_memory"] {
-		decision := policy.decision with input as asks_for("memory.write", resource, worker)
-		allowed(decision, "worker", "tenant")
+		every action in ["memory.recall", "memory.write"] {
+			decision := policy.decision with input as asks_for(action, resource, worker)
+			allowed(decision, "worker", "tenant")
+		}
 	}
 }
 
@@ -231,6 +233,12 @@ test_actors_do_nothing_else if {
 	denied(send, "worker")
 	write := policy.decision with input as asks_for("memory.write", "message", worker)
 	denied(write, "worker")
+	recall := policy.decision with input as asks_for("memory.recall", "memories", worker)
+	denied(recall, "worker")
+	every context in [member, admin, auth_off] {
+		read := policy.decision with input as asks_for("memory.recall", "somabrain", context)
+		denied(read, "unknown-action")
+	}
 }
 
 test_an_actor_has_no_rights_of_people if {

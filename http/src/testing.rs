@@ -147,6 +147,7 @@ pub(crate) fn dark(registry: &Registry) -> Door {
         store: store.clone(),
         journal,
         recall,
+        policy: Policy::from_settings(&PolicySettings::default()).expect("the shipped policy"),
         model: ModelClient::new(model).expect("a usable endpoint"),
         model_name: "none".into(),
         context_budget: 1000,

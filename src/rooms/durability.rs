@@ -17,6 +17,7 @@ use somaagent_actors::{
     outbox::{
         Finish, MemorySync, MemorySyncDeps, MemorySyncMetrics, OutboxMetrics, OutboxRelay, RelayDeps, WriteThrough,
     },
+    policy::Policy,
     replicator::{LogKeeper, LogKeeperDeps, ReplicatorDeps, ReplicatorMetrics, WalReplicator},
     store::{Store, dead_letters::browse, memory_replica},
 };
@@ -64,7 +65,7 @@ pub(super) async fn carry_on(
     base: &Base,
     store: Store,
     Opened { log, source }: Opened,
-    brain: Brain,
+    (brain, policy): (Brain, Policy),
     crowded: Arc<dyn Fn() -> bool + Send + Sync>,
     shutdown: &mut Shutdown,
 ) -> anyhow::Result<Option<Ways>> {
@@ -77,7 +78,7 @@ pub(super) async fn carry_on(
         subtree.seal().await?;
     }
     let memories = subtree.memories(source, &brain);
-    let write_through = subtree.remember(brain, shutdown).await?;
+    let write_through = subtree.remember(brain, policy, shutdown).await?;
     if role.has(Role::Replicator) {
         subtree.replicate(log, source).await?;
         if source == TABLE {
@@ -143,7 +144,12 @@ impl Subtree<'_> {
     }
 
     /// A gateway has one too, for what a request wants written at once; only the role looks for what waits.
-    async fn remember(&self, brain: Brain, shutdown: &mut Shutdown) -> anyhow::Result<Option<Port<WriteThrough>>> {
+    async fn remember(
+        &self,
+        brain: Brain,
+        policy: Policy,
+        shutdown: &mut Shutdown,
+    ) -> anyhow::Result<Option<Port<WriteThrough>>> {
         let role = &self.base.config.server.role;
         let looks = role.has(Role::MemorySync);
         if !looks && !role.has(Role::Gateway) {
@@ -153,6 +159,7 @@ impl Subtree<'_> {
             store: self.store.clone(),
             remember: brain.remember,
             remember_batch: brain.remember_batch,
+            policy,
             space: brain.space,
             crowded: Arc::clone(&self.crowded),
             looks,

@@ -38,6 +38,7 @@ mod memory_admin;
 mod metrics;
 mod model_faults;
 mod other_sites;
+mod policy;
 mod public_address;
 mod receipts;
 mod replica;

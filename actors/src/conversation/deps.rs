@@ -23,6 +23,7 @@ use crate::{
     domain::{caller::Caller, memory::MemorySpace, session::Stamp, whose::Whose},
     journal::messages::Commit,
     llm::ModelClient,
+    policy::Policy,
     somabrain::messages::Recall,
     store::Store,
 };
@@ -36,6 +37,8 @@ pub struct Deps {
     pub journal: Port<Commit>,
     /// Who remembers.
     pub recall: Port<Recall>,
+    /// Says whether what is remembered may be recalled.
+    pub policy: Policy,
     /// Who answers.
     pub model: ModelClient,
     /// The model's name as events carry it.

@@ -8,7 +8,10 @@ use async_stream::stream;
 use futures_util::{Stream, StreamExt};
 use serde_json::Value;
 use somaagent_supervision::AskError;
-use tokio::{pin, time::Instant};
+use tokio::{
+    pin,
+    time::{Instant, timeout_at},
+};
 use uuid::Uuid;
 
 use super::{
@@ -24,6 +27,7 @@ use crate::{
         trace_context::TraceContext,
     },
     llm::{ChatRequest, ModelError, Piece},
+    policy::{Act, Context, Leave},
     somabrain::messages::{Asker, BrainError, Memory, Recall},
     store::{StoreError, session_envelopes},
 };
@@ -192,13 +196,39 @@ const fn sees_all(deps: &Deps, task: &Task) -> bool {
 async fn recall(deps: &Deps, task: &Task) -> RecallView {
     let begun = Instant::now();
     let within = Duration::from_millis(deps.turns.recall_deadline_ms);
+    let deadline = begun + within;
+    let (state, items) = if within.is_zero() {
+        ("off", vec![])
+    } else {
+        match timeout_at(deadline, leave(deps, task)).await {
+            Ok(Leave::Granted) => recalled(deps, task, deadline).await,
+            Ok(Leave::Denied) => ("denied", vec![]),
+            Ok(Leave::Unknown) => ("unavailable", vec![]),
+            Err(_) => ("timeout", vec![]),
+        }
+    };
+    let item = |memory: Memory| RecalledItem { text: memory.text, score: memory.score, source: memory.source };
+    let most = usize::try_from(deps.turns.recall_top_k).unwrap_or(usize::MAX);
+    let took_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+    RecallView { state, took_ms, items: items.into_iter().take(most).map(item).collect() }
+}
+
+/// Whether the policy lets the session be told what is remembered.
+async fn leave(deps: &Deps, task: &Task) -> Leave {
+    let (tenant, subject) = (&task.key.tenant, task.subject.as_deref());
+    let act = Act { tenant, subject, action: "memory.recall", resource: "somabrain" };
+    deps.policy.leave(act, &Context { session_id: Some(task.key.session_id), ..Context::default() }).await
+}
+
+/// What the memory service knows, and how it went.
+async fn recalled(deps: &Deps, task: &Task, deadline: Instant) -> (&'static str, Vec<Memory>) {
     let ask = |reply| Recall {
         query: task.message["message"].as_str().unwrap_or_default().to_owned(),
         asker: Asker {
             tenant: task.key.tenant.clone(),
             correlation_id: task.correlation_id,
             trace: task.trace.clone(),
-            deadline: begun + within,
+            deadline,
         },
         space: deps.space.as_ref().clone(),
         // Some of them may be of others, and are left out.
@@ -206,23 +236,15 @@ async fn recall(deps: &Deps, task: &Task) -> RecallView {
         session_id: task.key.session_id,
         reply,
     };
-    let (state, items) = if within.is_zero() {
-        ("off", vec![])
-    } else {
-        match deps.recall.call(ask, within).await {
-            Ok(Ok(recalled)) => match own(deps, task, recalled.memories).await {
-                Ok(memories) => ("ok", memories),
-                Err(error) => {
-                    tracing::warn!(error = &error as &dyn std::error::Error, "nobody knows whose the memories are");
-                    ("unavailable", vec![])
-                }
-            },
-            Ok(Err(BrainError::TimedOut { .. })) | Err(AskError::Timeout) => ("timeout", vec![]),
-            Ok(Err(_)) | Err(_) => ("unavailable", vec![]),
-        }
-    };
-    let item = |memory: Memory| RecalledItem { text: memory.text, score: memory.score, source: memory.source };
-    let most = usize::try_from(deps.turns.recall_top_k).unwrap_or(usize::MAX);
-    let took_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
-    RecallView { state, took_ms, items: items.into_iter().take(most).map(item).collect() }
+    match deps.recall.call(ask, deadline - Instant::now()).await {
+        Ok(Ok(recalled)) => match own(deps, task, recalled.memories).await {
+            Ok(memories) => ("ok", memories),
+            Err(error) => {
+                tracing::warn!(error = &error as &dyn std::error::Error, "nobody knows whose the memories are");
+                ("unavailable", vec![])
+            }
+        },
+        Ok(Err(BrainError::TimedOut { .. })) | Err(AskError::Timeout) => ("timeout", vec![]),
+        Ok(Err(_)) | Err(_) => ("unavailable", vec![]),
+    }
 }

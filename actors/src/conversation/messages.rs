@@ -232,7 +232,7 @@ pub struct QueuedTurn {
 /// One recall.
 #[derive(Clone, Debug, Serialize)]
 pub struct RecallView {
-    /// `ok`, `unavailable`, `timeout` or `off`.
+    /// `ok`, `unavailable`, `timeout`, `denied` (by the policy) or `off`.
     pub state: &'static str,
     /// How long it took.
     pub took_ms: u64,

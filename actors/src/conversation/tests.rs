@@ -34,6 +34,7 @@ use crate::{
     },
     journal::{Journal, JournalMetrics, messages::Commit},
     llm::{ModelClient, ModelSettings},
+    policy::{Policy, PolicySettings},
     store::{Connections, Store, turns},
 };
 
@@ -78,6 +79,7 @@ impl World {
             store: store.clone(),
             journal,
             recall: Probe::new(1).1,
+            policy: Policy::from_settings(&PolicySettings::default()).unwrap(),
             context_budget: settings.context_budget(),
             model: ModelClient::new(settings).unwrap(),
             model_name: "scripted".into(),

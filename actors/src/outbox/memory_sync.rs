@@ -26,6 +26,7 @@ use super::{
 };
 use crate::{
     domain::{ids::Tenant, memory::MemorySpace},
+    policy::Policy,
     retry::held_back,
     somabrain::messages::{Remember, RememberBatch},
     store::{
@@ -51,6 +52,8 @@ pub struct MemorySyncDeps {
     pub remember: Port<Remember>,
     /// Who remembers several.
     pub remember_batch: Port<RememberBatch>,
+    /// Says whether something may be remembered.
+    pub policy: Policy,
     /// Where memories go that do not say it themselves.
     pub space: MemorySpace,
     /// Whether people wait for the database: then memories hold back.

@@ -22,6 +22,7 @@ use crate::{
         trace_context::TraceContext,
         wal::{self, MEMORY_WAL},
     },
+    policy::{Act, Context, Leave},
     somabrain::messages::{Arguments, Asker, BrainError, MemoryWrite, Remember, RememberBatch, Remembered, placed},
     store::{
         StoreError,
@@ -120,6 +121,8 @@ fn memory_of(row: &ClaimedMemory) -> Option<(Tenant, String)> {
 enum NotWritten {
     /// The service cannot now; the memory may be there all the same.
     Later { reason: String, after: Option<std::time::Duration>, cause: Cause },
+    /// The policy does not let it be remembered.
+    Denied,
     /// The service will never take it so.
     Refused { reason: String, code: Option<String> },
 }
@@ -171,17 +174,51 @@ struct Sent {
     stopped: Option<NotWritten>,
 }
 
-/// Sends all at once, and one by one where the service refuses that: then only the refused one is at fault.
+/// Sends as many as the policy lets, in order.
 async fn send(deps: &MemorySyncDeps, rows: &[ClaimedMemory]) -> Sent {
     let refused = NotWritten::Refused { reason: "its tenant is no name of a tenant".into(), code: None };
     let Some(tenant) = rows.first().and_then(|row| Tenant::new(&row.tenant)) else {
         return Sent { taken: vec![], stopped: Some(refused) };
     };
-    let arguments = Arguments { tenant: Some(&tenant), ..Arguments::default() };
-    let space = |row: &ClaimedMemory| placed(&row.payload, arguments, &tenant, &deps.space).1;
+    let (allowed, held_up) = allowed(deps, &tenant, rows).await;
+    let sent = carry(deps, &tenant, allowed).await;
+    Sent { stopped: sent.stopped.or(held_up), ..sent }
+}
+
+/// The memories up to the first that the policy does not let be remembered, or does not decide about, and why that is not written.
+async fn allowed<'a>(
+    deps: &MemorySyncDeps,
+    tenant: &Tenant,
+    rows: &'a [ClaimedMemory],
+) -> (&'a [ClaimedMemory], Option<NotWritten>) {
+    for (count, row) in rows.iter().enumerate() {
+        let context = Context {
+            session_id: Some(row.session_id),
+            payload_type: row.payload["type"].as_str(),
+            role: row.payload["role"].as_str(),
+            ..Context::default()
+        };
+        let act = Act { tenant, subject: None, action: "memory.write", resource: "somabrain" };
+        let held_up = match deps.policy.leave(act, &context).await {
+            Leave::Granted => continue,
+            Leave::Denied => NotWritten::Denied,
+            Leave::Unknown => {
+                let reason = "the policy could not be asked".to_owned();
+                NotWritten::Later { reason, after: None, cause: Cause::Waiting }
+            }
+        };
+        return (&rows[..count], Some(held_up));
+    }
+    (rows, None)
+}
+
+/// Sends all at once, and one by one where the service refuses that: then only the refused one is at fault.
+async fn carry(deps: &MemorySyncDeps, tenant: &Tenant, rows: &[ClaimedMemory]) -> Sent {
+    let arguments = Arguments { tenant: Some(tenant), ..Arguments::default() };
+    let space = |row: &ClaimedMemory| placed(&row.payload, arguments, tenant, &deps.space).1;
     let spaces: Vec<MemorySpace> = rows.iter().map(space).collect();
     if rows.len() > 1 && spaces.windows(2).all(|pair| pair[0] == pair[1]) {
-        match batch(deps, &tenant, &spaces[0], rows).await {
+        match batch(deps, tenant, &spaces[0], rows).await {
             Ok(taken) if taken.len() == rows.len() => return Sent { taken, stopped: None },
             Ok(_) | Err(NotWritten::Refused { .. }) => {}
             Err(later) => return Sent { taken: vec![], stopped: Some(later) },
@@ -189,7 +226,7 @@ async fn send(deps: &MemorySyncDeps, rows: &[ClaimedMemory]) -> Sent {
     }
     let mut taken = Vec::with_capacity(rows.len());
     for (row, space) in rows.iter().zip(&spaces) {
-        match one(deps, &tenant, space, row).await {
+        match one(deps, tenant, space, row).await {
             Ok(remembered) => taken.push(remembered),
             Err(stopped) => return Sent { taken, stopped: Some(stopped) },
         }
@@ -246,6 +283,18 @@ struct Judged {
     outcomes: Outcomes,
 }
 
+impl Judged {
+    /// The row becomes a dead letter.
+    fn give_up(&mut self, row: &ClaimedMemory, failure: Failure, now: OffsetDateTime) {
+        self.settled.failed.push((row.id, failure.error.clone()));
+        self.letters.insert(row.id, dead_letter(row, failure, now));
+    }
+}
+
+fn whole(tries: u32) -> i32 {
+    i32::try_from(tries).unwrap_or(i32::MAX)
+}
+
 fn judge(deps: &MemorySyncDeps, rows: Vec<ClaimedMemory>, sent: Sent, now: OffsetDateTime) -> Judged {
     let mut judged = Judged::default();
     judged.settled.keys = rows.iter().map(|row| (row.id, row.queue_key())).collect();
@@ -254,7 +303,7 @@ fn judge(deps: &MemorySyncDeps, rows: Vec<ClaimedMemory>, sent: Sent, now: Offse
         let remembered = taken.next();
         let outcome = match (&remembered, &stopped) {
             (Some(_), _) => Outcome::Remembered,
-            (None, Some(NotWritten::Refused { .. })) => Outcome::Queued(Cause::Refused),
+            (None, Some(NotWritten::Refused { .. } | NotWritten::Denied)) => Outcome::Queued(Cause::Refused),
             (None, Some(NotWritten::Later { cause, .. })) => Outcome::Queued(*cause),
             (None, None) => Outcome::Queued(Cause::Waiting),
         };
@@ -267,10 +316,17 @@ fn judge(deps: &MemorySyncDeps, rows: Vec<ClaimedMemory>, sent: Sent, now: Offse
         let tries = u32::try_from(row.retry_count).unwrap_or_default() + 1;
         let (wait, error) = match stopped.take() {
             Some(NotWritten::Refused { reason, code }) if tries > deps.settings.max_retries => {
-                judged.settled.failed.push((row.id, reason.clone()));
-                let tries = i32::try_from(tries).unwrap_or(i32::MAX);
-                let failure = Failure { error: reason, class: "memory-refused", code, tries };
-                judged.letters.insert(row.id, dead_letter(&row, failure, now));
+                judged.give_up(
+                    &row,
+                    Failure { error: reason, class: "memory-refused", code, tries: whole(tries) },
+                    now,
+                );
+                continue;
+            }
+            // Nothing changes that but another policy, and then the letter can be sent again.
+            Some(NotWritten::Denied) => {
+                let error = "the policy does not let it be remembered".to_owned();
+                judged.give_up(&row, Failure { error, class: "policy-denied", code: None, tries: whole(tries) }, now);
                 continue;
             }
             Some(NotWritten::Refused { reason, .. }) => (deps.settings.backoff(tries), Some(reason)),

@@ -87,6 +87,11 @@ impl Policy {
         Self { report: Some(Report { metrics, clock }), ..self }
     }
 
+    /// Where it is counted what is decided.
+    pub(super) fn metrics(&self) -> Option<&PolicyMetrics> {
+        self.report.as_ref().map(|report| &report.metrics)
+    }
+
     /// What a candidate would have decided otherwise for a tenant, in this process, the latest first; nothing if there is none.
     #[must_use]
     pub fn differences(&self, tenant: &Tenant) -> Option<Vec<Difference>> {
@@ -131,7 +136,7 @@ impl Policy {
 
     async fn hear(&self, opa: &Opa, action: &str, written: Written) -> Decision {
         let digest = written.digest.clone();
-        let metrics = self.report.as_ref().map(|report| &report.metrics);
+        let metrics = self.metrics();
         let decided = opa.decide(written, metrics.map(PolicyMetrics::opa_seconds)).await;
         let decision = decided.unwrap_or_else(|fault| denied(action, digest, &fault));
         if let Some(metrics) = metrics {

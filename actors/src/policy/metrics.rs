@@ -2,7 +2,10 @@
 
 use prometheus::{Error, Histogram, HistogramOpts, HistogramVec, IntCounterVec, Opts, Registry};
 
-use super::decision::{Decision, POLICY_ERROR};
+use super::{
+    acting::Leave,
+    decision::{Decision, POLICY_ERROR},
+};
 
 /// Upper bounds in seconds: from a neighbour's answer to the longest wait.
 const BUCKETS: [f64; 10] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 1.0, 3.0];
@@ -18,6 +21,7 @@ pub struct PolicyMetrics {
     openfga: IntCounterVec,
     openfga_seconds: Histogram,
     shadow: IntCounterVec,
+    actors: IntCounterVec,
 }
 
 impl PolicyMetrics {
@@ -43,6 +47,15 @@ impl PolicyMetrics {
             Opts::new("policy_shadow_decisions_total", "Decisions that a candidate was asked too, by how it compares"),
             &["result"],
         )?;
+        let actors = IntCounterVec::new(
+            Opts::new("policy_actor_decisions_total", "Whether actors may do what they are about to, by action"),
+            &["action", "result"],
+        )?;
+        for action in ["memory.recall", "memory.write"] {
+            for leave in [Leave::Granted, Leave::Denied, Leave::Unknown] {
+                actors.with_label_values(&[action, leave.as_str()]);
+            }
+        }
         for result in ["same", "different", "failed"] {
             shadow.with_label_values(&[result]);
         }
@@ -54,9 +67,10 @@ impl PolicyMetrics {
         registry.register(Box::new(opa.clone()))?;
         registry.register(Box::new(openfga.clone()))?;
         registry.register(Box::new(shadow.clone()))?;
+        registry.register(Box::new(actors.clone()))?;
         registry.register(Box::new(seconds.clone()))?;
         let [opa_seconds, openfga_seconds] = ["opa", "openfga"].map(|source| seconds.with_label_values(&[source]));
-        Ok(Self { opa, opa_seconds, openfga, openfga_seconds, shadow })
+        Ok(Self { opa, opa_seconds, openfga, openfga_seconds, shadow, actors })
     }
 
     /// Where the time of questions to an OPA is told.
@@ -77,6 +91,11 @@ impl PolicyMetrics {
             None => "error",
         };
         self.openfga.with_label_values(&[ENFORCED, outcome]).inc();
+    }
+
+    /// Counts whether an actor may do something.
+    pub(super) fn acted(&self, action: &str, leave: Leave) {
+        self.actors.with_label_values(&[action, leave.as_str()]).inc();
     }
 
     /// Counts what a candidate makes of a decision.

@@ -8,6 +8,7 @@
 //! | `masked` | arguments of tools as the policy may see them |
 //! | [`decision`] | what was decided, read strictly from what the policy answers |
 //! | [`deciding`] | decides, inside the process or by an OPA: [`Policy`] |
+//! | [`acting`] | what actors ask before they act for a session |
 //! | [`rego`] | compiles the policy and runs it |
 //! | `opa` | asks an OPA on the network, which has the same files |
 //! | [`openfga`] | asks an OpenFGA whether somebody belongs to a tenant: [`Membership`] |
@@ -21,6 +22,7 @@
 //! decision, has denied. Inside the process it is read at start and stays the same until the process ends; its decisions are not
 //! kept, because one takes a few microseconds. Those of an OPA hold for two seconds, so that is how late a changed policy counts.
 
+pub mod acting;
 pub mod deciding;
 pub mod decision;
 mod fault;
@@ -36,6 +38,7 @@ pub mod request;
 pub mod settings;
 pub mod shadow;
 
+pub use acting::{Act, Leave};
 pub use deciding::Policy;
 pub use decision::Decision;
 pub use files::PolicyFiles;

@@ -241,7 +241,7 @@ export const text = {
     tokens: 'Tokens',
     tokensTitle: 'read → written',
     recall: 'Recall',
-    recallStates: { ok: 'answered', unavailable: 'not available', timeout: 'too slow', off: 'off' },
+    recallStates: { ok: 'answered', unavailable: 'not available', timeout: 'too slow', denied: 'not allowed', off: 'off' },
     score: 'Score',
     recallNone: 'Nothing was recalled.',
     took: 'Took',

@@ -33,7 +33,7 @@
  * @property {{first_delta_ms?: number | null, total_ms?: number}} [timing]
  */
 
-/** @typedef {'ok' | 'unavailable' | 'timeout' | 'off'} RecallState */
+/** @typedef {'ok' | 'unavailable' | 'timeout' | 'denied' | 'off'} RecallState */
 
 /**
  * One item of `GET /v1/sessions/{id}/events`.

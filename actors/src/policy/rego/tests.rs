@@ -70,6 +70,8 @@ fn the_shipped_policy_decides_as_it_should() {
         (member("admin"), "brew.coffee", "pot", "unknown-action", None),
         (WORKER, "conversation.send", "message", "worker", tenant),
         (WORKER, "memory.write", "somabrain", "worker", tenant),
+        (WORKER, "memory.recall", "somabrain", "worker", tenant),
+        (member("admin"), "memory.recall", "somabrain", "unknown-action", None),
         (WORKER, "memory.write", "conversation_memory", "worker", tenant),
         (WORKER, "memory.write", "memories", "worker", None),
         (WORKER, "conversation.read", "session", "worker", None),
