@@ -16,6 +16,9 @@ use crate::wire::Wire;
 /// What is asked: it touches no database and no actor.
 const PATH: &str = "/v1/runtime-config";
 
+/// The shipped policy, as a candidate beside itself.
+const POLICY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../config/policy");
+
 /// Requests of each kind before anything is measured.
 const WARM_UP: usize = 500;
 
@@ -72,9 +75,13 @@ pub async fn run(subject: &Subject, options: &Options) -> Result<Report> {
     let mut open = subject.alone()?.start().await?;
     let guarded = subject.alone()?.set("GATEWAY_JWT_SECRET", SECRET).set("SA01_AUTH__ISSUERS", &issuers());
     let mut guarded = LIMIT.iter().fold(guarded, |binary, (name, value)| binary.set(name, value)).start().await?;
+    let watched = subject.alone()?.set("GATEWAY_JWT_SECRET", SECRET).set("SA01_POLICY_SHADOW_DIR", POLICY);
+    let mut watched = LIMIT.iter().fold(watched, |binary, (name, value)| binary.set(name, value)).start().await?;
+    let token = Signer::secret(SECRET).sign(&claims(""));
     let mut kinds = vec![
         Kind::new("nobody is asked", &open, None).await?,
-        Kind::new("HS256", &guarded, Some(Signer::secret(SECRET).sign(&claims("")))).await?,
+        Kind::new("HS256", &guarded, Some(token.clone())).await?,
+        Kind::new("HS256 beside a candidate", &watched, Some(token)).await?,
     ];
     for (name, signer) in signers() {
         kinds.push(Kind::new(name, &guarded, Some(signer.sign(&claims(name)))).await?);
@@ -93,6 +100,7 @@ pub async fn run(subject: &Subject, options: &Options) -> Result<Report> {
     }
     open.terminate().await?;
     guarded.terminate().await?;
+    watched.terminate().await?;
     let mut report = Report::new("auth");
     for percent in [50, 99] {
         let reference = kinds[0].samples.percentile(percent);
