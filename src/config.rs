@@ -236,7 +236,7 @@ impl Config {
         rooms::check_auth(&self.auth, self.http.require_auth, faults);
         rooms::check_policy(&self.policy, faults);
         rooms::check_audit(&self.audit, faults);
-        rooms::check_openfga(&self.openfga, faults);
+        rooms::check_openfga(&self.openfga, self.require_auth(), faults);
         rooms::check_headers(&self.headers, faults);
         rooms::check_cors(&self.cors, self.require_auth(), faults);
         rooms::check_limits(&self.limits, faults);

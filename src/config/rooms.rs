@@ -105,7 +105,11 @@ pub(super) fn check_audit(audit: &AuditSettings, faults: &mut Faults) {
     faults.range("audit.checkpoint_every_seconds", audit.checkpoint_every_seconds, 1..=86_400);
 }
 
-pub(super) fn check_openfga(openfga: &FgaSettings, faults: &mut Faults) {
+/// Members are asked for only of callers who proved who they are.
+pub(super) fn check_openfga(openfga: &FgaSettings, auth_required: bool, faults: &mut Faults) {
+    if openfga.required && !auth_required {
+        faults.add("openfga.required", "is set, and nobody has to prove who they are (GATEWAY_REQUIRE_AUTH)");
+    }
     faults.range("openfga.timeout_seconds", openfga.timeout_seconds, 0.1..=60.0);
     faults.range("openfga.cache_ttl_seconds", openfga.cache_ttl_seconds, 0.0..=60.0);
     faults.range("openfga.breaker_failures", openfga.breaker_failures, 1..=1_000);

@@ -245,7 +245,9 @@ fn half_an_openfga_is_refused() {
     assert_eq!(config.openfga.store_id.as_deref(), Some("01STORE"));
     assert!(faults([store]).contains("openfga.api_url (OPENFGA_API_URL): is not set, but a store"));
     assert!(faults([("OPENFGA_API_URL", "http://fga")]).contains("openfga.store_id (OPENFGA_STORE_ID): is not set"));
-    assert!(faults([("OPENFGA_REQUIRED", "yes")]).contains("openfga.store_id (OPENFGA_STORE_ID): is not set"));
+    let text = faults([("OPENFGA_REQUIRED", "yes")]);
+    assert!(text.contains("openfga.store_id (OPENFGA_STORE_ID): is not set"), "{text}");
+    assert!(text.contains("openfga.required (OPENFGA_REQUIRED): is set, and nobody has to prove"), "{text}");
 }
 
 #[test]

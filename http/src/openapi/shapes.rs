@@ -275,7 +275,7 @@ pub(crate) struct OwnerState {
 /// What a recall brought.
 #[derive(ToSchema)]
 pub(crate) struct RecallState {
-    /// `ok`, `unavailable`, `timeout` or `off`.
+    /// `ok`, `unavailable`, `timeout`, `denied` (by the policy) or `off`.
     state: String,
     /// How long it took.
     took_ms: u64,
