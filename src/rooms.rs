@@ -13,6 +13,7 @@ use std::{
 
 use anyhow::{Context, anyhow};
 use somaagent_actors::{
+    audit::queries::Trail,
     conversation::{Closing, ConversationMetrics, Conversations, Deps, PlantedPanic, SessionKeeper, queries::Reads},
     domain::memory::MemorySpace,
     identity::{ApiKeys, api_keys::ApiKeyMetrics},
@@ -192,7 +193,9 @@ impl Rooms for Built {
             ..config.http.clone()
         };
         let draining = Draining::default();
+        let (store, _) = self.grounds()?;
         let door = Door {
+            trail: Trail::new(store),
             conversations: sessions.conversations,
             components: Arc::clone(&self.components),
             reads: sessions.reads,

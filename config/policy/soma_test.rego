@@ -48,6 +48,8 @@ member_actions := {
 
 admin_actions := {
 	"admin.actors.read",
+	"admin.audit.export",
+	"admin.audit.read",
 	"admin.dlq.cancel",
 	"admin.dlq.delete",
 	"admin.dlq.edit",

@@ -4,6 +4,7 @@ use std::{future::Future, pin::Pin, sync::Arc};
 
 use serde::Serialize;
 use somaagent_actors::{
+    audit::queries::Trail,
     conversation::{Conversations, queries::Reads},
     dead_letters::DeadLetters,
     identity::{ApiKeys, Verifier},
@@ -32,6 +33,8 @@ pub struct Door {
     pub write_through: Port<WriteThrough>,
     /// What could not be carried on.
     pub dead_letters: DeadLetters,
+    /// Who changed what.
+    pub trail: Trail,
     /// Proves who callers are; without it nobody has to.
     pub verifier: Option<Verifier>,
     /// Proves who programs are that show a key, where callers must prove it; makes, lists and revokes keys.

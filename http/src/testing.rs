@@ -15,6 +15,7 @@ use futures_util::future::LocalBoxFuture;
 use prometheus::Registry;
 use serde_json::Value;
 use somaagent_actors::{
+    audit::queries::Trail,
     conversation::{Closing, ConversationMetrics, Conversations, Deps, queries::Reads},
     dead_letters::{DeadLetters, Ports, queries::LetterReads},
     domain::memory::MemorySpace,
@@ -184,6 +185,7 @@ pub(crate) fn dark(registry: &Registry) -> Door {
             || OffsetDateTime::UNIX_EPOCH,
             ApiKeyMetrics::register(registry).expect("fresh registry"),
         ),
+        trail: Trail::new(store.clone()),
         reads: Reads::new(store),
         write_through,
         verifier: None,

@@ -41,9 +41,13 @@ const CHANGES: &[(&str, &str)] = &[
 
 const DLQ: &str = "/v1/admin/dlq/memory.wal.dlq";
 
-fn token(subject: &str, scope: &str) -> String {
+pub fn token(subject: &str, scope: &str) -> String {
+    token_of("acme", subject, scope)
+}
+
+pub fn token_of(tenant: &str, subject: &str, scope: &str) -> String {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
-    let claims = json!({"tenant": "acme", "sub": subject, "iss": "the tests", "scope": scope, "exp": now + 3600});
+    let claims = json!({"tenant": tenant, "sub": subject, "iss": "the tests", "scope": scope, "exp": now + 3600});
     Signer::secret(SECRET).sign(&claims)
 }
 

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use somaagent_test_services::client::Post;
 use somaagent_test_services::kafka::Kafka;
+use somaagent_test_services::tokens::ed_signer;
 use somaagent_test_services::wait::eventually;
 
 use crate::stack::{Setup, Stack, binary, new_session};
@@ -151,4 +152,38 @@ async fn a_topic_with_too_few_partitions_ends_the_start_and_is_named() {
     let ended = binary().set("KAFKA_BOOTSTRAP_SERVERS", kafka.address()).run().await.unwrap();
     assert_ne!(ended.code, Some(0));
     assert!(ended.output.contains("topic memory.wal has 1 partitions and needs 3"), "{}", ended.output);
+}
+
+#[tokio::test]
+async fn the_ends_of_the_audit_chains_are_on_the_brokers_and_verified_from_there() {
+    let kafka = Kafka::start().unwrap();
+    let stack = on(&kafka)
+        .set("AUDIT_CHECKPOINT_KEY", &ed_signer().private_pem)
+        .set("AUDIT_CHECKPOINT_EVERY_SECONDS", 1)
+        .start()
+        .await;
+    stack.post(&Post::new("hello")).await;
+    eventually("a checkpoint on the brokers", async || {
+        (!kafka.records("audit.checkpoints").await.ok()?.is_empty()).then_some(())
+    })
+    .await;
+    let verify = |database: &str| {
+        binary()
+            .set("SA01_DB_DSN", database)
+            .set("KAFKA_BOOTSTRAP_SERVERS", kafka.address())
+            .set("AUDIT_CHECKPOINT_PUBLIC_KEY", &ed_signer().public_pem)
+            .argument("audit")
+            .argument("verify")
+            .argument("--json")
+    };
+    let ended = verify(&stack.database.dsn()).run().await.unwrap();
+    let report: Value = serde_json::from_str(ended.output.lines().last().unwrap()).unwrap();
+    assert_eq!((ended.code, &report["findings"]), (Some(0), &json!([])), "{}", ended.output);
+    assert!(report["checkpoints"].as_u64() >= Some(1), "{}", ended.output);
+    // All of it gone from the database: the brokers know that there was more.
+    let pool = stack.database.pool().await.unwrap();
+    sqlx::raw_sql("TRUNCATE audit_event, audit_seal, audit_chain").execute(&pool).await.unwrap();
+    let ended = verify(&stack.database.dsn()).run().await.unwrap();
+    assert_eq!(ended.code, Some(1), "{}", ended.output);
+    assert!(ended.output.contains("truncated"), "{}", ended.output);
 }

@@ -49,5 +49,6 @@ mod stack;
 mod start_stop;
 mod stop;
 mod subscribers;
+mod trail;
 mod turn;
 mod two_nodes;

@@ -5,6 +5,7 @@
 //! | [`sealer`] | the actor that makes the chains |
 //! | [`checkpoint`] | signed ends of chains |
 //! | [`told`] | the checkpoints that the log has |
+//! | [`queries`] | lists and exports |
 //! | [`verify`] | finds what does not fit |
 //!
 //! Every change writes its row in its own transaction (`store::audit_event`). The chains are made afterwards: a chain is one
@@ -13,6 +14,7 @@
 
 pub mod checkpoint;
 mod metrics;
+pub mod queries;
 pub mod sealer;
 pub mod settings;
 pub mod told;

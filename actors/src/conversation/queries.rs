@@ -6,10 +6,10 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 pub use super::pages::Page;
-pub use crate::store::{StoreError, session_envelopes::SessionSummary};
+pub use crate::store::{StoreError, session_envelopes::SessionSummary, timeline::TimelineEntry};
 use crate::{
     domain::caller::Caller,
-    store::{Store, session_envelopes},
+    store::{Store, session_envelopes, timeline},
 };
 
 /// Reads history and lists.
@@ -123,6 +123,28 @@ impl Reads {
             Some(summary) if summary.deleted_at.is_some() => Lookup::Deleted,
             Some(summary) => Lookup::Found(summary),
         })
+    }
+
+    /// Reads what happened in a session, the oldest first: of each kind the newest, at most `limit`. Nothing of one that does
+    /// not exist for `caller`.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn timeline(
+        &self,
+        caller: &Caller,
+        session_id: Uuid,
+        limit: i64,
+        with_audit: bool,
+    ) -> Result<Vec<TimelineEntry>, StoreError> {
+        let caller = caller.clone();
+        let work = self.store.run(move |connection| {
+            Box::pin(async move {
+                let key = caller.session(session_id);
+                timeline::timeline(connection, &key, caller.only(), limit, with_audit).await
+            })
+        });
+        work.await
     }
 
     /// Asks the database for a sign of life.

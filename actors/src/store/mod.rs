@@ -8,6 +8,7 @@ pub mod api_keys;
 pub mod append;
 pub mod audit_chain;
 pub mod audit_event;
+pub mod audit_trail;
 pub mod audit_walk;
 pub mod brain_memories;
 pub mod dead_letters;
@@ -31,6 +32,7 @@ pub mod purge;
 pub mod receipt;
 pub mod session_envelopes;
 pub mod session_events;
+pub mod timeline;
 pub mod turns;
 
 use std::{sync::Arc, time::Duration};

@@ -40,7 +40,7 @@ const API_KEY: &str = "api-key";
 const COOKIE: &str = "cookie";
 
 /// Tags in the order of reading.
-const TAGS: [(&str, &str); 9] = [
+const TAGS: [(&str, &str); 10] = [
     ("messages", "Say something and read the answer while it is written"),
     ("sessions", "Find, read and change conversations"),
     ("memory", "See, export and change what is remembered"),
@@ -48,6 +48,7 @@ const TAGS: [(&str, &str); 9] = [
     ("health", "Whether the service works"),
     ("configuration", "What is in effect"),
     ("admin", "Look inside the process"),
+    ("audit", "See who changed what"),
     ("dead-letters", "See, mend and send again what could not be carried on"),
     ("page", "The web page"),
 ];

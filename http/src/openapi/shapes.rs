@@ -97,6 +97,48 @@ pub(crate) struct StreamedEvent {
     r#type: String,
 }
 
+/// A row of the audit trail.
+#[derive(ToSchema)]
+pub(crate) struct AuditItem {
+    /// Its number; later changes have higher ones.
+    id: i64,
+    /// When, RFC 3339 in UTC.
+    #[schema(format = DateTime)]
+    ts: String,
+    /// In which request.
+    request_id: Option<String>,
+    /// In which trace (W3C Trace Context).
+    trace_id: Option<String>,
+    /// What it is a step of: a turn, or an order that goes on by itself.
+    workflow_id: Option<String>,
+    /// In which session.
+    session_id: Option<Uuid>,
+    /// Whose.
+    tenant: String,
+    /// Who.
+    subject: Option<String>,
+    /// Who vouched for them.
+    issuer: Option<String>,
+    /// What was done, such as `message.enqueue`.
+    action: String,
+    /// To what kind of thing.
+    resource: String,
+    /// To which one.
+    target_id: Option<String>,
+    /// SHA-256 of what the policy was asked when it allowed this.
+    decision: Option<String>,
+    /// From which address.
+    ip: Option<String>,
+    /// With which program.
+    user_agent: Option<String>,
+    /// Names and sizes, never content.
+    #[schema(value_type = Option<Object>)]
+    details: Option<Value>,
+    /// What was changed, by name: `before` and `after`, each a SHA-256.
+    #[schema(value_type = Option<Object>)]
+    diff: Option<Value>,
+}
+
 /// A memory as the replica has it.
 #[derive(ToSchema)]
 pub(crate) struct ReplicaItem {

@@ -3,6 +3,7 @@
 mod action;
 mod actors;
 mod api_keys;
+mod audit;
 mod config;
 mod control;
 mod dead_letters;
@@ -20,6 +21,7 @@ mod message;
 mod page;
 mod policy_shadow;
 mod reprocessing;
+mod session_description;
 mod sessions;
 mod state;
 mod stream;
@@ -101,9 +103,12 @@ table! {
     Text "/v1/sessions/{session_id}/history" { GET history::get_history }
     Text "/v1/sessions/{session_id}/context-window" { GET history::get_context_window }
     Plain "/v1/sessions/{session_id}/state" { GET state::get_state }
+    Text "/v1/describe/{session_id}" { GET session_description::get_description }
     Plain "/v1/keys" { POST api_keys::post_key, GET api_keys::get_keys }
     Plain "/v1/keys/{key_id}" { DELETE api_keys::delete_key }
     Plain "/v1/admin/actors" { GET actors::get_actors }
+    Text "/v1/admin/audit" { GET audit::get_audit }
+    Stream "/v1/admin/audit/export" { GET audit::get_audit_export }
     Text "/v1/admin/policy/shadow" { GET policy_shadow::get_shadow }
     Plain "/v1/admin/dlq" { GET dead_letters::get_topics }
     Text "/v1/admin/dlq/{topic}" { GET dead_letters::get_letters, DELETE dead_letters::delete_letters }
