@@ -127,6 +127,20 @@ async fn however_many_show_a_new_key_it_is_hashed_once(pool: PgPool) {
 }
 
 #[sqlx::test(migrations = "../migrations")]
+async fn guesses_at_one_key_keep_nobody_from_another(pool: PgPool) {
+    let keys = process(&pool);
+    let (attacked, other) = (made(&keys, "acme", None).await, made(&keys, "acme", None).await);
+    let guess = |n: usize| format!("{}{:042}A", &attacked.secret()[..36], n);
+    let guesses: Vec<String> = (0..300).map(guess).collect();
+    let guessed = join_all(guesses.iter().map(|guess| keys.prove(guess)));
+    let (guessed, proved) = tokio::join!(guessed, keys.prove(other.secret()));
+    assert!(proved.is_ok());
+    let busy = guessed.iter().filter(|outcome| matches!(outcome, Err(ApiKeyError::Busy))).count();
+    assert!(busy >= 300 - 256 && guessed.iter().all(Result::is_err), "{busy}");
+    assert!(keys.prove(attacked.secret()).await.is_ok(), "and the key itself is as good as before");
+}
+
+#[sqlx::test(migrations = "../migrations")]
 async fn what_one_process_revokes_no_other_believes(pool: PgPool) {
     let (here, there) = (process(&pool), process(&pool));
     let created = made(&here, "acme", None).await;
