@@ -426,3 +426,15 @@ fn what_is_shown_reads_back_as_the_same_configuration() {
     std::fs::remove_file(&file).unwrap();
     assert_eq!(config.shown(), again.shown());
 }
+
+#[test]
+fn a_key_of_checkpoints_that_is_none_is_a_fault_and_never_shown() {
+    let text = faults([("AUDIT_CHECKPOINT_KEY", "canary"), ("AUDIT_CHECKPOINT_PUBLIC_KEY", "canary")]);
+    assert!(text.contains("audit.checkpoint_key (AUDIT_CHECKPOINT_KEY): is no Ed25519 key in PEM"), "{text}");
+    assert!(text.contains("audit.checkpoint_public_key (AUDIT_CHECKPOINT_PUBLIC_KEY): is no Ed25519 key"), "{text}");
+    assert!(!text.contains("canary"), "{text}");
+    let pem = &somaagent_test_services::tokens::ed_signer().private_pem;
+    let config = Config::load(&Environment::of([("AUDIT_CHECKPOINT_KEY", pem)])).unwrap();
+    assert!(config.audit.key().unwrap().is_some() && config.shown().contains("checkpoint_key = \"********\""));
+    assert!(pem.lines().all(|line| !format!("{config:?}").contains(line)));
+}

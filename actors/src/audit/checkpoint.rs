@@ -19,6 +19,9 @@ use crate::domain::{
 /// What the head of every checkpoint says that it is, so that nothing else signed by the key is taken for one.
 const TYPE: &str = "audit-checkpoint+jwt";
 
+/// The end of a public key in PEM.
+const END: &str = "-----END PUBLIC KEY-----";
+
 /// A key that cannot be used.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 #[error("is no Ed25519 key in PEM")]
@@ -85,7 +88,7 @@ impl CheckpointSigner {
         let public = DecodingKey::from_ed_components(&URL_SAFE_NO_PAD.encode(pair.public_key()))?;
         let name = Jwk::from_decoding_key(&public, Some(Algorithm::EdDSA))?.thumbprint(ThumbprintHash::SHA256)?;
         let header = Header { typ: Some(TYPE.to_owned()), kid: Some(name), ..Header::new(Algorithm::EdDSA) };
-        Ok(Self { key: Arc::new(key), header: Arc::new(header), public: CheckpointKey(public) })
+        Ok(Self { key: Arc::new(key), header: Arc::new(header), public: CheckpointKey(vec![public]) })
     }
 
     /// By what the signatures are known.
@@ -103,9 +106,9 @@ impl CheckpointSigner {
     }
 }
 
-/// By what the signatures of checkpoints are known.
+/// By what the signatures of checkpoints are known: one key, or those that were in use one after the other.
 #[derive(Clone)]
-pub struct CheckpointKey(DecodingKey);
+pub struct CheckpointKey(Vec<DecodingKey>);
 
 impl fmt::Debug for CheckpointKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -114,22 +117,32 @@ impl fmt::Debug for CheckpointKey {
 }
 
 impl CheckpointKey {
-    /// This public key, in PEM.
+    /// This public key, in PEM, or several of them one behind the other.
     ///
     /// # Errors
     /// It is no such key.
     pub fn new(pem: &str) -> Result<Self, KeyError> {
-        Ok(Self(DecodingKey::from_ed_pem(pem.as_bytes())?))
+        let blocks = pem.split_inclusive(END).filter(|block| !block.trim().is_empty());
+        let keys: Vec<DecodingKey> =
+            blocks.map(|block| DecodingKey::from_ed_pem(block.trim().as_bytes())).collect::<Result<_, _>>()?;
+        if keys.is_empty() { Err(KeyError) } else { Ok(Self(keys)) }
     }
 
-    /// What `jws` says, if it is a checkpoint that was signed by the key.
+    /// Both this key and `other`.
+    #[must_use]
+    pub fn and(mut self, other: Self) -> Self {
+        self.0.extend(other.0);
+        self
+    }
+
+    /// What `jws` says, if it is a checkpoint that was signed by a key of these.
     #[must_use]
     pub fn read(&self, jws: &str) -> Option<Checkpoint> {
         let mut rules = Validation::new(Algorithm::EdDSA);
         // A checkpoint is for everybody and does not end.
         rules.required_spec_claims.clear();
         (rules.validate_exp, rules.validate_aud) = (false, false);
-        let read = decode::<Checkpoint>(jws, &self.0, &rules).ok()?;
+        let read = self.0.iter().find_map(|key| decode::<Checkpoint>(jws, key, &rules).ok())?;
         (read.header.typ.as_deref() == Some(TYPE) && read.claims.head().is_some()).then_some(read.claims)
     }
 }
@@ -155,6 +168,12 @@ mod tests {
         }
         let stranger = CheckpointKey::new(&other.public_pem).unwrap();
         assert_eq!(stranger.read(&jws), None);
+        // After a change of keys both are known.
+        let both = CheckpointKey::new(&format!("{}\n{}\n", other.public_pem, pair.public_pem)).unwrap();
+        assert!(both.read(&jws).is_some() && stranger.and(signer.public()).read(&jws).is_some());
+        for odd in ["", "key", &pair.private_pem, &format!("{}rest", pair.public_pem)] {
+            assert!(CheckpointKey::new(odd).is_err(), "{odd}");
+        }
     }
 
     #[test]

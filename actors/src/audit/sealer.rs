@@ -20,6 +20,8 @@ use crate::store::{
 const PAGE: i64 = 500;
 /// Checkpoints signed in one transaction.
 const CHECKPOINTS: i64 = 500;
+/// When the first checkpoints are signed, at the latest: what was sealed before the process began has none yet.
+const FIRST_SIGNED_AFTER: Duration = Duration::from_secs(5);
 /// Rest between two pages while people wait for the database.
 const CROWDED_REST: Duration = Duration::from_millis(100);
 
@@ -153,7 +155,9 @@ impl Actor for AuditSealer {
     fn started(&mut self, ctx: &mut Context<Self>) {
         self.seal(ctx);
         if self.deps.signer.is_some() {
-            ctx.run_interval(self.deps.settings.checkpoint_every(), Self::sign);
+            let every = self.deps.settings.checkpoint_every();
+            ctx.run_later(FIRST_SIGNED_AFTER.min(every), Self::sign);
+            ctx.run_interval(every, Self::sign);
         }
     }
 }

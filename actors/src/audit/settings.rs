@@ -17,7 +17,8 @@ pub struct AuditSettings {
     pub checkpoint_every_seconds: u64,
     /// Private key that signs checkpoints, Ed25519 in PEM (`AUDIT_CHECKPOINT_KEY`); without one there are none.
     pub checkpoint_key: Option<SecretString>,
-    /// The public half, for whoever verifies without the private one (`AUDIT_CHECKPOINT_PUBLIC_KEY`).
+    /// The public half, for whoever verifies without the private one, and those of earlier keys behind it
+    /// (`AUDIT_CHECKPOINT_PUBLIC_KEY`).
     pub checkpoint_public_key: Option<String>,
 }
 
@@ -48,14 +49,16 @@ impl AuditSettings {
         self.checkpoint_key.as_ref().map(|pem| CheckpointSigner::new(pem.expose_secret())).transpose()
     }
 
-    /// By what signatures are known, if that is known: the public key, or the private one's.
+    /// By what signatures are known, if that is known: the public keys, and that of the private one.
     ///
     /// # Errors
     /// A key is none.
     pub fn key(&self) -> Result<Option<CheckpointKey>, KeyError> {
-        match &self.checkpoint_public_key {
-            Some(pem) => CheckpointKey::new(pem).map(Some),
-            None => Ok(self.signer()?.map(|signer| signer.public())),
-        }
+        let own = self.signer()?.map(|signer| signer.public());
+        let given = self.checkpoint_public_key.as_deref().map(CheckpointKey::new).transpose()?;
+        Ok(match (given, own) {
+            (Some(given), Some(own)) => Some(given.and(own)),
+            (given, own) => given.or(own),
+        })
     }
 }

@@ -74,3 +74,51 @@ fn signed(payload: &[u8]) -> String {
     let record: Value = serde_json::from_slice(payload).unwrap_or_default();
     record["jws"].as_str().map_or_else(|| String::from_utf8_lossy(payload).into_owned(), str::to_owned)
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failed expectation ends the test")]
+
+    use serde_json::json;
+    use sqlx::PgPool;
+    use time::OffsetDateTime;
+    use tokio::runtime::Handle;
+
+    use super::*;
+    use crate::{
+        bus::{Record, table::TableLog},
+        store::Connections,
+    };
+
+    fn clock() -> OffsetDateTime {
+        OffsetDateTime::UNIX_EPOCH
+    }
+
+    #[sqlx::test(migrations = "../migrations")]
+    async fn checkpoints_stay_in_the_log_when_everything_else_is_old(pool: PgPool) {
+        let store = Store::new(Connections::of_pool(pool), Duration::from_secs(5), Handle::current());
+        let log = TableLog::new(store.clone(), clock);
+        log.ensure_topics(&[CHECKPOINTS, "other"]).await.unwrap();
+        let record = |topic: &str, tenant: &str| Record {
+            topic: topic.to_owned(),
+            key: tenant.to_owned(),
+            headers: json!({}),
+            payload: json!({"jws": tenant}).to_string().into_bytes(),
+        };
+        let records =
+            ["a", "b", "c", "d"].map(|tenant| record(CHECKPOINTS, tenant)).into_iter().chain([record("other", "e")]);
+        assert!(log.append(records.collect()).await.iter().all(Result::is_ok));
+        let later = clock() + Duration::from_secs(1);
+        let purge =
+            store.run(move |connection| Box::pin(async move { event_log::purge(connection, later, 100).await }));
+        assert_eq!(purge.await.unwrap(), 1);
+        let mut found = of_table(&store).await.unwrap();
+        found.sort();
+        assert_eq!(found, ["a", "b", "c", "d"]);
+    }
+
+    #[test]
+    fn a_file_has_records_or_what_is_signed_in_them() {
+        assert_eq!(of_text("{\"jws\": \"a\"}\n\n  b.c.d \n{}"), ["a", "b.c.d", "{}"]);
+    }
+}
