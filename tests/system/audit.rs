@@ -22,6 +22,7 @@ const CHANGES: &[(&str, &str)] = &[
     ("DELETE /v1/admin/dlq/{topic}", "admin.dlq.purge"),
     ("DELETE /v1/admin/dlq/{topic}/reprocess/{job_id}", "admin.dlq.cancel"),
     ("DELETE /v1/admin/dlq/{topic}/{id}", "admin.dlq.delete"),
+    ("DELETE /v1/keys/{key_id}", "admin.keys.revoke"),
     ("DELETE /v1/memory/export/jobs/{job_id}", "memory.export.end"),
     ("DELETE /v1/memory/{event_id}", "memory.delete"),
     ("DELETE /v1/sessions/{session_id}", "session.delete"),
@@ -29,6 +30,7 @@ const CHANGES: &[(&str, &str)] = &[
     ("POST /message_async", "message.enqueue"),
     ("POST /v1/admin/dlq/{topic}/reprocess", "admin.dlq.reprocess_all"),
     ("POST /v1/admin/dlq/{topic}/{id}/reprocess", "admin.dlq.reprocess"),
+    ("POST /v1/keys", "admin.keys.create"),
     ("POST /v1/memory/batch", "memory.write"),
     ("POST /v1/memory/export/jobs", "memory.export.order"),
     ("POST /v1/session/action", "message.enqueue"),
@@ -120,6 +122,7 @@ impl World {
             "action" => body = json!({"action": "summarize"}),
             "batch" => body = json!({"items": [{"content": "tea is green"}]}),
             "jobs" => body = json!({}),
+            "keys" => body = json!({"label": "robot"}),
             "pause" => body = json!({"paused": true}),
             "{session_id}" if method == "PATCH" => body = json!({"title": "another"}),
             "{topic}" => {
@@ -144,6 +147,10 @@ impl World {
             "{job_id}" => {
                 let ordered = self.admin.post("/v1/memory/export/jobs", &json!({})).await.unwrap();
                 path = path.replace("{job_id}", &ordered.json()["job_id"].to_string());
+            }
+            "{key_id}" => {
+                let made = self.admin.post("/v1/keys", &json!({"label": "robot"})).await.unwrap();
+                path = path.replace("{key_id}", &made.text_of("key_id"));
             }
             "stop" => {
                 self.stack.model.next(Script::silence());
@@ -181,6 +188,7 @@ impl World {
                        (SELECT string_agg(concat(id, event), ',' ORDER BY id) FROM dlq_messages),
                        (SELECT string_agg(concat(id, status), ',' ORDER BY id) FROM dlq_jobs),
                        (SELECT string_agg(concat(id, status), ',' ORDER BY id) FROM export_jobs),
+                       (SELECT string_agg(concat(key_id, revoked_at), ',' ORDER BY key_id) FROM api_keys),
                        (SELECT count(*) FROM memory_write_outbox),
                        (SELECT string_agg(event_id, ',' ORDER BY id) FROM memory_replica),
                        (SELECT count(*) FROM audit_event)))";
