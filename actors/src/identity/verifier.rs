@@ -121,13 +121,23 @@ impl Verifier {
     /// What is wrong with the token or with the keys.
     pub async fn verify(&self, token: &str) -> Result<Verified, TokenError> {
         let fingerprint = Fingerprint::of(token);
-        if let Some(verified) = self.proven.get(&fingerprint, |proof| self.is_current(proof)) {
+        if let Some(verified) = self.remembered(&fingerprint) {
             return Ok(verified);
         }
         let proof = self.proof(token).await?;
         let verified = proof.verified.clone();
         self.proven.keep(fingerprint, proof);
         Ok(verified)
+    }
+
+    /// What a token proves that was proved before. Nothing is proved, and nobody waits.
+    #[must_use]
+    pub fn known(&self, token: &str) -> Option<Verified> {
+        self.remembered(&Fingerprint::of(token))
+    }
+
+    fn remembered(&self, token: &Fingerprint) -> Option<Verified> {
+        self.proven.get(token, |proof| self.is_current(proof))
     }
 
     /// Whether the issuer's keys are those with which something was proved.

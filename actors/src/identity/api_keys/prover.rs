@@ -119,15 +119,21 @@ impl ApiKeys {
     async fn look_or_prove(&self, secret: &str) -> Result<ProvenKey, ApiKeyError> {
         let key_id = secret::key_id(secret).ok_or(ApiKeyError::Invalid("it is no key"))?;
         let digest = secret::digest(secret);
-        if let Some(found) = self.known(&digest) {
+        if let Some(found) = self.found(&digest) {
             return found;
         }
         let _place = self.inner.waiting.try_acquire().map_err(|_| ApiKeyError::Busy)?;
         timeout(PATIENCE, self.prove_unknown(secret, key_id, digest)).await.unwrap_or(Err(ApiKeyError::Busy))
     }
 
+    /// What a key proves that was proved before. The database is not asked, and nobody waits.
+    #[must_use]
+    pub fn known(&self, secret: &str) -> Option<ProvenKey> {
+        self.found(&secret::digest(secret))?.ok()
+    }
+
     /// What is known for sure.
-    fn known(&self, digest: &Digest) -> Option<Result<ProvenKey, ApiKeyError>> {
+    fn found(&self, digest: &Digest) -> Option<Result<ProvenKey, ApiKeyError>> {
         match self.inner.known.lock().look(digest, Instant::now()) {
             Found::Proved(identity, standing) => {
                 self.inner.metrics.known.inc();
@@ -145,7 +151,7 @@ impl ApiKeys {
         }
         let _held = turn.lock.lock().await;
         // Whoever had the turn before may have found it out.
-        if let Some(found) = self.known(&digest) {
+        if let Some(found) = self.found(&digest) {
             return found;
         }
         let asked = Instant::now();
