@@ -24,7 +24,7 @@ use somaagent_actors::{
     bus::{kafka::KafkaSettings, table::EventLogSettings},
     conversation::{SessionSettings, TurnSettings},
     dead_letters::DeadLetterSettings,
-    identity::AuthSettings,
+    identity::{AuthSettings, sign_in::OidcSettings},
     llm::ModelSettings,
     memory::{jobs::ExportJobSettings, settings::MemorySettings},
     outbox::QueueSettings,
@@ -58,6 +58,8 @@ pub struct Config {
     pub auth: AuthSettings,
     /// What callers may do.
     pub policy: PolicySettings,
+    /// Where people sign in.
+    pub oidc: OidcSettings,
     /// The audit trail.
     pub audit: AuditSettings,
     /// Where it is known who belongs to which tenant.
@@ -143,7 +145,7 @@ impl Config {
     /// Whether callers must prove who they are: it is asked for, or somebody has given keys to prove it with.
     #[must_use]
     pub fn require_auth(&self) -> bool {
-        self.http.require_auth || self.auth.has_keys()
+        self.http.require_auth || self.auth.has_keys() || self.oidc.enabled
     }
 
     /// What is not configured and therefore runs inside the process: the key that would change that, and its name.
@@ -170,6 +172,7 @@ impl Config {
         let http = sections.take("http", faults);
         let auth = sections.take("auth", faults);
         let policy = sections.take("policy", faults);
+        let oidc = sections.take("oidc", faults);
         let audit = sections.take("audit", faults);
         let openfga = sections.take("openfga", faults);
         let headers = sections.take("headers", faults);
@@ -201,6 +204,7 @@ impl Config {
             http: http?,
             auth: auth?,
             policy: policy?,
+            oidc: oidc?,
             audit: audit?,
             openfga: openfga?,
             headers: headers?,
@@ -233,8 +237,9 @@ impl Config {
             self.data.check(faults);
         }
         rooms::check_http(&self.http, faults);
-        rooms::check_auth(&self.auth, self.http.require_auth, faults);
+        rooms::check_auth(&self.auth, &self.oidc, self.http.require_auth, faults);
         rooms::check_policy(&self.policy, faults);
+        rooms::check_oidc(&self.oidc, faults);
         rooms::check_audit(&self.audit, faults);
         rooms::check_openfga(&self.openfga, self.require_auth(), faults);
         rooms::check_headers(&self.headers, faults);

@@ -182,7 +182,7 @@ impl Rooms for Built {
             memory: config.brain.max_calls(),
         };
         let (store, _) = self.grounds()?;
-        let api_keys = ApiKeys::new(store, now, ApiKeyMetrics::register(&base.registry)?);
+        let api_keys = ApiKeys::new(store.clone(), now, ApiKeyMetrics::register(&base.registry)?);
         let settings = DoorSettings {
             write_through: config.write_through.clone(),
             headers: config.headers.clone(),
@@ -193,7 +193,9 @@ impl Rooms for Built {
             ..config.http.clone()
         };
         let draining = Draining::default();
-        let (store, _) = self.grounds()?;
+        let provers = identity::prove(base, &api_keys).await?;
+        let (verifier, sign_in) = provers.map(|identity::Provers { verifier, sign_in }| (verifier, sign_in)).unzip();
+        let sign_in = sign_in.flatten();
         let door = Door {
             trail: Trail::new(store),
             conversations: sessions.conversations,
@@ -203,8 +205,9 @@ impl Rooms for Built {
             export_jobs: sessions.ways.export_jobs,
             write_through: sessions.ways.write_through,
             dead_letters: sessions.ways.dead_letters,
-            verifier: identity::prove(base, &api_keys).await?,
+            verifier,
             api_keys,
+            sign_in,
             policy: self.policy.clone().ok_or_else(|| anyhow!("the door opens after the actors"))?,
             membership: self.membership.clone(),
             tree: base.tree.clone(),

@@ -7,7 +7,7 @@ use somaagent_actors::{
     audit::queries::Trail,
     conversation::{Conversations, queries::Reads},
     dead_letters::DeadLetters,
-    identity::{ApiKeys, Verifier},
+    identity::{ApiKeys, Verifier, sign_in::SignIn},
     memory::{jobs::ExportJobs, queries::Memories},
     outbox::WriteThrough,
     policy::{Membership, Policy},
@@ -39,6 +39,8 @@ pub struct Door {
     pub verifier: Option<Verifier>,
     /// Proves who programs are that show a key, where callers must prove it; makes, lists and revokes keys.
     pub api_keys: ApiKeys,
+    /// Signs people in, where they can.
+    pub sign_in: Option<SignIn>,
     /// Decides what callers may do.
     pub policy: Policy,
     /// Knows who belongs to which tenant; without it the token is believed.

@@ -189,6 +189,7 @@ pub(crate) fn dark(registry: &Registry) -> Door {
         reads: Reads::new(store),
         write_through,
         verifier: None,
+        sign_in: None,
         policy: Policy::from_settings(&PolicySettings::default()).expect("the shipped policy"),
         membership: None,
         tree,

@@ -108,6 +108,16 @@ const NAMES: &[(&str, &[&str])] = &[
     ("model.api_key", &["SA01_LLM_API_KEY"]),
     ("model.base_url", &["SA01_LLM_BASE_URL"]),
     ("model.model", &["SA01_LLM_MODEL"]),
+    ("oidc.base_url", &["GATEWAY_BASE_URL"]),
+    ("oidc.client_id", &["OIDC_CLIENT_ID", "GOOGLE_CLIENT_ID"]),
+    ("oidc.client_secret", &["OIDC_CLIENT_SECRET", "GOOGLE_CLIENT_SECRET"]),
+    ("oidc.enabled", &["OIDC_ENABLED"]),
+    ("oidc.issuer", &["OIDC_ISSUER", "GOOGLE_ISSUER"]),
+    ("oidc.login_seconds", &["GATEWAY_JWT_TTL_SECONDS"]),
+    ("oidc.provider", &["OIDC_PROVIDER"]),
+    ("oidc.redirect_uri", &["OIDC_REDIRECT_URI"]),
+    ("oidc.scopes", &["OIDC_SCOPES"]),
+    ("oidc.tenant_from_email_domain", &["OIDC_TENANT_FROM_EMAIL_DOMAIN"]),
     ("openfga.api_url", &["OPENFGA_API_URL"]),
     ("openfga.model_id", &["OPENFGA_MODEL_ID"]),
     ("openfga.required", &["OPENFGA_REQUIRED"]),
@@ -148,6 +158,7 @@ pub(super) const SECRETS: &[&str] = &[
     "database.dsn",
     "kafka.sasl_password",
     "model.api_key",
+    "oidc.client_secret",
 ];
 
 /// Settings that are no secrets and are also read from the file that `<NAME>_FILE` names: they have many lines.

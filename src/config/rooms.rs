@@ -7,7 +7,7 @@ use somaagent_actors::{
     conversation::{SessionSettings, TurnSettings},
     dead_letters::DeadLetterSettings,
     domain::{dead_letter, ids::Tenant},
-    identity::AuthSettings,
+    identity::{AuthSettings, sign_in::OidcSettings},
     llm::{self, ModelSettings},
     memory::{jobs::ExportJobSettings, settings::MemorySettings},
     outbox::QueueSettings,
@@ -60,11 +60,11 @@ pub(super) fn check_http(http: &DoorSettings, faults: &mut Faults) {
 }
 
 /// Tokens that nobody could prove would shut everybody out, and it would look like their fault.
-pub(super) fn check_auth(auth: &AuthSettings, required: bool, faults: &mut Faults) {
-    if required && !auth.has_keys() {
+pub(super) fn check_auth(auth: &AuthSettings, oidc: &OidcSettings, required: bool, faults: &mut Faults) {
+    if required && !auth.has_keys() && !oidc.enabled {
         faults.add(
             "http.require_auth",
-            "is set, and there is no key that could prove a token: set GATEWAY_JWT_SECRET, GATEWAY_JWT_PUBLIC_KEY or GATEWAY_JWKS_URL",
+            "is set, and there is no key that could prove a token: set GATEWAY_JWT_SECRET, GATEWAY_JWT_PUBLIC_KEY or GATEWAY_JWKS_URL, or let people sign in (OIDC_ENABLED)",
         );
     }
     for fault in auth.faults() {
@@ -92,6 +92,15 @@ pub(super) fn check_policy(policy: &PolicySettings, faults: &mut Faults) {
         };
         faults.add(error.key(), what);
     }
+}
+
+pub(super) fn check_oidc(oidc: &OidcSettings, faults: &mut Faults) {
+    for fault in oidc.faults() {
+        faults.add(&format!("oidc.{}", fault.setting), fault.what);
+    }
+    faults.range("oidc.login_seconds", oidc.login_seconds, 1..=30 * 86_400);
+    faults.range("oidc.cache_seconds", oidc.cache_seconds, 1..=86_400);
+    faults.range("oidc.timeout_seconds", oidc.timeout_seconds, 0.1..=60.0);
 }
 
 pub(super) fn check_audit(audit: &AuditSettings, faults: &mut Faults) {

@@ -30,6 +30,7 @@ pub(super) fn check(config: &Config, faults: &mut Faults) {
         ("database.dsn", dsn),
         ("kafka.sasl_password", plain(config.kafka.sasl_password.as_ref())),
         ("model.api_key", plain(config.model.api_key.as_ref())),
+        ("oidc.client_secret", plain(config.oidc.client_secret.as_ref())),
     ];
     for (key, secrets) in given {
         if secrets.iter().any(|secret| is_known(secret)) {

@@ -4,7 +4,7 @@
 
 use somaagent_actors::{
     audit::AuditSettings,
-    identity::AuthSettings,
+    identity::{AuthSettings, sign_in::OidcSettings},
     policy::{FgaSettings, PolicySettings},
 };
 
@@ -107,6 +107,7 @@ fn the_file_of_defaults_says_what_the_rooms_do() {
     assert_eq!(format!("{:?}", config.brain), format!("{:?}", BrainSettings::default()));
     assert_eq!(format!("{:?}", config.auth), format!("{:?}", AuthSettings::default()));
     assert_eq!(format!("{:?}", config.policy), format!("{:?}", PolicySettings::default()));
+    assert_eq!(format!("{:?}", config.oidc), format!("{:?}", OidcSettings::default()));
     assert_eq!(format!("{:?}", config.audit), format!("{:?}", AuditSettings::default()));
     assert_eq!(format!("{:?}", config.openfga), format!("{:?}", FgaSettings::default()));
     assert_eq!(format!("{:?}", config.kafka), format!("{:?}", KafkaSettings::default()));

@@ -19,7 +19,7 @@ const APPLIED: &[(&str, &str)] = &[
     ("0008_revisions.sql", "3fb77324601da3083934a3aa290f4166cc64ede75d21fabaac11ea634a6c8c76"),
     ("0009_session_subjects.sql", "4e6f5974d617236e507b4c06a8de2fb5b7d8139ccc8e6951fa2b3feca00dd0fe"),
     ("0010_audit.sql", "73bf9344b3983258d2051d90cd8be65b56f7000bd206b3c3ed4dee5538438509"),
-    ("0011_api_keys.sql", "4fdc3f9859e74519973b5296b75eea7589df242ff274119e14c9629e21e56de9"),
+    ("0011_api_keys.sql", "41d8ef61bcf3dc063cd334940ad223d394cc7a801ab8d18c0720f2486909ae79"),
 ];
 
 #[test]

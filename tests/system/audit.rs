@@ -41,6 +41,9 @@ const CHANGES: &[(&str, &str)] = &[
     ("PUT /v1/admin/dlq/{topic}/{id}/reprocess", "admin.dlq.reprocess"),
 ];
 
+/// What changes something only for somebody whom a provider has signed in.
+const OF_LOGINS: &[&str] = &["POST /v1/auth/logout"];
+
 const DLQ: &str = "/v1/admin/dlq/memory.wal.dlq";
 
 pub fn token(subject: &str, scope: &str) -> String {
@@ -206,6 +209,7 @@ async fn every_change_leaves_a_row_that_says_who_made_it() {
         let changing = methods.filter(|method| ["POST", "PUT", "PATCH", "DELETE"].contains(&method.as_str()));
         described.extend(changing.map(|method| format!("{method} {path}")));
     }
+    described.retain(|operation| !OF_LOGINS.contains(&operation.as_str()));
     let known: BTreeSet<String> = CHANGES.iter().map(|(operation, _)| (*operation).to_owned()).collect();
     assert_eq!(described, known, "an operation that changes something is not in the table, or no longer described");
     for (operation, action) in CHANGES {

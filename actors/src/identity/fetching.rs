@@ -2,7 +2,11 @@
 
 use std::time::Duration;
 
-use reqwest::{Client, Request, redirect::Policy};
+use reqwest::{
+    Client, Request,
+    header::{CONTENT_TYPE, HeaderValue},
+    redirect::Policy,
+};
 
 use super::keys::KeyError;
 use crate::base_url::root_cause;
@@ -25,11 +29,15 @@ pub enum FetchError {
     /// It holds no keys.
     #[error("the answer {0}")]
     Keys(#[from] KeyError),
+    /// It describes no provider that could be used.
+    #[error("the answer describes no provider that could be used")]
+    Unreadable,
 }
 
 /// An answer as it came.
 pub(super) struct Answer {
     pub(super) status: u16,
+    pub(super) content_type: Option<HeaderValue>,
     pub(super) body: Vec<u8>,
 }
 
@@ -50,7 +58,7 @@ pub(super) fn client(timeout: Duration) -> Result<Client, reqwest::Error> {
 pub(super) async fn answer(http: &Client, request: Request) -> Result<Answer, FetchError> {
     let lost = |error: reqwest::Error| FetchError::Transport(root_cause(&error));
     let mut response = http.execute(request).await.map_err(lost)?;
-    let status = response.status().as_u16();
+    let (status, content_type) = (response.status().as_u16(), response.headers().get(CONTENT_TYPE).cloned());
     let mut body = Vec::new();
     while let Some(piece) = response.chunk().await.map_err(lost)? {
         if body.len() + piece.len() > MAX_BYTES {
@@ -58,5 +66,5 @@ pub(super) async fn answer(http: &Client, request: Request) -> Result<Answer, Fe
         }
         body.extend_from_slice(&piece);
     }
-    Ok(Answer { status, body })
+    Ok(Answer { status, content_type, body })
 }

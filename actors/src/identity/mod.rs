@@ -20,6 +20,7 @@ pub mod keeper;
 mod keys;
 mod published_keys;
 pub mod settings;
+pub mod sign_in;
 mod token;
 pub mod verifier;
 

@@ -1,5 +1,5 @@
-//! Table `api_keys`: keys with which programs say who they are. A key is found by its id alone where its bearer shows it, for
-//! only the key itself says of which tenant it is.
+//! Table `api_keys`: keys with which programs say who they are, and logins, which are keys that a browser keeps. One is found by
+//! its id alone where its bearer shows it, for only the key itself says of which tenant it is.
 
 use sqlx::PgConnection;
 use time::OffsetDateTime;
@@ -15,7 +15,9 @@ pub struct NewApiKey {
     pub key_id: Uuid,
     /// Whose.
     pub tenant: Tenant,
-    /// What people call it.
+    /// Whether it is a login, and no key that lists show.
+    pub is_login: bool,
+    /// What people call it; of a login, who has logged in.
     pub label: String,
     /// How its secret begins.
     pub prefix: String,
@@ -56,6 +58,8 @@ impl std::fmt::Debug for SecretHash {
 pub struct StoredApiKey {
     /// Whose.
     pub tenant: String,
+    /// Whether it is a login.
+    pub is_login: bool,
     /// What is kept of its secret.
     pub hash: SecretHash,
     /// For whom it speaks.
@@ -110,9 +114,9 @@ pub struct Named {
 pub async fn insert(connection: &mut PgConnection, key: &NewApiKey) -> Result<(), sqlx::Error> {
     sqlx::query!(
         "INSERT INTO api_keys (
-             key_id, tenant, label, prefix, hash, salt, rounds, created_by, issuer, scopes, created_at, expires_at
+             key_id, tenant, label, prefix, hash, salt, rounds, created_by, issuer, scopes, created_at, expires_at, kind
          )
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, CASE WHEN $13 THEN 'login' ELSE 'key' END)",
         key.key_id,
         key.tenant.as_str(),
         key.label,
@@ -125,6 +129,7 @@ pub async fn insert(connection: &mut PgConnection, key: &NewApiKey) -> Result<()
         &key.scopes,
         key.created_at,
         key.expires_at,
+        key.is_login,
     )
     .execute(connection)
     .await?;
@@ -138,7 +143,7 @@ pub async fn insert(connection: &mut PgConnection, key: &NewApiKey) -> Result<()
 #[instrument(level = "debug", name = "db.api_keys.find", skip_all)]
 pub async fn find(connection: &mut PgConnection, key_id: Uuid) -> Result<Option<StoredApiKey>, sqlx::Error> {
     let row = sqlx::query!(
-        "SELECT tenant, hash, salt, rounds, created_by, issuer, scopes, expires_at, revoked_at
+        "SELECT tenant, kind = 'login' AS \"is_login!\", hash, salt, rounds, created_by, issuer, scopes, expires_at, revoked_at
          FROM api_keys
          WHERE key_id = $1",
         key_id,
@@ -147,6 +152,7 @@ pub async fn find(connection: &mut PgConnection, key_id: Uuid) -> Result<Option<
     .await?;
     Ok(row.map(|row| StoredApiKey {
         tenant: row.tenant,
+        is_login: row.is_login,
         hash: SecretHash { hash: row.hash, salt: row.salt, rounds: row.rounds },
         created_by: row.created_by,
         issuer: row.issuer,
@@ -171,7 +177,7 @@ pub async fn list(
         ListedApiKey,
         "SELECT key_id, label, prefix, created_by, scopes, created_at, expires_at, last_used_at, revoked_at
          FROM api_keys
-         WHERE tenant = $1
+         WHERE tenant = $1 AND kind = 'key'
            AND ($2::uuid IS NULL
                 OR (created_at, key_id) < (SELECT created_at, key_id FROM api_keys WHERE tenant = $1 AND key_id = $2))
          ORDER BY created_at DESC, key_id DESC
@@ -184,7 +190,7 @@ pub async fn list(
     .await
 }
 
-/// Takes a key from its bearers for good. `None` if the tenant has no such key; else whether it was taken until now.
+/// Takes a key, or a login, from its bearers for good. `None` if the tenant has none; else whether it was taken until now.
 ///
 /// # Errors
 /// The database's.
@@ -193,21 +199,70 @@ pub async fn revoke(
     connection: &mut PgConnection,
     tenant: &str,
     key_id: Uuid,
+    is_login: bool,
     at: OffsetDateTime,
 ) -> Result<Option<bool>, sqlx::Error> {
     let revoked = sqlx::query!(
-        "UPDATE api_keys SET revoked_at = $3 WHERE tenant = $1 AND key_id = $2 AND revoked_at IS NULL",
+        "UPDATE api_keys SET revoked_at = $3
+         WHERE tenant = $1 AND key_id = $2 AND (kind = 'login') = $4 AND revoked_at IS NULL",
         tenant,
         key_id,
         at,
+        is_login,
     )
     .execute(&mut *connection)
     .await?;
     if revoked.rows_affected() == 1 {
         return Ok(Some(true));
     }
-    let before = sqlx::query_scalar!("SELECT 1 FROM api_keys WHERE tenant = $1 AND key_id = $2", tenant, key_id);
+    let before = sqlx::query_scalar!(
+        "SELECT 1 FROM api_keys WHERE tenant = $1 AND key_id = $2 AND (kind = 'login') = $3",
+        tenant,
+        key_id,
+        is_login,
+    );
     Ok(before.fetch_optional(connection).await?.map(|_| false))
+}
+
+/// What a login's owner is called.
+///
+/// # Errors
+/// The database's.
+#[instrument(level = "debug", name = "db.api_keys.login_name", skip_all)]
+pub async fn login_name(
+    connection: &mut PgConnection,
+    tenant: &str,
+    key_id: Uuid,
+) -> Result<Option<String>, sqlx::Error> {
+    let query = sqlx::query_scalar!(
+        "SELECT label FROM api_keys WHERE tenant = $1 AND key_id = $2 AND kind = 'login'",
+        tenant,
+        key_id,
+    );
+    query.fetch_optional(connection).await
+}
+
+/// Removes logins of somebody that are over.
+///
+/// # Errors
+/// The database's.
+#[instrument(level = "debug", name = "db.api_keys.sweep_logins", skip_all)]
+pub async fn sweep_logins(
+    connection: &mut PgConnection,
+    tenant: &str,
+    subject: &str,
+    at: OffsetDateTime,
+) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        "DELETE FROM api_keys
+         WHERE tenant = $1 AND created_by = $2 AND kind = 'login' AND (revoked_at IS NOT NULL OR expires_at <= $3)",
+        tenant,
+        subject,
+        at,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
 }
 
 /// Those of the keys that were not revoked.

@@ -29,7 +29,7 @@ pub(crate) struct KeyMaker(pub(crate) Identity);
 impl FromHead for KeyMaker {
     fn from_head(request: &HttpRequest) -> Result<Self, Problem> {
         match Authorised::of(request)? {
-            Authorised { ends: Some(Ends::With(_)), .. } => Err(Code::TokenRequired.into()),
+            Authorised { ends: Some(Ends::WithKey(_)), .. } => Err(Code::TokenRequired.into()),
             Authorised { identity: Some(identity), .. } => Ok(Self(identity)),
             Authorised { identity: None, .. } => Err(Code::AuthenticationOff.into()),
         }

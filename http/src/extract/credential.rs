@@ -1,17 +1,15 @@
 //! What a request shows to prove who it is from.
 
-use actix_web::{
-    cookie::Cookie,
-    http::header::{AUTHORIZATION, COOKIE, HeaderMap, HeaderValue},
-};
+use actix_web::http::header::{AUTHORIZATION, HeaderMap, HeaderValue};
 use somaagent_actors::identity::api_keys::PREFIX;
 
+use super::cookies::{Purpose, Twice, one};
 use crate::problem::{Code, Problem};
 
 /// The header of an API key, for programs that cannot send `Authorization`.
 const KEY_HEADER: &str = "X-API-Key";
 
-/// A token or an API key, and how it came.
+/// A token, an API key or a login, and how it came.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Credential<'a> {
     /// An API key, in one of two headers: a program put it there.
@@ -20,16 +18,27 @@ pub(crate) enum Credential<'a> {
     Header(&'a str),
     /// A token in a cookie: a browser added it by itself, whoever made it send the request.
     Cookie(String),
+    /// A login, in a cookie too.
+    Login(String),
+}
+
+/// The cookies in which browsers may keep what they show.
+#[derive(Clone, Debug)]
+pub(crate) struct CookieNames {
+    /// That of a token.
+    pub(crate) token: String,
+    /// Where people can sign in: whether they see the door by TLS.
+    pub(crate) login: Option<bool>,
 }
 
 impl<'a> Credential<'a> {
-    /// What is in the header `Authorization` (RFC 6750 §2.1) or `X-API-Key`, else the token of the cookie `name`. A key counts in
-    /// no cookie: no browser is to keep one.
+    /// What is in the header `Authorization` (RFC 6750 §2.1) or `X-API-Key`, else the login or the token of a cookie. A key
+    /// counts in no cookie: no browser is to keep one.
     ///
     /// # Errors
     /// There is none, or what is there is neither token nor key. What is there twice is refused, also in two headers: nobody
     /// could say which is meant, and a second cookie may be one that another site of the same domain has planted.
-    pub(crate) fn of(headers: &'a HeaderMap, name: &str) -> Result<Self, Problem> {
+    pub(crate) fn of(headers: &'a HeaderMap, cookies: &CookieNames) -> Result<Self, Problem> {
         let bearers = headers.get_all(AUTHORIZATION).map(|value| text(value).and_then(bearer));
         let keys = headers.get_all(KEY_HEADER).map(|value| text(value).filter(|key| is_one(key)).map(Self::Key));
         let mut given = bearers.map(|found| found.map(Self::of_bearer)).chain(keys);
@@ -37,14 +46,13 @@ impl<'a> Credential<'a> {
             let found = found.filter(|_| given.next().is_none());
             return found.ok_or_else(|| Code::AuthorizationInvalid.into());
         }
-        let lines = headers.get_all(COOKIE).filter_map(|line| line.to_str().ok());
-        let cookies = lines.flat_map(|line| line.split(';')).filter_map(|pair| Cookie::parse(pair).ok());
-        let mut named = cookies.filter(|cookie| cookie.name() == name && !cookie.value().is_empty());
-        let Some(cookie) = named.next() else { return Err(Code::AuthorizationMissing.into()) };
-        if named.next().is_some() {
-            return Err(Problem::new(Code::TokenInvalid).caused_by("the cookie of the token is there twice"));
+        let twice =
+            |Twice| Problem::new(Code::TokenInvalid).caused_by("the cookie of the token or login is there twice");
+        let login = cookies.login.map(|is_secure| Purpose::Login.of(is_secure, headers)).transpose().map_err(twice)?;
+        if let Some(login) = login.flatten() {
+            return Ok(Self::Login(login));
         }
-        Ok(Self::Cookie(cookie.value().to_owned()))
+        one(headers, &cookies.token).map_err(twice)?.map(Self::Cookie).ok_or_else(|| Code::AuthorizationMissing.into())
     }
 
     fn of_bearer(shown: &'a str) -> Self {
@@ -55,7 +63,7 @@ impl<'a> Credential<'a> {
     pub(crate) fn text(&self) -> &str {
         match self {
             Self::Key(text) | Self::Header(text) => text,
-            Self::Cookie(text) => text,
+            Self::Cookie(text) | Self::Login(text) => text,
         }
     }
 }
@@ -83,13 +91,17 @@ mod tests {
 
     use super::*;
 
+    fn names(login: Option<bool>) -> CookieNames {
+        CookieNames { token: "jwt".to_owned(), login }
+    }
+
     fn of(given: &[(&'static str, &str)]) -> Result<(bool, String), Code> {
         let mut headers = HeaderMap::new();
         for (name, value) in given {
             let value = HeaderValue::from_bytes(value.as_bytes()).unwrap_or(HeaderValue::from_static(""));
             headers.append(HeaderName::from_static(name), value);
         }
-        let found = Credential::of(&headers, "jwt").map_err(|problem| problem.code())?;
+        let found = Credential::of(&headers, &names(None)).map_err(|problem| problem.code())?;
         Ok((matches!(found, Credential::Header(_)), found.text().to_owned()))
     }
 
@@ -98,7 +110,7 @@ mod tests {
         for (name, value) in given {
             headers.append(HeaderName::from_static(name), HeaderValue::from_str(value).unwrap());
         }
-        matches!(Credential::of(&headers, "jwt"), Ok(Credential::Key("sk_a_b")))
+        matches!(Credential::of(&headers, &names(None)), Ok(Credential::Key("sk_a_b")))
     }
 
     #[test]
@@ -165,5 +177,20 @@ mod tests {
         for tossed in [&[("cookie", "jwt=a.a.a; jwt=b.b.b")][..], &[("cookie", "jwt=a"), ("cookie", "jwt=b")]] {
             assert_eq!(of(tossed), Err(Code::TokenInvalid), "{tossed:?}");
         }
+    }
+
+    #[test]
+    fn a_login_comes_before_a_token_where_people_can_sign_in() {
+        let shown = |login: Option<bool>, cookie: &str| {
+            let mut headers = HeaderMap::new();
+            headers.append(HeaderName::from_static("cookie"), HeaderValue::from_str(cookie).unwrap());
+            Credential::of(&headers, &names(login)).map(|found| format!("{found:?}")).map_err(|problem| problem.code())
+        };
+        let both = "jwt=a.b.c; login=sl_1; __Host-login=sl_2";
+        assert_eq!(shown(None, both), Ok("Cookie(\"a.b.c\")".to_owned()));
+        assert_eq!(shown(Some(false), both), Ok("Login(\"sl_1\")".to_owned()));
+        assert_eq!(shown(Some(true), both), Ok("Login(\"sl_2\")".to_owned()));
+        assert_eq!(shown(Some(true), "login=sl_1"), Err(Code::AuthorizationMissing), "anybody may have planted it");
+        assert_eq!(shown(Some(false), "login=sl_1; login=sl_2"), Err(Code::TokenInvalid));
     }
 }

@@ -17,7 +17,7 @@ use actix_web::{
 };
 use somaagent_actors::{
     domain::{caller::Reach, identity::Identity, ids::Tenant},
-    identity::{ApiKeys, ProvenKey, Verified, Verifier, api_keys::Standing},
+    identity::{ApiKeyError, ApiKeys, ProvenKey, Verified, Verifier, api_keys::Standing},
     policy::{
         Asker, Context, Decision, Membership, Policy, Subject,
         decision::{ADMIN_SCOPE, POLICY_ERROR, PUBLIC},
@@ -28,7 +28,7 @@ use tokio::time::{Instant, sleep_until};
 use super::{refused, site};
 use crate::{
     door::Door,
-    extract::Credential,
+    extract::{CookieNames, Credential},
     limits::{Limits, Turnstile, tell},
     metrics::Metrics,
     problem::{Code, Problem},
@@ -55,7 +55,9 @@ pub(crate) enum Ends {
     /// A token: when it says.
     At(Instant),
     /// An API key: when it may not be believed any more.
-    With(Standing),
+    WithKey(Standing),
+    /// A login: likewise.
+    WithLogin(Standing),
 }
 
 impl Ends {
@@ -63,7 +65,7 @@ impl Ends {
     pub(crate) async fn reached(self) {
         match self {
             Self::At(at) => sleep_until(at).await,
-            Self::With(standing) => standing.ended().await,
+            Self::WithKey(standing) | Self::WithLogin(standing) => standing.ended().await,
         }
     }
 }
@@ -91,7 +93,7 @@ pub(crate) struct Gate {
     /// Knows who belongs to which tenant; without it the token is believed.
     membership: Option<Membership>,
     actions: Actions,
-    cookie: String,
+    cookies: CookieNames,
     /// Whose tenant nobody is of.
     default_tenant: Option<Tenant>,
 }
@@ -100,9 +102,10 @@ impl Gate {
     /// A gate in front of the operations of `actions`. Without a verifier nobody has to prove who they are.
     pub(crate) fn new(settings: &DoorSettings, door: &Door, actions: Actions) -> Self {
         let default_tenant = Tenant::new(settings.default_tenant.trim());
-        let Door { verifier, api_keys, policy, membership, .. } = door.clone();
-        let cookie = settings.jwt_cookie_name.clone();
-        Self { verifier, api_keys, policy, membership, actions, cookie, default_tenant }
+        let Door { verifier, api_keys, policy, membership, sign_in, .. } = door.clone();
+        let login = sign_in.map(|sign_in| sign_in.is_secure());
+        let cookies = CookieNames { token: settings.jwt_cookie_name.clone(), login };
+        Self { verifier, api_keys, policy, membership, actions, cookies, default_tenant }
     }
 
     /// The action of an operation; none if the path has no such method.
@@ -120,7 +123,7 @@ impl Gate {
     ) -> Result<Authorised, Problem> {
         let (identity, ends) = match &self.verifier {
             Some(verifier) if action != PUBLIC => {
-                let shown = self.shown(request);
+                let shown = self.shown(request.request());
                 // Whoever was proved before gets in, however many others fail at their address.
                 let known = shown.as_ref().ok().and_then(|shown| self.known(verifier, shown));
                 let (identity, ends) = if let Some(known) = known {
@@ -182,9 +185,10 @@ impl Gate {
 
     /// What the sender shows of themselves. A browser adds a cookie to whatever any page makes it send, so a request that
     /// relies on one must come from a page of this door.
-    fn shown<'a>(&self, request: &'a ServiceRequest) -> Result<Credential<'a>, Problem> {
-        let credential = Credential::of(request.headers(), &self.cookie)?;
-        if matches!(credential, Credential::Cookie(_)) && site::is_foreign(request.request()) {
+    fn shown<'a>(&self, request: &'a HttpRequest) -> Result<Credential<'a>, Problem> {
+        let credential = Credential::of(request.headers(), &self.cookies)?;
+        let is_cookie = matches!(credential, Credential::Cookie(_) | Credential::Login(_));
+        if is_cookie && site::is_foreign(request) {
             return Err(Code::OriginNotAllowed.into());
         }
         Ok(credential)
@@ -194,6 +198,7 @@ impl Gate {
     fn known(&self, verifier: &Verifier, shown: &Credential<'_>) -> Option<(Identity, Ends)> {
         match shown {
             Credential::Key(key) => self.api_keys.known(key).map(of_key),
+            Credential::Login(login) => self.api_keys.known_login(login).map(of_login),
             Credential::Header(_) | Credential::Cookie(_) => verifier.known(shown.text()).map(of_token),
         }
     }
@@ -202,13 +207,45 @@ impl Gate {
     async fn prove(&self, verifier: &Verifier, shown: &Credential<'_>) -> Result<(Identity, Ends), Problem> {
         match shown {
             Credential::Key(key) => Ok(of_key(self.api_keys.prove(key).await?)),
+            Credential::Login(login) => match self.api_keys.prove_login(login).await {
+                Ok(proven) => Ok(of_login(proven)),
+                Err(ApiKeyError::Invalid(why)) => Err(Problem::new(Code::TokenInvalid).caused_by(why)),
+                Err(error) => Err(error.into()),
+            },
             Credential::Header(_) | Credential::Cookie(_) => Ok(of_token(verifier.verify(shown.text()).await?)),
+        }
+    }
+
+    async fn identify(&self, verifier: &Verifier, request: &HttpRequest) -> Result<(Identity, Ends), Problem> {
+        let shown = self.shown(request)?;
+        self.prove(verifier, &shown).await
+    }
+
+    /// Whether somebody proves who they are who need not.
+    pub(crate) async fn recognises(&self, request: &HttpRequest) -> bool {
+        match &self.verifier {
+            Some(verifier) => self.identify(verifier, request).await.is_ok(),
+            None => false,
+        }
+    }
+
+    /// Whether the page is to be shown to whoever asks for it: to everybody where people cannot sign in, else to those who have.
+    /// Whom nobody can tell from others just now sees it too: it holds nothing, and says itself what is wrong.
+    pub(crate) async fn lets_in(&self, request: &HttpRequest) -> bool {
+        let (Some(verifier), Some(_)) = (&self.verifier, self.cookies.login) else { return true };
+        match self.identify(verifier, request).await {
+            Ok(_) => true,
+            Err(problem) => problem.code().status() >= 500,
         }
     }
 }
 
 fn of_key(ProvenKey { identity, standing }: ProvenKey) -> (Identity, Ends) {
-    (identity, Ends::With(standing))
+    (identity, Ends::WithKey(standing))
+}
+
+fn of_login(ProvenKey { identity, standing }: ProvenKey) -> (Identity, Ends) {
+    (identity, Ends::WithLogin(standing))
 }
 
 fn of_token(Verified { identity, ends }: Verified) -> (Identity, Ends) {

@@ -40,10 +40,11 @@ const API_KEY: &str = "api-key";
 const COOKIE: &str = "cookie";
 
 /// Tags in the order of reading.
-const TAGS: [(&str, &str); 10] = [
+const TAGS: [(&str, &str); 11] = [
     ("messages", "Say something and read the answer while it is written"),
     ("sessions", "Find, read and change conversations"),
     ("memory", "See, export and change what is remembered"),
+    ("sign-in", "Let people say who they are"),
     ("api-keys", "Let programs say who they are"),
     ("health", "Whether the service works"),
     ("configuration", "What is in effect"),

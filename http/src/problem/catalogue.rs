@@ -46,6 +46,10 @@ catalogue! {
     TenantRequired: 400 "tenant-required" "tenant parameter required for export";
     /// The request could not be read.
     BadRequest: 400 "bad-request" "The request could not be read";
+    /// What came back from the provider belongs to no attempt of this browser's.
+    OidcStateInvalid: 400 "oidc-state-invalid" "state expired or invalid";
+    /// The provider sent somebody back with nothing.
+    OidcCodeMissing: 400 "oidc-code-missing" "missing code/state";
     /// The request shows no token.
     AuthorizationMissing: 401 "authorization-missing" "Missing Authorization header";
     /// The header that should carry a token carries something else.
@@ -58,6 +62,14 @@ catalogue! {
     IdentityMissing: 401 "identity-missing" "Missing identity claims";
     /// The API key is not taken.
     ApiKeyInvalid: 401 "api-key-invalid" "Invalid API key";
+    /// The provider's token is not taken.
+    IdTokenInvalid: 401 "id-token-invalid" "invalid id_token";
+    /// The provider's token is that of another attempt.
+    NonceMismatch: 401 "nonce-mismatch" "nonce mismatch";
+    /// The person or the provider said no.
+    SignInDenied: 403 "sign-in-denied" "Nobody was signed in";
+    /// People of this tenant may not sign in here.
+    SignInNotAllowed: 403 "sign-in-not-allowed" "People of this tenant may not sign in here";
     /// The caller may not do this.
     PolicyDenied: 403 "policy-denied" "Request blocked by policy";
     /// Only who looks after the system may do this.
@@ -144,6 +156,12 @@ catalogue! {
     SigningKeyUnresolved: 500 "signing-key-unresolved" "Unable to resolve signing key";
     /// The keys that prove tokens cannot be had.
     JwksUnavailable: 502 "jwks-unavailable" "JWKS fetch failed";
+    /// The provider has not said how it is to be asked.
+    OidcUnavailable: 502 "oidc-unavailable" "OIDC discovery failed";
+    /// The provider gave nothing for the code.
+    OidcExchangeFailed: 502 "oidc-exchange-failed" "OIDC token exchange failed";
+    /// The provider gave no ID token.
+    IdTokenMissing: 502 "id-token-missing" "id_token missing";
     /// Whether the caller may do this cannot be found out.
     PolicyUnavailable: 502 "policy-unavailable" "OPA evaluation failed";
     /// Whether the caller belongs to the tenant cannot be found out.
@@ -158,6 +176,8 @@ catalogue! {
     Draining: 503 "draining" "Shutting down, try again";
     /// The session is owned by another node.
     SessionElsewhere: 503 "session-elsewhere" "The session is being served by another node";
+    /// Nobody can sign in here.
+    OidcDisabled: 503 "oidc-disabled" "OIDC not enabled";
     /// Event streams are switched off.
     SseDisabled: 503 "sse-disabled" "SSE disabled";
     /// The outcome is unknown.

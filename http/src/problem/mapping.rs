@@ -3,7 +3,7 @@
 use somaagent_actors::{
     conversation::{ConversationError, queries::StoreError},
     dead_letters::messages::ChangeError,
-    identity::{ApiKeyError, TokenError},
+    identity::{ApiKeyError, TokenError, sign_in::SignInError},
 };
 use somaagent_supervision::AskError;
 use uuid::Uuid;
@@ -78,6 +78,22 @@ impl From<TokenError> for Problem {
             TokenError::Nobody => Code::IdentityMissing,
             TokenError::NoKey => Code::SigningKeyUnresolved,
             TokenError::KeysUnavailable => Code::JwksUnavailable,
+        };
+        Self::new(code).caused_by(error)
+    }
+}
+
+impl From<SignInError> for Problem {
+    fn from(error: SignInError) -> Self {
+        let code = match error {
+            SignInError::Discovery => Code::OidcUnavailable,
+            SignInError::State => Code::OidcStateInvalid,
+            SignInError::Exchange(_) => Code::OidcExchangeFailed,
+            SignInError::NoIdToken => Code::IdTokenMissing,
+            SignInError::IdToken(_) => Code::IdTokenInvalid,
+            SignInError::Nonce => Code::NonceMismatch,
+            SignInError::Nobody => Code::IdentityMissing,
+            SignInError::NotHere => Code::SignInNotAllowed,
         };
         Self::new(code).caused_by(error)
     }

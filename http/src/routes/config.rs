@@ -27,6 +27,17 @@ pub(crate) struct UiConfigReply {
     responder: &'static str,
     /// The model that answers.
     model: Option<String>,
+    /// Whether people can sign in here.
+    sign_in: SignInConfig,
+}
+
+/// Whether people can sign in, and where.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct SignInConfig {
+    /// Whether they can.
+    enabled: bool,
+    /// What people call the provider.
+    provider: Option<String>,
 }
 
 /// What is switched on.
@@ -68,6 +79,10 @@ pub(crate) async fn get_ui_config(door: Data<Door>, settings: Data<DoorSettings>
         namespace_default: facts.namespace_default.clone(),
         responder: facts.responder,
         model: facts.model.clone(),
+        sign_in: SignInConfig {
+            enabled: door.sign_in.is_some(),
+            provider: door.sign_in.as_ref().map(|sign_in| sign_in.provider().to_owned()),
+        },
     })
 }
 

@@ -4,6 +4,7 @@ mod action;
 mod actors;
 mod api_keys;
 mod audit;
+mod auth;
 mod config;
 mod control;
 mod dead_letters;
@@ -127,6 +128,11 @@ table! {
     Stream "/v1/memory/export/jobs/{job_id}/download" { GET export_jobs::get_export_download }
     Plain "/v1/memory/{event_id}/receipt" { GET memory_receipt::get_receipt }
     Plain "/v1/memory/{event_id}" { DELETE memory_deletion::delete_memory }
+    Plain "/v1/auth/login" { GET auth::get_login }
+    Plain "/v1/auth/callback" { GET auth::get_callback }
+    Plain "/v1/auth/logout" { POST auth::post_logout }
+    Plain "/v1/auth/session" { GET auth::get_session }
+    Text "/login" { GET auth::get_login_page }
     Probe "/healthz" { GET health::get_healthz }
     Probe "/readyz" { GET health::get_readyz }
     Probe "/v1/health" { GET health::get_v1_health }

@@ -6,14 +6,15 @@ use actix_web::{
     HttpRequest, HttpResponse, HttpResponseBuilder,
     http::{
         StatusCode,
-        header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, IF_NONE_MATCH},
+        header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, IF_NONE_MATCH, LOCATION},
     },
-    web::Path,
+    web::{Data, Path},
 };
 use rust_embed::{EmbeddedFile, RustEmbed};
 
 use crate::{
     extract::SessionId,
+    middleware::authorise::Gate,
     problem::{Code, Problem},
 };
 
@@ -32,12 +33,13 @@ const POLICY: &str = "default-src 'self'; require-trusted-types-for 'script'; ob
     tag = "page",
     responses(
         (status = 200, description = "The page", content_type = "text/html", body = String),
+        (status = 303, description = "People must sign in first"),
         (status = 304, description = "The page the client has is still right"),
     ),
     extensions(("x-action" = json!("public")), ("x-problems" = json!(["not-found"]))),
 )]
-pub(crate) async fn get_page(request: HttpRequest) -> Result<HttpResponse, Problem> {
-    file(&request, "index.html")
+pub(crate) async fn get_page(request: HttpRequest, gate: Data<Gate>) -> Result<HttpResponse, Problem> {
+    if gate.lets_in(&request).await { file(&request, "index.html") } else { Ok(sign_in_first("/")) }
 }
 
 /// The page, opened at a session.
@@ -48,14 +50,16 @@ pub(crate) async fn get_page(request: HttpRequest) -> Result<HttpResponse, Probl
     params(("session_id" = uuid::Uuid, Path, description = "The session")),
     responses(
         (status = 200, description = "The page", content_type = "text/html", body = String),
+        (status = 303, description = "People must sign in first"),
         (status = 304, description = "The page the client has is still right"),
         (status = 404, description = "The page, which says that no session has such an id", content_type = "text/html", body = String),
     ),
     extensions(("x-action" = json!("public")), ("x-problems" = json!([]))),
 )]
-pub(crate) async fn get_session_page(request: HttpRequest) -> Result<HttpResponse, Problem> {
-    if SessionId::of(&request).is_ok() {
-        return file(&request, "index.html");
+pub(crate) async fn get_session_page(request: HttpRequest, gate: Data<Gate>) -> Result<HttpResponse, Problem> {
+    if let Ok(session) = SessionId::of(&request) {
+        let path = format!("/s/{}", session.0);
+        return if gate.lets_in(&request).await { file(&request, "index.html") } else { Ok(sign_in_first(&path)) };
     }
     // Whoever follows a broken link reads a page, not a problem.
     let mut page = Found::at("index.html")?.whole();
@@ -94,7 +98,12 @@ pub(crate) async fn get_file(request: HttpRequest, path: Path<String>) -> Result
     file(&request, &path)
 }
 
-fn file(request: &HttpRequest, path: &str) -> Result<HttpResponse, Problem> {
+/// The way to the page on which people sign in, and back to `path`.
+fn sign_in_first(path: &str) -> HttpResponse {
+    HttpResponse::SeeOther().insert_header((LOCATION, format!("/login?next={path}"))).finish()
+}
+
+pub(super) fn file(request: &HttpRequest, path: &str) -> Result<HttpResponse, Problem> {
     let found = Found::at(path)?;
     let known = request.headers().get_all(IF_NONE_MATCH).any(|known| {
         known.to_str().is_ok_and(|known| known.split(',').any(|tag| tag.trim() == "*" || tag.trim() == found.etag))

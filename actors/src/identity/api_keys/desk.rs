@@ -11,7 +11,7 @@ use uuid::Uuid;
 use super::{
     ListedApiKey, StoreError,
     prover::{ApiKeys, PATIENCE},
-    secret::{self, Fresh},
+    secret::{self, Fresh, Kind},
 };
 use crate::{
     domain::{caller::Caller, identity::Identity, ids::Tenant, session::audit},
@@ -78,8 +78,8 @@ impl ApiKeys {
             return Err(CreateError::Expired);
         }
         let fresh = self.hash_apart(|| {
-            let fresh = Fresh::new()?;
-            let hash = secret::hash(&fresh.secret)?;
+            let fresh = Fresh::new(Kind::Key)?;
+            let hash = secret::hash(Kind::Key, &fresh.secret)?;
             Ok::<_, Unspecified>((fresh, hash))
         });
         // The system has no chance to give: so it may have later.
@@ -88,6 +88,7 @@ impl ApiKeys {
         let new = NewApiKey {
             key_id: fresh.key_id,
             tenant: order.creator.tenant,
+            is_login: false,
             label: order.label,
             prefix: fresh.prefix(),
             hash,
@@ -138,7 +139,7 @@ impl ApiKeys {
         let work = self.inner.store.run(move |connection| {
             Box::pin(async move {
                 let mut transaction = connection.begin().await?;
-                let stood = api_keys::revoke(&mut transaction, caller.tenant.as_str(), key_id, at).await?;
+                let stood = api_keys::revoke(&mut transaction, caller.tenant.as_str(), key_id, false, at).await?;
                 if stood == Some(true) {
                     let line = audit(&caller, "admin.keys.revoke", RESOURCE, key_id.to_string(), json!({}));
                     audit_event::insert(&mut transaction, &caller.tenant, &line, at).await?;
@@ -156,7 +157,7 @@ impl ApiKeys {
 }
 
 /// A time as the database keeps it: in whole microseconds.
-fn stored(at: OffsetDateTime) -> OffsetDateTime {
+pub(super) fn stored(at: OffsetDateTime) -> OffsetDateTime {
     at.replace_nanosecond(at.nanosecond() / 1_000 * 1_000).unwrap_or(at)
 }
 

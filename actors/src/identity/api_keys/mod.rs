@@ -6,6 +6,7 @@
 //! | `known` | what was found out about keys that were shown, for a while and bounded |
 //! | `prover` | [`ApiKeys`], the door's handle: proves keys |
 //! | `desk` | and makes, lists and revokes them |
+//! | [`logins`] | and logs people in and out: a login is a key that a browser keeps |
 //! | [`watcher`] | the actor `api-key-watcher`: learns of revocations, notes when keys are used |
 //! | [`metrics`] | Prometheus |
 //!
@@ -19,6 +20,7 @@
 
 mod desk;
 mod known;
+pub mod logins;
 pub mod metrics;
 mod prover;
 mod secret;

@@ -16,7 +16,7 @@ use uuid::Uuid;
 use super::{
     known::{Found, Known, Proof, Standing},
     metrics::ApiKeyMetrics,
-    secret::{self, Digest},
+    secret::{self, Digest, Kind},
 };
 use crate::{
     domain::{identity::Identity, ids::Tenant},
@@ -105,7 +105,11 @@ impl ApiKeys {
     /// # Errors
     /// [`ApiKeyError`]. `Invalid` says nothing about whether there is such a key.
     pub async fn prove(&self, secret: &str) -> Result<ProvenKey, ApiKeyError> {
-        let proved = self.look_or_prove(secret).await;
+        self.prove_kind(secret, Kind::Key).await
+    }
+
+    pub(super) async fn prove_kind(&self, secret: &str, kind: Kind) -> Result<ProvenKey, ApiKeyError> {
+        let proved = self.look_or_prove(secret, kind).await;
         let metrics = &self.inner.metrics;
         match &proved {
             Ok(_) => {}
@@ -116,19 +120,25 @@ impl ApiKeys {
         proved
     }
 
-    async fn look_or_prove(&self, secret: &str) -> Result<ProvenKey, ApiKeyError> {
-        let key_id = secret::key_id(secret).ok_or(ApiKeyError::Invalid("it is no key"))?;
+    async fn look_or_prove(&self, secret: &str, wanted: Kind) -> Result<ProvenKey, ApiKeyError> {
+        let named = secret::key_id(secret).filter(|(kind, _)| *kind == wanted);
+        let (_, key_id) = named.ok_or(ApiKeyError::Invalid("it is no key"))?;
         let digest = secret::digest(secret);
         if let Some(found) = self.found(&digest) {
             return found;
         }
         let _place = self.inner.waiting.try_acquire().map_err(|_| ApiKeyError::Busy)?;
-        timeout(PATIENCE, self.prove_unknown(secret, key_id, digest)).await.unwrap_or(Err(ApiKeyError::Busy))
+        timeout(PATIENCE, self.prove_unknown(secret, wanted, key_id, digest)).await.unwrap_or(Err(ApiKeyError::Busy))
     }
 
     /// What a key proves that was proved before. The database is not asked, and nobody waits.
     #[must_use]
     pub fn known(&self, secret: &str) -> Option<ProvenKey> {
+        self.known_kind(secret, Kind::Key)
+    }
+
+    pub(super) fn known_kind(&self, secret: &str, wanted: Kind) -> Option<ProvenKey> {
+        secret::key_id(secret).filter(|(kind, _)| *kind == wanted)?;
         self.found(&secret::digest(secret))?.ok()
     }
 
@@ -144,7 +154,13 @@ impl ApiKeys {
         }
     }
 
-    async fn prove_unknown(&self, secret: &str, key_id: Uuid, digest: Digest) -> Result<ProvenKey, ApiKeyError> {
+    async fn prove_unknown(
+        &self,
+        secret: &str,
+        wanted: Kind,
+        key_id: Uuid,
+        digest: Digest,
+    ) -> Result<ProvenKey, ApiKeyError> {
         let turn = Turn::of(&self.inner.turns, key_id);
         if Arc::strong_count(&turn.lock) > MAX_WAITING_FOR_ONE {
             return Err(ApiKeyError::Busy);
@@ -156,6 +172,9 @@ impl ApiKeys {
         }
         let asked = Instant::now();
         let Some(stored) = self.find(key_id).await? else { return Err(self.refuse(digest, "nobody has it")) };
+        if stored.is_login != (wanted == Kind::Login) {
+            return Err(self.refuse(digest, "it is of another kind"));
+        }
         let ends = self.ends(&stored).map_err(|why| self.refuse(digest, why))?;
         let was_proved = match self.inner.known.lock().look(&digest, asked) {
             Found::Stale(hash) => hash == stored.hash,

@@ -32,27 +32,27 @@ fn on(connections: Connections, clock: fn() -> OffsetDateTime) -> ApiKeys {
 }
 
 /// A process of its own.
-fn process(pool: &PgPool) -> ApiKeys {
+pub(super) fn process(pool: &PgPool) -> ApiKeys {
     on(Connections::of_pool(pool.clone()), today)
 }
 
-fn caller(tenant: &str) -> Caller {
+pub(super) fn caller(tenant: &str) -> Caller {
     Caller { subject: Some("ada".to_owned()), ..Caller::new(Tenant::new(tenant).unwrap(), Uuid::from_u128(7)) }
 }
 
-fn ada(tenant: &str) -> Identity {
+pub(super) fn ada(tenant: &str) -> Identity {
     let issuer = Some("https://id.example".to_owned());
     let tenant = Tenant::new(tenant).unwrap();
     Identity { tenant, subject: "ada".to_owned(), issuer, scope: Some("admin chat".to_owned()) }
 }
 
-async fn made(keys: &ApiKeys, tenant: &str, expires_at: Option<OffsetDateTime>) -> Created {
+pub(super) async fn made(keys: &ApiKeys, tenant: &str, expires_at: Option<OffsetDateTime>) -> Created {
     let scopes = vec!["chat".to_owned()];
     let order = KeyOrder { label: "deploy".to_owned(), creator: ada(tenant), scopes, expires_at };
     keys.create(&caller(tenant), order).await.unwrap()
 }
 
-fn refused(outcome: &Result<ProvenKey, ApiKeyError>) -> &'static str {
+pub(super) fn refused(outcome: &Result<ProvenKey, ApiKeyError>) -> &'static str {
     match outcome {
         Err(ApiKeyError::Invalid(why)) => why,
         other => panic!("{other:?}"),
@@ -67,7 +67,7 @@ fn bent(secret: &str) -> String {
 
 impl ApiKeys {
     /// What the watcher does every second.
-    async fn watched(&self) {
+    pub(super) async fn watched(&self) {
         let now = Instant::now();
         self.inner.known.lock().end_old(now);
         let round = self.inner.known.lock().begin_round(now, (self.inner.clock)());
@@ -75,7 +75,7 @@ impl ApiKeys {
     }
 }
 
-async fn lines(pool: &PgPool) -> Vec<(String, String, Option<String>, Value)> {
+pub(super) async fn lines(pool: &PgPool) -> Vec<(String, String, Option<String>, Value)> {
     let query = "SELECT tenant, action, target_id, details FROM audit_event ORDER BY id";
     sqlx::query_as(query).fetch_all(pool).await.unwrap()
 }
@@ -230,7 +230,7 @@ async fn the_use_of_a_key_is_written_down_behind_its_bearers_back(pool: PgPool) 
 #[tokio::test]
 async fn a_database_that_is_away_says_nothing_about_a_key() {
     let keys = on(Connections::nowhere().unwrap(), today);
-    let secret = secret::Fresh::new().unwrap().secret;
+    let secret = secret::Fresh::new(secret::Kind::Key).unwrap().secret;
     let text = secrecy::ExposeSecret::expose_secret(&secret);
     for _ in 0..2 {
         assert!(matches!(keys.prove(text).await, Err(ApiKeyError::Unavailable(_))));

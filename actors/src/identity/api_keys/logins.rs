@@ -1,0 +1,157 @@
+//! Logins: a login is a key that a browser keeps, in a cookie that no script reads. It is proved, believed, ended and watched like
+//! one; it differs in how long it lasts, in who makes it, and in that no list shows it.
+
+use std::time::Duration;
+
+use secrecy::{ExposeSecret as _, SecretString};
+use serde_json::json;
+use sqlx::Connection;
+
+use super::{
+    ApiKeyError, ProvenKey, StoreError,
+    desk::stored,
+    prover::ApiKeys,
+    secret::{self, Fresh, Kind},
+};
+use crate::{
+    domain::{
+        caller::{Caller, Reach},
+        session::audit,
+    },
+    identity::sign_in::Person,
+    store::{
+        api_keys::{self, NewApiKey},
+        audit_event,
+    },
+};
+
+/// The kind of thing that audit rows name.
+pub const RESOURCE: &str = "login";
+
+/// Why nobody was logged in.
+#[derive(Debug, thiserror::Error)]
+pub enum LoginError {
+    /// The system has no chance to give. Safe to try again.
+    #[error("the system has no chance to give")]
+    NoChance,
+    /// The store's; after `Interrupted` and `TimedOut` the login may be there, though no browser has it.
+    #[error("the login was not stored")]
+    Store(#[source] StoreError),
+}
+
+impl ApiKeys {
+    /// Logs somebody in for so long, and gives what their browser is to keep. `by` says of which request.
+    ///
+    /// # Errors
+    /// [`LoginError`].
+    pub async fn log_in(&self, by: &Caller, person: Person, lasts: Duration) -> Result<SecretString, LoginError> {
+        let at = stored((self.inner.clock)());
+        let fresh = Fresh::new(Kind::Login).map_err(|_| LoginError::NoChance)?;
+        let hash = secret::hash(Kind::Login, &fresh.secret).map_err(|_| LoginError::NoChance)?;
+        let Person { identity: who, name } = person;
+        let caller = Caller {
+            tenant: who.tenant.clone(),
+            subject: Some(who.subject.clone()),
+            scope: who.scope.clone(),
+            reach: Reach::Own,
+            ..by.clone()
+        };
+        let new = NewApiKey {
+            key_id: fresh.key_id,
+            tenant: who.tenant,
+            is_login: true,
+            label: name.unwrap_or_default(),
+            prefix: fresh.prefix(),
+            hash,
+            created_by: who.subject,
+            scopes: who.scope.iter().flat_map(|scope| scope.split(' ')).map(str::to_owned).collect(),
+            issuer: who.issuer,
+            created_at: at,
+            expires_at: Some(at + lasts),
+        };
+        let line = audit(&caller, "auth.login", RESOURCE, new.key_id.to_string(), json!({"scopes": new.scopes}));
+        let work = self.inner.store.run(move |connection| {
+            Box::pin(async move {
+                let mut transaction = connection.begin().await?;
+                api_keys::sweep_logins(&mut transaction, new.tenant.as_str(), &new.created_by, at).await?;
+                api_keys::insert(&mut transaction, &new).await?;
+                audit_event::insert(&mut transaction, &new.tenant, &line, at).await?;
+                transaction.commit().await
+            })
+        });
+        work.await.map_err(LoginError::Store)?;
+        Ok(fresh.secret)
+    }
+
+    /// Proves a login.
+    ///
+    /// # Errors
+    /// [`ApiKeyError`].
+    pub async fn prove_login(&self, secret: &str) -> Result<ProvenKey, ApiKeyError> {
+        self.prove_kind(secret, Kind::Login).await
+    }
+
+    /// What a login proves that was proved before. The database is not asked, and nobody waits.
+    #[must_use]
+    pub fn known_login(&self, secret: &str) -> Option<ProvenKey> {
+        self.known_kind(secret, Kind::Login)
+    }
+
+    /// Logs somebody out everywhere: in every process, and with all that the login began. Nothing is done for what is no login
+    /// or is one no more.
+    ///
+    /// # Errors
+    /// The login could not be proved, or the store did not do it: then somebody may still be logged in.
+    pub async fn log_out(&self, by: &Caller, secret: &SecretString) -> Result<(), LogoutError> {
+        let secret = secret.expose_secret();
+        let who = match self.prove_login(secret).await {
+            Ok(ProvenKey { identity, .. }) => identity,
+            Err(ApiKeyError::Invalid(_)) => return Ok(()),
+            Err(error) => return Err(LogoutError::Unproved(error)),
+        };
+        let Some((_, key_id)) = secret::key_id(secret) else { return Ok(()) };
+        let caller = Caller { tenant: who.tenant, subject: Some(who.subject), reach: Reach::Own, ..by.clone() };
+        let at = (self.inner.clock)();
+        let work = self.inner.store.run(move |connection| {
+            Box::pin(async move {
+                let mut transaction = connection.begin().await?;
+                let stood = api_keys::revoke(&mut transaction, caller.tenant.as_str(), key_id, true, at).await?;
+                if stood == Some(true) {
+                    let line = audit(&caller, "auth.logout", RESOURCE, key_id.to_string(), json!({}));
+                    audit_event::insert(&mut transaction, &caller.tenant, &line, at).await?;
+                }
+                transaction.commit().await
+            })
+        });
+        work.await.map_err(LogoutError::Store)?;
+        self.inner.known.lock().forget(key_id);
+        Ok(())
+    }
+
+    /// What the owner of a login that was proved is called, if the provider said it.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn login_name(&self, caller: &Caller, secret: &str) -> Result<Option<String>, StoreError> {
+        let Some((Kind::Login, key_id)) = secret::key_id(secret) else { return Ok(None) };
+        let tenant = caller.tenant.clone();
+        let work = self.inner.store.run(move |connection| {
+            Box::pin(async move { api_keys::login_name(connection, tenant.as_str(), key_id).await })
+        });
+        Ok(work.await?.filter(|name| !name.is_empty()))
+    }
+}
+
+/// Why somebody may still be logged in.
+#[derive(Debug, thiserror::Error)]
+pub enum LogoutError {
+    /// It is not known who they are.
+    #[error("the login could not be proved")]
+    Unproved(#[source] ApiKeyError),
+    /// The store's.
+    #[error("the login was not ended")]
+    Store(#[source] StoreError),
+}
+
+#[cfg(test)]
+mod tests;
