@@ -17,6 +17,25 @@ export function place(path) {
 /** @param {string} id */
 export const pathOf = (id) => `/s/${id}`;
 
+/**
+ * What the text is kept under that is typed at an address. Conversations without a message have a new id each time, so all of
+ * these share one.
+ * @param {string} path
+ */
+export function draftName(path) {
+  const to = place(path);
+  return to.kind === 'session' ? `draft.${to.id}` : 'draft.new';
+}
+
+/**
+ * Where somebody goes to sign in and be sent back to a page: one of these pages, whatever was asked for.
+ * @param {string} path
+ */
+export function signInAddress(path) {
+  const to = place(path);
+  return to.kind === 'session' ? `/v1/auth/login?${new URLSearchParams({ next: pathOf(to.id) })}` : '/v1/auth/login';
+}
+
 /** @param {string} path @param {'push' | 'replace'} how */
 export function go(path, how = 'push') {
   if (location.pathname === path) return;

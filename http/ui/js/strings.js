@@ -18,6 +18,33 @@ export const text = {
   /** For dates and numbers. */
   locale: 'en',
 
+  login: {
+    title: 'Sign in',
+    body: 'Sign in to see your conversations and to go on with them.',
+    with: (/** @type {string | null} */ provider) => (provider ? `Sign in with ${provider.charAt(0).toUpperCase()}${provider.slice(1)}` : 'Sign in'),
+    off: 'Signing in is not set up here. Requests need a token or an API key from whoever runs this server.',
+    notNeeded: 'Signing in is not set up here, and nobody has to.',
+    open: 'Open the conversations',
+    again: 'Sign in again',
+    out: 'Sign out',
+    account: (/** @type {string} */ name) => `Account of ${name}`,
+    /** Why somebody who wanted to sign in is not; nothing for a reason that is none of the server's. */
+    problems: (/** @type {string} */ code) => new Map([
+      ['oidc-disabled', 'Signing in is switched off on this server.'],
+      ['oidc-unavailable', 'The sign-in service cannot be reached. Try again in a moment.'],
+      ['oidc-state-invalid', 'That attempt to sign in took too long or began in another browser. Try again.'],
+      ['oidc-code-missing', 'The sign-in service sent you back without an answer. Try again.'],
+      ['oidc-exchange-failed', 'The sign-in service did not complete the sign-in. Try again.'],
+      ['id-token-missing', 'The sign-in service did not complete the sign-in. Try again.'],
+      ['nonce-mismatch', 'That attempt to sign in was mixed up with another one. Try again.'],
+      ['id-token-invalid', 'What the sign-in service sent could not be trusted, so nobody was signed in. Tell whoever runs this server if it happens again.'],
+      ['identity-missing', 'The sign-in service did not say which organisation you belong to. Ask whoever runs this server.'],
+      ['sign-in-denied', 'You were not signed in: the sign-in service, or you there, said no.'],
+      ['sign-in-not-allowed', 'Your organisation may not sign in here. Ask whoever runs this server.'],
+      ['unavailable', 'A part of the server is away, so nobody can be signed in. Try again in a moment.'],
+    ]).get(code) ?? null,
+  },
+
   time: {
     now: 'now',
     today: 'Today',
@@ -76,7 +103,7 @@ export const text = {
       live: 'Events arrive as they happen.',
       waiting: 'The server does not answer. What you type is kept.',
       offline: 'This device has no network. What you type is kept.',
-      'signed-out': 'The server asks for a sign-in. Sign in again and reload.',
+      'signed-out': 'The server asks for a sign-in. What you type is kept.',
       closed: 'This conversation sends nothing more.',
       parked: 'Hidden for a while; it continues when you look at it again.',
     },
@@ -143,7 +170,8 @@ export const text = {
     degradedMemory: 'Memory reports a problem of its own. Answers may miss some of what was remembered.',
     slowMemory: 'Memory did not answer in time. This answer went on without it.',
     paused: 'Paused. No message is accepted until the conversation is resumed.',
-    signedOut: 'You are signed out. Sign in again and reload; your draft is kept.',
+    signedOut: 'You are signed out. What you typed is kept.',
+    signedOutReload: 'You are signed out. Sign in again and reload; your draft is kept.',
     noStream: 'Live updates are switched off on this server. Answers appear when they are complete.',
   },
 
@@ -151,6 +179,8 @@ export const text = {
     unreachable: 'The server could not be reached.',
     status: (/** @type {number} */ status) => `The server answered with status ${status}.`,
     byCode: {
+      'authorization-missing': 'You are signed out. Sign in again, then try once more.',
+      'token-invalid': 'Your sign-in has ended. Sign in again, then try once more.',
       'session-paused': 'The conversation is paused. Resume it, then send again.',
       'session-queue-full': 'Too many messages are waiting here. Let an answer finish, then send again.',
       'session-deleted': 'The conversation was deleted.',

@@ -86,6 +86,17 @@
  * @property {string | null} [universe_default]
  * @property {string} [namespace_default]
  * @property {Record<string, boolean>} [features]
+ * @property {{enabled: boolean, provider: string | null}} [sign_in]  whether people can sign in, and at what
+ */
+
+/**
+ * `GET /v1/auth/session`: who is signed in.
+ * @typedef {object} Person
+ * @property {string | null} tenant    null while nobody has to say who they are, as `subject`
+ * @property {string | null} subject
+ * @property {string | null} name
+ * @property {string[]} scopes
+ * @property {boolean} provider_login  signed in at the provider, rather than with a token from elsewhere
  */
 
 /**
@@ -170,10 +181,12 @@
 /**
  * @typedef {object} State
  * @property {UiConfig | null} config
+ * @property {Person | null} person    who is signed in, if that is known
  * @property {'ok' | 'degraded' | 'down' | null} memory  how the memory service is, if that is known
  * @property {SessionList} sessions
  * @property {Conversation} conversation
  * @property {Connection} connection
+ * @property {string} draft          what stands in the composer
  * @property {Overlay} overlay
  * @property {boolean} inspecting    the inspector is shown
  * @property {boolean} renaming      the open conversation's title is being edited
