@@ -3,7 +3,7 @@
  * problem, so that every caller can say what happened.
  * @module
  */
-/** @import { Problem, SessionState, SessionSummary, UiConfig } from './types.js' */
+/** @import { Person, Problem, SessionState, SessionSummary, UiConfig } from './types.js' */
 import { text } from './strings.js';
 
 /** A request that did not succeed. */
@@ -55,6 +55,18 @@ const session = (id) => `/v1/sessions/${encodeURIComponent(id)}`;
 
 /** @returns {Promise<{components: Record<string, {status: 'ok' | 'degraded' | 'down'} | undefined>}>} */
 export const healthz = () => json('/healthz');
+
+/** Who is signed in. @returns {Promise<Person>} */
+export const person = () => json('/v1/auth/session');
+
+/** Ends the login; one that has ended already is no failure. */
+export async function signOut() {
+  try {
+    await request('/v1/auth/logout', { method: 'POST' });
+  } catch (error) {
+    if (problemOf(error).status !== 401) throw error;
+  }
+}
 
 /** @returns {Promise<UiConfig>} */
 export const config = () => json('/ui/config.json');

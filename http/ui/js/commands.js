@@ -7,8 +7,9 @@ import { text } from './strings.js';
 import { runningTurn } from './turns.js';
 
 /** @param {Readonly<State>} state @returns {import('./elements/soma-palette.js').Entry[]} */
-export function commands({ conversation, theme, inspecting }) {
+export function commands({ conversation, theme, inspecting, person, config, connection }) {
   const stored = conversation.phase === 'ready' && !conversation.fresh;
+  const signedOut = connection.kind === 'signed-out';
   const nextTheme = theme === 'dark' ? 'light' : 'dark';
   /** @type {(import('./elements/soma-palette.js').Entry | false)[]} */
   const all = [
@@ -25,6 +26,8 @@ export function commands({ conversation, theme, inspecting }) {
     { label: text.actors.title, icon: 'tree', intent: 'overlay', detail: { name: 'actors' } },
     { label: text.settings.title, icon: 'settings', intent: 'overlay', detail: { name: 'settings' } },
     { label: `${text.settings.theme}: ${text.settings.themes[nextTheme]}`, icon: 'half', intent: 'theme', detail: nextTheme },
+    signedOut && config?.sign_in?.enabled === true && { label: text.login.again, icon: 'person', intent: 'sign-in' },
+    !signedOut && person?.provider_login === true && { label: text.login.out, icon: 'leave', intent: 'sign-out' },
     { label: text.keys.title, icon: 'keys', keys: '?', intent: 'overlay', detail: { name: 'keys' } },
   ];
   return all.filter((entry) => entry !== false);

@@ -185,11 +185,18 @@ function takeStored(id, stored) {
  * @param {string} id
  */
 async function poll(id) {
-  while (current().conversation.id === id) {
+  const refused = stream;
+  while (current().conversation.id === id && stream === refused) {
     await new Promise((resolve) => setTimeout(resolve, 2000));
     const after = current().conversation.events.at(-1)?.id ?? 0;
-    const { events } = await api.events(id, after, PAGE).catch(() => ({ events: [] }));
-    for (const event of events) takeStored(id, event);
+    try {
+      const { events } = await api.events(id, after, PAGE);
+      for (const event of events) takeStored(id, event);
+    } catch (error) {
+      if (api.problemOf(error).status !== 401 || current().conversation.id !== id) continue;
+      update({ connection: { kind: 'signed-out' } });
+      return;
+    }
   }
 }
 
@@ -211,9 +218,12 @@ export async function stop() {
 
 /** Tries the stream, or the whole conversation if it could not be loaded, again. */
 export function reconnect() {
-  const { id, phase } = current().conversation;
+  const { id, phase, events } = current().conversation;
   if (phase === 'failed') void open(id);
-  else stream?.retryNow();
+  else if (current().connection.kind === 'signed-out') {
+    follow(id, events.at(-1)?.id ?? 0);
+    catchUp(id);
+  } else stream?.retryNow();
 }
 
 /** Gives the connection back while nobody looks and nothing is being answered. */

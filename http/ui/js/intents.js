@@ -9,6 +9,7 @@ import * as prefs from './prefs.js';
 import { go, pathOf, place } from './route.js';
 import * as sending from './sending.js';
 import * as sessions from './sessions.js';
+import * as signing from './signing.js';
 import { current, update } from './store.js';
 import { text } from './strings.js';
 
@@ -123,6 +124,9 @@ export const intents = {
   'copy': (/** @type {string} */ value) => void copy(value, text.copied),
   'copy-link': () => void copy(new URL(pathOf(idOr(undefined)), location.href).href, text.toast.linkCopied),
   'copy-markdown': () => void attempt(text.session.copyMarkdown, api.history(idOr(undefined)).then(({ history, more }) => copy(history, more ? text.toast.markdownCutCopied : text.toast.markdownCopied))),
+  'typed': (/** @type {string} */ draft) => update({ draft }),
+  'sign-in': () => signing.signIn(),
+  'sign-out': () => void attempt(text.login.out, signing.signOut()),
   'theme': setTheme,
   'overlay': (/** @type {Overlay} */ overlay) => update({ overlay }),
   'list': (/** @type {boolean} */ listOpen) => update({ listOpen }),

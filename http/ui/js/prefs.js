@@ -67,6 +67,53 @@ export function forget(session) {
   write(`unsent.${session}`, null);
 }
 
+/** Forgets everything that was typed in this browser and is not on the server. */
+export function forgetTyped() {
+  try {
+    const typed = Object.keys(localStorage).filter((name) => name.startsWith(`${PREFIX}draft.`) || name.startsWith(`${PREFIX}unsent.`));
+    for (const name of typed) localStorage.removeItem(name);
+  } catch {
+    // What was refused at first is not there.
+  }
+}
+
+const ON_WAY = `${PREFIX}on-way`;
+
+/**
+ * A draft on the way to the provider and back, in the storage of its tab: another tab may have written another one under the same
+ * name since.
+ * @typedef {{name: string, draft: string, owner: string | null}} OnWay
+ */
+
+/** @param {OnWay} kept */
+export function keepOnWay(kept) {
+  try {
+    sessionStorage.setItem(ON_WAY, JSON.stringify(kept));
+  } catch {
+    // The draft was written when it was typed.
+  }
+}
+
+/** Whether this tab has been on that way. */
+export function isWayTaken() {
+  try {
+    return sessionStorage.getItem(ON_WAY) !== null;
+  } catch {
+    return false;
+  }
+}
+
+/** What this tab kept, once. @returns {OnWay | null} */
+export function takeFromWay() {
+  try {
+    const kept = sessionStorage.getItem(ON_WAY);
+    sessionStorage.removeItem(ON_WAY);
+    return kept && JSON.parse(kept);
+  } catch {
+    return null;
+  }
+}
+
 /** @param {string} session @param {string} key */
 export function dropUnsent(session, key) {
   const left = unsent(session).filter((other) => other.key !== key);

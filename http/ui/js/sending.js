@@ -6,7 +6,7 @@ import * as api from './api.js';
 import * as prefs from './prefs.js';
 import { go, newId, pathOf } from './route.js';
 import * as sessions from './sessions.js';
-import { current, updateConversation } from './store.js';
+import { current, update, updateConversation } from './store.js';
 import { text } from './strings.js';
 import { acknowledged, refused, withUnsent } from './turns.js';
 
@@ -46,6 +46,8 @@ async function deliver(id, key, message) {
     const problem = api.problemOf(error);
     prefs.noteUnsent(id, key, problem);
     updateConversation(id, ({ turns }) => ({ turns: refused(turns, key, problem) }));
+    // The stream may not have noticed yet.
+    if (problem.status === 401) update({ connection: { kind: 'signed-out' } });
     return false;
   }
 }

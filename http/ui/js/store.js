@@ -1,6 +1,6 @@
 /**
  * The page's one state. Elements read it and watch parts of it; only the controllers
- * (`conversation.js`, `sessions.js`, `memory.js`, `intents.js`) change it. State is replaced, never edited in place,
+ * (`conversation.js`, `sessions.js`, `memory.js`, `signing.js`, `intents.js`) change it. State is replaced, never edited in place,
  * so that a watcher can tell a change by identity.
  * @module
  */
@@ -18,10 +18,12 @@ export function emptyConversation(id = '') {
 /** @type {State} */
 let state = {
   config: null,
+  person: null,
   memory: null,
   sessions: { items: [], next: null, query: '', phase: 'loading' },
   conversation: emptyConversation(),
   connection: { kind: 'connecting' },
+  draft: '',
   overlay: null,
   inspecting: prefs.read('inspecting') === 'yes',
   renaming: false,

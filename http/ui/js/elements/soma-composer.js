@@ -6,6 +6,7 @@
 import { h } from '../dom.js';
 import { icon } from '../icons.js';
 import * as prefs from '../prefs.js';
+import { draftName } from '../route.js';
 import { current } from '../store.js';
 import { text } from '../strings.js';
 import { runningTurn } from '../turns.js';
@@ -39,7 +40,7 @@ export class SomaComposer extends SomaElement {
     this.hidden = phase === 'missing' || phase === 'deleted';
     if (id !== this.#conversation) {
       this.#conversation = id;
-      this.#write(prefs.read(this.#draftName()) ?? '');
+      this.#write(prefs.read(draftName(location.pathname)) ?? '');
       this.#focus();
     }
     const running = runningTurn(turns) !== null;
@@ -60,15 +61,10 @@ export class SomaComposer extends SomaElement {
     if (HAS_KEYBOARD.matches && current().overlay === null && !current().listOpen) this.#field.focus();
   }
 
-  /** A conversation without a message has a new id each time, so all of these share one draft. */
-  #draftName() {
-    const { id, fresh } = current().conversation;
-    return fresh ? 'draft.new' : `draft.${id}`;
-  }
-
   /** @param {string} value */
   #write(value) {
     this.#field.value = value;
+    this.ask('typed', value);
     this.#grow();
     this.#showSend();
   }
@@ -80,7 +76,8 @@ export class SomaComposer extends SomaElement {
   }
 
   #onInput() {
-    prefs.write(this.#draftName(), this.#field.value);
+    prefs.write(draftName(location.pathname), this.#field.value);
+    this.ask('typed', this.#field.value);
     this.#grow();
     this.#showSend();
   }
@@ -108,7 +105,7 @@ export class SomaComposer extends SomaElement {
     const { phase, paused } = current().conversation;
     // Where the history cannot be had the text stays in the field.
     if (message === '' || paused || (phase !== 'ready' && phase !== 'loading')) return;
-    prefs.write(this.#draftName(), null);
+    prefs.write(draftName(location.pathname), null);
     this.#write('');
     this.ask('send', message);
     this.#field.focus();

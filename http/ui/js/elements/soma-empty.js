@@ -11,7 +11,7 @@ import { SomaElement } from './element.js';
 
 export class SomaEmpty extends SomaElement {
   connected() {
-    this.watch(({ conversation }) => conversation.phase, () => this.#show(current().conversation));
+    this.watch(({ conversation, config }) => `${conversation.phase} ${config?.sign_in?.enabled}`, () => this.#show(current().conversation));
   }
 
   /** @param {Conversation} conversation */
@@ -20,8 +20,7 @@ export class SomaEmpty extends SomaElement {
     switch (phase) {
       case 'missing': return this.#say(text.empty.missingTitle, text.empty.missingBody, newChat);
       case 'deleted': return this.#say(text.empty.deletedTitle, text.empty.deletedBody, newChat);
-      case 'failed': return this.#say(text.empty.failedTitle, problem?.detail ?? '',
-        h('button', { type: 'button', class: 'primary', onclick: () => this.ask('reconnect') }, text.retry));
+      case 'failed': return this.#say(text.empty.failedTitle, problem?.detail ?? '', this.#wayOn(problem));
       default: return this.#say(text.empty.title, text.empty.body, this.#ideas());
     }
   }
@@ -29,6 +28,12 @@ export class SomaEmpty extends SomaElement {
   /** @param {string} title @param {string} body @param {HTMLElement} action */
   #say(title, body, action) {
     this.replaceChildren(h('div', { class: 'empty' }, icon('mark'), h('h2', { text: title }), h('p', { text: body }), action));
+  }
+
+  /** @param {Conversation['problem']} problem */
+  #wayOn(problem) {
+    const [label, intent] = problem?.status === 401 && current().config?.sign_in?.enabled ? [text.login.again, 'sign-in'] : [text.retry, 'reconnect'];
+    return h('button', { type: 'button', class: 'primary', onclick: () => this.ask(intent) }, label);
   }
 
   #ideas() {

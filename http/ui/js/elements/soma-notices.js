@@ -31,7 +31,11 @@ export class SomaNotices extends SomaElement {
   #notices({ config, memory, conversation, connection, offlineNoteHidden }) {
     /** @type {Notice[]} */
     const notices = [];
-    if (connection.kind === 'signed-out') notices.push({ tone: 'warn', line: text.notices.signedOut });
+    if (connection.kind === 'signed-out') {
+      notices.push(config?.sign_in?.enabled
+        ? { tone: 'warn', line: text.notices.signedOut, button: [text.login.again, () => this.ask('sign-in')] }
+        : { tone: 'warn', line: text.notices.signedOutReload });
+    }
     if (config?.features?.sse_enabled === false) notices.push({ tone: 'plain', line: text.notices.noStream });
     if (conversation.paused) {
       notices.push({ tone: 'warn', line: text.notices.paused, button: [text.session.resume, () => this.ask('pause')] });

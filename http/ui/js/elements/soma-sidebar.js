@@ -7,6 +7,7 @@ import { icon } from '../icons.js';
 import { hasCommandKey } from '../keys.js';
 import { text } from '../strings.js';
 import { SomaElement } from './element.js';
+import './soma-account.js';
 import './soma-session-list.js';
 
 const SEARCH_DELAY_MS = 150;
@@ -30,6 +31,7 @@ export class SomaSidebar extends SomaElement {
         this.#paletteButton(hasCommandKey ? '⌘K' : 'Ctrl K')),
       h('div', { class: 'side-search' }, icon('search'), this.#search),
       h('soma-session-list'),
+      h('soma-account'),
       h('div', { class: 'side-foot' },
         this.#footButton('settings', text.settings.title, 'settings'),
         this.#footButton('tree', text.actors.title, 'actors'),
