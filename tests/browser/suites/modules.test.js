@@ -1,6 +1,7 @@
 /** The page's pure modules, without a browser. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { draftName, signInAddress } from '../../../http/ui/js/route.js';
 import { blockReader } from '../../../http/ui/js/sse.js';
 import * as turns from '../../../http/ui/js/turns.js';
 
@@ -83,4 +84,19 @@ test('a message the stream brought is not failed by a lost reply', () => {
 test('a late frame changes no finished answer', () => {
   const list = [user(1, 'question'), final(2, 'done', { turn: 1 })].reduce(turns.applyStored, /** @type {any[]} */ ([]));
   assert.equal(turns.applyLive(list, live('1.1.9', 'assistant.stream', 'late')), list);
+});
+
+test('people are sent back from the provider to pages of this door only', () => {
+  const id = '0190a3f0-0000-7000-8000-00000000000a';
+  assert.equal(signInAddress(`/s/${id}`), `/v1/auth/login?next=%2Fs%2F${id}`);
+  assert.equal(signInAddress(`/s/${id.toUpperCase()}`), `/v1/auth/login?next=%2Fs%2F${id}`);
+  for (const path of ['/', '', '/docs', '//evil.example', 'https://evil.example', `//s/${id}`, `/s/${id}/../x`, `/s/${id}?x`, '/v1/auth/logout']) {
+    assert.equal(signInAddress(path), '/v1/auth/login', path);
+  }
+});
+
+test('what is typed is kept for its conversation, and before there is one for all of these', () => {
+  const id = '0190a3f0-0000-7000-8000-00000000000a';
+  assert.equal(draftName(`/s/${id}`), `draft.${id}`);
+  assert.equal(draftName('/'), 'draft.new');
 });

@@ -1,0 +1,140 @@
+/** People sign in at a provider, from the page that says so. */
+import assert from 'node:assert/strict';
+import { randomUUID } from 'node:crypto';
+import { test } from 'node:test';
+import { answer, assertNoFaults, axe, openPage, say, screenshot, untilAnswer, untilConnection, untilFocused } from '../support/browser.js';
+import { cancel, sayWho, signIn } from '../support/provider.js';
+import { systemWithProvider } from '../support/suite.js';
+
+const parts = systemWithProvider();
+
+/** @typedef {import('playwright-core').Page} Page */
+
+/** @param {Page} page */
+const link = (page) => page.getByRole('link', { name: 'Sign in with Google' });
+
+/** What the page says went wrong. @param {Page} page @param {string | RegExp} reason */
+const untilTold = (page, reason) => page.getByRole('alert').filter({ hasText: reason }).waitFor();
+
+test('whoever is not signed in is asked to, and then is where they wanted to be', async () => {
+  const wanted = `${parts.server.url}/s/${randomUUID()}`;
+  const page = await openPage(parts.browser);
+  await page.goto(wanted);
+  await link(page).waitFor();
+  assert.equal(new URL(page.url()).pathname, '/login');
+  await link(page).click();
+  await sayWho(page, 'ann');
+  await page.waitForURL(wanted);
+  await untilConnection(page, 'live');
+  await page.getByRole('button', { name: 'Account of Ann Tea' }).waitFor();
+  await page.goto(`${parts.server.url}/login`);
+  await page.waitForURL(`${parts.server.url}/`);
+  assertNoFaults(page);
+});
+
+test('whoever is signed in talks to the agent, by a cookie that no script reads', async () => {
+  const page = await openPage(parts.browser);
+  await signIn(page, `${parts.server.url}/`, 'ann');
+  await say(page, 'Do you know me?');
+  await answer(page).getByText('You said: Do you know me?').waitFor();
+  await untilAnswer(page, 'final');
+
+  const cookies = await page.context().cookies(parts.server.url);
+  const login = cookies.find(({ name }) => name === 'login');
+  assert.ok(login, `there is no login among ${cookies.map(({ name }) => name)}`);
+  assert.deepEqual({ httpOnly: login.httpOnly, sameSite: login.sameSite, path: login.path }, { httpOnly: true, sameSite: 'Lax', path: '/' });
+  const read = await page.evaluate(() => JSON.stringify([document.cookie, { ...localStorage }, { ...sessionStorage }]));
+  assert.ok(!read.includes(login.value), 'a script can read the login');
+  assertNoFaults(page);
+});
+
+test('whoever says no at the provider is told, and can still go where they wanted to', async () => {
+  const wanted = `${parts.server.url}/s/${randomUUID()}`;
+  const page = await openPage(parts.browser);
+  await page.goto(wanted);
+  await link(page).click();
+  await cancel(page);
+  await untilTold(page, 'You were not signed in');
+  assert.deepEqual(await axe(page), []);
+  await link(page).click();
+  await sayWho(page, 'bob');
+  await page.waitForURL(wanted);
+  assertNoFaults(page);
+});
+
+test('whoever the provider knows too little about is told', async () => {
+  const page = await openPage(parts.browser);
+  await page.goto(parts.server.url);
+  await link(page).click();
+  await sayWho(page, 'eve');
+  await untilTold(page, 'did not say which organisation');
+  await page.goto(parts.server.url);
+  await link(page).waitFor();
+});
+
+test('an answer that is none to this attempt signs nobody in', async () => {
+  const page = await openPage(parts.browser);
+  await page.goto(parts.server.url);
+  await link(page).click();
+  await page.getByRole('textbox', { name: 'Who are you?' }).waitFor();
+  await page.goto(`${parts.server.url}/v1/auth/callback?code=made-up&state=made-up`);
+  await untilTold(page, 'took too long or began in another browser');
+  assert.equal((await page.request.get(`${parts.server.url}/v1/auth/session`)).status(), 401);
+});
+
+test('nobody is sent to another site, and nothing that an address says is shown', async () => {
+  const page = await openPage(parts.browser);
+  for (const next of ['//evil.example', 'https://evil.example/', '/\\evil.example', '/s/../v1/auth/logout', 'javascript:alert(1)']) {
+    await page.goto(`${parts.server.url}/login?${new URLSearchParams({ next, problem: next })}`);
+    assert.equal(await link(page).getAttribute('href'), '/v1/auth/login', next);
+    assert.equal(await page.getByRole('alert').textContent(), '', next);
+  }
+  for (const problem of ['constructor', '__proto__', '<b>evil</b>']) {
+    await page.goto(`${parts.server.url}/login?${new URLSearchParams({ problem })}`);
+    await link(page).waitFor();
+    assert.equal(await page.getByRole('alert').textContent(), '', problem);
+  }
+  await page.goto(`${parts.server.url}/v1/auth/login?${new URLSearchParams({ next: '//evil.example' })}`);
+  await sayWho(page, 'ann');
+  await page.waitForURL(`${parts.server.url}/`);
+  await untilConnection(page, 'live');
+  assertNoFaults(page);
+});
+
+test('where signing in is not set up the page says so', async () => {
+  const page = await openPage(parts.browser);
+  for (const [required, words] of /** @type {const} */ ([[true, 'Requests need a token'], [false, 'nobody has to']])) {
+    await page.route('**/ui/config.json', (route) => route.fulfill({ json: { sign_in: { enabled: false, provider: 'google' }, features: { require_auth: required } } }));
+    await page.goto(`${parts.server.url}/login`);
+    await page.getByText(words).waitFor();
+    assert.equal(await link(page).count(), 0);
+    assert.deepEqual(await axe(page), []);
+  }
+});
+
+for (const colorScheme of /** @type {const} */ (['light', 'dark'])) {
+  test(`axe finds nothing on the page for signing in, in ${colorScheme} colours`, async () => {
+    const page = await openPage(parts.browser, { colorScheme, reducedMotion: 'reduce' });
+    await page.goto(parts.server.url);
+    await link(page).waitFor();
+    assert.deepEqual(await axe(page), []);
+    await screenshot(page, `login-${colorScheme}`);
+    await page.goto(`${parts.server.url}/login?problem=id-token-invalid`);
+    await untilTold(page, 'could not be trusted');
+    assert.deepEqual(await axe(page), []);
+    assertNoFaults(page);
+  });
+}
+
+test('people sign in by the keyboard alone, at 360 px', async () => {
+  const page = await openPage(parts.browser, { viewport: { width: 360, height: 640 } });
+  await page.goto(`${parts.server.url}/login?problem=id-token-invalid`);
+  await untilTold(page, 'could not be trusted');
+  assert.equal(await page.evaluate(() => document.documentElement.scrollWidth), 360);
+  assert.deepEqual(await axe(page), []);
+  await page.keyboard.press('Tab');
+  await untilFocused(link(page));
+  await page.keyboard.press('Enter');
+  await sayWho(page, 'ann');
+  await untilConnection(page, 'live');
+});
