@@ -79,6 +79,16 @@ impl Checkpoints {
 pub async fn verify(store: &Store, only: Option<&str>, mut checkpoints: Checkpoints) -> Result<Report, StoreError> {
     let mut report = Report { findings: std::mem::take(&mut checkpoints.forged), ..Report::default() };
     report.checkpoints = checkpoints.count;
+    if !store.run(|connection| Box::pin(audit_walk::has_sealer(connection))).await? {
+        let what = "it is not written down how far the sealing is, so nothing is sealed any more".to_owned();
+        report.findings.push(Finding {
+            tenant: String::new(),
+            number: None,
+            row: None,
+            kind: Kind::SealerMissing,
+            what,
+        });
+    }
     if let Some(tenant) = only {
         let known = checkpoints.good.remove(tenant).unwrap_or_default();
         report.checkpoints = known.len();
@@ -123,7 +133,7 @@ async fn walk(store: &Store, tenant: &str, known: Vec<Known>, report: &mut Repor
             walk.step(entry);
         }
     }
-    let mut after = 0;
+    let mut after = i64::MIN;
     loop {
         let of = tenant.to_owned();
         let work = store

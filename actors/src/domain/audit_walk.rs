@@ -50,6 +50,8 @@ pub enum Kind {
     HeadWrong,
     /// A checkpoint is not signed by the key that is known.
     CheckpointForged,
+    /// It is not written down how far the sealing is: nothing is sealed any more.
+    SealerMissing,
 }
 
 /// Something that does not fit.

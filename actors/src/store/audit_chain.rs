@@ -48,7 +48,9 @@ pub enum Sealed {
 pub async fn oldest_unsealed(connection: &mut PgConnection) -> Result<Option<OffsetDateTime>, sqlx::Error> {
     sqlx::query_scalar!(
         "SELECT next.ts
-         FROM audit_sealer AS s
+         FROM (
+             SELECT COALESCE((SELECT xact FROM audit_sealer), '0') AS xact, COALESCE((SELECT id FROM audit_sealer), 0) AS id
+         ) AS s
          CROSS JOIN LATERAL (
              SELECT ts FROM audit_event WHERE (xact, id) > (s.xact, s.id) ORDER BY xact, id LIMIT 1
          ) AS next"

@@ -89,8 +89,19 @@ pub async fn page(
     Ok(entry.collect())
 }
 
+/// Whether it is written down how far the sealing is.
+///
+/// # Errors
+/// The database's.
+#[instrument(level = "debug", name = "db.audit_sealer.exists", skip_all)]
+pub async fn has_sealer(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
+    let query = sqlx::query_scalar!(r#"SELECT EXISTS (SELECT FROM audit_sealer) AS "exists!""#);
+    query.fetch_one(connection).await
+}
+
 /// Looks at the next `limit` rows of `tenant`, those with a higher id than `after`: which of them should have been sealed by
-/// now and are not, and the id of the last one. `None` if there are no more.
+/// now and are not, or say that they come from a transaction that has not begun, and the id of the last one. `None` if there
+/// are no more.
 ///
 /// # Errors
 /// The database's.
@@ -103,11 +114,11 @@ pub async fn unsealed(
 ) -> Result<Option<(Vec<i64>, i64)>, sqlx::Error> {
     let row = sqlx::query!(
         r#"SELECT max(a.id) AS last, array_agg(a.id ORDER BY a.id) FILTER (
-               WHERE (a.xact, a.id) <= (s.xact, s.id)
+               WHERE (s.xact IS NULL OR (a.xact, a.id) <= (s.xact, s.id) OR a.xact >= pg_snapshot_xmax(pg_current_snapshot()))
                  AND NOT EXISTS (SELECT FROM audit_seal AS z WHERE z.tenant = a.tenant AND z.event_id = a.id)
            ) AS rows
-         FROM (SELECT tenant, id, xact FROM audit_event WHERE tenant = $1 AND id > $2 ORDER BY id LIMIT $3) AS a,
-              audit_sealer AS s"#,
+         FROM (SELECT tenant, id, xact FROM audit_event WHERE tenant = $1 AND id > $2 ORDER BY id LIMIT $3) AS a
+         LEFT JOIN audit_sealer AS s ON true"#,
         tenant,
         after,
         limit,

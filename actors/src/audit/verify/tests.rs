@@ -96,6 +96,24 @@ async fn a_change_of_any_column_is_found(pool: PgPool) {
 }
 
 #[sqlx::test(migrations = "../migrations")]
+async fn what_keeps_rows_from_the_sealing_is_named(pool: PgPool) {
+    let store = trail(&pool).await;
+    for (id, xact) in [("-5", "3"), ("99", "9000000000000000000")] {
+        let sql = format!(
+            "INSERT INTO audit_event (id, ts, tenant, action, resource, xact) OVERRIDING SYSTEM VALUE
+             SELECT {id}, ts, tenant, action, resource, '{xact}' FROM audit_event WHERE tenant = 't' AND id = 2"
+        );
+        run(&pool, &sql).await;
+        let row = ("t".to_owned(), Kind::RowInserted, None, id.parse().ok());
+        assert_eq!(found(&store, Checkpoints::default()).await, [row], "{id}");
+        run(&pool, &format!("DELETE FROM audit_event WHERE id = {id}")).await;
+    }
+    run(&pool, "DELETE FROM audit_sealer").await;
+    let sealer = (String::new(), Kind::SealerMissing, None, None);
+    assert_eq!(found(&store, Checkpoints::default()).await, [sealer]);
+}
+
+#[sqlx::test(migrations = "../migrations")]
 async fn every_kind_of_tampering_is_found_and_named(pool: PgPool) {
     let store = trail(&pool).await;
     run(
