@@ -19,7 +19,10 @@ const FILLING: &str = "a agent an and api app at auth be before bit bits brain b
 
 /// Every secret of a process that others may reach, or that is in production, must be one that nobody can look up.
 pub(super) fn check(config: &Config, faults: &mut Faults) {
-    let is_alone = config.server.address().is_ok_and(|address| address.is_loopback());
+    // Whoever names a proxy, or a host that is not this one, is not alone behind it.
+    let is_alone = config.server.address().is_ok_and(|address| address.is_loopback())
+        && config.http.trusted_proxies.trim().is_empty()
+        && config.http.allowed_hosts.trim().is_empty();
     if is_alone && config.deployment != Deployment::Prod {
         return;
     }
