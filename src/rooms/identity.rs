@@ -31,9 +31,10 @@ pub(super) async fn prove(base: &Base, api_keys: &ApiKeys) -> anyhow::Result<Opt
     seat.start(move || ApiKeyWatcher::new(watched)).await.context("watcher over API keys")?;
     let (auth, oidc) = (&base.config.auth, &base.config.oidc);
     let verifier = Verifier::start(auth, |deps| keep(supervisor.clone(), deps)).await?;
-    let sign_in = match oidc.enabled {
-        true => Some(SignIn::start(oidc, &auth.jwt_tenant_claims, |deps| keep(supervisor.clone(), deps)).await?),
-        false => None,
+    let sign_in = if oidc.enabled {
+        Some(SignIn::start(oidc, &auth.jwt_tenant_claims, |deps| keep(supervisor.clone(), deps)).await?)
+    } else {
+        None
     };
     Ok(Some(Provers { verifier, sign_in }))
 }

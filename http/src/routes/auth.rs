@@ -101,8 +101,7 @@ pub(crate) async fn get_callback(
             let seconds = sign_in.login_lasts().as_secs();
             let cookie = Purpose::Login.set(is_secure, secret.expose_secret(), seconds);
             let path = path.unwrap_or_default();
-            let reply = HttpResponse::SeeOther().cookie(cookie).insert_header((LOCATION, path)).finish();
-            reply
+            HttpResponse::SeeOther().cookie(cookie).insert_header((LOCATION, path)).finish()
         }
         Err(problem) => failed(&request, problem, path.as_deref()),
     };

@@ -1,7 +1,7 @@
 //! What the provider publishes about itself (OpenID Connect Discovery 1.0), and calls to it.
 
 use openidconnect::{
-    DiscoveryError, HttpClientError, IssuerUrl,
+    DiscoveryError, HttpClientError, IssuerUrl, TokenUrl,
     core::CoreProviderMetadata,
     http::{self, header::CONTENT_TYPE},
 };
@@ -46,7 +46,7 @@ impl Source for Provider {
             // Its words quote the document.
             _ => FetchError::Unreadable,
         })?;
-        let urls = [Some(found.authorization_endpoint().url()), found.token_endpoint().map(|url| url.url())];
+        let urls = [Some(found.authorization_endpoint().url()), found.token_endpoint().map(TokenUrl::url)];
         if urls.into_iter().all(|url| url.is_some_and(is_safe)) { Ok(found) } else { Err(FetchError::Unreadable) }
     }
 }

@@ -78,7 +78,7 @@ impl OidcSettings {
             return faults;
         }
         let mut add = |setting: &str, what: &str| {
-            faults.push(SettingsError { setting: setting.to_owned(), what: what.to_owned() })
+            faults.push(SettingsError { setting: setting.to_owned(), what: what.to_owned() });
         };
         if let Err(what) = address(&self.issuer) {
             add("issuer", what);
