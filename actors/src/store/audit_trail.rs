@@ -1,10 +1,12 @@
 //! Reads of table `audit_event` for people.
 
 use serde_json::Value;
-use sqlx::PgConnection;
+use sqlx::{Connection, PgConnection};
 use time::OffsetDateTime;
 use tracing::instrument;
 use uuid::Uuid;
+
+use super::PLANNED;
 
 /// Rows looked at by one query that has no index for what it looks for.
 const WINDOW: i64 = 5_000;
@@ -111,7 +113,8 @@ pub async fn page(
 ) -> Result<TrailPage, sqlx::Error> {
     // The rows of a session have an index.
     let window = if filter.session_id.is_some() { i64::MAX } else { WINDOW };
-    let (last, whole) = seen(&mut *connection, tenant, from, window).await?;
+    let mut transaction = connection.begin_with(PLANNED).await?;
+    let (last, whole) = seen(&mut transaction, tenant, from, window).await?;
     let Some(last) = last else { return Ok(TrailPage::default()) };
     let rows = match from {
         From::After(after) => {
@@ -133,7 +136,7 @@ pub async fn page(
                 limit,
                 filter.workflow_id,
             )
-            .fetch_all(connection)
+            .fetch_all(&mut *transaction)
             .await?
         }
         From::Before(before) => {
@@ -155,10 +158,11 @@ pub async fn page(
                 limit,
                 filter.workflow_id,
             )
-            .fetch_all(connection)
+            .fetch_all(&mut *transaction)
             .await?
         }
     };
+    transaction.commit().await?;
     let is_full = i64::try_from(rows.len()).is_ok_and(|rows| rows >= limit);
     let next = if is_full { rows.last().map(|row| row.id) } else { whole.then_some(last) };
     Ok(TrailPage { rows, next })

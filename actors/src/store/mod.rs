@@ -54,6 +54,10 @@ use self::{
     outbox_events::{Enqueued, OutboxEvents},
 };
 
+/// How reads by a filter begin: a plan for any filter would look at every row of the tenant, where one for this filter has an
+/// index.
+const PLANNED: &str = "BEGIN READ ONLY; SET LOCAL plan_cache_mode = force_custom_plan";
+
 /// Why a piece of work on the database has no result.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {

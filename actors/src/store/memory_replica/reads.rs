@@ -5,7 +5,7 @@ use sqlx::{Connection, PgConnection};
 use time::OffsetDateTime;
 use tracing::instrument;
 
-use super::LogPartition;
+use super::{super::PLANNED, LogPartition};
 
 /// A memory as the replica has it.
 #[derive(Clone, Debug, PartialEq)]
@@ -35,10 +35,6 @@ pub struct ReplicaRow {
     /// When the row was made.
     pub created_at: OffsetDateTime,
 }
-
-/// How reads by a filter begin: a plan for any filter would look at every row of the tenant, where one for this filter has an
-/// index.
-const PLANNED: &str = "BEGIN READ ONLY; SET LOCAL plan_cache_mode = force_custom_plan";
 
 /// Which memories of a tenant. What is `None` excludes nothing. As JSON it has the names that queries use.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
