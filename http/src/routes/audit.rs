@@ -1,7 +1,7 @@
 //! The audit trail, for admins.
 
 use actix_web::{
-    HttpResponse,
+    HttpRequest, HttpResponse,
     web::{Bytes, Data, Json},
 };
 use serde::Serialize;
@@ -12,7 +12,7 @@ use somaagent_actors::{
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use utoipa::{IntoParams, ToSchema};
 
-use super::memory_export::{Pieces, attachment, streamed};
+use super::memory_export::{Pieces, attachment, believed, streamed};
 use crate::{
     door::Door,
     extract::{By, Query, bad},
@@ -101,14 +101,19 @@ pub(crate) async fn get_audit(door: Data<Door>, by: By, query: Query) -> Result<
         ("x-problems" = json!(["invalid-query", "unavailable", "draining", "timeout"])),
     ),
 )]
-pub(crate) async fn get_audit_export(door: Data<Door>, by: By, query: Query) -> Result<HttpResponse, Problem> {
+pub(crate) async fn get_audit_export(
+    request: HttpRequest,
+    door: Data<Door>,
+    by: By,
+    query: Query,
+) -> Result<HttpResponse, Problem> {
     let (filter, after) = (filter(&query)?, query.after()?.unwrap_or_default());
     let limit = query.number("limit_total", 1..=MAX_EXPORT)?.unwrap_or(DEFAULT_EXPORT);
     door.accepting()?;
     let mut export = door.trail.export(&by.caller().tenant, filter, after, limit);
     // A failure so far is a problem; a later one can only break the stream off.
     let first = export.next().await?;
-    Ok(attachment("audit_export.ndjson").streaming(streamed(first, export)))
+    Ok(attachment("audit_export.ndjson").streaming(believed(&request, streamed(first, export))?))
 }
 
 impl Pieces for TrailExport {

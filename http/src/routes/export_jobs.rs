@@ -1,7 +1,7 @@
 //! Exports of memories that go on by themselves, and whose results are fetched later.
 
 use actix_web::{
-    HttpResponse,
+    HttpRequest, HttpResponse,
     body::SizedStream,
     http::header::{ETAG, LOCATION},
     web::{Data, Json},
@@ -13,7 +13,7 @@ use utoipa::ToSchema;
 
 use super::{
     memory_deletion::unknown,
-    memory_export::{attachment, streamed},
+    memory_export::{attachment, believed, streamed},
     memory_filter::{MemorySelection, caught_up, names_tenant},
 };
 use crate::{
@@ -236,7 +236,12 @@ pub(crate) async fn delete_export_job(
         ("x-problems" = json!(["job-not-found", "job-not-completed", "export-gone", "unavailable", "draining", "timeout"])),
     ),
 )]
-pub(crate) async fn get_export_download(door: Data<Door>, by: By, job: ExportJobId) -> Result<HttpResponse, Problem> {
+pub(crate) async fn get_export_download(
+    request: HttpRequest,
+    door: Data<Door>,
+    by: By,
+    job: ExportJobId,
+) -> Result<HttpResponse, Problem> {
     door.accepting()?;
     let fetched = door.export_jobs.fetch(&by.caller().tenant, job.0).await?.ok_or(Code::JobNotFound)?;
     let (job, Some(result)) = (&fetched.job, fetched.result) else {
@@ -248,5 +253,5 @@ pub(crate) async fn get_export_download(door: Data<Door>, by: By, job: ExportJob
         response.insert_header((ETAG, format!("\"{}\"", hex(sum))));
     }
     let size = u64::try_from(job.byte_size).unwrap_or_default();
-    Ok(response.body(SizedStream::new(size, streamed(None, result))))
+    Ok(response.body(SizedStream::new(size, believed(&request, streamed(None, result))?)))
 }

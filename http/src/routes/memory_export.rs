@@ -3,11 +3,11 @@
 use std::error::Error;
 
 use actix_web::{
-    HttpResponse,
+    HttpRequest, HttpResponse,
     http::header::{CACHE_CONTROL, CONTENT_DISPOSITION},
     web::{Bytes, Data},
 };
-use futures_util::{Stream, StreamExt as _, stream};
+use futures_util::{Stream, StreamExt as _, future::Either, stream};
 use somaagent_actors::{
     conversation::queries::StoreError,
     memory::{jobs::Chunks, queries::Export},
@@ -17,6 +17,7 @@ use super::memory_filter::{MemorySelection, caught_up, export_of, min_offset, na
 use crate::{
     door::Door,
     extract::{By, Query},
+    middleware::authorise::Authorised,
     openapi::shapes::ReplicaItem,
     problem::Problem,
 };
@@ -47,7 +48,12 @@ const NDJSON: &str = "application/x-ndjson";
         ("x-problems" = json!(["tenant-required", "invalid-query", "replica-behind", "unavailable", "draining", "timeout"])),
     ),
 )]
-pub(crate) async fn get_export(door: Data<Door>, by: By, query: Query) -> Result<HttpResponse, Problem> {
+pub(crate) async fn get_export(
+    request: HttpRequest,
+    door: Data<Door>,
+    by: By,
+    query: Query,
+) -> Result<HttpResponse, Problem> {
     let (of, place) = (export_of(&query)?, min_offset(&query)?);
     names_tenant(&door, &of)?;
     door.accepting()?;
@@ -56,7 +62,7 @@ pub(crate) async fn get_export(door: Data<Door>, by: By, query: Query) -> Result
     let name = format!("memory_export_{}.ndjson", export.begun_at().unix_timestamp());
     // A failure so far is a problem; a later one can only break the stream off.
     let first = export.next().await?;
-    Ok(attachment(&name).streaming(streamed(first, export)))
+    Ok(attachment(&name).streaming(believed(&request, streamed(first, export))?))
 }
 
 /// The head of a reply that is saved as a file of lines.
@@ -87,6 +93,17 @@ impl Pieces for Chunks {
     }
 }
 
+/// `pieces` for as long as what the caller showed may be believed: then it breaks off.
+pub(super) fn believed<S: Stream>(
+    request: &HttpRequest,
+    pieces: S,
+) -> Result<impl Stream<Item = S::Item> + use<S>, Problem> {
+    Ok(match Authorised::of(request)?.ends {
+        Some(ends) => Either::Left(pieces.take_until(Box::pin(ends.reached()))),
+        None => Either::Right(pieces),
+    })
+}
+
 /// `first` and what comes behind it. A failure breaks the reply off.
 pub(super) fn streamed(first: Option<Bytes>, rest: impl Pieces) -> impl Stream<Item = Result<Bytes, StoreError>> {
     let rest = stream::unfold(Some(rest), |rest| async move {
@@ -100,4 +117,35 @@ pub(super) fn streamed(first: Option<Bytes>, rest: impl Pieces) -> impl Stream<I
         }
     });
     stream::iter(first.map(Ok)).chain(rest)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failed expectation ends the test")]
+
+    use std::time::Duration;
+
+    use actix_web::{HttpMessage as _, test::TestRequest};
+    use somaagent_actors::domain::caller::Reach;
+    use tokio::time::{Instant, sleep};
+
+    use super::*;
+    use crate::middleware::authorise::Ends;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_exported_ends_with_what_the_caller_showed() {
+        let endless = || {
+            stream::unfold(0, |n| async move {
+                sleep(Duration::from_secs(1)).await;
+                Some((n, n + 1))
+            })
+        };
+        let request = TestRequest::default().to_http_request();
+        assert!(believed(&request, endless()).is_err(), "nobody decided about it");
+        let ends = Some(Ends::At(Instant::now() + Duration::from_millis(3_500)));
+        let decision = String::new();
+        request.extensions_mut().insert(Authorised { identity: None, reach: Reach::Tenant, decision, ends });
+        let sent: Vec<i32> = believed(&request, endless()).unwrap().collect().await;
+        assert_eq!(sent, [0, 1, 2]);
+    }
 }
