@@ -146,7 +146,7 @@ mod tests {
     async fn every_operation_answers_with_the_headers_that_protect_and_what_is_personal_is_not_kept() {
         let door = TestDoor::new(&DoorSettings { health_timeout_ms: 20, ..DoorSettings::default() }).await;
         // Files of the program itself, the same for everybody.
-        let files = ["/openapi.json", "/docs", "/", "/s/{session_id}", "/ui/{path:.*}"];
+        let files = ["/openapi.json", "/docs", "/login", "/", "/s/{session_id}", "/ui/{path:.*}"];
         let id = "7b0d4cb2-5d3c-4f2e-9a55-8f3f3b1f6a01";
         for resource in TABLE {
             let uri = resource.pattern.replace("{session_id}", id).replace("{path:.*}", "index.html");
