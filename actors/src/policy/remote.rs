@@ -11,7 +11,10 @@ use reqwest::{
 };
 use tokio::time::Instant;
 
-use crate::breaker::{Breaker, BreakerRules, BreakerState, Ticket, Verdict};
+use crate::{
+    base_url::root_cause,
+    breaker::{Breaker, BreakerRules, BreakerState, Ticket, Verdict},
+};
 
 /// Longest answer that is read, in bytes; a decision has a few hundred.
 const MAX_BYTES: usize = 64 * 1024;
@@ -165,9 +168,5 @@ fn lost(error: &reqwest::Error) -> RemoteError {
     if error.is_timeout() {
         return RemoteError::Lost("no answer in time".to_owned());
     }
-    let mut cause: &dyn std::error::Error = error;
-    while let Some(deeper) = cause.source() {
-        cause = deeper;
-    }
-    RemoteError::Lost(cause.to_string())
+    RemoteError::Lost(root_cause(error))
 }
