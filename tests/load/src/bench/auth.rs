@@ -4,7 +4,7 @@
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 use somaagent_test_services::client::Client;
-use somaagent_test_services::process::Running;
+use somaagent_test_services::process::{Binary, Running};
 use somaagent_test_services::tokens::{SECRET, Signer, ec_signer, ed_signer, rsa_signer};
 
 use crate::binary::Subject;
@@ -21,6 +21,9 @@ const WATCHED: &str = "HS256 beside a candidate";
 
 /// The shipped policy, as a candidate beside itself.
 const POLICY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../config/policy");
+
+/// One thread serves each server, so that no kind has a thread that is more awake than another's.
+const ONE_THREAD: (&str, &str) = ("SA01_HTTP__WORKERS", "1");
 
 /// Requests of each kind before anything is measured.
 const WARM_UP: usize = 500;
@@ -86,48 +89,59 @@ impl Kind {
 
 /// Measures.
 pub async fn run(subject: &Subject, options: &Options) -> Result<Report> {
-    let mut open = subject.alone()?.start().await?;
-    let guarded = subject.alone()?.set("GATEWAY_JWT_SECRET", SECRET).set("SA01_AUTH__ISSUERS", &issuers());
-    let mut guarded = LIMIT.iter().fold(guarded, |binary, (name, value)| binary.set(name, value)).start().await?;
-    let watched = subject.alone()?.set("GATEWAY_JWT_SECRET", SECRET).set("SA01_POLICY_SHADOW_DIR", POLICY);
-    let mut watched = LIMIT.iter().fold(watched, |binary, (name, value)| binary.set(name, value)).start().await?;
+    let start = async |settings: &[(&str, &str)]| {
+        let set = |binary: Binary, (name, value): &(&str, &str)| binary.set(name, value);
+        settings.iter().fold(subject.alone()?.set(ONE_THREAD.0, ONE_THREAD.1), set).start().await
+    };
+    let issuers = issuers();
+    let secret = ("GATEWAY_JWT_SECRET", SECRET);
+    let mut open = start(&[]).await?;
+    let guarded = start(&[&LIMIT[..], &[secret, ("SA01_AUTH__ISSUERS", &issuers)]].concat()).await?;
+    let watched = start(&[&LIMIT[..], &[secret, ("SA01_POLICY_SHADOW_DIR", POLICY)]].concat()).await?;
     let token = Signer::secret(SECRET).sign(&claims(""));
-    let mut kinds = vec![
-        Kind::new("nobody is asked", &open, None).await?,
-        Kind::new("HS256", &guarded, Some(token.clone())).await?,
-        Kind { may_add_us: None, ..Kind::new(WATCHED, &watched, Some(token)).await? },
-    ];
+    let mut kinds = vec![Kind::new("HS256", &guarded, Some(token.clone())).await?];
     for (name, signer) in signers() {
         kinds.push(Kind::new(name, &guarded, Some(signer.sign(&claims(name)))).await?);
     }
     let key = Kind::new("API key", &guarded, Some(api_key(&guarded).await?)).await?;
     kinds.push(Kind { may_add_us: Some(KEY_ADDS_US), ..key });
-    let (reference, others) = kinds.split_first_mut().context("a reference")?;
-    for n in 0..WARM_UP + options.asks {
-        for kind in &mut *others {
-            // The reference as often as all others together: a server that is asked less is slower.
+    let candidate = Kind { may_add_us: None, ..Kind::new(WATCHED, &watched, Some(token)).await? };
+    let mut report = Report::new("auth");
+    // Apart, so that each of a server's kinds comes as long after the one before it.
+    for (mut server, mut kinds) in [(guarded, kinds), (watched, vec![candidate])] {
+        let mut reference = Kind::new("nobody is asked", &open, None).await?;
+        alternate(&mut reference, &mut kinds, options.asks).await?;
+        tell(&mut report, &reference, &kinds);
+        server.terminate().await?;
+    }
+    open.terminate().await?;
+    report.note(format!("{} requests of each kind for {PATH}, in turn, by one client", options.asks));
+    report.note("reference: the same request to a server that asks nobody who they are; both decide by the policy, only the other counts");
+    Ok(report)
+}
+
+/// Asks each kind as often, in turn, and the reference as often as all of them together: a server that is asked less is slower.
+async fn alternate(reference: &mut Kind, kinds: &mut [Kind], asks: usize) -> Result<()> {
+    for n in 0..WARM_UP + asks {
+        for kind in &mut *kinds {
             reference.ask(n >= WARM_UP).await?;
             kind.ask(n >= WARM_UP).await?;
         }
     }
-    open.terminate().await?;
-    guarded.terminate().await?;
-    watched.terminate().await?;
-    let mut report = Report::new("auth");
+    Ok(())
+}
+
+fn tell(report: &mut Report, reference: &Kind, kinds: &[Kind]) {
     for percent in [50, 99] {
-        let reference = kinds[0].samples.percentile(percent);
-        for kind in &kinds[1..] {
+        for kind in kinds {
             let figure = Figure::new(format!("{} p{percent}", kind.name), kind.samples.percentile(percent), "µs")
-                .against(reference);
+                .against(reference.samples.percentile(percent));
             report.add(match kind.may_add_us.filter(|_| percent == 50) {
                 Some(bound) => figure.within(Budget::AddsAtMost(bound)),
                 None => figure,
             });
         }
     }
-    report.note(format!("{} requests of each kind for {PATH}, in turn, by one client", options.asks));
-    report.note("reference: the same request to a server that asks nobody who they are; both decide by the policy, only the other counts");
-    Ok(report)
 }
 
 /// A key that may what the tokens may.
