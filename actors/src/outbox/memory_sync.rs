@@ -18,11 +18,12 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::{
+    claiming::{Claimed, Sought, claim, seek},
     finish::{Finish, Finishing},
     metrics::MemorySyncMetrics,
     settings::QueueSettings,
     through::{Cause, Outcome, Waiters, WriteThrough},
-    write::{Claimed, Sought, claim, seek, write},
+    write::write,
 };
 use crate::{
     domain::{ids::Tenant, memory::MemorySpace},

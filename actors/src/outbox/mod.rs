@@ -5,7 +5,8 @@
 //! | [`relay`] | the actor `outbox-relay` |
 //! | `round` | one round of it: claim, append, settle; `headers` tells what its records hold |
 //! | [`memory_sync`] | the actor `memory-sync` |
-//! | `write` | its work on one session: claim, write, settle |
+//! | `claiming` | its claims: what of which sessions is written now |
+//! | `write` | its work on one session: write, settle; `sending` asks the policy and the memory service |
 //! | [`through`] | memories that somebody waits for |
 //! | [`finish`] | how both end |
 //! | `pace` | how much and how often, by the health of the memory service |
@@ -15,6 +16,7 @@
 //! by its key. A memory that was taken puts its record for the log into the outbox in the transaction that marks it sent.
 //! What is refused for good becomes a dead letter in the transaction that gives the row up.
 
+mod claiming;
 pub mod finish;
 mod headers;
 pub mod memory_sync;
@@ -22,6 +24,7 @@ pub mod metrics;
 mod pace;
 pub mod relay;
 mod round;
+mod sending;
 pub mod settings;
 pub mod through;
 mod write;
