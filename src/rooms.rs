@@ -24,7 +24,11 @@ use somaagent_actors::{
         BrainClient, BrainDeps, BrainMetrics, BrainSettings, Consult, HealthReader, HealthState, Recall, Remember,
         RememberBatch, deletion::DeleteByKey,
     },
-    store::{Connections, Store, migrate, outbox_events::OutboxEvents},
+    store::{
+        Connections, Store, migrate,
+        outbox_events::OutboxEvents,
+        wall::{self, Wall},
+    },
 };
 use somaagent_http::{
     Door, DoorSettings, Draining, Facts,
@@ -32,7 +36,7 @@ use somaagent_http::{
     server::serve,
 };
 use somaagent_supervision::{Port, Restart, Strategy, SupervisorRef, SupervisorSpec};
-use sqlx::migrate::Migrator;
+use sqlx::{PgPool, migrate::Migrator};
 use time::OffsetDateTime;
 use tokio::{
     runtime::Handle,
@@ -118,7 +122,9 @@ impl Rooms for Built {
         let connections = Connections { shared: base.database.pool(), journal: base.database.own_connection() };
         let limit = Duration::from_millis(base.config.database.statement_timeout_ms) + STATEMENT_GRACE;
         let events = OutboxEvents::register(&base.registry)?;
-        let store = Store::new(connections, limit, Handle::current()).counting(events);
+        let wall = raise_wall(&connections.shared).await?;
+        wall.register(&base.registry)?;
+        let store = Store::new(connections, limit, Handle::current()).counting(events).behind(wall);
         if base.config.server.role.has(Role::Gateway) {
             self.model = Some(model(base).await?);
         }
@@ -230,6 +236,16 @@ impl Built {
         let grounds = self.store.clone().zip(self.brain.clone());
         grounds.ok_or_else(|| anyhow!("the actors start after the stand-ins"))
     }
+}
+
+/// The wall between tenants inside the database. A server that does not have it is worked with all the same: queries name their
+/// tenants there, too.
+async fn raise_wall(pool: &PgPool) -> anyhow::Result<Wall> {
+    let wall = wall::raise(&mut *pool.acquire().await?).await?;
+    if let Wall::Absent(why) = &wall {
+        tracing::warn!(why, "row-level security does not keep tenants apart: only the queries do");
+    }
+    Ok(wall)
 }
 
 /// Threads for conversations: half the cores, for the other half serves requests.
@@ -382,7 +398,24 @@ fn components(store: Store, log: &Opened, brain: HealthReader) -> Vec<Component>
             }
         }
     });
-    vec![postgres, log::component(log), somabrain, durability::replica(store.clone()), durability::dead_letters(store)]
+    let wall = tenant_wall(&store);
+    vec![
+        postgres,
+        log::component(log),
+        somabrain,
+        durability::replica(store.clone()),
+        durability::dead_letters(store),
+        wall,
+    ]
+}
+
+/// Whether the database itself keeps tenants apart. Without that everything works, so it is only shown; why it does not is in the
+/// log.
+fn tenant_wall(store: &Store) -> Component {
+    let is_up = *store.wall() == Wall::Up;
+    Component::new("tenant_wall", Weight::Shown, Scope::Health, move || async move {
+        if is_up { Finding::ok() } else { Finding::not_ok(Condition::Degraded, "absent") }
+    })
 }
 
 fn facts(base: &Base) -> Facts {

@@ -10,6 +10,7 @@ mod migrations;
 mod planted;
 mod reading;
 mod rules;
+mod walled;
 
 use reading::{assert_none, manifests, sources};
 use rules::{
@@ -47,6 +48,13 @@ fn the_kernel_has_no_word_of_the_domain() {
 fn only_the_process_reads_its_environment() {
     let rooms = ["http/src", "actors/src", "actors/supervision/src"];
     assert_none(rooms.iter().flat_map(|room| sources(room)).flat_map(|file| environment_reads(&file)));
+}
+
+#[test]
+fn what_is_done_for_a_tenant_sees_this_tenant_only() {
+    let files = sources("actors/src/store");
+    assert_none(files.iter().flat_map(walled::beside_the_wall));
+    assert_eq!(walled::stale(&files), [""; 0], "there is no such function any more");
 }
 
 #[test]

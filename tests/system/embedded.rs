@@ -47,6 +47,8 @@ async fn a_bare_start_answers_and_says_that_it_is_no_model() {
     assert_eq!(end.data["metadata"]["recall"]["state"], "ok");
     assert_eq!(client.get("/ui/config.json").await.unwrap().json()["responder"], "offline");
     assert_eq!(client.get("/readyz").await.unwrap().status, 200);
+    let health = client.get("/v1/health").await.unwrap().json();
+    assert_eq!(health["components"]["tenant_wall"], json!({"status": "ok"}), "its database keeps tenants apart, too");
 }
 
 #[tokio::test]

@@ -139,6 +139,7 @@ async fn what_one_tenant_has_does_not_exist_for_another() {
     let stack = guarded().await;
     let acme = stack.client.showing(&token("acme", "ada", "admin")).unwrap();
     let stranger = stack.client.showing(&token("umbrella", "eve", "admin")).unwrap();
+    assert_eq!(stack.get("/v1/health").await["components"]["tenant_wall"], json!({"status": "ok"}));
     let ids = something(&acme).await;
     let said = acme.history(&ids.session).await.unwrap();
     let mut compared = 0;

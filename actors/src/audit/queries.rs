@@ -154,9 +154,9 @@ impl Trail {
         from: From,
         limit: i64,
     ) -> Result<TrailPage, StoreError> {
-        let (tenant, filter) = (tenant.clone(), filter.clone());
-        let work = self.store.run(move |connection| {
-            Box::pin(async move { audit_trail::page(connection, tenant.as_str(), &filter, from, limit).await })
+        let (whose, filter) = (tenant.clone(), filter.clone());
+        let work = self.store.search_for(tenant.clone(), move |rows| {
+            Box::pin(async move { audit_trail::page(rows, whose.as_str(), &filter, from, limit).await })
         });
         work.await
     }

@@ -180,8 +180,8 @@ async fn own(deps: &Deps, task: &Task, mut memories: Vec<Memory>) -> Result<Vec<
         return Ok(memories);
     }
     let tenant = task.key.tenant.clone();
-    let others = deps.store.run(move |connection| {
-        Box::pin(async move { session_envelopes::of_others(connection, &tenant, &sessions, &subject).await })
+    let others = deps.store.read_for(task.key.tenant.clone(), move |rows| {
+        Box::pin(async move { session_envelopes::of_others(rows, &tenant, &sessions, &subject).await })
     });
     let others: HashSet<Uuid> = others.await?.into_iter().collect();
     memories.retain(|memory| !matches!(Origin::of(&memory.item), Origin::Session(id) if others.contains(&id)));

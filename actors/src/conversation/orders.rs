@@ -91,7 +91,9 @@ impl Conversation {
         let line = audit(caller, action, "session", key.session_id.to_string(), json!({"upto": fence.1}));
         async move {
             store
-                .run(move |connection| Box::pin(async move { erase(connection, &key, fence, leave, at, &line).await }))
+                .change_for(key.tenant.clone(), move |rows| {
+                    Box::pin(async move { erase(rows, &key, fence, leave, at, &line).await })
+                })
                 .await
         }
         .into_actor(self)

@@ -57,10 +57,9 @@ impl Conversations {
         if self.is_live(&key) {
             return Ok(self.is_hidden(&key, caller));
         }
-        let read = self
-            .deps()
-            .store
-            .run(move |connection| Box::pin(async move { session_envelopes::get(connection, &key, None).await }));
+        let read = self.deps().store.read_for(caller.tenant.clone(), move |rows| {
+            Box::pin(async move { session_envelopes::get(rows, &key, None).await })
+        });
         match read.await {
             Ok(found) => {
                 Ok(found.is_some_and(|found| Whose::stored(found.last_seq, found.subject).is_hidden_from(caller)))

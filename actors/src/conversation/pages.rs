@@ -4,7 +4,6 @@
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
-use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::queries::Reads;
@@ -12,9 +11,9 @@ use crate::{
     domain::{
         caller::Caller,
         event::{StoredEvent, size_bytes},
-        ids::SessionKey,
+        ids::{SessionKey, Tenant},
     },
-    store::{Store, StoreError, session_events},
+    store::{Store, StoreError, session_events, wall::TenantTx},
 };
 
 /// Most events that one statement gives.
@@ -71,13 +70,14 @@ impl Filling {
 /// Reads events of one step, of what `of` names.
 async fn step<T: Send + Sync + 'static>(
     store: &Store,
+    tenant: &Tenant,
     of: &Arc<T>,
-    read: impl for<'c> FnOnce(&'c mut PgConnection, &'c T) -> BoxFuture<'c, Result<Vec<StoredEvent>, sqlx::Error>>
+    read: impl for<'r> FnOnce(&'r mut TenantTx<'_>, &'r T) -> BoxFuture<'r, Result<Vec<StoredEvent>, sqlx::Error>>
     + Send
     + 'static,
 ) -> Result<Vec<StoredEvent>, StoreError> {
     let of = Arc::clone(of);
-    store.run(move |connection| Box::pin(async move { read(connection, &of).await })).await
+    store.read_for(tenant.clone(), move |rows| Box::pin(async move { read(rows, &of).await })).await
 }
 
 /// A session as somebody asks for it.
@@ -94,16 +94,16 @@ enum Next {
 }
 
 impl Next {
-    fn read<'c>(
+    fn read<'r>(
         self,
-        connection: &'c mut PgConnection,
-        Asked { caller, key }: &'c Asked,
+        rows: &'r mut TenantTx<'_>,
+        Asked { caller, key }: &'r Asked,
         wanted: i64,
-    ) -> BoxFuture<'c, Result<Vec<StoredEvent>, sqlx::Error>> {
+    ) -> BoxFuture<'r, Result<Vec<StoredEvent>, sqlx::Error>> {
         let only = caller.only();
         match self {
-            Self::After(seq) => Box::pin(session_events::between(connection, key, only, seq, i64::MAX, wanted)),
-            Self::Before(seq) => Box::pin(session_events::before(connection, key, only, seq, wanted)),
+            Self::After(seq) => Box::pin(session_events::between(rows, key, only, seq, i64::MAX, wanted)),
+            Self::Before(seq) => Box::pin(session_events::before(rows, key, only, seq, wanted)),
         }
     }
 
@@ -148,7 +148,7 @@ impl Reads {
         let mut filling = Filling::new(limit);
         while let Some(wanted) = filling.wants() {
             let found =
-                step(&self.store, &asked, move |connection, asked| next.read(connection, asked, wanted)).await?;
+                step(&self.store, &caller.tenant, &asked, move |rows, asked| next.read(rows, asked, wanted)).await?;
             next = found.last().map_or(next, |event| next.past(event));
             filling.take(found, wanted);
         }
@@ -184,15 +184,15 @@ pub(super) async fn said_before(
             return Ok(said);
         }
         if bytes >= max_bytes {
-            let count = store.run(move |connection| {
-                Box::pin(async move { session_events::count_said_before(connection, &key, before, room).await })
+            let count = store.read_for(key.tenant.clone(), move |rows| {
+                Box::pin(async move { session_events::count_said_before(rows, &key, before, room).await })
             });
             said.unread = count.await?;
             return Ok(said);
         }
         let wanted = STEP.min(room);
-        let mut found = step(store, &key, move |connection, key| {
-            Box::pin(session_events::said_before(connection, key, before, wanted))
+        let mut found = step(store, &key.tenant, &key, move |rows, key| {
+            Box::pin(session_events::said_before(rows, key, before, wanted))
         })
         .await?;
         let ended = i64::try_from(found.len()).unwrap_or(wanted) < wanted;

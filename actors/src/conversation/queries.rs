@@ -88,15 +88,15 @@ impl Reads {
     pub async fn sessions(&self, caller: &Caller, page: SessionPage) -> Result<Vec<SessionSummary>, StoreError> {
         let caller = caller.clone();
         self.store
-            .run(move |connection| {
+            .read_for(caller.tenant.clone(), move |rows| {
                 Box::pin(async move {
                     let before = page.before.map(|at| (at.updated_at, at.session_id));
                     let (tenant, limit, containing) = (&caller.tenant, page.limit, page.containing.as_deref());
                     match caller.only() {
-                        None => session_envelopes::list(connection, tenant, limit, before, containing).await,
+                        None => session_envelopes::list(rows, tenant, limit, before, containing).await,
                         Some([]) => Ok(vec![]),
                         Some([subject, ..]) => {
-                            session_envelopes::list_of(connection, tenant, subject, limit, before, containing).await
+                            session_envelopes::list_of(rows, tenant, subject, limit, before, containing).await
                         }
                     }
                 })
@@ -112,10 +112,8 @@ impl Reads {
         let caller = caller.clone();
         let found = self
             .store
-            .run(move |connection| {
-                Box::pin(
-                    async move { session_envelopes::get(connection, &caller.session(session_id), caller.only()).await },
-                )
+            .read_for(caller.tenant.clone(), move |rows| {
+                Box::pin(async move { session_envelopes::get(rows, &caller.session(session_id), caller.only()).await })
             })
             .await?;
         Ok(match found {
@@ -138,10 +136,10 @@ impl Reads {
         with_audit: bool,
     ) -> Result<Vec<TimelineEntry>, StoreError> {
         let caller = caller.clone();
-        let work = self.store.run(move |connection| {
+        let work = self.store.read_for(caller.tenant.clone(), move |rows| {
             Box::pin(async move {
                 let key = caller.session(session_id);
-                timeline::timeline(connection, &key, caller.only(), limit, with_audit).await
+                timeline::timeline(rows, &key, caller.only(), limit, with_audit).await
             })
         });
         work.await

@@ -109,8 +109,8 @@ fn frames(
         while after < upto {
             let (key_again, from) = (key.clone(), after);
             let page = store
-                .run(move |connection| Box::pin(async move {
-                    session_events::between(connection, &key_again, None, from, upto, STEP).await
+                .read_for(key.tenant.clone(), move |rows| Box::pin(async move {
+                    session_events::between(rows, &key_again, None, from, upto, STEP).await
                 }))
                 .await;
             let events = match page {

@@ -1,7 +1,6 @@
 //! The changes that people ask for, each a transaction with its audit row.
 
 use serde_json::{Value, json};
-use sqlx::Connection;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -50,24 +49,21 @@ pub async fn reprocess(
     event: Option<Value>,
 ) -> Result<String, ChangeError> {
     let (at, counted) = ((deps.clock)(), topic.clone());
-    let work = deps.store.run_enqueuing(move |connection| {
+    let work = deps.store.enqueue_for(caller.tenant.clone(), move |rows| {
         Box::pin(async move {
-            let mut transaction = connection.begin().await?;
-            let Some(mut letter) = replay::take(&mut transaction, caller.tenant.as_str(), &topic, id).await? else {
-                transaction.rollback().await?;
+            let Some(mut letter) = replay::take(rows, caller.tenant.as_str(), &topic, id).await? else {
                 return Ok((Err(ChangeError::NotFound), Enqueued::default()));
             };
             // With another content it goes because somebody says that this is what holds.
-            if event.is_none() && replay::is_superseded(&mut transaction, &letter).await? {
-                transaction.rollback().await?;
+            if event.is_none() && replay::is_superseded(rows, &letter).await? {
+                rows.undo();
                 return Ok((Err(ChangeError::Superseded), Enqueued::default()));
             }
             let (target, details) = (letter.source_topic.clone(), json!({"topic": topic, "origin": letter.origin}));
             let mut line = audit(&caller, "admin.dlq.reprocess", id.to_string(), details);
             let edited = match event {
                 Some(event) => {
-                    let (before, revision) =
-                        (letter.original.clone(), memory_write_outbox::next_revision(&mut transaction).await?);
+                    let (before, revision) = (letter.original.clone(), memory_write_outbox::next_revision(rows).await?);
                     let edited = edit(&mut letter, event, (revision, at));
                     line.details["edited"] = json!({"before": before.len(), "after": letter.original.len()});
                     line = line.changing("record", &before, &letter.original);
@@ -79,13 +75,12 @@ pub async fn reprocess(
             let outgoing = match outgoing {
                 Ok(outgoing) => outgoing,
                 Err(why) => {
-                    transaction.rollback().await?;
+                    rows.undo();
                     return Ok((Err(ChangeError::Unusable(why)), Enqueued::default()));
                 }
             };
-            let put = replay::send(&mut transaction, vec![outgoing], at).await?;
-            audit_event::insert(&mut transaction, &caller.tenant, &line, at).await?;
-            transaction.commit().await?;
+            let put = replay::send(rows, vec![outgoing], at).await?;
+            audit_event::insert(rows, &caller.tenant, &line, at).await?;
             Ok((Ok(target), put))
         })
     });
@@ -123,11 +118,10 @@ pub async fn reprocess_all(
     max_letters: i64,
 ) -> Result<Job, ChangeError> {
     let (at, id) = ((deps.clock)(), Uuid::new_v4());
-    let work = deps.store.run(move |connection| {
+    let work = deps.store.change_for(caller.tenant.clone(), move |rows| {
         Box::pin(async move {
-            let mut transaction = connection.begin().await?;
             let tenant = caller.tenant.as_str();
-            let (letters, upto) = replay::count(&mut transaction, tenant, &topic, &filter, i64::MAX).await?;
+            let (letters, upto) = replay::count(rows, tenant, &topic, &filter, i64::MAX).await?;
             let job = Job {
                 id,
                 tenant: tenant.to_owned(),
@@ -146,11 +140,10 @@ pub async fn reprocess_all(
                 created_at: at,
                 updated_at: at,
             };
-            dlq_jobs::insert(&mut transaction, &job).await?;
+            dlq_jobs::insert(rows, &job).await?;
             let details = json!({"topic": job.topic, "letters": job.total, "upto": upto});
             let audit = audit(&caller, "admin.dlq.reprocess_all", id.to_string(), details).within(workflow(id));
-            audit_event::insert(&mut transaction, &caller.tenant, &audit, at).await?;
-            transaction.commit().await?;
+            audit_event::insert(rows, &caller.tenant, &audit, at).await?;
             Ok(job)
         })
     });
@@ -163,18 +156,14 @@ pub async fn reprocess_all(
 /// `NoSuchJob`, `Store`.
 pub async fn cancel(deps: &KeeperDeps, caller: Caller, topic: String, id: Uuid) -> Result<Job, ChangeError> {
     let at = (deps.clock)();
-    let work = deps.store.run(move |connection| {
+    let work = deps.store.change_for(caller.tenant.clone(), move |rows| {
         Box::pin(async move {
-            let mut transaction = connection.begin().await?;
-            let Some(job) = dlq_jobs::cancel(&mut transaction, caller.tenant.as_str(), &topic, id, at).await? else {
-                let job = dlq_jobs::get(&mut transaction, caller.tenant.as_str(), &topic, id).await?;
-                transaction.rollback().await?;
-                return Ok(job);
+            let Some(job) = dlq_jobs::cancel(rows, caller.tenant.as_str(), &topic, id, at).await? else {
+                return dlq_jobs::get(rows, caller.tenant.as_str(), &topic, id).await;
             };
             let details = json!({"topic": topic, "reprocessed": job.reprocessed, "failed": job.failed});
             let audit = audit(&caller, "admin.dlq.cancel", id.to_string(), details).within(workflow(id));
-            audit_event::insert(&mut transaction, &caller.tenant, &audit, at).await?;
-            transaction.commit().await?;
+            audit_event::insert(rows, &caller.tenant, &audit, at).await?;
             Ok(Some(job))
         })
     });
@@ -187,16 +176,13 @@ pub async fn cancel(deps: &KeeperDeps, caller: Caller, topic: String, id: Uuid) 
 /// `NotFound`, `Store`.
 pub async fn discard(deps: &KeeperDeps, caller: Caller, topic: String, id: i64) -> Result<(), ChangeError> {
     let (at, counted) = ((deps.clock)(), topic.clone());
-    let work = deps.store.run(move |connection| {
+    let work = deps.store.change_for(caller.tenant.clone(), move |rows| {
         Box::pin(async move {
-            let mut transaction = connection.begin().await?;
-            if replay::take(&mut transaction, caller.tenant.as_str(), &topic, id).await?.is_none() {
-                transaction.rollback().await?;
+            if replay::take(rows, caller.tenant.as_str(), &topic, id).await?.is_none() {
                 return Ok(Err(ChangeError::NotFound));
             }
             let audit = audit(&caller, "admin.dlq.delete", id.to_string(), json!({"topic": topic}));
-            audit_event::insert(&mut transaction, &caller.tenant, &audit, at).await?;
-            transaction.commit().await?;
+            audit_event::insert(rows, &caller.tenant, &audit, at).await?;
             Ok(Ok(()))
         })
     });
@@ -241,10 +227,8 @@ pub async fn purge(
 
 async fn count(deps: &KeeperDeps, caller: &Caller, topic: &str, upto: i64) -> Result<Confirmation, ChangeError> {
     let (tenant, topic) = (caller.tenant.clone(), topic.to_owned());
-    let work = deps.store.run(move |connection| {
-        Box::pin(
-            async move { replay::count(connection, tenant.as_str(), &topic, &LetterFilter::default(), upto).await },
-        )
+    let work = deps.store.read_for(caller.tenant.clone(), move |rows| {
+        Box::pin(async move { replay::count(rows, tenant.as_str(), &topic, &LetterFilter::default(), upto).await })
     });
     let (letters, upto) = work.await?;
     Ok(Confirmation { upto, letters })
@@ -252,17 +236,15 @@ async fn count(deps: &KeeperDeps, caller: &Caller, topic: &str, upto: i64) -> Re
 
 async fn purge_page(deps: &KeeperDeps, caller: Caller, topic: String, upto: i64) -> Result<u64, ChangeError> {
     let at = (deps.clock)();
-    let work = deps.store.run(move |connection| {
+    let work = deps.store.change_for(caller.tenant.clone(), move |rows| {
         Box::pin(async move {
-            let mut transaction = connection.begin().await?;
             let tenant = caller.tenant.as_str();
-            let deleted = replay::delete_page(&mut transaction, tenant, &topic, upto, PURGE_PAGE).await?;
+            let deleted = replay::delete_page(rows, tenant, &topic, upto, PURGE_PAGE).await?;
             if deleted > 0 {
                 let details = json!({"upto": upto, "deleted": deleted});
                 let audit = audit(&caller, "admin.dlq.purge", topic, details);
-                audit_event::insert(&mut transaction, &caller.tenant, &audit, at).await?;
+                audit_event::insert(rows, &caller.tenant, &audit, at).await?;
             }
-            transaction.commit().await?;
             Ok(deleted)
         })
     });

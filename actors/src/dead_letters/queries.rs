@@ -33,10 +33,10 @@ impl LetterReads {
     /// # Errors
     /// The store's.
     pub async fn topics(&self, tenant: &Tenant) -> Result<Vec<TopicSummary>, StoreError> {
-        let tenant = tenant.clone();
+        let whose = tenant.clone();
         let work = self
             .store
-            .run(move |connection| Box::pin(async move { browse::topics(connection, tenant.as_str()).await }));
+            .read_for(tenant.clone(), move |rows| Box::pin(async move { browse::topics(rows, whose.as_str()).await }));
         let mut topics = work.await?;
         for topic in self.shown.iter() {
             if !topics.iter().any(|found| found.topic == *topic) {
@@ -59,10 +59,10 @@ impl LetterReads {
         before: Option<i64>,
         limit: i64,
     ) -> Result<LetterPage, StoreError> {
-        let (tenant, topic) = (tenant.clone(), topic.to_owned());
+        let (whose, topic) = (tenant.clone(), topic.to_owned());
         self.store
-            .run(move |connection| {
-                Box::pin(async move { browse::list(connection, tenant.as_str(), &topic, &filter, before, limit).await })
+            .read_for(tenant.clone(), move |rows| {
+                Box::pin(async move { browse::list(rows, whose.as_str(), &topic, &filter, before, limit).await })
             })
             .await
     }
@@ -72,9 +72,11 @@ impl LetterReads {
     /// # Errors
     /// The store's.
     pub async fn letter(&self, tenant: &Tenant, topic: &str, id: i64) -> Result<Option<Letter>, StoreError> {
-        let (tenant, topic) = (tenant.clone(), topic.to_owned());
+        let (whose, topic) = (tenant.clone(), topic.to_owned());
         self.store
-            .run(move |connection| Box::pin(async move { browse::get(connection, tenant.as_str(), &topic, id).await }))
+            .read_for(tenant.clone(), move |rows| {
+                Box::pin(async move { browse::get(rows, whose.as_str(), &topic, id).await })
+            })
             .await
     }
 
@@ -83,10 +85,10 @@ impl LetterReads {
     /// # Errors
     /// The store's.
     pub async fn job(&self, tenant: &Tenant, topic: &str, id: Uuid) -> Result<Option<Job>, StoreError> {
-        let (tenant, topic) = (tenant.clone(), topic.to_owned());
+        let (whose, topic) = (tenant.clone(), topic.to_owned());
         self.store
-            .run(move |connection| {
-                Box::pin(async move { dlq_jobs::get(connection, tenant.as_str(), &topic, id).await })
+            .read_for(tenant.clone(), move |rows| {
+                Box::pin(async move { dlq_jobs::get(rows, whose.as_str(), &topic, id).await })
             })
             .await
     }

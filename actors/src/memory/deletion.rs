@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use serde_json::json;
-use sqlx::Connection;
 use time::OffsetDateTime;
 use tokio::time::Instant;
 
@@ -67,11 +66,10 @@ impl Memories {
 
     async fn forget_here(&self, caller: Caller, id: String) -> Result<Forgotten, StoreError> {
         let at = (self.clock)();
-        let work = self.store.run_enqueuing(move |connection| {
+        let work = self.store.enqueue_for(caller.tenant.clone(), move |rows| {
             Box::pin(async move {
-                let mut transaction = connection.begin().await?;
-                let gone = forget::forget(&mut transaction, caller.tenant.as_str(), &id).await?;
-                let revision = memory_write_outbox::next_revision(&mut transaction).await?;
+                let gone = forget::forget(rows, caller.tenant.as_str(), &id).await?;
+                let revision = memory_write_outbox::next_revision(rows).await?;
                 // What is on its way does not bring it back even for a moment.
                 let back = TakenBack {
                     tenant: caller.tenant.to_string(),
@@ -79,16 +77,15 @@ impl Memories {
                     revision: Some(revision),
                     timestamp: Some(wal::seconds(at)),
                 };
-                tombstones::remove(&mut transaction, &nowhere(), &back, 0, at).await?;
+                tombstones::remove(rows, &nowhere(), &back, 0, at).await?;
                 let back = tombstone(&caller.tenant, &gone, &id, revision, at);
-                let put = message_outbox::insert(&mut transaction, &[back], at).await?;
+                let put = message_outbox::insert(rows, &[back], at).await?;
                 let details = json!({
                     "replica": gone.replica, "queued": gone.queued, "unpublished": gone.unpublished,
                     "dead_letters": gone.dead_letters,
                 });
                 let done = audit(&caller, "memory.delete", "memory", id, details);
-                audit_event::insert(&mut transaction, &caller.tenant, &done, at).await?;
-                transaction.commit().await?;
+                audit_event::insert(rows, &caller.tenant, &done, at).await?;
                 Ok((gone, put))
             })
         });

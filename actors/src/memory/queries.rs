@@ -164,10 +164,10 @@ impl Memories {
     /// # Errors
     /// The store's.
     pub async fn find(&self, tenant: &Tenant, event_id: String) -> Result<Option<MemoryItem>, StoreError> {
-        let tenant = tenant.clone();
-        let work = self
-            .store
-            .run(move |connection| Box::pin(async move { reads::find(connection, tenant.as_str(), &event_id).await }));
+        let of = tenant.clone();
+        let work = self.store.read_for(tenant.clone(), move |rows| {
+            Box::pin(async move { reads::find(rows, of.as_str(), &event_id).await })
+        });
         Ok(work.await?.map(MemoryItem::listed))
     }
 
@@ -178,10 +178,40 @@ impl Memories {
         after: Option<i64>,
         rows: i64,
     ) -> Result<Vec<ReplicaRow>, StoreError> {
+        let mut of = PageOf { after, rows, bytes: PAGE_BYTES };
+        if filter.containing.is_none() {
+            return self.page_among(tenant, filter, of, None).await;
+        }
+        loop {
+            let numbers = self.numbers(tenant, filter, of).await?;
+            let Some(last) = numbers.last().copied() else { return Ok(vec![]) };
+            let found = self.page_among(tenant, filter, of, Some(numbers)).await?;
+            if !found.is_empty() {
+                return Ok(found);
+            }
+            // All of them have gone meanwhile, which is not the end.
+            of.after = Some(last);
+        }
+    }
+
+    async fn page_among(
+        &self,
+        tenant: &Tenant,
+        filter: &Arc<ReplicaFilter>,
+        of: PageOf,
+        among: Option<Vec<i64>>,
+    ) -> Result<Vec<ReplicaRow>, StoreError> {
+        let (whose, filter) = (tenant.clone(), Arc::clone(filter));
+        let work = self.store.search_for(tenant.clone(), move |rows| {
+            Box::pin(async move { reads::page(rows, whose.as_str(), &filter, of, among.as_deref()).await })
+        });
+        work.await
+    }
+
+    async fn numbers(&self, tenant: &Tenant, filter: &Arc<ReplicaFilter>, of: PageOf) -> Result<Vec<i64>, StoreError> {
         let (tenant, filter) = (tenant.clone(), Arc::clone(filter));
-        let of = PageOf { after, rows, bytes: PAGE_BYTES };
         let work = self.store.run(move |connection| {
-            Box::pin(async move { reads::page(connection, tenant.as_str(), &filter, of).await })
+            Box::pin(async move { reads::numbers(connection, tenant.as_str(), &filter, of.after, of.rows).await })
         });
         work.await
     }

@@ -122,10 +122,8 @@ impl Memories {
 
     async fn receipt_now(&self, caller: &Caller, event_id: String) -> Result<Option<MemoryReceipt>, StoreError> {
         let (caller, id, source) = (caller.clone(), event_id.clone(), self.source);
-        let work = self.store.run(move |connection| {
-            Box::pin(
-                async move { receipt::traces(connection, caller.tenant.as_str(), &id, source, caller.only()).await },
-            )
+        let work = self.store.read_for(caller.tenant.clone(), move |rows| {
+            Box::pin(async move { receipt::traces(rows, caller.tenant.as_str(), &id, source, caller.only()).await })
         });
         Ok(work.await?.receipt().map(|receipt| MemoryReceipt::new(event_id, &receipt)))
     }

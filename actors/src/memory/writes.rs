@@ -4,7 +4,6 @@
 use std::collections::HashSet;
 
 use serde_json::{Value, json};
-use sqlx::Connection;
 
 use super::queries::Memories;
 use crate::{
@@ -77,14 +76,12 @@ impl Memories {
 
     async fn put(&self, caller: Caller, memories: Vec<Brought>) -> Result<Vec<Put>, StoreError> {
         let at = (self.clock)();
-        let work = self.store.run(move |connection| {
+        let work = self.store.change_for(caller.tenant.clone(), move |rows| {
             Box::pin(async move {
-                let mut transaction = connection.begin().await?;
-                let put = enqueue(&mut transaction, &caller.tenant, &memories, at).await?;
+                let put = enqueue(rows, &caller.tenant, &memories, at).await?;
                 let target = memories.first().map(|memory| memory.id.clone()).unwrap_or_default();
                 let line = audit(&caller, "memory.write", "memory", target, json!({"items": memories.len()}));
-                audit_event::insert(&mut transaction, &caller.tenant, &line, at).await?;
-                transaction.commit().await?;
+                audit_event::insert(rows, &caller.tenant, &line, at).await?;
                 Ok(put)
             })
         });

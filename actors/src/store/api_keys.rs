@@ -6,6 +6,7 @@ use time::OffsetDateTime;
 use tracing::instrument;
 use uuid::Uuid;
 
+use super::wall::TenantTx;
 use crate::domain::ids::Tenant;
 
 /// A key that is made.
@@ -111,7 +112,7 @@ pub struct Named {
 /// # Errors
 /// The database's.
 #[instrument(level = "debug", name = "db.api_keys.insert", skip_all)]
-pub async fn insert(connection: &mut PgConnection, key: &NewApiKey) -> Result<(), sqlx::Error> {
+pub async fn insert(rows: &mut TenantTx<'_>, key: &NewApiKey) -> Result<(), sqlx::Error> {
     sqlx::query!(
         "INSERT INTO api_keys (
              key_id, tenant, label, prefix, hash, salt, rounds, created_by, issuer, scopes, created_at, expires_at, kind
@@ -131,7 +132,7 @@ pub async fn insert(connection: &mut PgConnection, key: &NewApiKey) -> Result<()
         key.expires_at,
         key.is_login,
     )
-    .execute(connection)
+    .execute(&mut **rows)
     .await?;
     Ok(())
 }
@@ -168,7 +169,7 @@ pub async fn find(connection: &mut PgConnection, key_id: Uuid) -> Result<Option<
 /// The database's.
 #[instrument(level = "debug", name = "db.api_keys.list", skip_all)]
 pub async fn list(
-    connection: &mut PgConnection,
+    rows: &mut TenantTx<'_>,
     tenant: &str,
     after: Option<Uuid>,
     limit: i64,
@@ -186,7 +187,7 @@ pub async fn list(
         after,
         limit,
     )
-    .fetch_all(connection)
+    .fetch_all(&mut **rows)
     .await
 }
 
@@ -196,7 +197,7 @@ pub async fn list(
 /// The database's.
 #[instrument(level = "debug", name = "db.api_keys.revoke", skip_all)]
 pub async fn revoke(
-    connection: &mut PgConnection,
+    rows: &mut TenantTx<'_>,
     tenant: &str,
     key_id: Uuid,
     is_login: bool,
@@ -210,7 +211,7 @@ pub async fn revoke(
         at,
         is_login,
     )
-    .execute(&mut *connection)
+    .execute(&mut **rows)
     .await?;
     if revoked.rows_affected() == 1 {
         return Ok(Some(true));
@@ -221,7 +222,7 @@ pub async fn revoke(
         key_id,
         is_login,
     );
-    Ok(before.fetch_optional(connection).await?.map(|_| false))
+    Ok(before.fetch_optional(&mut **rows).await?.map(|_| false))
 }
 
 /// What a login's owner is called.
@@ -229,17 +230,13 @@ pub async fn revoke(
 /// # Errors
 /// The database's.
 #[instrument(level = "debug", name = "db.api_keys.login_name", skip_all)]
-pub async fn login_name(
-    connection: &mut PgConnection,
-    tenant: &str,
-    key_id: Uuid,
-) -> Result<Option<String>, sqlx::Error> {
+pub async fn login_name(rows: &mut TenantTx<'_>, tenant: &str, key_id: Uuid) -> Result<Option<String>, sqlx::Error> {
     let query = sqlx::query_scalar!(
         "SELECT label FROM api_keys WHERE tenant = $1 AND key_id = $2 AND kind = 'login'",
         tenant,
         key_id,
     );
-    query.fetch_optional(connection).await
+    query.fetch_optional(&mut **rows).await
 }
 
 /// Removes logins of somebody that are over.
@@ -248,7 +245,7 @@ pub async fn login_name(
 /// The database's.
 #[instrument(level = "debug", name = "db.api_keys.sweep_logins", skip_all)]
 pub async fn sweep_logins(
-    connection: &mut PgConnection,
+    rows: &mut TenantTx<'_>,
     tenant: &str,
     subject: &str,
     at: OffsetDateTime,
@@ -260,7 +257,7 @@ pub async fn sweep_logins(
         subject,
         at,
     )
-    .execute(connection)
+    .execute(&mut **rows)
     .await?;
     Ok(())
 }

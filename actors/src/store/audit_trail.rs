@@ -1,12 +1,11 @@
 //! Reads of table `audit_event` for people.
 
 use serde_json::Value;
-use sqlx::{Connection, PgConnection};
 use time::OffsetDateTime;
 use tracing::instrument;
 use uuid::Uuid;
 
-use super::PLANNED;
+use super::wall::TenantTx;
 
 /// Rows looked at by one query that has no index for what it looks for.
 const WINDOW: i64 = 5_000;
@@ -105,7 +104,7 @@ macro_rules! trail {
 /// The database's.
 #[instrument(level = "debug", name = "db.audit_event.page", skip_all)]
 pub async fn page(
-    connection: &mut PgConnection,
+    rows: &mut TenantTx<'_>,
     tenant: &str,
     filter: &TrailFilter,
     from: From,
@@ -113,10 +112,9 @@ pub async fn page(
 ) -> Result<TrailPage, sqlx::Error> {
     // The rows of a session have an index.
     let window = if filter.session_id.is_some() { i64::MAX } else { WINDOW };
-    let mut transaction = connection.begin_with(PLANNED).await?;
-    let (last, whole) = seen(&mut transaction, tenant, from, window).await?;
+    let (last, whole) = seen(rows, tenant, from, window).await?;
     let Some(last) = last else { return Ok(TrailPage::default()) };
-    let rows = match from {
+    let found = match from {
         From::After(after) => {
             trail!(
                 "WHERE a.tenant = $1 AND a.id > $2 AND a.id <= $3
@@ -136,7 +134,7 @@ pub async fn page(
                 limit,
                 filter.workflow_id,
             )
-            .fetch_all(&mut *transaction)
+            .fetch_all(&mut **rows)
             .await?
         }
         From::Before(before) => {
@@ -158,19 +156,18 @@ pub async fn page(
                 limit,
                 filter.workflow_id,
             )
-            .fetch_all(&mut *transaction)
+            .fetch_all(&mut **rows)
             .await?
         }
     };
-    transaction.commit().await?;
-    let is_full = i64::try_from(rows.len()).is_ok_and(|rows| rows >= limit);
-    let next = if is_full { rows.last().map(|row| row.id) } else { whole.then_some(last) };
-    Ok(TrailPage { rows, next })
+    let is_full = i64::try_from(found.len()).is_ok_and(|found| found >= limit);
+    let next = if is_full { found.last().map(|row| row.id) } else { whole.then_some(last) };
+    Ok(TrailPage { rows: found, next })
 }
 
 /// The last of the next `window` rows, and whether there were so many.
 async fn seen(
-    connection: &mut PgConnection,
+    rows: &mut TenantTx<'_>,
     tenant: &str,
     from: From,
     window: i64,
@@ -187,7 +184,7 @@ async fn seen(
                 after,
                 window,
             );
-            row.fetch_one(connection).await.map(|row| (row.last, row.count))?
+            row.fetch_one(&mut **rows).await.map(|row| (row.last, row.count))?
         }
         From::Before(before) => {
             let row = sqlx::query!(
@@ -197,7 +194,7 @@ async fn seen(
                 before,
                 window,
             );
-            row.fetch_one(connection).await.map(|row| (row.last, row.count))?
+            row.fetch_one(&mut **rows).await.map(|row| (row.last, row.count))?
         }
     };
     Ok((last, count == window))

@@ -7,7 +7,7 @@ use time::OffsetDateTime;
 use tracing::instrument;
 use uuid::Uuid;
 
-use super::dead_letters::browse::LetterFilter;
+use super::{dead_letters::browse::LetterFilter, wall::TenantTx};
 
 /// An order as it stands.
 #[derive(Clone, Debug)]
@@ -83,7 +83,7 @@ macro_rules! job {
 /// # Errors
 /// The database's.
 #[instrument(level = "debug", name = "db.dlq_jobs.insert", skip_all)]
-pub async fn insert(connection: &mut PgConnection, job: &Job) -> Result<(), sqlx::Error> {
+pub async fn insert(rows: &mut TenantTx<'_>, job: &Job) -> Result<(), sqlx::Error> {
     sqlx::query!(
         "INSERT INTO dlq_jobs (
              id, tenant, topic, status, containing, created_from, created_before, upto, max_letters, place, total,
@@ -109,7 +109,7 @@ pub async fn insert(connection: &mut PgConnection, job: &Job) -> Result<(), sqlx
         job.created_at,
         job.updated_at,
     )
-    .execute(connection)
+    .execute(&mut **rows)
     .await?;
     Ok(())
 }
@@ -119,12 +119,7 @@ pub async fn insert(connection: &mut PgConnection, job: &Job) -> Result<(), sqlx
 /// # Errors
 /// The database's.
 #[instrument(level = "debug", name = "db.dlq_jobs.get", skip_all)]
-pub async fn get(
-    connection: &mut PgConnection,
-    tenant: &str,
-    topic: &str,
-    id: Uuid,
-) -> Result<Option<Job>, sqlx::Error> {
+pub async fn get(rows: &mut TenantTx<'_>, tenant: &str, topic: &str, id: Uuid) -> Result<Option<Job>, sqlx::Error> {
     let row = sqlx::query!(
         "SELECT id, tenant, topic, status, containing, created_from, created_before, upto, max_letters, place, total,
                 reprocessed, failed, subject, request_id, host(ip) AS ip, created_at, updated_at
@@ -134,7 +129,7 @@ pub async fn get(
         topic,
         id,
     )
-    .fetch_optional(connection)
+    .fetch_optional(&mut **rows)
     .await?;
     Ok(row.map(|row| job!(row)))
 }
@@ -186,7 +181,7 @@ pub async fn advance(connection: &mut PgConnection, job: &Job) -> Result<(), sql
 /// The database's.
 #[instrument(level = "debug", name = "db.dlq_jobs.cancel", skip_all)]
 pub async fn cancel(
-    connection: &mut PgConnection,
+    rows: &mut TenantTx<'_>,
     tenant: &str,
     topic: &str,
     id: Uuid,
@@ -202,7 +197,7 @@ pub async fn cancel(
         id,
         at,
     )
-    .fetch_optional(connection)
+    .fetch_optional(&mut **rows)
     .await?;
     Ok(row.map(|row| job!(row)))
 }

@@ -4,12 +4,12 @@
 //! the envelope's `erased_seq`, below which nobody reads, and [`sweep`] deletes the rows later, page by page. Whoever finds
 //! a session in [`unswept`] may go on with it, also two at once: a page deleted twice is deleted.
 
-use sqlx::{Connection, PgConnection};
+use sqlx::PgConnection;
 use time::OffsetDateTime;
 use tracing::instrument;
 use uuid::Uuid;
 
-use super::audit_event;
+use super::{audit_event, wall::TenantTx};
 use crate::domain::{append::AuditWrite, ids::SessionKey};
 
 /// What is left of the session.
@@ -21,21 +21,20 @@ pub enum Leave {
     Tombstone,
 }
 
-/// Hides all events and turns for good if the fence `(epoch, head)` holds, in one transaction with its audit row. Their rows
-/// are left to [`sweep`]. Returns how many events were erased, or `None` when the writer is stale and nothing was done.
+/// Hides all events and turns for good if the fence `(epoch, head)` holds, with their audit row. Their rows are left to
+/// [`sweep`]. Returns how many events were erased, or `None` when the writer is stale and nothing was done.
 ///
 /// # Errors
 /// The database's.
 #[instrument(level = "debug", name = "db.session_events.erase", skip_all)]
 pub async fn erase(
-    connection: &mut PgConnection,
+    rows: &mut TenantTx<'_>,
     key: &SessionKey,
     (epoch, head): (i64, i64),
     leave: Leave,
     at: OffsetDateTime,
     audit: &AuditWrite,
 ) -> Result<Option<u64>, sqlx::Error> {
-    let mut transaction = connection.begin().await?;
     let (tenant, id) = (key.tenant.as_str(), key.session_id);
     // Numbers have no gaps, so the difference is how many events there were.
     let events = sqlx::query_scalar!(
@@ -62,14 +61,10 @@ pub async fn erase(
         at,
         leave == Leave::Tombstone,
     )
-    .fetch_optional(&mut *transaction)
+    .fetch_optional(&mut **rows)
     .await?;
-    let Some(events) = events else {
-        transaction.rollback().await?;
-        return Ok(None);
-    };
-    audit_event::insert_of_session(&mut transaction, key, audit, at).await?;
-    transaction.commit().await?;
+    let Some(events) = events else { return Ok(None) };
+    audit_event::insert_of_session(rows, key, audit, at).await?;
     Ok(Some(u64::try_from(events).unwrap_or_default()))
 }
 

@@ -3,6 +3,8 @@
 use sqlx::PgConnection;
 use tracing::instrument;
 
+use super::wall::TenantTx;
+
 /// Keeps the chunk `number` of a job. Call it in the transaction that counts it.
 ///
 /// # Errors
@@ -33,7 +35,7 @@ pub async fn insert(
 /// The database's.
 #[instrument(level = "debug", name = "db.export_chunks.get", skip_all)]
 pub async fn get(
-    connection: &mut PgConnection,
+    rows: &mut TenantTx<'_>,
     tenant: &str,
     job_id: i64,
     number: i32,
@@ -44,7 +46,7 @@ pub async fn get(
         job_id,
         number,
     )
-    .fetch_optional(connection)
+    .fetch_optional(&mut **rows)
     .await
 }
 

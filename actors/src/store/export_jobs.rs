@@ -10,7 +10,7 @@ use time::OffsetDateTime;
 use tracing::instrument;
 use uuid::Uuid;
 
-use super::memory_replica::reads::ReplicaFilter;
+use super::{memory_replica::reads::ReplicaFilter, wall::TenantTx};
 use crate::domain::ids::Tenant;
 
 /// A job as it stands.
@@ -106,11 +106,11 @@ macro_rules! jobs {
 /// # Errors
 /// The database's.
 #[instrument(level = "debug", name = "db.export_jobs.insert", skip_all)]
-pub async fn insert(connection: &mut PgConnection, job: &NewExportJob, most: i64) -> Result<Option<i64>, sqlx::Error> {
+pub async fn insert(rows: &mut TenantTx<'_>, job: &NewExportJob, most: i64) -> Result<Option<i64>, sqlx::Error> {
     let tenant = job.tenant.as_str();
     // Two at once would not see each other.
     sqlx::query_scalar!("SELECT pg_advisory_xact_lock(hashtextextended('export_jobs ' || $1, 0))", tenant)
-        .fetch_one(&mut *connection)
+        .fetch_one(&mut **rows)
         .await?;
     sqlx::query_scalar!(
         "INSERT INTO export_jobs (
@@ -131,7 +131,7 @@ pub async fn insert(connection: &mut PgConnection, job: &NewExportJob, most: i64
         job.at,
         most,
     )
-    .fetch_optional(connection)
+    .fetch_optional(&mut **rows)
     .await
 }
 
@@ -140,8 +140,8 @@ pub async fn insert(connection: &mut PgConnection, job: &NewExportJob, most: i64
 /// # Errors
 /// The database's.
 #[instrument(level = "debug", name = "db.export_jobs.get", skip_all)]
-pub async fn get(connection: &mut PgConnection, tenant: &str, id: i64) -> Result<Option<ExportJob>, sqlx::Error> {
-    jobs!("SELECT", "FROM export_jobs WHERE tenant = $1 AND id = $2", tenant, id).fetch_optional(connection).await
+pub async fn get(rows: &mut TenantTx<'_>, tenant: &str, id: i64) -> Result<Option<ExportJob>, sqlx::Error> {
+    jobs!("SELECT", "FROM export_jobs WHERE tenant = $1 AND id = $2", tenant, id).fetch_optional(&mut **rows).await
 }
 
 /// Up to `limit` jobs of a tenant with a number below `before`, the newest first.
@@ -150,7 +150,7 @@ pub async fn get(connection: &mut PgConnection, tenant: &str, id: i64) -> Result
 /// The database's.
 #[instrument(level = "debug", name = "db.export_jobs.list", skip_all)]
 pub async fn list(
-    connection: &mut PgConnection,
+    rows: &mut TenantTx<'_>,
     tenant: &str,
     before: Option<i64>,
     limit: i64,
@@ -162,7 +162,7 @@ pub async fn list(
         before,
         limit,
     )
-    .fetch_all(connection)
+    .fetch_all(&mut **rows)
     .await
 }
 
@@ -245,7 +245,7 @@ pub async fn settle(
 /// The database's.
 #[instrument(level = "debug", name = "db.export_jobs.end", skip_all)]
 pub async fn end(
-    connection: &mut PgConnection,
+    rows: &mut TenantTx<'_>,
     tenant: &str,
     id: i64,
     at: OffsetDateTime,
@@ -261,7 +261,7 @@ pub async fn end(
         id,
         at,
     )
-    .fetch_optional(connection)
+    .fetch_optional(&mut **rows)
     .await
 }
 

@@ -1,10 +1,9 @@
 //! Takes a memory out of every table that has it.
 
-use sqlx::PgConnection;
 use tracing::instrument;
 use uuid::Uuid;
 
-use super::memory_lock::lock;
+use super::{memory_lock::lock, wall::TenantTx};
 
 /// What was there, and is gone.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -31,26 +30,26 @@ pub struct Forgotten {
 /// # Errors
 /// The database's.
 #[instrument(level = "debug", name = "db.memory_replica.forget", skip_all)]
-pub async fn forget(connection: &mut PgConnection, tenant: &str, id: &str) -> Result<Forgotten, sqlx::Error> {
+pub async fn forget(rows: &mut TenantTx<'_>, tenant: &str, id: &str) -> Result<Forgotten, sqlx::Error> {
     // The letters first: whoever sends one again has it before it puts anything into a queue, which is seen below.
     let letters = sqlx::query_scalar!(
         "DELETE FROM dlq_messages
          WHERE tenant = $1 AND topic = 'memory.wal.dlq'
-           AND left(COALESCE(event -> 'payload' ->> 'id', event ->> 'id'), 400) = left($2, 400)
+           AND memory_id = left($2, 400)
            AND COALESCE(event -> 'payload' ->> 'id', event ->> 'id') = $2
          RETURNING session_id",
         tenant,
         id,
     )
-    .fetch_all(&mut *connection)
+    .fetch_all(&mut **rows)
     .await?;
-    lock(connection, tenant, id).await?;
+    lock(rows, tenant, id).await?;
     let replica = sqlx::query_scalar!(
         "DELETE FROM memory_replica WHERE tenant = $1 AND event_id = $2 RETURNING session_id",
         tenant,
         id,
     )
-    .fetch_all(&mut *connection)
+    .fetch_all(&mut **rows)
     .await?;
     let writes = sqlx::query!(
         r#"WITH gone AS (
@@ -62,7 +61,7 @@ pub async fn forget(connection: &mut PgConnection, tenant: &str, id: &str) -> Re
                    SELECT id FROM memory_write_outbox
                    WHERE tenant = $1 AND dedupe_key = $2 AND status IN ('sent', 'failed')
                    UNION ALL
-                   SELECT id FROM memory_write_outbox WHERE tenant = $1 AND dedupe_key IS NULL AND payload ->> 'id' = $2
+                   SELECT id FROM memory_write_outbox WHERE tenant = $1 AND beside_id = $2
                ))
                ORDER BY id
                FOR UPDATE
@@ -78,7 +77,7 @@ pub async fn forget(connection: &mut PgConnection, tenant: &str, id: &str) -> Re
         tenant,
         id,
     )
-    .fetch_all(&mut *connection)
+    .fetch_all(&mut **rows)
     .await?;
     let records = sqlx::query!(
         r#"DELETE FROM message_outbox AS o
@@ -91,7 +90,7 @@ pub async fn forget(connection: &mut PgConnection, tenant: &str, id: &str) -> Re
         tenant,
         id,
     )
-    .fetch_all(&mut *connection)
+    .fetch_all(&mut **rows)
     .await?;
     let lanes = writes.iter().map(|row| Some(row.session_id)).chain(records.iter().map(|row| row.session_id));
     Ok(Forgotten {

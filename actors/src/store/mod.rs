@@ -3,6 +3,10 @@
 //! [`Store`] is how the rest of the crate reaches a connection. It holds to rules that the embedded server needs and
 //! that a real one profits from: work runs to its end even when its asker has gone, a connection on which
 //! anything failed is closed and never reused, and the Journal never waits behind more than one other query.
+//!
+//! What is done for one caller goes through [`Store::read_for`] and [`Store::change_for`], which let nobody see more than one
+//! tenant (see [`wall`]): its functions take a [`TenantTx`](wall::TenantTx). Those that take a connection are for what works for
+//! all tenants, or are steps of both.
 
 pub mod api_keys;
 pub mod append;
@@ -14,6 +18,7 @@ pub mod brain_memories;
 pub mod dead_letters;
 pub mod dlq_jobs;
 pub mod erase;
+mod error;
 pub mod event_log;
 pub mod event_log_groups;
 pub mod export_chunks;
@@ -34,94 +39,30 @@ pub mod session_envelopes;
 pub mod session_events;
 pub mod timeline;
 pub mod turns;
+pub mod wall;
 
 use std::{sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
 use sqlx::{
-    PgConnection, PgPool,
+    PgConnection, PgPool, Postgres,
+    pool::PoolConnection,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 use tokio::{
     runtime::Handle,
-    sync::{Semaphore, oneshot},
+    sync::{Semaphore, SemaphorePermit, oneshot},
     time::timeout,
 };
 use tracing::Instrument;
 
+pub use self::error::StoreError;
 use self::{
     lane::Lane,
     outbox_events::{Enqueued, OutboxEvents},
+    wall::{Purpose, TenantTx, Wall},
 };
-
-/// How reads by a filter begin: a plan for any filter would look at every row of the tenant, where one for this filter has an
-/// index.
-const PLANNED: &str = "BEGIN READ ONLY; SET LOCAL plan_cache_mode = force_custom_plan";
-
-/// Why a piece of work on the database has no result.
-#[derive(Debug, thiserror::Error)]
-pub enum StoreError {
-    /// No connection could be had: nothing was sent.
-    #[error("the database is not reachable")]
-    Unavailable(#[source] sqlx::Error),
-    /// The connection broke: what was sent may have been done.
-    #[error("the connection to the database broke")]
-    Interrupted(#[source] sqlx::Error),
-    /// The database did not answer in time. What was sent may have been done.
-    #[error("the database did not answer in time")]
-    TimedOut,
-    /// The database answered with an error and did nothing.
-    #[error("the database refused a statement")]
-    Rejected(#[source] sqlx::Error),
-}
-
-impl StoreError {
-    /// The SQLSTATE of a refusal, five characters (PostgreSQL documentation, appendix A).
-    #[must_use]
-    pub fn sqlstate(&self) -> Option<String> {
-        let Self::Rejected(sqlx::Error::Database(error)) = self else { return None };
-        error.code().map(std::borrow::Cow::into_owned)
-    }
-
-    /// Whether the content was at fault: classes 22 (data exception), 23 (integrity constraint violation) and 54 (program
-    /// limit exceeded, such as too long a text for an index).
-    #[must_use]
-    pub fn is_bad_data(&self) -> bool {
-        self.sqlstate().is_some_and(|code| ["22", "23", "54"].iter().any(|class| code.starts_with(class)))
-    }
-
-    /// Whether the database undid the work because of others at the same time (`serialization_failure`, `deadlock_detected`):
-    /// the same may succeed now.
-    #[must_use]
-    pub fn is_conflict(&self) -> bool {
-        matches!(self.sqlstate().as_deref(), Some("40001" | "40P01"))
-    }
-
-    /// What the database said, for whoever may see the content too: it may be quoted.
-    #[must_use]
-    pub fn refusal(&self) -> String {
-        match self {
-            Self::Rejected(sqlx::Error::Database(error)) => format!("the database refused it: {}", error.message()),
-            other => other.to_string(),
-        }
-    }
-}
-
-impl From<sqlx::Error> for StoreError {
-    fn from(error: sqlx::Error) -> Self {
-        match &error {
-            // Class 57 says that the server is going away, class 08 that the connection is: neither tells what was done.
-            sqlx::Error::Database(inner)
-                if !inner.code().is_some_and(|code| code.starts_with("08") || code.starts_with("57P")) =>
-            {
-                Self::Rejected(error)
-            }
-            sqlx::Error::RowNotFound => Self::Rejected(error),
-            // A reply that cannot be read tells nothing of what was done.
-            _ => Self::Interrupted(error),
-        }
-    }
-}
+use crate::domain::ids::Tenant;
 
 /// The connections a [`Store`] works with.
 #[derive(Clone, Debug)]
@@ -157,6 +98,7 @@ impl Connections {
 pub struct Store {
     inner: Arc<Inner>,
     outbox_events: OutboxEvents,
+    wall: Arc<Wall>,
 }
 
 #[derive(Debug)]
@@ -179,7 +121,7 @@ impl Store {
         let journal = journal.map(Lane::new);
         let back = journal.is_none().then(|| Semaphore::new(1));
         let inner = Arc::new(Inner { pool, journal, back, runtime, limit });
-        Self { inner, outbox_events: OutboxEvents::default() }
+        Self { inner, outbox_events: OutboxEvents::default(), wall: Arc::new(Wall::Up) }
     }
 
     /// The same store; what happens to rows of the outbox is counted by `outbox_events`.
@@ -194,7 +136,88 @@ impl Store {
         &self.outbox_events
     }
 
-    /// Does `work` on a connection and waits for its result.
+    /// The same store, of a database that keeps tenants apart as `wall` says. Unless that is said it must: else what is done for
+    /// one tenant is refused.
+    #[must_use]
+    pub fn behind(self, wall: Wall) -> Self {
+        Self { wall: Arc::new(wall), ..self }
+    }
+
+    /// Whether the database keeps tenants apart.
+    #[must_use]
+    pub fn wall(&self) -> &Wall {
+        &self.wall
+    }
+
+    /// Reads something for `tenant`, behind the wall. The answer is told before the transaction ends.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run).
+    pub async fn read_for<T, W>(&self, tenant: Tenant, work: W) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        W: for<'r> FnOnce(&'r mut TenantTx<'_>) -> BoxFuture<'r, Result<T, sqlx::Error>> + Send + 'static,
+    {
+        self.look_for(tenant, Purpose::Read, work).await
+    }
+
+    /// The same by a filter, which is planned for anew.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run).
+    pub async fn search_for<T, W>(&self, tenant: Tenant, work: W) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        W: for<'r> FnOnce(&'r mut TenantTx<'_>) -> BoxFuture<'r, Result<T, sqlx::Error>> + Send + 'static,
+    {
+        self.look_for(tenant, Purpose::Search, work).await
+    }
+
+    /// Changes something for `tenant`, behind the wall, in one transaction: all of it or, after an error or
+    /// [`undo`](TenantTx::undo), nothing.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run).
+    pub async fn change_for<T, W>(&self, tenant: Tenant, work: W) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        W: for<'r> FnOnce(&'r mut TenantTx<'_>) -> BoxFuture<'r, Result<T, sqlx::Error>> + Send + 'static,
+    {
+        let wall = Arc::clone(&self.wall);
+        let change = self.run(move |connection| {
+            Box::pin(async move {
+                let mut rows = TenantTx::begin(connection, &wall, &tenant, Purpose::Change).await?;
+                let done = work(&mut rows).await?;
+                rows.end().await?;
+                Ok(done)
+            })
+        });
+        change.await
+    }
+
+    /// The same with work that may put something into the outbox: that is counted.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run).
+    pub async fn enqueue_for<T, W>(&self, tenant: Tenant, work: W) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        W: for<'r> FnOnce(&'r mut TenantTx<'_>) -> BoxFuture<'r, Result<(T, Enqueued), sqlx::Error>> + Send + 'static,
+    {
+        let changed = self.change_for(tenant.clone(), work).await;
+        self.counted(changed)
+    }
+
+    async fn look_for<T, W>(&self, tenant: Tenant, purpose: Purpose, work: W) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        W: for<'r> FnOnce(&'r mut TenantTx<'_>) -> BoxFuture<'r, Result<T, sqlx::Error>> + Send + 'static,
+    {
+        let wall = Arc::clone(&self.wall);
+        self.detached(move |inner, tell| async move { inner.look((&wall, &tenant, purpose), work, tell).await }).await
+    }
+
+    /// Does `work` on a connection and waits for its result. It sees all tenants.
     ///
     /// # Errors
     /// [`StoreError`]; after `Interrupted` and `TimedOut` the work may still have had its effect.
@@ -215,7 +238,12 @@ impl Store {
         T: Send + 'static,
         W: for<'c> FnOnce(&'c mut PgConnection) -> BoxFuture<'c, Result<(T, Enqueued), sqlx::Error>> + Send + 'static,
     {
-        match self.run(work).await {
+        let done = self.run(work).await;
+        self.counted(done)
+    }
+
+    fn counted<T>(&self, done: Result<(T, Enqueued), StoreError>) -> Result<T, StoreError> {
+        match done {
             Ok((result, put)) => {
                 self.outbox_events.enqueued(put);
                 Ok(result)
@@ -268,18 +296,21 @@ impl Inner {
         if self.back.is_some() { self.limit.max(HANGS_AFTER) } else { self.limit }
     }
 
+    /// Stands in line where there is only one connection.
+    async fn turn(&self) -> Result<Option<SemaphorePermit<'_>>, StoreError> {
+        let Some(line) = &self.back else { return Ok(None) };
+        let turn = timeout(self.limit, line.acquire()).await;
+        turn.ok().and_then(Result::ok).map(Some).ok_or(StoreError::Unavailable(sqlx::Error::PoolTimedOut))
+    }
+
     async fn shared<T, W>(&self, work: W, tell: Tell<T>)
     where
         W: for<'c> FnOnce(&'c mut PgConnection) -> BoxFuture<'c, Result<T, sqlx::Error>>,
     {
-        let _turn = match &self.back {
-            Some(line) => match timeout(self.limit, line.acquire()).await {
-                Ok(turn) => Some(turn),
-                Err(_) => return drop(tell.send(Err(StoreError::Unavailable(sqlx::Error::PoolTimedOut)))),
-            },
-            None => None,
-        };
-        self.on_pool(work, tell).await;
+        match self.turn().await {
+            Ok(_turn) => self.on_pool(work, tell).await,
+            Err(error) => drop(tell.send(Err(error))),
+        }
     }
 
     async fn on_pool<T, W>(&self, work: W, tell: Tell<T>)
@@ -290,22 +321,71 @@ impl Inner {
             Ok(connection) => connection,
             Err(error) => return drop(tell.send(Err(StoreError::Unavailable(error)))),
         };
-        let result = match timeout(self.statement_limit(), work(&mut connection)).await {
-            Ok(result) => result.map_err(StoreError::from),
-            Err(_) => Err(StoreError::TimedOut),
-        };
+        let result = self.limited(work(&mut connection)).await;
         if result.is_err() {
-            // Closed, not returned: nobody else may read the rest of this reply, and what the server keeps for this
-            // connection, such as a statement that was damaged on its way, may be what failed.
-            drop(connection.detach());
-            drop(tell.send(result));
-            return;
+            close(connection);
+            return drop(tell.send(result));
         }
         drop(tell.send(result));
-        // The pool tries a connection before it takes it back, for as long as that lasts. One that never answers must not
-        // hold its place for ever: it is closed instead.
+        self.give_back(connection).await;
+    }
+
+    /// Reads for one tenant, tells what was found, and ends the transaction then: nobody waits for that.
+    async fn look<T, W>(&self, (wall, tenant, purpose): (&Wall, &Tenant, Purpose), work: W, tell: Tell<T>)
+    where
+        W: for<'r> FnOnce(&'r mut TenantTx<'_>) -> BoxFuture<'r, Result<T, sqlx::Error>>,
+    {
+        let _turn = match self.turn().await {
+            Ok(turn) => turn,
+            Err(error) => return drop(tell.send(Err(error))),
+        };
+        let mut connection = match self.pool.acquire().await {
+            Ok(connection) => connection,
+            Err(error) => return drop(tell.send(Err(StoreError::Unavailable(error)))),
+        };
+        let held = &mut *connection;
+        let looked = self.limited(async move {
+            let mut rows = TenantTx::begin(held, wall, tenant, purpose).await?;
+            let found = work(&mut rows).await?;
+            Ok((rows, found))
+        });
+        let is_whole = match looked.await {
+            Ok((rows, found)) => {
+                drop(tell.send(Ok(found)));
+                let ended = self.limited(rows.end()).await;
+                if let Err(error) = &ended {
+                    let error = error as &dyn std::error::Error;
+                    tracing::warn!(error, "a read of the database was not ended: its connection is closed");
+                }
+                ended.is_ok()
+            }
+            Err(error) => {
+                drop(tell.send(Err(error)));
+                false
+            }
+        };
+        if is_whole {
+            self.give_back(connection).await;
+        } else {
+            close(connection);
+        }
+    }
+
+    async fn limited<T>(&self, work: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, StoreError> {
+        timeout(self.statement_limit(), work).await.map_err(|_| StoreError::TimedOut)?.map_err(StoreError::from)
+    }
+
+    /// The pool tries a connection before it takes it back, for as long as that lasts. One that never answers must not hold its
+    /// place for ever: it is closed instead.
+    async fn give_back(&self, mut connection: PoolConnection<Postgres>) {
         if timeout(self.limit, connection.return_to_pool()).await.is_err() {
             tracing::warn!("a connection to the database did not come back and was closed");
         }
     }
+}
+
+/// Closed, not returned: nobody else may read the rest of this reply, and what the server keeps for this connection, such as a
+/// statement that was damaged on its way, may be what failed.
+fn close(connection: PoolConnection<Postgres>) {
+    drop(connection.detach());
 }

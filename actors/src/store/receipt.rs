@@ -1,9 +1,9 @@
 //! What the queues, the replica and the dead letters know of a memory.
 
-use sqlx::PgConnection;
 use time::OffsetDateTime;
 use tracing::instrument;
 
+use super::wall::TenantTx;
 use crate::domain::receipt::{Letter, Place, Queued, Replicated, Step, Traces};
 
 /// The traces of the memory `id` of `tenant`, all of one moment; with `only`, those that belong to sessions of these
@@ -13,13 +13,13 @@ use crate::domain::receipt::{Letter, Place, Queued, Replicated, Step, Traces};
 /// The database's.
 #[instrument(level = "debug", name = "db.memory_replica.traces", skip_all)]
 pub async fn traces(
-    connection: &mut PgConnection,
+    rows: &mut TenantTx<'_>,
     tenant: &str,
     id: &str,
     source: &str,
     only: Option<&[String]>,
 ) -> Result<Traces, sqlx::Error> {
-    let row = sqlx::query_file!("src/store/receipt.sql", tenant, id, source, only).fetch_one(connection).await?;
+    let row = sqlx::query_file!("src/store/receipt.sql", tenant, id, source, only).fetch_one(&mut **rows).await?;
     let place = |partition: Option<i32>, offset: Option<i64>| {
         let (partition, offset) = partition.zip(offset)?;
         Some(Place { partition, offset })

@@ -47,7 +47,7 @@ LEFT JOIN LATERAL (
         (
             SELECT id, status, created_at, updated_at
             FROM memory_write_outbox
-            WHERE tenant = $1 AND dedupe_key IS NULL AND payload ->> 'id' = $2
+            WHERE tenant = $1 AND beside_id = $2
               AND ($4::text[] IS NULL OR EXISTS (
                   SELECT FROM session_envelopes AS s
                   WHERE s.tenant = $1 AND s.session_id = memory_write_outbox.session_id AND s.subject = ANY ($4)
@@ -84,7 +84,7 @@ LEFT JOIN LATERAL (
     FROM dlq_messages
     WHERE tenant = $1
       AND topic = 'memory.wal.dlq'
-      AND left(COALESCE(event -> 'payload' ->> 'id', event ->> 'id'), 400) = left($2, 400)
+      AND memory_id = left($2, 400)
       AND COALESCE(event -> 'payload' ->> 'id', event ->> 'id') = $2
       -- One that takes the memory back is no word of its way.
       AND event ->> 'type' = 'memory.write'

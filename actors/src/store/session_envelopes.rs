@@ -6,6 +6,7 @@ use time::OffsetDateTime;
 use tracing::instrument;
 use uuid::Uuid;
 
+use super::wall::TenantTx;
 use crate::domain::{
     ids::{SessionKey, Tenant},
     whose::Whose,
@@ -300,7 +301,7 @@ pub struct SessionSummary {
 /// The database's.
 #[instrument(level = "debug", name = "db.session_envelopes.get", skip_all)]
 pub async fn get(
-    connection: &mut PgConnection,
+    rows: &mut TenantTx<'_>,
     key: &SessionKey,
     only: Option<&[String]>,
 ) -> Result<Option<SessionSummary>, sqlx::Error> {
@@ -314,7 +315,7 @@ pub async fn get(
         key.session_id,
         only,
     )
-    .fetch_optional(connection)
+    .fetch_optional(&mut **rows)
     .await
 }
 
@@ -324,7 +325,7 @@ pub async fn get(
 /// The database's.
 #[instrument(level = "debug", name = "db.session_envelopes.of_others", skip_all)]
 pub async fn of_others(
-    connection: &mut PgConnection,
+    rows: &mut TenantTx<'_>,
     tenant: &Tenant,
     sessions: &[Uuid],
     subject: &str,
@@ -336,7 +337,7 @@ pub async fn of_others(
         sessions,
         subject,
     )
-    .fetch_all(connection)
+    .fetch_all(&mut **rows)
     .await
 }
 
@@ -347,7 +348,7 @@ pub async fn of_others(
 /// The database's.
 #[instrument(level = "debug", name = "db.session_envelopes.list", skip_all)]
 pub async fn list(
-    connection: &mut PgConnection,
+    rows: &mut TenantTx<'_>,
     tenant: &Tenant,
     limit: i64,
     before: Option<(OffsetDateTime, Uuid)>,
@@ -372,7 +373,7 @@ pub async fn list(
         before_id,
         containing.map(str::to_lowercase),
     )
-    .fetch_all(connection)
+    .fetch_all(&mut **rows)
     .await
 }
 
@@ -382,7 +383,7 @@ pub async fn list(
 /// The database's.
 #[instrument(level = "debug", name = "db.session_envelopes.list_of", skip_all)]
 pub async fn list_of(
-    connection: &mut PgConnection,
+    rows: &mut TenantTx<'_>,
     tenant: &Tenant,
     subject: &str,
     limit: i64,
@@ -410,7 +411,7 @@ pub async fn list_of(
         before_id,
         containing.map(str::to_lowercase),
     )
-    .fetch_all(connection)
+    .fetch_all(&mut **rows)
     .await
 }
 

@@ -7,6 +7,7 @@ use sqlx::PgConnection;
 use tracing::instrument;
 use uuid::Uuid;
 
+use super::wall::TenantTx;
 use crate::domain::{event::StoredEvent, ids::SessionKey};
 
 /// Reads up to `limit` events with `after < seq <= upto`, ascending; with `only`, of a session of these subjects'.
@@ -48,7 +49,7 @@ pub async fn between(
 /// The database's.
 #[instrument(level = "debug", name = "db.session_events.before", skip_all)]
 pub async fn before(
-    connection: &mut PgConnection,
+    rows: &mut TenantTx<'_>,
     key: &SessionKey,
     only: Option<&[String]>,
     before: i64,
@@ -69,7 +70,7 @@ pub async fn before(
         limit,
         only,
     )
-    .fetch_all(connection)
+    .fetch_all(&mut **rows)
     .await
 }
 
@@ -81,7 +82,7 @@ pub async fn before(
 /// The database's.
 #[instrument(level = "debug", name = "db.session_events.said_before", skip_all)]
 pub async fn said_before(
-    connection: &mut PgConnection,
+    rows: &mut TenantTx<'_>,
     key: &SessionKey,
     turn_seq: i64,
     limit: i64,
@@ -110,7 +111,7 @@ pub async fn said_before(
         turn_seq,
         limit,
     )
-    .fetch_all(connection)
+    .fetch_all(&mut **rows)
     .await
 }
 
@@ -120,7 +121,7 @@ pub async fn said_before(
 /// The database's.
 #[instrument(level = "debug", name = "db.session_events.count_said_before", skip_all)]
 pub async fn count_said_before(
-    connection: &mut PgConnection,
+    rows: &mut TenantTx<'_>,
     key: &SessionKey,
     turn_seq: i64,
     limit: i64,
@@ -138,7 +139,7 @@ pub async fn count_said_before(
         turn_seq,
         limit,
     )
-    .fetch_one(connection)
+    .fetch_one(&mut **rows)
     .await
 }
 

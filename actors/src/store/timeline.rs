@@ -1,10 +1,10 @@
 //! What happened in a session, from every table that knows of it.
 
 use serde_json::Value;
-use sqlx::PgConnection;
 use time::OffsetDateTime;
 use tracing::instrument;
 
+use super::wall::TenantTx;
 use crate::domain::{
     ids::SessionKey,
     session::{INBOUND, OUTBOUND},
@@ -29,7 +29,7 @@ pub struct TimelineEntry {
 /// The database's.
 #[instrument(level = "debug", name = "db.session_envelopes.timeline", skip_all)]
 pub async fn timeline(
-    connection: &mut PgConnection,
+    rows: &mut TenantTx<'_>,
     key: &SessionKey,
     only: Option<&[String]>,
     limit: i64,
@@ -46,6 +46,6 @@ pub async fn timeline(
         with_audit,
         &topics,
     )
-    .fetch_all(connection)
+    .fetch_all(&mut **rows)
     .await
 }

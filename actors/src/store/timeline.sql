@@ -1,28 +1,29 @@
 -- The newest entries of each kind, together in the order of time. Of one instant comes first what causes the others.
 WITH session AS (
-    SELECT tenant, session_id, erased_seq
+    -- As text, too: behind the wall between tenants a condition with a cast in it has no index.
+    SELECT tenant, session_id, session_id::text AS session, erased_seq
     FROM session_envelopes
     WHERE tenant = $1 AND session_id = $2 AND ($3::text[] IS NULL OR subject = ANY ($3))
 ),
 said AS (
-    SELECT e.tenant, e.occurred_at, e.seq, e.event_id, e.type, e.turn_seq
+    SELECT e.tenant, e.occurred_at, e.seq, e.event_id, e.event_id::text AS event, e.type, e.turn_seq
     FROM session AS s JOIN session_events AS e
       ON e.tenant = s.tenant AND e.session_id = s.session_id AND e.seq > s.erased_seq
     ORDER BY e.seq DESC LIMIT $4
 ),
 -- What waits is found by the session, what is done by the event.
 published AS (
-    SELECT o.* FROM session AS s JOIN message_outbox AS o ON o.partition_key = s.session_id::text AND o.tenant = s.tenant
+    SELECT o.* FROM session AS s JOIN message_outbox AS o ON o.partition_key = s.session AND o.tenant = s.tenant
     WHERE o.topic = ANY ($6) AND o.status IN ('pending', 'sending')
     UNION ALL
-    SELECT o.* FROM said AS e JOIN message_outbox AS o ON o.tenant = e.tenant AND o.dedupe_key = e.event_id::text
+    SELECT o.* FROM said AS e JOIN message_outbox AS o ON o.tenant = e.tenant AND o.dedupe_key = e.event
     WHERE o.topic = 'memory.wal' AND o.status IN ('sent', 'failed')
 ),
 remembered AS (
     SELECT m.* FROM session AS s JOIN memory_write_outbox AS m ON m.tenant = s.tenant AND m.session_id = s.session_id
     WHERE m.status IN ('pending', 'sending')
     UNION ALL
-    SELECT m.* FROM said AS e JOIN memory_write_outbox AS m ON m.tenant = e.tenant AND m.dedupe_key = e.event_id::text
+    SELECT m.* FROM said AS e JOIN memory_write_outbox AS m ON m.tenant = e.tenant AND m.dedupe_key = e.event
     WHERE m.status IN ('sent', 'failed')
 ),
 entry (at, rank, place, kind, entry) AS (
@@ -59,7 +60,7 @@ entry (at, rank, place, kind, entry) AS (
     UNION ALL
     (SELECT r.created_at, 6, r.id, 'replica', jsonb_build_object(
          'event_id', r.event_id, 'role', r.role, 'partition', r.partition, 'offset', r."offset")
-     FROM session AS s JOIN memory_replica AS r ON r.tenant = s.tenant AND r.session_id = s.session_id::text
+     FROM session AS s JOIN memory_replica AS r ON r.tenant = s.tenant AND r.session_id = s.session
      ORDER BY r.id DESC LIMIT $4)
 )
 SELECT at AS "at!", kind AS "kind!", entry AS "entry!"

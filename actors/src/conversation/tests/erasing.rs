@@ -9,6 +9,7 @@ use crate::{
     store::{
         erase::{Leave, erase, sweep, unswept},
         session_events,
+        wall::{TenantTx, within},
     },
 };
 
@@ -49,6 +50,16 @@ async fn long_session(pool: &PgPool) -> Uuid {
     session
 }
 
+async fn erased(
+    connection: &mut sqlx::PgConnection,
+    key: &SessionKey,
+    fence: (i64, i64),
+    now: OffsetDateTime,
+) -> Option<u64> {
+    let reset = async |rows: &mut TenantTx<'_>| erase(rows, key, fence, Leave::Envelope, now, &line()).await;
+    within(connection, "public", reset).await
+}
+
 async fn rows(pool: &PgPool, upto: i64) -> i64 {
     let sql = "SELECT (SELECT count(*) FROM session_events WHERE seq <= $1) + (SELECT count(*) FROM turns WHERE turn_seq <= $1)";
     sqlx::query_scalar(sql).bind(upto).fetch_one(pool).await.unwrap()
@@ -58,8 +69,12 @@ async fn rows(pool: &PgPool, upto: i64) -> i64 {
 async fn readable(pool: &PgPool, key: &SessionKey, event_id: Uuid) -> Vec<StoredEvent> {
     let mut connection = pool.acquire().await.unwrap();
     let mut found = session_events::between(&mut connection, key, None, 0, i64::MAX, 10).await.unwrap();
-    found.extend(session_events::before(&mut connection, key, None, i64::MAX, 10).await.unwrap());
-    found.extend(session_events::said_before(&mut connection, key, i64::MAX, 10).await.unwrap());
+    let read = async |rows: &mut TenantTx<'_>| {
+        let mut found = session_events::before(rows, key, None, i64::MAX, 10).await?;
+        found.extend(session_events::said_before(rows, key, i64::MAX, 10).await?);
+        Ok(found)
+    };
+    found.extend(within(&mut connection, "public", read).await);
     found.extend(session_events::by_id(&mut connection, key, event_id).await.unwrap());
     assert!(turns::open(&mut connection, key).await.unwrap().is_empty(), "a turn that was erased is open");
     assert_eq!(turns::last(&mut connection, key).await.unwrap(), 0);
@@ -77,10 +92,10 @@ async fn a_long_history_is_gone_at_once_and_its_rows_follow_also_after_a_crash_b
         .unwrap();
     let mut connection = pool.acquire().await.unwrap();
     let now = OffsetDateTime::now_utc();
-    let stale = erase(&mut connection, &key, (1, LONG - 1), Leave::Envelope, now, &line()).await.unwrap();
+    let stale = erased(&mut connection, &key, (1, LONG - 1), now).await;
     assert_eq!((stale, rows(&pool, LONG).await), (None, 2 * LONG));
-    let erased = erase(&mut connection, &key, (1, LONG), Leave::Envelope, now, &line()).await.unwrap();
-    assert_eq!(erased, u64::try_from(LONG).ok());
+    let events = erased(&mut connection, &key, (1, LONG), now).await;
+    assert_eq!(events, u64::try_from(LONG).ok());
     // One page goes, then everything stops.
     let due = unswept(&mut connection, 10).await.unwrap();
     sweep(&mut connection, &due[0], 100).await.unwrap();
@@ -120,7 +135,7 @@ async fn a_key_of_an_erased_message_that_still_has_its_row_is_free(pool: PgPool)
     let now = OffsetDateTime::now_utc();
     let used = session_events::by_idempotency_key(&mut connection, &key(session), "key-7").await.unwrap();
     assert_eq!(used.map(|used| used.seq), Some(7));
-    erase(&mut connection, &key(session), (1, LONG), Leave::Envelope, now, &line()).await.unwrap();
+    erased(&mut connection, &key(session), (1, LONG), now).await;
     assert!(session_events::by_idempotency_key(&mut connection, &key(session), "key-7").await.unwrap().is_none());
     assert_eq!(rows(&pool, LONG).await, 2 * LONG - 1);
 }

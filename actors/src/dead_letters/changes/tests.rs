@@ -16,6 +16,7 @@ use crate::{
     store::{
         Connections, Store,
         dead_letters::{NewDeadLetter, bury},
+        wall::within,
     },
 };
 
@@ -333,9 +334,12 @@ async fn an_order_sends_what_matched_when_it_was_given_page_by_page(pool: PgPool
     let sent = waiting(&pool).await;
     assert_eq!(sent.iter().map(|(_, _, bytes)| bytes.as_slice()).collect::<Vec<_>>(), [b"0", b"1", b"3", b"4"]);
     let mut connection = pool.acquire().await.unwrap();
-    let done = dlq_jobs::get(&mut connection, "t", TOPIC, begun.id).await.unwrap().unwrap();
+    let done =
+        within(&mut connection, "t", async |rows| dlq_jobs::get(rows, "t", TOPIC, begun.id).await).await.unwrap();
     assert_eq!((done.status.as_str(), done.reprocessed, done.failed), ("completed", 4, 0));
-    assert!(dlq_jobs::get(&mut connection, "other", TOPIC, begun.id).await.unwrap().is_none());
+    assert!(
+        within(&mut connection, "t", async |rows| dlq_jobs::get(rows, "other", TOPIC, begun.id).await).await.is_none()
+    );
     assert_eq!(ids(&pool).await.len(), 3);
 }
 

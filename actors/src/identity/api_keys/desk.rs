@@ -3,7 +3,6 @@
 use aws_lc_rs::error::Unspecified;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
-use sqlx::Connection;
 use time::OffsetDateTime;
 use tokio::time::timeout;
 use uuid::Uuid;
@@ -101,12 +100,10 @@ impl ApiKeys {
         let key = listed(&new);
         let details = json!({"label": new.label, "prefix": new.prefix, "scopes": new.scopes, "expires": new.expires_at.is_some()});
         let line = audit(caller, "admin.keys.create", RESOURCE, key.key_id.to_string(), details);
-        let work = self.inner.store.run(move |connection| {
+        let work = self.inner.store.change_for(new.tenant.clone(), move |rows| {
             Box::pin(async move {
-                let mut transaction = connection.begin().await?;
-                api_keys::insert(&mut transaction, &new).await?;
-                audit_event::insert(&mut transaction, &new.tenant, &line, at).await?;
-                transaction.commit().await
+                api_keys::insert(rows, &new).await?;
+                audit_event::insert(rows, &new.tenant, &line, at).await
             })
         });
         work.await.map_err(CreateError::Store)?;
@@ -123,9 +120,9 @@ impl ApiKeys {
         after: Option<Uuid>,
         limit: i64,
     ) -> Result<Vec<ListedApiKey>, StoreError> {
-        let tenant = tenant.clone();
-        let work = self.inner.store.run(move |connection| {
-            Box::pin(async move { api_keys::list(connection, tenant.as_str(), after, limit).await })
+        let whose = tenant.clone();
+        let work = self.inner.store.read_for(tenant.clone(), move |rows| {
+            Box::pin(async move { api_keys::list(rows, whose.as_str(), after, limit).await })
         });
         work.await
     }
@@ -136,15 +133,13 @@ impl ApiKeys {
     /// The store's; after `Interrupted` and `TimedOut` it may be revoked.
     pub async fn revoke(&self, caller: &Caller, key_id: Uuid) -> Result<bool, StoreError> {
         let (at, caller) = ((self.inner.clock)(), caller.clone());
-        let work = self.inner.store.run(move |connection| {
+        let work = self.inner.store.change_for(caller.tenant.clone(), move |rows| {
             Box::pin(async move {
-                let mut transaction = connection.begin().await?;
-                let stood = api_keys::revoke(&mut transaction, caller.tenant.as_str(), key_id, false, at).await?;
+                let stood = api_keys::revoke(rows, caller.tenant.as_str(), key_id, false, at).await?;
                 if stood == Some(true) {
                     let line = audit(&caller, "admin.keys.revoke", RESOURCE, key_id.to_string(), json!({}));
-                    audit_event::insert(&mut transaction, &caller.tenant, &line, at).await?;
+                    audit_event::insert(rows, &caller.tenant, &line, at).await?;
                 }
-                transaction.commit().await?;
                 Ok(stood.is_some())
             })
         });

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::json;
-use sqlx::Connection;
 
 use super::{
     ApiKeyError, ProvenKey, StoreError,
@@ -70,13 +69,11 @@ impl ApiKeys {
             expires_at: Some(at + lasts),
         };
         let line = audit(&caller, "auth.login", RESOURCE, new.key_id.to_string(), json!({"scopes": new.scopes}));
-        let work = self.inner.store.run(move |connection| {
+        let work = self.inner.store.change_for(new.tenant.clone(), move |rows| {
             Box::pin(async move {
-                let mut transaction = connection.begin().await?;
-                api_keys::sweep_logins(&mut transaction, new.tenant.as_str(), &new.created_by, at).await?;
-                api_keys::insert(&mut transaction, &new).await?;
-                audit_event::insert(&mut transaction, &new.tenant, &line, at).await?;
-                transaction.commit().await
+                api_keys::sweep_logins(rows, new.tenant.as_str(), &new.created_by, at).await?;
+                api_keys::insert(rows, &new).await?;
+                audit_event::insert(rows, &new.tenant, &line, at).await
             })
         });
         work.await.map_err(LoginError::Store)?;
@@ -112,15 +109,14 @@ impl ApiKeys {
         let Some((_, key_id)) = secret::key_id(secret) else { return Ok(()) };
         let caller = Caller { tenant: who.tenant, subject: Some(who.subject), reach: Reach::Own, ..by.clone() };
         let at = (self.inner.clock)();
-        let work = self.inner.store.run(move |connection| {
+        let work = self.inner.store.change_for(caller.tenant.clone(), move |rows| {
             Box::pin(async move {
-                let mut transaction = connection.begin().await?;
-                let stood = api_keys::revoke(&mut transaction, caller.tenant.as_str(), key_id, true, at).await?;
+                let stood = api_keys::revoke(rows, caller.tenant.as_str(), key_id, true, at).await?;
                 if stood == Some(true) {
                     let line = audit(&caller, "auth.logout", RESOURCE, key_id.to_string(), json!({}));
-                    audit_event::insert(&mut transaction, &caller.tenant, &line, at).await?;
+                    audit_event::insert(rows, &caller.tenant, &line, at).await?;
                 }
-                transaction.commit().await
+                Ok(())
             })
         });
         work.await.map_err(LogoutError::Store)?;
@@ -135,8 +131,8 @@ impl ApiKeys {
     pub async fn login_name(&self, caller: &Caller, secret: &str) -> Result<Option<String>, StoreError> {
         let Some((Kind::Login, key_id)) = secret::key_id(secret) else { return Ok(None) };
         let tenant = caller.tenant.clone();
-        let work = self.inner.store.run(move |connection| {
-            Box::pin(async move { api_keys::login_name(connection, tenant.as_str(), key_id).await })
+        let work = self.inner.store.read_for(caller.tenant.clone(), move |rows| {
+            Box::pin(async move { api_keys::login_name(rows, tenant.as_str(), key_id).await })
         });
         Ok(work.await?.filter(|name| !name.is_empty()))
     }

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde_json::json;
 use somaagent_supervision::Port;
-use sqlx::Connection;
 
 use super::{ExportJob, ExportJobMetrics, ExportJobSettings, RESOURCE, messages::ExportJobsChanged, workflow};
 use crate::{
@@ -78,17 +77,15 @@ impl ExportJobs {
             at,
         };
         let caller = caller.clone();
-        let work = self.memories.store.run(move |connection| {
+        let work = self.memories.store.change_for(caller.tenant.clone(), move |rows| {
             Box::pin(async move {
-                let mut transaction = connection.begin().await?;
-                let id = export_jobs::insert(&mut transaction, &job, max_kept).await?;
+                let id = export_jobs::insert(rows, &job, max_kept).await?;
                 if let Some(id) = id {
                     let details = json!({"max_rows": job.max_rows});
                     let line =
                         audit(&caller, "memory.export.order", RESOURCE, id.to_string(), details).within(workflow(id));
-                    audit_event::insert(&mut transaction, &caller.tenant, &line, at).await?;
+                    audit_event::insert(rows, &caller.tenant, &line, at).await?;
                 }
-                transaction.commit().await?;
                 Ok(id)
             })
         });
@@ -107,19 +104,15 @@ impl ExportJobs {
     /// The store's; after `Interrupted` and `TimedOut` the job may be over.
     pub async fn end(&self, caller: &Caller, id: i64) -> Result<Option<ExportJob>, StoreError> {
         let (at, caller) = ((self.memories.clock)(), caller.clone());
-        let work = self.memories.store.run(move |connection| {
+        let work = self.memories.store.change_for(caller.tenant.clone(), move |rows| {
             Box::pin(async move {
                 let tenant = caller.tenant.as_str();
-                let mut transaction = connection.begin().await?;
-                let Some(job) = export_jobs::end(&mut transaction, tenant, id, at).await? else {
-                    let job = export_jobs::get(&mut transaction, tenant, id).await?;
-                    transaction.rollback().await?;
-                    return Ok(job);
+                let Some(job) = export_jobs::end(rows, tenant, id, at).await? else {
+                    return export_jobs::get(rows, tenant, id).await;
                 };
                 let details = json!({"status": job.status, "rows": job.row_count, "bytes": job.byte_size});
                 let line = audit(&caller, "memory.export.end", RESOURCE, id.to_string(), details).within(workflow(id));
-                audit_event::insert(&mut transaction, &caller.tenant, &line, at).await?;
-                transaction.commit().await?;
+                audit_event::insert(rows, &caller.tenant, &line, at).await?;
                 Ok(Some(job))
             })
         });
@@ -133,11 +126,10 @@ impl ExportJobs {
     /// # Errors
     /// The store's.
     pub async fn find(&self, tenant: &Tenant, id: i64) -> Result<Option<ExportJob>, StoreError> {
-        let tenant = tenant.clone();
-        let work = self
-            .memories
-            .store
-            .run(move |connection| Box::pin(async move { export_jobs::get(connection, tenant.as_str(), id).await }));
+        let whose = tenant.clone();
+        let work = self.memories.store.read_for(tenant.clone(), move |rows| {
+            Box::pin(async move { export_jobs::get(rows, whose.as_str(), id).await })
+        });
         work.await
     }
 
@@ -146,9 +138,9 @@ impl ExportJobs {
     /// # Errors
     /// The store's.
     pub async fn list(&self, tenant: &Tenant, before: Option<i64>, limit: i64) -> Result<Vec<ExportJob>, StoreError> {
-        let tenant = tenant.clone();
-        let work = self.memories.store.run(move |connection| {
-            Box::pin(async move { export_jobs::list(connection, tenant.as_str(), before, limit).await })
+        let whose = tenant.clone();
+        let work = self.memories.store.read_for(tenant.clone(), move |rows| {
+            Box::pin(async move { export_jobs::list(rows, whose.as_str(), before, limit).await })
         });
         work.await
     }
@@ -159,11 +151,11 @@ impl ExportJobs {
     /// The store's.
     pub async fn fetch(&self, tenant: &Tenant, id: i64) -> Result<Option<Fetched>, StoreError> {
         let whose = tenant.clone();
-        let work = self.memories.store.run(move |connection| {
+        let work = self.memories.store.read_for(tenant.clone(), move |rows| {
             Box::pin(async move {
-                let Some(job) = export_jobs::get(&mut *connection, whose.as_str(), id).await? else { return Ok(None) };
+                let Some(job) = export_jobs::get(rows, whose.as_str(), id).await? else { return Ok(None) };
                 let first = match job.status.as_str() {
-                    "completed" => export_chunks::get(connection, whose.as_str(), id, 0).await?,
+                    "completed" => export_chunks::get(rows, whose.as_str(), id, 0).await?,
                     _ => None,
                 };
                 Ok(Some((job, first)))
@@ -194,9 +186,9 @@ impl Chunks {
             return Ok(None);
         }
         let (tenant, job_id, number) = (self.tenant.clone(), self.job_id, self.next);
-        let work = self.store.run(move |connection| {
+        let work = self.store.read_for(self.tenant.clone(), move |rows| {
             Box::pin(async move {
-                let found = export_chunks::get(connection, tenant.as_str(), job_id, number).await?;
+                let found = export_chunks::get(rows, tenant.as_str(), job_id, number).await?;
                 found.ok_or(sqlx::Error::RowNotFound)
             })
         });

@@ -100,11 +100,10 @@ fn progress(job: &ExportJob) -> Option<Progress> {
 
 /// How many rows the job will have, where that can be told at once. Without the number the job goes on all the same.
 async fn count(deps: &RunnerDeps, job: &ExportJob) -> Option<i64> {
-    let (tenant, filter, after, most) = (job.tenant.clone(), job.filter.0.clone(), job.cursor, job.max_rows);
-    let work = deps
-        .memories
-        .store
-        .run(move |connection| Box::pin(async move { reads::count(connection, &tenant, &filter, after, most).await }));
+    let (tenant, filter, after, most) = (Tenant::new(&job.tenant)?, job.filter.0.clone(), job.cursor, job.max_rows);
+    let work = deps.memories.store.search_for(tenant.clone(), move |rows| {
+        Box::pin(async move { reads::count(rows, tenant.as_str(), &filter, after, most).await })
+    });
     work.await.ok().flatten()
 }
 

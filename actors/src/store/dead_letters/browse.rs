@@ -6,6 +6,8 @@ use time::OffsetDateTime;
 use tracing::instrument;
 use uuid::Uuid;
 
+use crate::store::wall::TenantTx;
+
 /// Most bytes of records on a page of a list; at least one record is on it.
 const PAGE_BYTES: i64 = 4 << 20;
 
@@ -132,7 +134,7 @@ pub async fn depth(connection: &mut PgConnection, topic: &str, most: i64) -> Res
 /// # Errors
 /// The database's.
 #[instrument(level = "debug", name = "db.dlq_messages.topics", skip_all)]
-pub async fn topics(connection: &mut PgConnection, tenant: &str) -> Result<Vec<TopicSummary>, sqlx::Error> {
+pub async fn topics(rows: &mut TenantTx<'_>, tenant: &str) -> Result<Vec<TopicSummary>, sqlx::Error> {
     sqlx::query_as!(
         TopicSummary,
         r#"SELECT topic, count(*) AS "depth!", min(created_at) AS oldest, max(created_at) AS newest
@@ -142,7 +144,7 @@ pub async fn topics(connection: &mut PgConnection, tenant: &str) -> Result<Vec<T
          ORDER BY topic"#,
         tenant,
     )
-    .fetch_all(connection)
+    .fetch_all(&mut **rows)
     .await
 }
 
@@ -152,7 +154,7 @@ pub async fn topics(connection: &mut PgConnection, tenant: &str) -> Result<Vec<T
 /// The database's.
 #[instrument(level = "debug", name = "db.dlq_messages.list", skip_all)]
 pub async fn list(
-    connection: &mut PgConnection,
+    rows: &mut TenantTx<'_>,
     tenant: &str,
     topic: &str,
     filter: &LetterFilter,
@@ -188,7 +190,7 @@ pub async fn list(
         limit,
         PAGE_BYTES,
     )
-    .fetch_all(connection)
+    .fetch_all(&mut **rows)
     .await?;
     let found = rows.first().map_or(0, |row| row.found);
     let letters: Vec<_> = rows
@@ -210,12 +212,7 @@ pub async fn list(
 /// # Errors
 /// The database's.
 #[instrument(level = "debug", name = "db.dlq_messages.get", skip_all)]
-pub async fn get(
-    connection: &mut PgConnection,
-    tenant: &str,
-    topic: &str,
-    id: i64,
-) -> Result<Option<Letter>, sqlx::Error> {
+pub async fn get(rows: &mut TenantTx<'_>, tenant: &str, topic: &str, id: i64) -> Result<Option<Letter>, sqlx::Error> {
     sqlx::query_as!(
         Letter,
         r#"SELECT id, tenant, topic, source_topic, partition_key, headers, original, error, error_class, error_code,
@@ -226,6 +223,6 @@ pub async fn get(
         topic,
         id,
     )
-    .fetch_optional(connection)
+    .fetch_optional(&mut **rows)
     .await
 }

@@ -15,6 +15,7 @@ use crate::{
         memory_write_outbox::{self, ReturnedMemory},
         message_outbox::{self, NewBytes},
         outbox_events::Enqueued,
+        wall::TenantTx,
     },
 };
 
@@ -103,7 +104,7 @@ pub async fn is_superseded(connection: &mut PgConnection, letter: &Letter) -> Re
              UNION ALL
              SELECT COALESCE(revision, id), status <> 'sent', updated_at
              FROM memory_write_outbox
-             WHERE tenant = $1 AND dedupe_key IS NULL AND payload ->> 'id' = $2 AND status <> 'failed'
+             WHERE tenant = $1 AND beside_id = $2 AND status <> 'failed'
              UNION ALL
              -- What another system wrote may say anything, which `jsonb` would not take.
              SELECT substring(
@@ -166,12 +167,7 @@ pub async fn send(
 /// # Errors
 /// The database's.
 #[instrument(level = "debug", name = "db.dlq_messages.take", skip_all)]
-pub async fn take(
-    connection: &mut PgConnection,
-    tenant: &str,
-    topic: &str,
-    id: i64,
-) -> Result<Option<Letter>, sqlx::Error> {
+pub async fn take(rows: &mut TenantTx<'_>, tenant: &str, topic: &str, id: i64) -> Result<Option<Letter>, sqlx::Error> {
     sqlx::query_as!(
         Letter,
         r#"DELETE FROM dlq_messages
@@ -182,7 +178,7 @@ pub async fn take(
         topic,
         id,
     )
-    .fetch_optional(connection)
+    .fetch_optional(&mut **rows)
     .await
 }
 
@@ -255,7 +251,7 @@ pub async fn delete_all(connection: &mut PgConnection, tenant: &str, ids: &[i64]
 /// The database's.
 #[instrument(level = "debug", name = "db.dlq_messages.delete_page", skip_all)]
 pub async fn delete_page(
-    connection: &mut PgConnection,
+    rows: &mut TenantTx<'_>,
     tenant: &str,
     topic: &str,
     upto: i64,
@@ -271,7 +267,7 @@ pub async fn delete_page(
         upto,
         limit,
     );
-    Ok(done.execute(connection).await?.rows_affected())
+    Ok(done.execute(&mut **rows).await?.rows_affected())
 }
 
 /// How many letters of a topic match, and the number of the newest of them; only those with numbers up to `upto` count.
@@ -280,7 +276,7 @@ pub async fn delete_page(
 /// The database's.
 #[instrument(level = "debug", name = "db.dlq_messages.count", skip_all)]
 pub async fn count(
-    connection: &mut PgConnection,
+    rows: &mut TenantTx<'_>,
     tenant: &str,
     topic: &str,
     filter: &LetterFilter,
@@ -300,7 +296,7 @@ pub async fn count(
         filter.from,
         filter.before,
     )
-    .fetch_one(connection)
+    .fetch_one(&mut **rows)
     .await?;
     Ok((row.letters, row.newest))
 }

@@ -1,9 +1,10 @@
 #![allow(clippy::unwrap_used, reason = "a failed expectation ends the test")]
 
-use sqlx::{Connection, PgPool};
+use sqlx::PgPool;
 use time::Duration;
 
 use super::*;
+use crate::store::wall::within;
 
 const AT: OffsetDateTime = OffsetDateTime::UNIX_EPOCH;
 const LEASE: Duration = Duration::seconds(30);
@@ -22,39 +23,37 @@ fn job(tenant: &str, at: OffsetDateTime) -> NewExportJob {
 }
 
 async fn ordered(connection: &mut PgConnection, tenant: &str, at: OffsetDateTime) -> i64 {
-    insert(connection, &job(tenant, at), 100).await.unwrap().unwrap()
+    within(connection, tenant, async |rows| insert(rows, &job(tenant, at), 100).await).await.unwrap()
 }
 
 #[sqlx::test(migrations = "../migrations")]
 async fn a_job_is_kept_as_it_was_ordered_for_its_tenant_alone(pool: PgPool) {
     let mut connection = pool.acquire().await.unwrap();
     let id = ordered(&mut connection, "t", AT).await;
-    let found = get(&mut connection, "t", id).await.unwrap().unwrap();
+    let found = within(&mut connection, "t", async |rows| get(rows, "t", id).await).await.unwrap();
     assert_eq!((found.status.as_str(), &found.filter.0), ("queued", &job("t", AT).filter));
     assert_eq!((found.cursor, found.max_rows, found.ip.as_deref()), (Some(9), 7, Some("127.0.0.1")));
-    assert!(get(&mut connection, "other", id).await.unwrap().is_none());
-    assert!(list(&mut connection, "other", None, 10).await.unwrap().is_empty());
-    assert!(end(&mut connection, "other", id, AT).await.unwrap().is_none());
+    assert!(within(&mut connection, "t", async |rows| get(rows, "other", id).await).await.is_none());
+    assert!(within(&mut connection, "t", async |rows| list(rows, "other", None, 10).await).await.is_empty());
+    assert!(within(&mut connection, "t", async |rows| end(rows, "other", id, AT).await).await.is_none());
     let later = ordered(&mut connection, "t", AT).await;
     let ids = |jobs: Vec<ExportJob>| jobs.iter().map(|job| job.id).collect::<Vec<_>>();
-    assert_eq!(ids(list(&mut connection, "t", None, 10).await.unwrap()), [later, id]);
-    assert_eq!(ids(list(&mut connection, "t", Some(later), 10).await.unwrap()), [id]);
+    assert_eq!(ids(within(&mut connection, "t", async |rows| list(rows, "t", None, 10).await).await), [later, id]);
+    assert_eq!(ids(within(&mut connection, "t", async |rows| list(rows, "t", Some(later), 10).await).await), [id]);
 }
 
 #[sqlx::test(migrations = "../migrations")]
 async fn a_tenant_has_no_more_jobs_than_it_may_also_if_it_orders_them_at_once(pool: PgPool) {
     let order = async |tenant: &str| {
-        let mut transaction = pool.begin().await.unwrap();
-        let id = insert(&mut transaction, &job(tenant, AT), 2).await.unwrap();
-        transaction.commit().await.unwrap();
-        id
+        let mut connection = pool.acquire().await.unwrap();
+        within(&mut connection, tenant, async |rows| insert(rows, &job(tenant, AT), 2).await).await
     };
     let (one, two, three) = tokio::join!(order("t"), order("t"), order("t"));
     let taken: Vec<i64> = [one, two, three].into_iter().flatten().collect();
     assert_eq!(taken.len(), 2);
     assert!(order("other").await.is_some(), "another tenant's jobs do not count");
     let mut connection = pool.acquire().await.unwrap();
-    end(&mut connection, "t", taken[0], AT).await.unwrap().unwrap();
+    within(&mut connection, "t", async |rows| end(rows, "t", taken[0], AT).await).await.unwrap();
     assert!(order("t").await.is_some(), "what is over does not count");
 }
 
@@ -76,7 +75,7 @@ async fn a_claim_is_free_again_when_its_lease_is_over_and_what_it_writes_late_is
     let right = ExportJob { row_count: 3, tries: 0, lease_until: None, ..again };
     assert!(settle(&mut connection, &right, third, AT + LEASE).await.unwrap());
     assert!(!settle(&mut connection, &right, third, AT + LEASE).await.unwrap(), "a claim is good for one page");
-    assert_eq!(get(&mut connection, "t", first).await.unwrap().unwrap().row_count, 3);
+    assert_eq!(within(&mut connection, "t", async |rows| get(rows, "t", first).await).await.unwrap().row_count, 3);
     // It has waited less than the other one now.
     let next = claim(&mut connection, one, AT + 3 * LEASE, AT + 4 * LEASE).await.unwrap().unwrap();
     assert_eq!(next.id, second);
@@ -88,10 +87,10 @@ async fn a_job_that_was_ended_takes_no_further_page(pool: PgPool) {
     let (id, mine) = (ordered(&mut connection, "t", AT).await, Uuid::new_v4());
     let job = claim(&mut connection, mine, AT, AT + LEASE).await.unwrap().unwrap();
     // Whoever has the claim holds no lock.
-    let ended = end(&mut connection, "t", id, AT).await.unwrap().unwrap();
+    let ended = within(&mut connection, "t", async |rows| end(rows, "t", id, AT).await).await.unwrap();
     assert_eq!((ended.status.as_str(), ended.ended_at), ("cancelled", Some(AT)));
-    let mut transaction = connection.begin().await.unwrap();
-    assert!(!settle(&mut transaction, &job, mine, AT).await.unwrap());
-    assert!(end(&mut transaction, "t", id, AT).await.unwrap().is_none(), "it is over only once");
-    assert!(claim(&mut transaction, mine, AT + 9 * LEASE, AT + 10 * LEASE).await.unwrap().is_none());
+    assert!(!settle(&mut connection, &job, mine, AT).await.unwrap());
+    let again = within(&mut connection, "t", async |rows| end(rows, "t", id, AT).await).await;
+    assert!(again.is_none(), "it is over only once");
+    assert!(claim(&mut connection, mine, AT + 9 * LEASE, AT + 10 * LEASE).await.unwrap().is_none());
 }

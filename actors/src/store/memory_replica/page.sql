@@ -1,5 +1,5 @@
 -- A page of one tenant's memories, the newest first: at most $12 rows, and of them those whose payloads begin before $13
--- bytes.
+-- bytes. With $14, only those of these rows.
 SELECT
     id AS "id!",
     event_id AS "event_id!",
@@ -54,6 +54,7 @@ FROM (
           AND ($9::text IS NULL OR payload::text ILIKE $9)
           AND ($10::double precision IS NULL OR wal_timestamp >= $10)
           AND ($11::double precision IS NULL OR wal_timestamp <= $11)
+          AND ($14::bigint[] IS NULL OR id = ANY ($14))
         ORDER BY id DESC
         LIMIT $12
     ) AS page

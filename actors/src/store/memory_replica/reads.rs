@@ -5,7 +5,8 @@ use sqlx::{Connection, PgConnection};
 use time::OffsetDateTime;
 use tracing::instrument;
 
-use super::{super::PLANNED, LogPartition};
+use super::LogPartition;
+use crate::store::wall::TenantTx;
 
 /// A memory as the replica has it.
 #[derive(Clone, Debug, PartialEq)]
@@ -72,21 +73,21 @@ pub struct PageOf {
     pub bytes: i64,
 }
 
-/// The memories of `tenant` that pass `filter`, the newest row first. Fewer than asked for do not mean that there are no
+/// The memories of `tenant` that pass `filter`, the newest row first; with `among`, only those of these rows. Fewer than asked for do not mean that there are no
 /// more; none do.
 ///
 /// # Errors
 /// The database's.
 #[instrument(level = "debug", name = "db.memory_replica.page", skip_all)]
 pub async fn page(
-    connection: &mut PgConnection,
+    rows: &mut TenantTx<'_>,
     tenant: &str,
     filter: &ReplicaFilter,
     of: PageOf,
+    among: Option<&[i64]>,
 ) -> Result<Vec<ReplicaRow>, sqlx::Error> {
-    let mut transaction = connection.begin_with(PLANNED).await?;
     let pattern = filter.containing.as_deref().map(pattern);
-    let rows = sqlx::query_file_as!(
+    sqlx::query_file_as!(
         ReplicaRow,
         "src/store/memory_replica/page.sql",
         tenant,
@@ -102,11 +103,48 @@ pub async fn page(
         filter.max_ts,
         of.rows,
         of.bytes,
+        among,
+    )
+    .fetch_all(&mut **rows)
+    .await
+}
+
+/// The numbers of the next `limit` rows that pass `filter`, and nothing else of them: for [`page`], where the filter names a text.
+/// Texts have an index, which is of no use behind the wall.
+///
+/// # Errors
+/// The database's.
+#[instrument(level = "debug", name = "db.memory_replica.numbers", skip_all)]
+pub async fn numbers(
+    connection: &mut PgConnection,
+    tenant: &str,
+    filter: &ReplicaFilter,
+    after: Option<i64>,
+    limit: i64,
+) -> Result<Vec<i64>, sqlx::Error> {
+    // A plan for any filter would read every row of the tenant.
+    let planned = "BEGIN READ ONLY; SET LOCAL plan_cache_mode = force_custom_plan";
+    let mut transaction = connection.begin_with(planned).await?;
+    let pattern = filter.containing.as_deref().map(pattern);
+    let numbers = sqlx::query_file_scalar!(
+        "src/store/memory_replica/numbers.sql",
+        tenant,
+        after,
+        filter.tenant,
+        filter.persona_id,
+        filter.role,
+        filter.session_id,
+        filter.universe,
+        filter.namespace,
+        pattern,
+        filter.min_ts,
+        filter.max_ts,
+        limit,
     )
     .fetch_all(&mut *transaction)
     .await?;
     transaction.commit().await?;
-    Ok(rows)
+    Ok(numbers)
 }
 
 /// How many memories [`page`] would have for `filter` after `after`, at most `limit`; `None` where an index does not tell and
@@ -116,7 +154,7 @@ pub async fn page(
 /// The database's.
 #[instrument(level = "debug", name = "db.memory_replica.count", skip_all)]
 pub async fn count(
-    connection: &mut PgConnection,
+    rows: &mut TenantTx<'_>,
     tenant: &str,
     filter: &ReplicaFilter,
     after: Option<i64>,
@@ -131,7 +169,6 @@ pub async fn count(
     if *filter != indexed {
         return Ok(None);
     }
-    let mut transaction = connection.begin_with(PLANNED).await?;
     let count = sqlx::query_scalar!(
         r#"SELECT count(*) AS "count!" FROM (
                SELECT FROM memory_replica
@@ -148,11 +185,8 @@ pub async fn count(
         filter.persona_id,
         filter.session_id,
         limit,
-    )
-    .fetch_one(&mut *transaction)
-    .await?;
-    transaction.commit().await?;
-    Ok(Some(count))
+    );
+    Ok(Some(count.fetch_one(&mut **rows).await?))
 }
 
 /// The pattern that finds `text` anywhere.
@@ -174,11 +208,7 @@ fn pattern(text: &str) -> String {
 /// # Errors
 /// The database's.
 #[instrument(level = "debug", name = "db.memory_replica.find", skip_all)]
-pub async fn find(
-    connection: &mut PgConnection,
-    tenant: &str,
-    event_id: &str,
-) -> Result<Option<ReplicaRow>, sqlx::Error> {
+pub async fn find(rows: &mut TenantTx<'_>, tenant: &str, event_id: &str) -> Result<Option<ReplicaRow>, sqlx::Error> {
     sqlx::query_as!(
         ReplicaRow,
         r#"SELECT
@@ -188,7 +218,7 @@ pub async fn find(
         tenant,
         event_id,
     )
-    .fetch_optional(connection)
+    .fetch_optional(&mut **rows)
     .await
 }
 

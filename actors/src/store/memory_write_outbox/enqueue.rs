@@ -1,13 +1,12 @@
 //! Memories that somebody brings into the queue.
 
-use sqlx::PgConnection;
 use time::OffsetDateTime;
 use tracing::instrument;
 use uuid::Uuid;
 
 use crate::{
     domain::{brought::Brought, ids::Tenant},
-    store::memory_lock::lock_shared,
+    store::{memory_lock::lock_shared, wall::TenantTx},
 };
 
 /// Where a memory waits.
@@ -28,18 +27,18 @@ pub struct Put {
 /// The database's.
 #[instrument(level = "debug", name = "db.memory_write_outbox.enqueue", skip_all)]
 pub async fn enqueue(
-    connection: &mut PgConnection,
+    rows: &mut TenantTx<'_>,
     tenant: &Tenant,
     memories: &[Brought],
     at: OffsetDateTime,
 ) -> Result<Vec<Put>, sqlx::Error> {
     let mut all = vec![None; memories.len()];
     let mut left: Vec<usize> = (0..memories.len()).collect();
-    lock_shared(connection, tenant, &memories.iter().map(|memory| memory.id.as_str()).collect::<Vec<_>>()).await?;
+    lock_shared(rows, tenant, &memories.iter().map(|memory| memory.id.as_str()).collect::<Vec<_>>()).await?;
     // One that another transaction has put there meanwhile, in its first version, is left out: the next statement sees that.
     while !left.is_empty() {
         let some: Vec<&Brought> = left.iter().map(|index| &memories[*index]).collect();
-        for (index, put) in left.iter().zip(put(connection, tenant, &some, at).await?) {
+        for (index, put) in left.iter().zip(put(rows, tenant, &some, at).await?) {
             all[*index] = put;
         }
         left.retain(|index| all[*index].is_none());
@@ -49,7 +48,7 @@ pub async fn enqueue(
 
 /// Puts those that nobody else is putting there at this moment; `None` of the others.
 async fn put(
-    connection: &mut PgConnection,
+    rows: &mut TenantTx<'_>,
     tenant: &Tenant,
     memories: &[&Brought],
     at: OffsetDateTime,
@@ -78,7 +77,7 @@ async fn put(
                      (
                          SELECT o.id, o.payload, o.session_id, o.dedupe_key
                          FROM memory_write_outbox AS o
-                         WHERE o.tenant = $1 AND o.dedupe_key IS NULL AND o.payload ->> 'id' = n.id
+                         WHERE o.tenant = $1 AND o.beside_id = n.id
                            AND o.status IN ('pending', 'sending')
                          ORDER BY o.id DESC
                          LIMIT 1
@@ -118,7 +117,7 @@ async fn put(
         &keys as _,
         at,
     )
-    .fetch_all(connection)
+    .fetch_all(&mut **rows)
     .await?;
     Ok(rows.into_iter().map(|row| row.is_there.then_some(Put { lane: row.lane, behind: row.behind })).collect())
 }
@@ -128,22 +127,27 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "a failed expectation ends the test")]
 
     use serde_json::json;
-    use sqlx::PgPool;
+    use sqlx::{PgConnection, PgPool};
 
     use super::*;
+    use crate::store::wall::{Purpose, Wall, within};
 
     fn memory(id: &str, said: &str, key: &str) -> Brought {
         let payload = json!({"id": id, "content": said, "idempotency_key": key});
         Brought { id: id.into(), lane: Uuid::nil(), payload, idempotency_key: key.into() }
     }
 
+    async fn put(connection: &mut PgConnection, brought: &[Brought]) -> Vec<Put> {
+        let tenant = Tenant::new("t").unwrap();
+        within(connection, "t", async |rows| enqueue(rows, &tenant, brought, OffsetDateTime::UNIX_EPOCH).await).await
+    }
+
     #[sqlx::test(migrations = "../migrations")]
     async fn a_memory_waits_once_and_a_changed_one_behind_it(pool: PgPool) {
         let mut connection = pool.acquire().await.unwrap();
-        let tenant = Tenant::new("t").unwrap();
         let first = [memory("a", "one", "k1"), memory("b", "two", "k1")];
         for brought in [&first[..], &[memory("a", "one", "k2"), memory("b", "changed", "k2")]] {
-            enqueue(&mut connection, &tenant, brought, OffsetDateTime::UNIX_EPOCH).await.unwrap();
+            put(&mut connection, brought).await;
         }
         let sql = "SELECT payload ->> 'content', dedupe_key FROM memory_write_outbox ORDER BY id";
         let rows: Vec<(String, Option<String>)> = sqlx::query_as(sql).fetch_all(&pool).await.unwrap();
@@ -154,10 +158,9 @@ mod tests {
     #[sqlx::test(migrations = "../migrations")]
     async fn a_version_that_comes_back_is_the_last_one(pool: PgPool) {
         let mut connection = pool.acquire().await.unwrap();
-        let tenant = Tenant::new("t").unwrap();
         for said in ["one", "other", "one", "one"] {
             let brought = [memory("a", said, "k")];
-            enqueue(&mut connection, &tenant, &brought, OffsetDateTime::UNIX_EPOCH).await.unwrap();
+            put(&mut connection, &brought).await;
         }
         let sql = "SELECT payload ->> 'content' FROM memory_write_outbox ORDER BY id";
         let rows: Vec<String> = sqlx::query_scalar(sql).fetch_all(&pool).await.unwrap();
@@ -167,20 +170,19 @@ mod tests {
     #[sqlx::test(migrations = "../migrations")]
     async fn a_version_of_another_session_waits_behind_the_one_before(pool: PgPool) {
         let mut connection = pool.acquire().await.unwrap();
-        let tenant = Tenant::new("t").unwrap();
         let (here, there) = (Uuid::from_u128(1), Uuid::from_u128(2));
-        let mut put = async |id: &str, said: &str, lane| {
+        let mut bring = async |id: &str, said: &str, lane| {
             let brought = [Brought { lane, ..memory(id, said, "k") }];
-            let put = enqueue(&mut connection, &tenant, &brought, OffsetDateTime::UNIX_EPOCH).await.unwrap();
+            let put = put(&mut connection, &brought).await;
             (put[0].lane, put[0].behind)
         };
-        assert_eq!(put("a", "one", here).await, (here, false));
-        assert_eq!(put("a", "one", there).await, (here, false), "it is there already");
-        assert_eq!(put("a", "moved", there).await, (here, true));
-        assert_eq!(put("a", "moved", there).await, (here, true), "it is there already");
-        assert_eq!(put("b", "two", there).await, (there, false));
+        assert_eq!(bring("a", "one", here).await, (here, false));
+        assert_eq!(bring("a", "one", there).await, (here, false), "it is there already");
+        assert_eq!(bring("a", "moved", there).await, (here, true));
+        assert_eq!(bring("a", "moved", there).await, (here, true), "it is there already");
+        assert_eq!(bring("b", "two", there).await, (there, false));
         sqlx::query("UPDATE memory_write_outbox SET status = 'sent'").execute(&pool).await.unwrap();
-        assert_eq!(put("a", "moved again", there).await, (there, false));
+        assert_eq!(bring("a", "moved again", there).await, (there, false));
         let sql = "SELECT payload ->> 'content', session_id FROM memory_write_outbox ORDER BY id";
         let rows: Vec<(String, Uuid)> = sqlx::query_as(sql).fetch_all(&pool).await.unwrap();
         let expected = [("one", here), ("moved", here), ("two", there), ("moved again", there)];
@@ -193,19 +195,18 @@ mod tests {
         let brought = |n: u32| {
             [memory("b", "same", "k"), Brought { lane: Uuid::from_u128(n.into()), ..memory("a", &n.to_string(), "k") }]
         };
-        let mut first = pool.begin().await.unwrap();
+        let mut connection = pool.acquire().await.unwrap();
+        let mut first = TenantTx::begin(&mut connection, &Wall::Up, &tenant, Purpose::Change).await.unwrap();
         enqueue(&mut first, &tenant, &brought(1), OffsetDateTime::UNIX_EPOCH).await.unwrap();
         let late = async |n: u32| {
-            let mut transaction = pool.begin().await.unwrap();
-            let put = enqueue(&mut transaction, &tenant, &brought(n), OffsetDateTime::UNIX_EPOCH).await.unwrap();
-            transaction.commit().await.unwrap();
-            put
+            let mut connection = pool.acquire().await.unwrap();
+            put(&mut connection, &brought(n)).await
         };
         let commit = async {
             let waiting =
                 "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
             while sqlx::query_scalar::<_, i64>(waiting).fetch_one(&pool).await.unwrap() < 2 {}
-            first.commit().await.unwrap();
+            first.end().await.unwrap();
         };
         let (two, three, ()) = tokio::join!(late(2), late(3), commit);
         for put in [two, three] {

@@ -187,7 +187,7 @@ pub async fn newest_state(
              WHERE tenant = $1 AND dedupe_key = $2 AND status IN ('sent', 'failed')
              UNION ALL
              SELECT id, session_id, status FROM memory_write_outbox
-             WHERE tenant = $1 AND dedupe_key IS NULL AND payload ->> 'id' = $2
+             WHERE tenant = $1 AND beside_id = $2
          ) AS newest
          ORDER BY id DESC
          LIMIT 1"#,
@@ -275,7 +275,7 @@ pub async fn put_back(
                             WHERE tenant = $1 AND dedupe_key = $9 AND status IN ('pending', 'sending')
                             UNION ALL
                             SELECT id, session_id FROM memory_write_outbox
-                            WHERE tenant = $1 AND dedupe_key IS NULL AND payload ->> 'id' = $9
+                            WHERE tenant = $1 AND beside_id = $9
                               AND status IN ('pending', 'sending')
                         ) AS waiting
                         ORDER BY id DESC

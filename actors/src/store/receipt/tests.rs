@@ -25,6 +25,7 @@ use crate::{
         memory_write_outbox::{self, enqueue::enqueue},
         message_outbox::{self, NewMessage},
         outbox::{ClaimTerms, Settled},
+        wall::within,
     },
 };
 
@@ -55,7 +56,10 @@ impl Way {
     async fn write(&mut self, content: &str, second: i64) {
         let payload = json!({"id": "e", "content": content});
         let memory = Brought { id: "e".into(), lane: Uuid::nil(), payload, idempotency_key: "k".into() };
-        enqueue(&mut self.connection, &Tenant::new("t").unwrap(), &[memory], at(second)).await.unwrap();
+        within(&mut self.connection, "t", async |rows| {
+            enqueue(rows, &Tenant::new("t").unwrap(), &[memory], at(second)).await
+        })
+        .await;
     }
 
     /// The memory service takes the next one, or refuses it.
@@ -156,10 +160,11 @@ impl Way {
     async fn replay(&mut self, second: i64) {
         let sql = "SELECT max(id) FROM dlq_messages";
         let id: i64 = sqlx::query_scalar(sql).fetch_one(&mut *self.connection).await.unwrap();
-        let mut transaction = self.connection.begin().await.unwrap();
-        let letter = replay::take(&mut transaction, "t", "memory.wal.dlq", id).await.unwrap().unwrap();
-        replay::send(&mut transaction, vec![Outgoing::of(letter).unwrap()], at(second)).await.unwrap();
-        transaction.commit().await.unwrap();
+        let again = async |rows: &mut TenantTx<'_>| {
+            let letter = replay::take(rows, "t", "memory.wal.dlq", id).await?.unwrap();
+            replay::send(rows, vec![Outgoing::of(letter).unwrap()], at(second)).await
+        };
+        within(&mut self.connection, "t", again).await;
     }
 
     async fn purge(&mut self) {
@@ -169,7 +174,11 @@ impl Way {
 
     async fn state_for(&mut self, tenant: &str, only: Option<&[&str]>) -> Option<(State, Option<(i32, i64)>)> {
         let only = only.map(|only| only.iter().map(ToString::to_string).collect::<Vec<_>>());
-        let receipt = traces(&mut self.connection, tenant, "e", "table", only.as_deref()).await.unwrap().receipt()?;
+        let receipt = within(&mut self.connection, tenant, async |rows| {
+            traces(rows, tenant, "e", "table", only.as_deref()).await
+        })
+        .await
+        .receipt()?;
         assert_eq!(receipt.sha256.is_some(), receipt.state == State::Replicated);
         Some((receipt.state, receipt.place.map(|place| (place.partition, place.offset))))
     }
@@ -197,7 +206,10 @@ async fn a_receipt_follows_a_memory_and_outlives_the_queues(pool: PgPool) {
     assert_eq!(way.state().await, Some((State::Logged, Some((2, 5)))));
     way.apply((2, 5), Some("hi"), 4).await;
     assert_eq!(way.state().await, Some((State::Replicated, Some((2, 5)))));
-    let receipt = traces(&mut way.connection, "t", "e", "table", None).await.unwrap().receipt().unwrap();
+    let receipt = within(&mut way.connection, "t", async |rows| traces(rows, "t", "e", "table", None).await)
+        .await
+        .receipt()
+        .unwrap();
     assert_eq!(receipt.sha256, Some(vec![5; 32]));
     let seconds = [receipt.at.queued, receipt.at.remembered, receipt.at.logged, receipt.at.replicated];
     assert_eq!(seconds, [1, 2, 3, 4].map(|second| Some(at(second))));
@@ -221,7 +233,10 @@ async fn a_memory_written_again_is_told_of_anew(pool: PgPool) {
     assert_eq!(way.state().await, Some((State::Logged, Some((0, 2)))));
     way.apply((0, 2), Some("two"), 8).await;
     assert_eq!(way.state().await, Some((State::Replicated, Some((0, 2)))));
-    let receipt = traces(&mut way.connection, "t", "e", "table", None).await.unwrap().receipt().unwrap();
+    let receipt = within(&mut way.connection, "t", async |rows| traces(rows, "t", "e", "table", None).await)
+        .await
+        .receipt()
+        .unwrap();
     assert_eq!((receipt.at.queued, receipt.at.replicated), (Some(at(2)), Some(at(8))));
 }
 
@@ -293,7 +308,7 @@ async fn a_memory_taken_back_has_no_receipt_however_far_it_came(pool: PgPool) {
             way.apply((0, offset), Some("hi"), 4).await;
         }
         assert!(way.state().await.is_some());
-        assert_eq!(forget(&mut way.connection, "t", "e").await.unwrap(), expected);
+        assert_eq!(within(&mut way.connection, "t", async |rows| forget(rows, "t", "e").await).await, expected);
         assert_eq!(way.state().await, None, "after {steps} steps");
     }
 }
@@ -306,7 +321,7 @@ async fn a_record_on_its_way_into_the_log_is_gone_once_what_takes_it_back_is_app
     let terms = ClaimTerms::begin(at(3), LEASE, 1);
     let from = message_outbox::Place::default();
     let (rows, _) = message_outbox::claim(&mut way.connection, &from, terms).await.unwrap();
-    forget(&mut way.connection, "t", "e").await.unwrap();
+    within(&mut way.connection, "t", async |rows| forget(rows, "t", "e").await).await;
     assert_eq!(way.state().await, Some((State::Remembered, None)));
     let places = HashMap::from([(rows[0].id, (0, 7))]);
     let settled = Settled {

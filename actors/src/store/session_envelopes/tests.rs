@@ -15,6 +15,7 @@ use crate::{
         append::append_batch,
         erase::{Leave, erase},
         session_events,
+        wall::within,
     },
 };
 
@@ -62,13 +63,16 @@ async fn a_session_is_that_of_its_first_message_for_ever(pool: PgPool) {
         append.begun = said(&Session::unused(key(1)), Some(subject), second).begun;
         assert_eq!(append_batch(&mut connection, std::slice::from_ref(&append)).await.unwrap(), [true]);
         session.committed(&append);
-        let stored = get(&mut connection, &session.key, None).await.unwrap().unwrap();
+        let stored = within(&mut connection, "t", async |rows| get(rows, &session.key, None).await).await.unwrap();
         assert_eq!(stored.subject.as_deref(), Some("ann"));
     }
     let without = begin(&mut connection, 2, None, 4).await;
     let append = said(&without, Some("bob"), 5);
     assert_eq!(append_batch(&mut connection, std::slice::from_ref(&append)).await.unwrap(), [true]);
-    assert_eq!(get(&mut connection, &without.key, None).await.unwrap().unwrap().subject, None);
+    assert_eq!(
+        within(&mut connection, "t", async |rows| get(rows, &without.key, None).await).await.unwrap().subject,
+        None
+    );
 }
 
 #[sqlx::test(migrations = "../migrations")]
@@ -83,12 +87,16 @@ async fn a_claim_tells_whose_the_session_is_whatever_else_it_finds(pool: PgPool)
     let elsewhere = claim(&mut connection, &session.key, "other", at(3), at(9)).await.unwrap();
     assert!(matches!(elsewhere, Claim::Elsewhere(until, whose) if (until, &whose) == (at(9), &ann)));
     let line = said(&session, None, 4).audit.remove(0);
-    let erased = erase(&mut connection, &session.key, (owned.epoch, 1), Leave::Tombstone, at(4), &line).await.unwrap();
+    let erased = within(&mut connection, "t", async |rows| {
+        erase(rows, &session.key, (owned.epoch, 1), Leave::Tombstone, at(4), &line).await
+    })
+    .await;
     assert_eq!(erased, Some(1));
     let deleted = claim(&mut connection, &session.key, "n", at(5), at(9)).await.unwrap();
     assert!(matches!(deleted, Claim::Deleted(whose) if whose == ann));
     let found = async |connection: &mut PgConnection, only: Option<&[String]>| {
-        get(connection, &session.key, only).await.unwrap().map(|found| found.deleted_at)
+        let found = within(connection, "t", async |rows| get(rows, &session.key, only).await).await;
+        found.map(|found| found.deleted_at)
     };
     assert_eq!(
         found(&mut connection, Some(&names(&["ann"]))).await,
@@ -116,9 +124,12 @@ async fn a_read_of_some_subjects_sees_their_sessions_alone(pool: PgPool) {
     ] {
         let only = only.as_deref();
         let found = (
-            get(&mut connection, session, only).await.unwrap().is_some(),
+            within(&mut connection, "t", async |rows| get(rows, session, only).await).await.is_some(),
             session_events::between(&mut connection, session, only, 0, 9, 9).await.unwrap().len() == 1,
-            session_events::before(&mut connection, session, only, 9, 9).await.unwrap().len() == 1,
+            within(&mut connection, "t", async |rows| session_events::before(rows, session, only, 9, 9).await)
+                .await
+                .len()
+                == 1,
         );
         assert_eq!(found, (seen, seen, seen), "{session} {only:?}");
     }
@@ -132,7 +143,8 @@ async fn a_list_of_ones_own_is_the_tenants_without_the_others(pool: PgPool) {
     }
     let tenant = key(0).tenant;
     let list = async |connection: &mut PgConnection, subject, limit, before, containing| {
-        let found = list_of(connection, &tenant, subject, limit, before, containing).await.unwrap();
+        let list = async |rows: &mut TenantTx<'_>| list_of(rows, &tenant, subject, limit, before, containing).await;
+        let found = within(connection, "t", list).await;
         found.into_iter().map(|found| found.session_id.as_u128()).collect::<Vec<_>>()
     };
     assert_eq!(list(&mut connection, "ann", 9, None, None).await, [5, 4, 1]);
@@ -142,6 +154,6 @@ async fn a_list_of_ones_own_is_the_tenants_without_the_others(pool: PgPool) {
     assert_eq!(list(&mut connection, "ann", 9, None, Some("no")).await, [0; 0]);
     assert_eq!(list(&mut connection, "bob", 9, None, None).await, [2]);
     assert_eq!(list(&mut connection, "", 9, None, None).await, [0; 0]);
-    let all = self::list(&mut connection, &tenant, 9, None, None).await.unwrap();
+    let all = within(&mut connection, "t", async |rows| self::list(rows, &tenant, 9, None, None).await).await;
     assert_eq!(all.iter().map(|found| found.session_id.as_u128()).collect::<Vec<_>>(), [5, 4, 3, 2, 1]);
 }

@@ -4,7 +4,10 @@ use serde_json::json;
 use sqlx::PgPool;
 
 use super::*;
-use crate::store::memory_replica::{NewReplica, advance, position, upsert};
+use crate::store::{
+    memory_replica::{NewReplica, advance, position, upsert},
+    wall::within,
+};
 
 const AT: OffsetDateTime = OffsetDateTime::UNIX_EPOCH;
 const ALL: PageOf = PageOf { after: None, rows: 100, bytes: 1 << 20 };
@@ -65,9 +68,14 @@ async fn every_filter_leaves_what_it_says_and_nothing_of_another_tenant(pool: Pg
         (ReplicaFilter { min_ts: Some(2.0), max_ts: Some(3.0), ..none() }, &["e3", "e2"]),
         (ReplicaFilter { role: text("user"), session_id: text("s1"), min_ts: Some(2.0), ..none() }, &["e3"]),
     ] {
-        let rows = page(&mut connection, "t", &filter, ALL).await.unwrap();
+        let rows = within(&mut connection, "t", async |rows| page(rows, "t", &filter, ALL, None).await).await;
         let found: Vec<_> = rows.iter().map(|row| row.event_id.as_str()).collect();
         assert_eq!(found, expected, "{filter:?}");
+        let numbers = numbers(&mut connection, "t", &filter, None, 100).await.unwrap();
+        assert_eq!(numbers, rows.iter().map(|row| row.id).collect::<Vec<_>>(), "{filter:?}");
+        let among =
+            async |rows: &mut TenantTx<'_>| page(rows, "t", &filter, ALL, Some(&numbers[..numbers.len().min(1)])).await;
+        assert_eq!(within(&mut connection, "t", among).await, rows[..rows.len().min(1)], "{filter:?}");
     }
 }
 
@@ -77,7 +85,9 @@ async fn a_page_ends_by_rows_and_by_bytes_and_the_next_one_goes_on_after_it(pool
     for of in [PageOf { rows: 1, ..ALL }, PageOf { bytes: 1, ..ALL }] {
         let (mut after, mut seen) = (None, vec![]);
         loop {
-            let rows = page(&mut connection, "t", &ReplicaFilter::default(), PageOf { after, ..of }).await.unwrap();
+            let of = PageOf { after, ..of };
+            let next = async |rows: &mut TenantTx<'_>| page(rows, "t", &ReplicaFilter::default(), of, None).await;
+            let rows = within(&mut connection, "t", next).await;
             let Some(last) = rows.last() else { break };
             after = Some(last.id);
             assert_eq!(rows.len(), 1);
@@ -90,10 +100,10 @@ async fn a_page_ends_by_rows_and_by_bytes_and_the_next_one_goes_on_after_it(pool
 #[sqlx::test(migrations = "../migrations")]
 async fn a_memory_is_found_by_its_id_for_its_tenant_only(pool: PgPool) {
     let mut connection = filled(&pool).await;
-    let found = find(&mut connection, "t", "e3").await.unwrap().unwrap();
+    let found = within(&mut connection, "t", async |rows| find(rows, "t", "e3").await).await.unwrap();
     assert_eq!((found.wal_timestamp, found.created_at), (Some(3.0), AT));
     assert_eq!(found.payload, r#"{"content": "100 sure", "metadata": {"namespace": "wm"}}"#);
-    assert_eq!(find(&mut connection, "t", "e5").await.unwrap(), None);
+    assert_eq!(within(&mut connection, "t", async |rows| find(rows, "t", "e5").await).await, None);
 }
 
 #[sqlx::test(migrations = "../migrations")]
