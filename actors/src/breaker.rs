@@ -116,15 +116,26 @@ impl Breaker {
     /// # Errors
     /// [`Refusal`] while open, and while a trial is under way.
     pub fn admit(&mut self, now: Instant) -> Result<Ticket, Refusal> {
+        if let Some(refusal) = self.refuses(now) {
+            return Err(refusal);
+        }
         match self.inner {
             Inner::Closed { .. } => Ok(Ticket { generation: self.generation, trial: false }),
-            Inner::Open { until: end } | Inner::HalfOpen { lost_at: end } if now < end => {
-                Err(Refusal { retry_after: end - now })
-            }
             Inner::Open { .. } | Inner::HalfOpen { .. } => {
                 self.enter(Inner::HalfOpen { lost_at: now + self.rules.cooldown });
                 Ok(Ticket { generation: self.generation, trial: true })
             }
+        }
+    }
+
+    /// Whether an attempt at `now` would be refused.
+    #[must_use]
+    pub fn refuses(&self, now: Instant) -> Option<Refusal> {
+        match self.inner {
+            Inner::Open { until: end } | Inner::HalfOpen { lost_at: end } if now < end => {
+                Some(Refusal { retry_after: end - now })
+            }
+            _ => None,
         }
     }
 

@@ -1,6 +1,6 @@
 //! Decides who may do what.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use time::OffsetDateTime;
 
@@ -104,6 +104,15 @@ impl Policy {
         match &*self.judge {
             Judge::Inside(_) => None,
             Judge::Outside { opa, .. } => Some(opa.state()),
+        }
+    }
+
+    /// How long the OPA on the network is left alone from now on, because it failed: until then nobody need ask again.
+    #[must_use]
+    pub fn left_alone_for(&self) -> Option<Duration> {
+        match &*self.judge {
+            Judge::Inside(_) => None,
+            Judge::Outside { opa, .. } => opa.left_alone_for(),
         }
     }
 

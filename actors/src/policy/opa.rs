@@ -50,21 +50,23 @@ impl Opa {
         }
         let asked_at = Instant::now();
         let question = [br#"{"input":"#, &*text, b"}"].concat();
-        let answer = self.remote.ask(question, seconds).await?;
-        let decision = read(&answer, &digest).ok_or(Fault::Odd)?;
+        let read = |answer: &[u8]| serde_json::from_slice::<Answer>(answer).ok();
+        let answer = self.remote.ask(question, seconds, read).await?;
+        // That there is no decision may be for what was asked.
+        let decision = answer.result.and_then(|result| Decision::read(&result, &digest)).ok_or(Fault::Odd)?;
         self.kept.put(digest, asked_at, decision.clone());
         Ok(decision)
+    }
+
+    /// How long it is left alone from now on, if it is.
+    pub(super) fn left_alone_for(&self) -> Option<Duration> {
+        self.remote.left_alone_for()
     }
 
     /// How it was when it was last asked.
     pub(super) fn state(&self) -> BreakerState {
         self.remote.state()
     }
-}
-
-fn read(answer: &[u8], digest: &str) -> Option<Decision> {
-    let answer: Answer = serde_json::from_slice(answer).ok()?;
-    Decision::read(&answer.result?, digest)
 }
 
 #[cfg(test)]

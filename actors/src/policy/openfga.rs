@@ -3,7 +3,7 @@
 //! The question is whether `user:<subject>` has the relation `member` to `tenant:<tenant>`. Answers hold for a moment; whatever
 //! else comes of the question is no answer, and nobody is let in without one.
 
-use std::{fmt::Write as _, sync::Arc};
+use std::{fmt::Write as _, sync::Arc, time::Duration};
 
 use serde::Deserialize;
 use serde_json::json;
@@ -26,16 +26,7 @@ const RELATION: &str = "member";
 /// Nobody can say now whether somebody belongs to a tenant. Its words hold neither of them.
 #[derive(Debug, thiserror::Error)]
 #[error("the members of tenants cannot be asked for: {0}")]
-pub struct MembershipUnknown(#[source] Unheard);
-
-/// Why not.
-#[derive(Debug, thiserror::Error)]
-enum Unheard {
-    #[error("{0}")]
-    Remote(#[from] RemoteError),
-    #[error("the answer says neither yes nor no")]
-    Odd,
-}
+pub struct MembershipUnknown(#[source] RemoteError);
 
 /// Knows who belongs to which tenant. Cheap to clone; clones share it.
 #[derive(Debug, Clone)]
@@ -84,6 +75,12 @@ impl Membership {
         self.inner.remote.state()
     }
 
+    /// How long it is left alone from now on, because it failed: until then nobody need ask again.
+    #[must_use]
+    pub fn left_alone_for(&self) -> Option<Duration> {
+        self.inner.remote.left_alone_for()
+    }
+
     /// Whether `subject` belongs to `tenant`.
     ///
     /// # Errors
@@ -96,7 +93,7 @@ impl Membership {
         answer.map_err(MembershipUnknown)
     }
 
-    async fn ask(&self, tenant: &Tenant, subject: &str) -> Result<bool, Unheard> {
+    async fn ask(&self, tenant: &Tenant, subject: &str) -> Result<bool, RemoteError> {
         let Inner { remote, model, kept } = &*self.inner;
         let asked = (tenant.clone(), subject.to_owned());
         if let Some(allowed) = kept.get(&asked) {
@@ -113,8 +110,8 @@ impl Membership {
         });
         let asked_at = Instant::now();
         let seconds = self.metrics.as_ref().map(PolicyMetrics::openfga_seconds);
-        let answer = remote.ask(question.to_string().into_bytes(), seconds).await?;
-        let Answer { allowed } = serde_json::from_slice(&answer).map_err(|_| Unheard::Odd)?;
+        let read = |answer: &[u8]| serde_json::from_slice(answer).ok();
+        let Answer { allowed } = remote.ask(question.to_string().into_bytes(), seconds, read).await?;
         kept.put(asked, asked_at, allowed);
         Ok(allowed)
     }

@@ -36,6 +36,9 @@ pub(super) enum RemoteError {
     /// The answer goes on and on.
     #[error("its answer is longer than {MAX_BYTES} bytes")]
     TooLong,
+    /// The answer is none of a judge.
+    #[error("its answer cannot be read")]
+    Unreadable,
 }
 
 /// The way to one judge.
@@ -74,16 +77,28 @@ impl Remote {
         Ok(Self { name, http, url, breaker: Mutex::new(Breaker::new(manners.breaker)) })
     }
 
-    /// Asks once. Whoever stops waiting for the answer has found out nothing about the judge.
-    pub(super) async fn ask(&self, question: Vec<u8>, seconds: Option<&Histogram>) -> Result<Vec<u8>, RemoteError> {
-        let attempt = self.admit()?;
+    /// Asks once; `read` tells an answer of a judge from others. Whoever stops waiting for the answer has found out nothing about
+    /// the judge: a trial that nobody ends is another's after a while.
+    pub(super) async fn ask<T>(
+        &self,
+        question: Vec<u8>,
+        seconds: Option<&Histogram>,
+        read: impl FnOnce(&[u8]) -> Option<T>,
+    ) -> Result<T, RemoteError> {
+        let ticket = self.admit()?;
         let begun = Instant::now();
         let answer = self.exchange(question).await;
         if let Some(seconds) = seconds {
             seconds.observe(begun.elapsed().as_secs_f64());
         }
-        attempt.settle(verdict(&answer));
+        let answer = answer.and_then(|answer| read(&answer).ok_or(RemoteError::Unreadable));
+        self.settle(ticket, verdict(&answer));
         answer
+    }
+
+    /// How long it is left alone from now on, if it is.
+    pub(super) fn left_alone_for(&self) -> Option<Duration> {
+        self.breaker.lock().refuses(Instant::now()).map(|refusal| refusal.retry_after)
     }
 
     /// How it was when it was last asked.
@@ -91,12 +106,9 @@ impl Remote {
         self.breaker.lock().state()
     }
 
-    fn admit(&self) -> Result<Attempt<'_>, RemoteError> {
+    fn admit(&self) -> Result<Ticket, RemoteError> {
         let admitted = self.breaker.lock().admit(Instant::now());
-        match admitted {
-            Ok(ticket) => Ok(Attempt { remote: self, ticket: Some(ticket) }),
-            Err(refusal) => Err(RemoteError::LeftAlone { retry_after: refusal.retry_after }),
-        }
+        admitted.map_err(|refusal| RemoteError::LeftAlone { retry_after: refusal.retry_after })
     }
 
     async fn exchange(&self, question: Vec<u8>) -> Result<Vec<u8>, RemoteError> {
@@ -132,33 +144,12 @@ impl Remote {
     }
 }
 
-/// A question under way.
-struct Attempt<'a> {
-    remote: &'a Remote,
-    ticket: Option<Ticket>,
-}
-
-impl Attempt<'_> {
-    fn settle(mut self, verdict: Verdict) {
-        if let Some(ticket) = self.ticket.take() {
-            self.remote.settle(ticket, verdict);
-        }
-    }
-}
-
-impl Drop for Attempt<'_> {
-    fn drop(&mut self) {
-        if let Some(ticket) = self.ticket.take() {
-            self.remote.settle(ticket, Verdict::Neutral);
-        }
-    }
-}
-
-/// A refusal says nothing about the judge's health, only about the question: nobody may shut out others by a question of theirs.
-const fn verdict(answer: &Result<Vec<u8>, RemoteError>) -> Verdict {
+/// A refusal of the question says nothing about the judge's health: nobody may shut out others by a question of theirs. Whatever
+/// else is no answer of a judge says that there is none: at a wrong address, without a right to ask, behind a door of its own.
+const fn verdict<T>(answer: &Result<T, RemoteError>) -> Verdict {
     match answer {
         Ok(_) => Verdict::Succeeded,
-        Err(RemoteError::Status(status)) if *status < 500 => Verdict::Neutral,
+        Err(RemoteError::Status(400 | 413 | 414 | 422 | 429 | 431)) => Verdict::Neutral,
         Err(_) => Verdict::Failed,
     }
 }

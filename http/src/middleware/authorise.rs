@@ -5,7 +5,7 @@
 //! or denies, the caller is no member of the tenant, only an admin's scope is missing. A path or method that does not exist is refused by the router in the same words for everybody, but for
 //! `HEAD`, which is taken for `GET` also where there is none.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
 use actix_web::{
     Error, HttpMessage, HttpRequest,
@@ -162,12 +162,12 @@ impl Gate {
                 Ok(Authorised { identity, reach, decision: input_digest, ends })
             }
             Decision { rule, reason, .. } => {
-                let code = match &*rule {
-                    ADMIN_SCOPE => Code::AdminScopeRequired,
-                    POLICY_ERROR => Code::PolicyUnavailable,
-                    _ => Code::PolicyDenied,
+                let problem = match &*rule {
+                    ADMIN_SCOPE => Problem::new(Code::AdminScopeRequired),
+                    POLICY_ERROR => unheard(Code::PolicyUnavailable, self.policy.left_alone_for()),
+                    _ => Problem::new(Code::PolicyDenied),
                 };
-                Err(Problem::new(code).caused_by(format!("rule {rule}: {reason}")))
+                Err(problem.caused_by(format!("rule {rule}: {reason}")))
             }
         }
     }
@@ -179,7 +179,7 @@ impl Gate {
         match Box::pin(membership.is_member(&who.tenant, &who.subject)).await {
             Ok(true) => Ok(()),
             Ok(false) => Err(Problem::new(Code::TenantDenied).caused_by("the caller is no member of the tenant")),
-            Err(error) => Err(Problem::new(Code::AuthorizationUnavailable).caused_by(error)),
+            Err(error) => Err(unheard(Code::AuthorizationUnavailable, membership.left_alone_for()).caused_by(error)),
         }
     }
 
@@ -237,6 +237,15 @@ impl Gate {
             Ok(_) => true,
             Err(problem) => problem.code().status() >= 500,
         }
+    }
+}
+
+/// A judge that was not heard: to ask again is of use once it is not left alone any more.
+fn unheard(code: Code, left_alone_for: Option<Duration>) -> Problem {
+    let problem = Problem::new(code);
+    match left_alone_for {
+        Some(delay) => problem.retry_after(delay),
+        None => problem,
     }
 }
 

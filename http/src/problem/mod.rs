@@ -107,7 +107,7 @@ impl Problem {
         let mut builder = HttpResponseBuilder::new(self.status_code());
         builder.insert_header((CACHE_CONTROL, "no-store"));
         if let Some(delay) = self.0.retry_after {
-            builder.insert_header((RETRY_AFTER, delay.as_secs().max(1).to_string()));
+            builder.insert_header((RETRY_AFTER, delay.as_millis().div_ceil(1_000).max(1).to_string()));
         }
         if let Some(methods) = &self.0.allow {
             builder.insert_header((ALLOW, methods.as_str()));

@@ -2,9 +2,12 @@
 
 #![allow(clippy::unwrap_used, reason = "a failed expectation ends the test")]
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, AtomicU16, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU16, Ordering},
+    },
+    time::Duration,
 };
 
 use prometheus::Registry;
@@ -193,4 +196,63 @@ async fn a_question_that_it_refuses_does_not_close_the_door_to_others() {
         assert!(failed(&decide(&policy, "odd").await));
     }
     assert!(decide(&policy, "conversation.list").await.allow);
+}
+
+#[tokio::test]
+async fn a_judge_that_is_not_there_or_talks_nonsense_is_left_alone_and_one_without_a_decision_is_not() {
+    for (status, text, asked) in [
+        (404, YES, 3),
+        (401, YES, 3),
+        (403, YES, 3),
+        (307, YES, 3),
+        (201, YES, 3),
+        (200, "<html>", 3),
+        (200, "", 3),
+        (200, "[]", 3),
+        // These may be for what was asked.
+        (200, "{}", 9),
+        (200, r#"{"result": true}"#, 9),
+        (400, YES, 9),
+        (413, YES, 9),
+        (429, YES, 9),
+    ] {
+        let server = Server::start(move |_| Play::json(status, text)).await;
+        let policy = policy(&PolicySettings { breaker_cooldown_ms: 3_600_000, ..settings(&server.url) });
+        assert_eq!(policy.left_alone_for(), None);
+        for _ in 0..9 {
+            assert!(failed(&decide(&policy, "conversation.list").await));
+        }
+        assert_eq!(server.seen().len(), asked, "{status} {text}");
+        let hour = Duration::from_hours(1);
+        let is_left_alone = policy.left_alone_for().is_some_and(|left| left <= hour && left > Duration::ZERO);
+        assert_eq!(is_left_alone, asked == 3, "{status} {text}");
+    }
+}
+
+#[tokio::test]
+async fn a_trial_that_nobody_waits_for_lets_nobody_else_through() {
+    let fails = Arc::new(AtomicBool::new(true));
+    let says = Arc::clone(&fails);
+    let server = Server::start(move |_| match says.load(Ordering::SeqCst) {
+        true => Play::json(503, YES),
+        false => Play::Hang,
+    })
+    .await;
+    let policy = policy(&settings(&server.url));
+    for _ in 0..3 {
+        assert!(failed(&decide(&policy, "conversation.list").await));
+    }
+    fails.store(false, Ordering::SeqCst);
+    let trial = async {
+        loop {
+            decide(&policy, "conversation.list").await;
+            tokio::task::yield_now().await;
+        }
+    };
+    let tried = eventually("it is tried", async || (server.seen().len() == 4).then_some(()));
+    tokio::select! {
+        () = trial => unreachable!("it is asked for ever"),
+        () = tried => {}
+    }
+    assert_eq!(policy.opa_state(), Some(BreakerState::HalfOpen));
 }

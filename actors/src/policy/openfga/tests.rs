@@ -146,6 +146,18 @@ async fn it_is_left_alone_when_it_fails_and_is_heard_again_when_it_is_well() {
     eventually("it is asked again", async || ask(&recovering, "ada").await.ok().filter(|allowed| *allowed)).await;
 }
 
+#[tokio::test]
+async fn one_that_is_not_there_or_talks_nonsense_is_left_alone_and_one_that_refuses_a_question_is_not() {
+    for (status, text, asked) in [(404, "{}", 3), (200, "{}", 3), (200, "<html>", 3), (400, "{}", 9)] {
+        let server = Server::start(move |_| Play::json(status, text)).await;
+        let alone = membership(&FgaSettings { breaker_cooldown_ms: 3_600_000, ..settings(&server.url) });
+        for _ in 0..9 {
+            assert!(ask(&alone, "ada").await.is_err());
+        }
+        assert_eq!((server.seen().len(), alone.left_alone_for().is_some()), (asked, asked == 3), "{status} {text}");
+    }
+}
+
 #[test]
 fn half_an_address_is_a_fault() {
     let with = |api_url: Option<&str>, store_id: Option<&str>, required| FgaSettings {
