@@ -1,13 +1,15 @@
 //! Hands memories of one session to the memory service, as far as the policy lets them and the service takes them.
 
+use std::time::Duration;
+
 use somaagent_supervision::AskError;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 use uuid::Uuid;
 
 use super::{memory_sync::MemorySyncDeps, through::Cause};
 use crate::{
     domain::{event, ids::Tenant, memory::MemorySpace, trace_context::TraceContext},
-    policy::{Act, Context, Leave},
+    policy::{Act, Context, Leave, Policy},
     somabrain::messages::{Arguments, Asker, BrainError, MemoryWrite, Remember, RememberBatch, Remembered, placed},
     store::memory_write_outbox::ClaimedMemory,
 };
@@ -18,7 +20,7 @@ const CALLS_A_LEASE: u32 = 3;
 /// Why a memory was not written.
 pub(super) enum NotWritten {
     /// The service cannot now; the memory may be there all the same.
-    Later { reason: String, after: Option<std::time::Duration>, cause: Cause },
+    Later { reason: String, after: Option<Duration>, cause: Cause },
     /// The policy does not let it be remembered.
     Denied,
     /// The service will never take it so.
@@ -54,42 +56,57 @@ pub(super) struct Sent {
     pub(super) stopped: Option<NotWritten>,
 }
 
+/// How long a call may take, and all questions to the policy before it.
+fn a_call(deps: &MemorySyncDeps) -> Duration {
+    deps.settings.lease() / CALLS_A_LEASE
+}
+
 /// Sends as many as the policy lets, in order.
 pub(super) async fn send(deps: &MemorySyncDeps, rows: &[ClaimedMemory]) -> Sent {
     let refused = NotWritten::Refused { reason: "its tenant is no name of a tenant".into(), code: None };
     let Some(tenant) = rows.first().and_then(|row| Tenant::new(&row.tenant)) else {
         return Sent { taken: vec![], stopped: Some(refused) };
     };
-    let (allowed, held_up) = allowed(deps, &tenant, rows).await;
+    let (allowed, held_up) = allowed(&deps.policy, a_call(deps), &tenant, rows).await;
     let sent = carry(deps, &tenant, allowed).await;
     Sent { stopped: sent.stopped.or(held_up), ..sent }
 }
 
-/// The memories up to the first that the policy does not let be remembered, or does not decide about, and why that is not written.
+/// The memories up to the first that the policy does not let be remembered, or does not decide about `within` this time, and why
+/// that is not written. What is the same question is asked once: memories of one session differ by their kind and by who said
+/// them.
 async fn allowed<'a>(
-    deps: &MemorySyncDeps,
+    policy: &Policy,
+    within: Duration,
     tenant: &Tenant,
     rows: &'a [ClaimedMemory],
 ) -> (&'a [ClaimedMemory], Option<NotWritten>) {
+    let until = Instant::now() + within;
+    let mut granted = Vec::new();
     for (count, row) in rows.iter().enumerate() {
-        let context = Context {
-            session_id: Some(row.session_id),
-            payload_type: row.payload["type"].as_str(),
-            role: row.payload["role"].as_str(),
-            ..Context::default()
-        };
+        let kind = [row.payload["type"].as_str(), row.payload["role"].as_str()];
+        if granted.contains(&kind) {
+            continue;
+        }
+        let [payload_type, role] = kind;
+        let context = Context { session_id: Some(row.session_id), payload_type, role, ..Context::default() };
         let act = Act { tenant, subject: None, action: "memory.write", resource: "somabrain" };
-        let held_up = match deps.policy.leave(act, &context).await {
-            Leave::Granted => continue,
-            Leave::Denied => NotWritten::Denied,
-            Leave::Unknown => {
-                let reason = "the policy could not be asked".to_owned();
-                NotWritten::Later { reason, after: None, cause: Cause::Waiting }
+        let held_up = match timeout_at(until, policy.leave(act, &context)).await {
+            Ok(Leave::Granted) => {
+                granted.push(kind);
+                continue;
             }
+            Ok(Leave::Denied) => NotWritten::Denied,
+            Ok(Leave::Unknown) => later("the policy could not be asked"),
+            Err(_) => later("the policy did not answer in time"),
         };
         return (&rows[..count], Some(held_up));
     }
     (rows, None)
+}
+
+fn later(reason: &str) -> NotWritten {
+    NotWritten::Later { reason: reason.to_owned(), after: None, cause: Cause::Waiting }
 }
 
 /// Sends all at once, and one by one where the service refuses that: then only the refused one is at fault.
@@ -120,8 +137,8 @@ fn memory(row: &ClaimedMemory) -> MemoryWrite {
 }
 
 /// A call is made in the name of the request that the first of its memories goes back to.
-fn asker(deps: &MemorySyncDeps, tenant: &Tenant, first: Option<&ClaimedMemory>) -> (Asker, std::time::Duration) {
-    let within = deps.settings.lease() / CALLS_A_LEASE;
+fn asker(deps: &MemorySyncDeps, tenant: &Tenant, first: Option<&ClaimedMemory>) -> (Asker, Duration) {
+    let within = a_call(deps);
     let deadline = Instant::now() + within;
     let correlation_id = first.and_then(|row| event::correlation_id(&row.payload)).unwrap_or_else(Uuid::new_v4);
     let trace = first.and_then(|row| TraceContext::within(&row.payload["metadata"]));
@@ -150,4 +167,69 @@ async fn one(
     let (space, memory) = (space.clone(), memory(row));
     let ask = deps.remember.call(|reply| Remember { asker, space, memory, reply }, within);
     Ok(ask.await??)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failed expectation ends the test")]
+
+    use serde_json::json;
+
+    use super::*;
+    use crate::{
+        loopback::{Play, Server},
+        policy::PolicySettings,
+    };
+
+    const YES: &str = r#"{"result": {"allow": true, "rule": "r", "reason": "w", "reach": "own"}}"#;
+    const NO: &str = r#"{"result": {"allow": false, "rule": "r", "reason": "w", "reach": "own"}}"#;
+
+    fn said(role: &str) -> ClaimedMemory {
+        ClaimedMemory {
+            id: 1,
+            revision: 1,
+            tenant: "acme".to_owned(),
+            session_id: Uuid::nil(),
+            seq: None,
+            persona_id: None,
+            payload: json!({"type": "conversation_event", "role": role}),
+            history: json!([]),
+            retry_count: 0,
+        }
+    }
+
+    /// How many of these may be remembered, and why the next one is not, by an OPA that holds nothing for long.
+    async fn asked(server: &Server, within: Duration, roles: &[&str]) -> (usize, Option<NotWritten>) {
+        let settings = PolicySettings {
+            opa_url: Some(server.url.clone()),
+            opa_timeout_seconds: 3_600.0,
+            cache_ttl_seconds: 0.0,
+            ..PolicySettings::default()
+        };
+        let rows: Vec<_> = roles.iter().map(|role| said(role)).collect();
+        let policy = Policy::from_settings(&settings).unwrap();
+        let (allowed, held_up) = allowed(&policy, within, &Tenant::new("acme").unwrap(), &rows).await;
+        (allowed.len(), held_up)
+    }
+
+    #[tokio::test]
+    async fn what_is_one_question_is_asked_once() {
+        let server = Server::start(|request| Play::json(200, if request.contains("tool") { NO } else { YES })).await;
+        let long = Duration::from_hours(1);
+        let (allowed, held_up) = asked(&server, long, &["user", "assistant"].repeat(25)).await;
+        assert!((allowed, server.seen().len()) == (50, 2) && held_up.is_none(), "{} questions", server.seen().len());
+        let (allowed, held_up) = asked(&server, long, &["user", "user", "tool", "user"]).await;
+        assert!(allowed == 2 && matches!(held_up, Some(NotWritten::Denied)), "what comes after it waits");
+    }
+
+    #[tokio::test]
+    async fn a_policy_that_does_not_answer_holds_memories_up_no_longer_than_a_call_may_take() {
+        let server = Server::start(|request| match request.contains("assistant") {
+            true => Play::Hang,
+            false => Play::json(200, YES),
+        })
+        .await;
+        let (allowed, held_up) = asked(&server, Duration::from_secs(1), &["user", "assistant", "user"]).await;
+        assert!(allowed == 1 && matches!(held_up, Some(NotWritten::Later { .. })), "it answers in an hour");
+    }
 }
