@@ -287,10 +287,18 @@ pub async fn standing(connection: &mut PgConnection, keys: &Named) -> Result<Vec
 #[instrument(level = "debug", name = "db.api_keys.note_used", skip_all)]
 pub async fn note_used(connection: &mut PgConnection, keys: &Named, at: &[OffsetDateTime]) -> Result<(), sqlx::Error> {
     sqlx::query!(
-        "UPDATE api_keys AS held
-         SET last_used_at = GREATEST(held.last_used_at, used.at)
-         FROM unnest($1::text[], $2::uuid[], $3::timestamptz[]) AS used (tenant, key_id, at)
-         WHERE held.key_id = used.key_id AND held.tenant = used.tenant",
+        "WITH locked AS (
+             -- In one order for everybody: of two that note the same keys one waits for the other.
+             SELECT held.key_id, used.at
+             FROM unnest($1::text[], $2::uuid[], $3::timestamptz[]) AS used (tenant, key_id, at)
+             JOIN api_keys AS held ON held.key_id = used.key_id AND held.tenant = used.tenant
+             ORDER BY held.key_id
+             FOR NO KEY UPDATE OF held
+         )
+         UPDATE api_keys AS held
+         SET last_used_at = GREATEST(held.last_used_at, locked.at)
+         FROM locked
+         WHERE held.key_id = locked.key_id",
         &keys.tenants,
         &keys.key_ids,
         at,

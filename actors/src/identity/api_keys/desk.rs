@@ -99,7 +99,7 @@ impl ApiKeys {
         };
         let key = listed(&new);
         let details = json!({"label": new.label, "prefix": new.prefix, "scopes": new.scopes, "expires": new.expires_at.is_some()});
-        let line = audit(caller, "admin.keys.create", RESOURCE, key.key_id.to_string(), details);
+        let line = audit(caller, "admin.keys.create", RESOURCE, shown(key.key_id), details);
         let work = self.inner.store.change_for(new.tenant.clone(), move |rows| {
             Box::pin(async move {
                 api_keys::insert(rows, &new).await?;
@@ -137,7 +137,7 @@ impl ApiKeys {
             Box::pin(async move {
                 let stood = api_keys::revoke(rows, caller.tenant.as_str(), key_id, false, at).await?;
                 if stood == Some(true) {
-                    let line = audit(&caller, "admin.keys.revoke", RESOURCE, key_id.to_string(), json!({}));
+                    let line = audit(&caller, "admin.keys.revoke", RESOURCE, shown(key_id), json!({}));
                     audit_event::insert(rows, &caller.tenant, &line, at).await?;
                 }
                 Ok(stood.is_some())
@@ -149,6 +149,11 @@ impl ApiKeys {
         }
         Ok(is_there)
     }
+}
+
+/// A key's id as it is shown everywhere: in the key itself, in lists, in the audit trail.
+pub(super) fn shown(key_id: Uuid) -> String {
+    key_id.simple().to_string()
 }
 
 /// A time as the database keeps it: in whole microseconds.

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::{
     ApiKeyError, ProvenKey, StoreError,
-    desk::stored,
+    desk::{shown, stored},
     prover::ApiKeys,
     secret::{self, Fresh, Kind},
 };
@@ -68,7 +68,7 @@ impl ApiKeys {
             created_at: at,
             expires_at: Some(at + lasts),
         };
-        let line = audit(&caller, "auth.login", RESOURCE, new.key_id.to_string(), json!({"scopes": new.scopes}));
+        let line = audit(&caller, "auth.login", RESOURCE, shown(new.key_id), json!({"scopes": new.scopes}));
         let work = self.inner.store.change_for(new.tenant.clone(), move |rows| {
             Box::pin(async move {
                 api_keys::sweep_logins(rows, new.tenant.as_str(), &new.created_by, at).await?;
@@ -113,7 +113,7 @@ impl ApiKeys {
             Box::pin(async move {
                 let stood = api_keys::revoke(rows, caller.tenant.as_str(), key_id, true, at).await?;
                 if stood == Some(true) {
-                    let line = audit(&caller, "auth.logout", RESOURCE, key_id.to_string(), json!({}));
+                    let line = audit(&caller, "auth.logout", RESOURCE, shown(key_id), json!({}));
                     audit_event::insert(rows, &caller.tenant, &line, at).await?;
                 }
                 Ok(())

@@ -9,10 +9,13 @@ use time::OffsetDateTime;
 use tokio::{runtime::Handle, time::Instant};
 use uuid::Uuid;
 
-use super::{known::Proof, *};
+use super::{known::Proof, watcher::RoundError, *};
 use crate::{
     domain::{caller::Caller, identity::Identity, ids::Tenant},
-    store::{Connections, Store, api_keys::SecretHash},
+    store::{
+        Connections, Store,
+        api_keys::{Named, SecretHash, note_used},
+    },
 };
 
 const SOON: Duration = Duration::from_secs(20);
@@ -94,7 +97,8 @@ async fn a_key_speaks_for_who_made_it_and_only_its_hash_is_kept(pool: PgPool) {
     assert!(!format!("{created:?}").contains(&created.secret()[36..]));
     let line = &lines(&pool).await[0];
     assert_eq!((line.0.as_str(), line.1.as_str()), ("acme", "admin.keys.create"));
-    assert_eq!(line.2, Some(created.key.key_id.to_string()));
+    // As it stands in the key.
+    assert_eq!(line.2.as_deref(), created.secret().split('_').nth(1));
     assert!(!line.3.to_string().contains(&created.secret()[36..]));
 }
 
@@ -269,4 +273,57 @@ fn after_a_crash_the_watcher_goes_on_and_what_nobody_vouches_for_ends() {
         let states: Vec<String> = tree.snapshot().actors.iter().map(|actor| actor.state.to_string()).collect();
         assert!(states.iter().any(|state| state == "failing"), "{states:?}");
     });
+}
+
+#[sqlx::test(migrations = "../migrations")]
+async fn that_a_use_is_not_written_down_is_no_doubt_of_the_key(pool: PgPool) {
+    let keys = process(&pool);
+    let created = made(&keys, "acme", None).await;
+    keys.prove(created.secret()).await.unwrap();
+    let refuse = "ALTER TABLE api_keys ADD CONSTRAINT never CHECK (last_used_at IS NULL)";
+    sqlx::raw_sql(refuse).execute(&pool).await.unwrap();
+    let round = async || {
+        let now = Instant::now();
+        let round = keys.inner.known.lock().begin_round(now, (keys.inner.clock)());
+        keys.go_round(round, now).await
+    };
+    assert!(matches!(round().await, Err(RoundError::Noting(_))));
+    assert!(keys.known(created.secret()).is_some());
+    sqlx::raw_sql("ALTER TABLE api_keys DROP CONSTRAINT never").execute(&pool).await.unwrap();
+    round().await.unwrap();
+    let used = "SELECT last_used_at IS NOT NULL FROM api_keys";
+    assert!(sqlx::query_scalar::<_, bool>(used).fetch_one(&pool).await.unwrap(), "it is made good for");
+    sqlx::raw_sql("ALTER TABLE api_keys RENAME TO gone").execute(&pool).await.unwrap();
+    keys.prove(created.secret()).await.unwrap();
+    assert!(matches!(round().await, Err(RoundError::Standing(_))));
+}
+
+#[sqlx::test(migrations = "../migrations")]
+async fn processes_that_note_the_same_keys_wait_for_each_other_in_one_order(pool: PgPool) {
+    let ids = [1, 2].map(Uuid::from_u128);
+    let put = "INSERT INTO api_keys (key_id, tenant, label, prefix, hash, salt, rounds, created_by, scopes, created_at)
+               SELECT id, 'acme', '', '', sha256(''), substr(sha256(''), 1, 16), 390000, '', '{}', now()
+               FROM unnest($1::uuid[]) AS id";
+    sqlx::query(put).bind(ids).execute(&pool).await.unwrap();
+    let mut first = pool.begin().await.unwrap();
+    let lock = "SELECT FROM api_keys WHERE key_id = $1 FOR UPDATE NOWAIT";
+    sqlx::query(lock).bind(ids[0]).execute(&mut *first).await.unwrap();
+    let backwards = Named { tenants: vec!["acme".to_owned(); 2], key_ids: vec![ids[1], ids[0]] };
+    let second = async {
+        let mut connection = pool.acquire().await.unwrap();
+        note_used(&mut connection, &backwards, &[OffsetDateTime::UNIX_EPOCH; 2]).await
+    };
+    let then = async {
+        let waiting =
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+        while sqlx::query_scalar::<_, i64>(waiting).fetch_one(&pool).await.unwrap() == 0 {
+            tokio::task::yield_now().await;
+        }
+        // Had the other one this row already, each would wait for the other now.
+        let free = sqlx::query(lock).bind(ids[1]).execute(&mut *first).await;
+        first.commit().await.unwrap();
+        free
+    };
+    let (noted, free) = tokio::join!(second, then);
+    noted.and(free.map(drop)).unwrap();
 }

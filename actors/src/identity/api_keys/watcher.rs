@@ -1,6 +1,6 @@
 //! Learns which keys were revoked, and writes down which are used.
 //!
-//! State: whether the database is being asked, and whether it answered last time. What is known of keys is with their prover
+//! State: whether the database is being asked, and what it did not do last time. What is known of keys is with their prover
 //! and survives a restart.
 //! Supervision: child of `identity`, Permanent. Crashes on broken invariants only; a database that does not answer is asked
 //! again, and keys that nobody can vouch for end meanwhile.
@@ -26,7 +26,36 @@ pub struct ApiKeyWatcher {
 #[derive(Default)]
 struct State {
     asking: bool,
-    failing: bool,
+    failing: Option<Failing>,
+}
+
+/// What the database does not do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Failing {
+    /// Say which keys stand.
+    Standing,
+    /// Write down which are used.
+    Noting,
+}
+
+/// Why a round has not been gone to its end.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum RoundError {
+    /// Nobody knows which keys stand.
+    #[error("it is not known which API keys were revoked")]
+    Standing(#[source] StoreError),
+    /// That is known. It is not written down which are used: the next round will.
+    #[error("the use of API keys was not written down")]
+    Noting(#[source] StoreError),
+}
+
+impl RoundError {
+    const fn failing(&self) -> Failing {
+        match self {
+            Self::Standing(_) => Failing::Standing,
+            Self::Noting(_) => Failing::Noting,
+        }
+    }
 }
 
 impl ApiKeyWatcher {
@@ -58,22 +87,37 @@ impl ApiKeyWatcher {
             .spawn(ctx);
     }
 
-    fn note(&mut self, outcome: Result<(), StoreError>) {
-        let failed_before = std::mem::replace(&mut self.state.failing, outcome.is_err());
+    fn note(&mut self, outcome: Result<(), RoundError>) {
+        let failing = outcome.as_ref().err().map(RoundError::failing);
+        let failed_before = std::mem::replace(&mut self.state.failing, failing);
+        if failing == failed_before {
+            return;
+        }
+        if failed_before == Some(Failing::Standing) {
+            tracing::info!("it is known again which API keys were revoked");
+        }
         match outcome {
-            Err(error) if !failed_before => tracing::warn!(
+            Err(error @ RoundError::Standing(_)) => tracing::warn!(
                 error = &error as &dyn std::error::Error,
                 "nobody knows which API keys were revoked: none is taken until the database answers"
             ),
-            Ok(()) if failed_before => tracing::info!("it is known again which API keys were revoked"),
-            _ => {}
+            Err(error @ RoundError::Noting(_)) => {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "lists of API keys do not show which are used"
+                );
+            }
+            Ok(()) if failed_before == Some(Failing::Noting) => {
+                tracing::info!("it is written down again which API keys are used");
+            }
+            Ok(()) => {}
         }
     }
 }
 
 impl ApiKeys {
     /// Asks the database about the keys in use, then writes their use down.
-    pub(super) async fn go_round(&self, round: Round, now: Instant) -> Result<(), StoreError> {
+    pub(super) async fn go_round(&self, round: Round, now: Instant) -> Result<(), RoundError> {
         let Round { in_use, used, used_at } = round;
         if !in_use.key_ids.is_empty() {
             let asked = in_use.clone();
@@ -81,7 +125,7 @@ impl ApiKeys {
                 .inner
                 .store
                 .run(move |connection| Box::pin(async move { api_keys::standing(connection, &asked).await }));
-            let standing = work.await?;
+            let standing = work.await.map_err(RoundError::Standing)?;
             self.inner.known.lock().confirm(&in_use, standing, now);
         }
         if !used.key_ids.is_empty() {
@@ -89,7 +133,7 @@ impl ApiKeys {
             let work = self.inner.store.run(move |connection| {
                 Box::pin(async move { api_keys::note_used(connection, &noted, &noted_at).await })
             });
-            work.await?;
+            work.await.map_err(RoundError::Noting)?;
             self.inner.known.lock().noted(&used, &used_at, now);
         }
         Ok(())
@@ -116,8 +160,8 @@ impl Child for ApiKeyWatcher {
     fn state_name(&self) -> &'static str {
         match (self.state.asking, self.state.failing) {
             (true, _) => "asking",
-            (false, false) => "resting",
-            (false, true) => "failing",
+            (false, None) => "resting",
+            (false, Some(_)) => "failing",
         }
     }
 }
