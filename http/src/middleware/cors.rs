@@ -11,6 +11,10 @@ use crate::{
     settings::{CorsSettings, Named},
 };
 
+/// How long a browser may keep the answer about what a page may send, so that it does not ask before every request. Settings that
+/// change are believed after this.
+const MAX_AGE_SECONDS: usize = 3_600;
+
 /// What `settings` allow. What of them cannot be read was refused with the configuration, and allows nothing.
 pub(crate) fn layer(settings: &CorsSettings) -> Condition<Cors> {
     let (mut cors, enabled) = match settings.origins() {
@@ -38,7 +42,7 @@ pub(crate) fn layer(settings: &CorsSettings) -> Condition<Cors> {
     if settings.credentials {
         cors = cors.supports_credentials();
     }
-    Condition::new(enabled, cors)
+    Condition::new(enabled, cors.max_age(MAX_AGE_SECONDS))
 }
 
 /// What the library refuses, as a problem.

@@ -66,6 +66,7 @@ async fn a_friend_may_ask_and_read_and_a_stranger_may_not() {
     assert_eq!(answer.header("access-control-allow-origin"), FRIEND);
     assert!(answer.header("access-control-allow-methods").contains("POST"));
     assert_eq!(answer.header("access-control-allow-headers"), "authorization,content-type");
+    assert_eq!(answer.header("access-control-max-age"), "3600");
     assert_eq!((answer.header("cache-control"), answer.header("x-content-type-options")), ("no-store", "nosniff"));
     assert!(answer.header("vary").contains("Origin"), "{}", answer.header("vary"));
     assert!(!told(&answer).contains(&"access-control-allow-credentials"));
