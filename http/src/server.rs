@@ -130,7 +130,7 @@ pub(crate) struct Shared {
 
 impl Shared {
     pub(crate) fn new(settings: &DoorSettings, door: Door, registry: &Registry) -> prometheus::Result<Self> {
-        let description = openapi::describe(&settings.openapi_version);
+        let description = openapi::describe(&settings.openapi_version, door.verifier.is_some());
         let actions = openapi::actions(&description);
         let limits = Limits::new(&settings.limits, door.verifier.is_some(), &actions, registry)?;
         let gate = Gate::new(settings, &door, actions);

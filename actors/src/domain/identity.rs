@@ -184,7 +184,7 @@ mod tests {
             ("tenant", json!([["t"]])),
             ("tenant", json!({"name": "t"})),
             ("tenant", json!("a\u{0}b")),
-            ("tenant", json!("a".repeat(Tenant::MAX_BYTES + 1))),
+            ("tenant", json!("a".repeat(Tenant::MAX_CHARS + 1))),
             ("iss", json!(["https://id.example"])),
             ("scope", json!(7)),
             ("scope", json!(["a", 7])),

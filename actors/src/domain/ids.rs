@@ -5,18 +5,18 @@ use std::{fmt, sync::Arc};
 use serde::{Serialize, Serializer};
 use uuid::Uuid;
 
-/// The name of a tenant, at most [`Tenant::MAX_BYTES`] bytes, resolved once at the door and passed on explicitly.
+/// The name of a tenant, at most [`Tenant::MAX_CHARS`] characters, resolved once at the door and passed on explicitly.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Tenant(Arc<str>);
 
 impl Tenant {
-    /// Longest accepted name, in bytes.
-    pub const MAX_BYTES: usize = 200;
+    /// Longest accepted name, in characters.
+    pub const MAX_CHARS: usize = 200;
 
     /// Takes a name that has been trimmed; `None` when it is empty, too long or holds a control character.
     #[must_use]
     pub fn new(name: &str) -> Option<Self> {
-        let usable = !name.is_empty() && name.len() <= Self::MAX_BYTES && !name.chars().any(char::is_control);
+        let usable = (1..=Self::MAX_CHARS).contains(&name.chars().count()) && !name.chars().any(char::is_control);
         usable.then(|| Self(name.into()))
     }
 

@@ -20,12 +20,12 @@ pub fn from_message(message: &str) -> Option<String> {
     Some(format!("{}…", kept.trim_end()))
 }
 
-/// The title that a person sets: their words on [one line](one_line). `None` when nothing is left or more than
-/// [`MAX_CHARS`] characters are.
+/// The title that a person sets, at most [`MAX_CHARS`] characters: their words on [one line](one_line). `None` when it is longer
+/// or nothing of it is left.
 #[must_use]
 pub fn accept(title: &str) -> Option<String> {
     let line = one_line(title);
-    (1..=MAX_CHARS).contains(&line.chars().count()).then_some(line)
+    (title.chars().count() <= MAX_CHARS && !line.is_empty()).then_some(line)
 }
 
 #[cfg(test)]
@@ -44,7 +44,7 @@ mod tests {
     #[test]
     fn a_person_sets_a_plain_line() {
         assert_eq!(accept(" Trains\nand \u{202E}boats "), Some("Trains and boats".to_owned()));
-        for bad in ["", "  ", "\u{200B}", "\u{202E}\u{200D}", &"x".repeat(81)] {
+        for bad in ["", "  ", "\u{200B}", "\u{202E}\u{200D}", &"x".repeat(81), &format!("{:>81}", "x")] {
             assert_eq!(accept(bad), None, "{bad:?} was taken");
         }
     }

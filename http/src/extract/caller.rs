@@ -119,7 +119,7 @@ impl FromHead for By {
 }
 
 /// What a tenant's name must be.
-pub(crate) const TENANT_RULE: &str = "must be 1 to 200 bytes without control characters";
+pub(crate) const TENANT_RULE: &str = "must be 1 to 200 characters without control characters";
 
 fn default_tenant(request: &HttpRequest) -> Option<Tenant> {
     let settings = request.app_data::<Data<DoorSettings>>()?;

@@ -5,7 +5,7 @@ use actix_web::HttpRequest;
 use super::{FromHead, bad_header, header};
 use crate::problem::Problem;
 
-/// Longest name of a profile or of a universe, in characters: it travels with every frame of the answer.
+/// Longest name of a persona, a profile or a universe, in characters: it travels with every frame of the answer.
 const MAX_CHARS: usize = 128;
 
 /// The headers `X-Persona-Id`, `X-Agent-Profile` and `X-Universe-Id`.
@@ -22,15 +22,14 @@ pub(crate) struct Hints {
 
 impl FromHead for Hints {
     fn from_head(request: &HttpRequest) -> Result<Self, Problem> {
-        let text = |name| header(request, name).map(|value| value.map(str::to_owned));
-        let short = |name| match text(name)? {
+        let short = |name| match header(request, name)? {
             Some(value) if value.chars().count() > MAX_CHARS => {
                 Err(bad_header(name, &format!("must be at most {MAX_CHARS} characters")))
             }
-            value => Ok(value),
+            value => Ok(value.map(str::to_owned)),
         };
         Ok(Self {
-            persona_id: text("X-Persona-Id")?,
+            persona_id: short("X-Persona-Id")?,
             agent_profile_id: short("X-Agent-Profile")?,
             universe_id: short("X-Universe-Id")?,
         })
@@ -53,7 +52,7 @@ mod tests {
 
     #[test]
     fn what_travels_with_every_frame_is_short() {
-        for name in ["X-Agent-Profile", "X-Universe-Id"] {
+        for name in ["X-Persona-Id", "X-Agent-Profile", "X-Universe-Id"] {
             let given = |chars: usize| {
                 let request = TestRequest::default().insert_header((name, "x".repeat(chars))).to_http_request();
                 Hints::from_head(&request).map(drop).map_err(|problem| problem.code())

@@ -104,7 +104,7 @@ async fn admin_actions_are_those_that_the_policy_gives_to_admins_only() {
     let policy = Policy::from_settings(&PolicySettings::default()).unwrap();
     let tenant = Tenant::new("acme").unwrap();
     let mut seen = 0;
-    for (_, action) in crate::openapi::actions(&describe("1")).into_values().flatten() {
+    for (_, action) in crate::openapi::actions(&describe("1", false)).into_values().flatten() {
         let subject = Subject {
             tenant: &tenant,
             persona_id: None,

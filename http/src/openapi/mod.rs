@@ -4,23 +4,24 @@
 //! what they refuse. What holds for every operation is added here: the problem schema, the replies for all codes, common
 //! headers.
 
+mod parameters;
 pub(crate) mod shapes;
 
 use std::collections::BTreeMap;
 
-use actix_web::http::Method;
 use serde_json::{Value, json};
 use utoipa::{
-    OpenApi as _, PartialSchema as _, ToSchema as _,
+    OpenApi as _, ToSchema as _,
     openapi::{
         Content, InfoBuilder, License, OpenApi, OpenApiVersion, Ref, RefOr, Response, ResponseBuilder,
         extensions::ExtensionsBuilder,
-        path::{Operation, Parameter, ParameterBuilder, ParameterIn, PathItem},
+        path::Operation,
         security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme},
         tag::TagBuilder,
     },
 };
 
+use self::parameters::{header, refine, tenant_in_head, tenant_in_query};
 use crate::{
     extract::Declared,
     limits::is_admin,
@@ -78,9 +79,23 @@ const GUARDED: [Code; 14] = [
 /// Problems of any operation but probes.
 const LIMITED: [Code; 2] = [Code::RateLimited, Code::Overloaded];
 
-/// The description with the given version of the API.
+/// The operation of a path for a method, borrowed by `as_ref` or `as_mut`.
+macro_rules! operation {
+    ($item:ident, $method:ident, $borrowed:ident) => {
+        match $method.as_str() {
+            "GET" => $item.get.$borrowed(),
+            "POST" => $item.post.$borrowed(),
+            "PUT" => $item.put.$borrowed(),
+            "PATCH" => $item.patch.$borrowed(),
+            "DELETE" => $item.delete.$borrowed(),
+            _ => None,
+        }
+    };
+}
+
+/// The description with the given version of the API. Without `auth`, whoever shows nothing may do what is guarded too.
 #[must_use]
-pub fn describe(version: &str) -> OpenApi {
+pub fn describe(version: &str, auth: bool) -> OpenApi {
     let mut api = Paths::openapi();
     api.openapi = OpenApiVersion::Version32;
     api.info = InfoBuilder::new()
@@ -98,8 +113,9 @@ pub fn describe(version: &str) -> OpenApi {
     for resource in TABLE {
         let Some(item) = api.paths.paths.get_mut(&template(resource.pattern)) else { continue };
         for (method, _, declared) in resource.methods {
-            if let Some(operation) = operation_of(item, method) {
-                complete(operation, &declared(), limits_of(resource.pattern, action_of(operation)));
+            if let Some(operation) = operation!(item, method, as_mut) {
+                let limits = limits_of(resource.pattern, action_of(operation));
+                complete(operation, &declared(), limits, auth);
             }
         }
     }
@@ -112,7 +128,7 @@ pub(crate) fn actions(api: &OpenApi) -> Actions {
     for resource in TABLE {
         let item = api.paths.paths.get(&template(resource.pattern));
         for (method, ..) in resource.methods {
-            let operation = item.and_then(|item| described(item, method));
+            let operation = item.and_then(|item| operation!(item, method, as_ref));
             let action = operation.map(action_of).unwrap_or_default().to_owned();
             actions.entry(resource.pattern).or_default().push((method.clone(), action));
         }
@@ -125,32 +141,8 @@ fn template(pattern: &str) -> String {
     pattern.replace(":.*}", "}")
 }
 
-fn described<'a>(item: &'a PathItem, method: &Method) -> Option<&'a Operation> {
-    let place = match method.as_str() {
-        "GET" => &item.get,
-        "POST" => &item.post,
-        "PUT" => &item.put,
-        "PATCH" => &item.patch,
-        "DELETE" => &item.delete,
-        _ => return None,
-    };
-    place.as_ref()
-}
-
-fn operation_of<'a>(item: &'a mut PathItem, method: &Method) -> Option<&'a mut Operation> {
-    let place = match method.as_str() {
-        "GET" => &mut item.get,
-        "POST" => &mut item.post,
-        "PUT" => &mut item.put,
-        "PATCH" => &mut item.patch,
-        "DELETE" => &mut item.delete,
-        _ => return None,
-    };
-    place.as_mut()
-}
-
 /// Adds what every operation has in common.
-fn complete(operation: &mut Operation, arguments: &Declared, limits: &[Code]) {
+fn complete(operation: &mut Operation, arguments: &Declared, limits: &[Code], auth: bool) {
     let mut codes = own(operation);
     let guarded = if is_public(operation) { &[][..] } else { &GUARDED };
     for code in arguments.problems.iter().chain(guarded).chain(limits) {
@@ -159,10 +151,10 @@ fn complete(operation: &mut Operation, arguments: &Declared, limits: &[Code]) {
         }
     }
     if !guarded.is_empty() {
-        // Any of them will do, and nothing while authentication is off.
-        let none = SecurityRequirement::default();
+        // Any of them will do.
         let any = [BEARER, API_KEY, COOKIE].map(|name| SecurityRequirement::new(name, Vec::<String>::new()));
-        operation.security = Some(std::iter::once(none).chain(any).collect());
+        operation.security =
+            Some(if auth { any.into() } else { [&[SecurityRequirement::default()], &any[..]].concat() });
     }
     let listed = ExtensionsBuilder::new().add("x-problems", json!(codes)).build();
     operation.extensions.get_or_insert_default().merge(listed);
@@ -174,6 +166,12 @@ fn complete(operation: &mut Operation, arguments: &Declared, limits: &[Code]) {
         operation.responses.responses.entry(status.to_string()).or_insert_with(|| RefOr::T(problems(&codes)));
     }
     let parameters = operation.parameters.get_or_insert_default();
+    let reads_query = arguments.problems.contains(&Code::InvalidQuery);
+    for parameter in parameters.iter_mut() {
+        if let RefOr::T(parameter) = parameter {
+            refine(parameter, reads_query);
+        }
+    }
     parameters.push(header("X-Request-ID", "A UUID that names the request in replies, logs and audit"));
     parameters.push(header(
         "traceparent",
@@ -181,8 +179,7 @@ fn complete(operation: &mut Operation, arguments: &Declared, limits: &[Code]) {
     ));
     parameters.push(header("tracestate", "What vendors add to it"));
     if arguments.names_tenant {
-        parameters.push(header("X-Tenant-Id", "The tenant, at most 200 bytes; wins over the query parameter `tenant`"));
-        parameters.push(parameter("tenant", ParameterIn::Query, "The tenant, where no header can be sent"));
+        parameters.extend([tenant_in_head(), tenant_in_query()]);
     }
 }
 
@@ -215,20 +212,6 @@ fn problems(codes: &[Code]) -> Response {
     let lines: Vec<String> = codes.iter().map(|code| format!("`{}`: {}", code.as_str(), code.title())).collect();
     let schema = Ref::from_schema_name(shapes::ProblemReply::name());
     ResponseBuilder::new().description(lines.join("; ")).content(MEDIA_TYPE, Content::new(Some(schema))).build()
-}
-
-fn header(name: &str, description: &str) -> RefOr<Parameter> {
-    parameter(name, ParameterIn::Header, description)
-}
-
-fn parameter(name: &str, place: ParameterIn, description: &str) -> RefOr<Parameter> {
-    let parameter = ParameterBuilder::new()
-        .name(name)
-        .parameter_in(place)
-        .description(Some(description))
-        .schema(Some(String::schema()))
-        .build();
-    RefOr::T(parameter)
 }
 
 #[cfg(test)]

@@ -2,7 +2,10 @@
 #![expect(dead_code, reason = "these types are only described, never made")]
 
 use serde_json::Value;
-use utoipa::ToSchema;
+use utoipa::{
+    ToSchema,
+    openapi::{self, ObjectBuilder, Ref, Type},
+};
 use uuid::Uuid;
 
 use crate::routes::memory_deletion::DeletionResult;
@@ -64,8 +67,27 @@ pub(crate) struct ListedEvent {
     payload: StreamedEvent,
 }
 
-/// An event as streams and lists carry it: the JSON of one `data:` line. The block's `id:` line says where to resume;
-/// `system.keepalive` has neither id nor other members than `type`, `role` and `session_id`.
+/// One block of a stream.
+#[derive(ToSchema)]
+pub(crate) struct StreamBlock {
+    /// Where to resume after it: `after` or `Last-Event-ID` of another stream. Absent where nothing new was said.
+    id: Option<String>,
+    /// The event, one line of JSON.
+    #[schema(schema_with = event_as_text)]
+    data: String,
+}
+
+fn event_as_text() -> openapi::Object {
+    let event = Ref::from_schema_name(StreamedEvent::name());
+    ObjectBuilder::new()
+        .schema_type(Type::String)
+        .content_media_type("application/json")
+        .content_schema(Some(event))
+        .description(Some("The event, one line of JSON."))
+        .build()
+}
+
+/// An event as streams and lists carry it. `system.keepalive` has neither id nor other members than `type`, `role` and `session_id`.
 #[derive(ToSchema)]
 pub(crate) struct StreamedEvent {
     /// Its identity.

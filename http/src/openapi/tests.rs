@@ -19,7 +19,7 @@ use crate::{
 const ID: &str = "7b0d4cb2-5d3c-4f2e-9a55-8f3f3b1f6a01";
 
 fn described() -> Value {
-    let api = describe(&DoorSettings::default().openapi_version);
+    let api = describe(&DoorSettings::default().openapi_version, false);
     serde_json::to_value(api).unwrap_or_default()
 }
 
@@ -197,12 +197,39 @@ fn the_old_name_of_a_message_is_described_like_the_new_one() {
 }
 
 #[test]
+fn nobody_is_let_in_unproved_where_that_is_demanded() {
+    let guarded = serde_json::to_value(describe("1", true)).unwrap_or_default();
+    let proofs = json!([{"bearer": []}, {"api-key": []}, {"cookie": []}]);
+    assert_eq!(guarded["paths"]["/v1/sessions"]["get"]["security"], proofs);
+    assert!(guarded["paths"]["/healthz"]["get"]["security"].is_null());
+    assert_eq!(described()["paths"]["/v1/sessions"]["get"]["security"][0], json!({}));
+}
+
+#[test]
+fn parameters_say_what_is_read_of_them() {
+    let api = described();
+    let parameter = |path: &str, name: &str| {
+        let all = api["paths"][path]["get"]["parameters"].as_array();
+        all.into_iter().flatten().find(|one| one["name"] == name).cloned().unwrap_or_default()
+    };
+    let title = parameter("/v1/sessions", "q");
+    assert_eq!((&title["allowEmptyValue"], &title["schema"]["pattern"]), (&json!(true), &json!(r"^[^\u0000]*$")));
+    let page = parameter("/login", "problem");
+    assert!(page["schema"].is_object() && page["schema"]["pattern"].is_null(), "nobody looks at it: {page}");
+    let position = parameter("/v1/session/{session_id}/events", "Last-Event-ID");
+    assert_eq!(position["schema"]["type"], "string", "a header cannot be null");
+}
+
+#[test]
 fn streams_describe_their_items() {
     let api = described();
     for path in ["/v1/session/{session_id}/events", "/gateway_stream"] {
         let content = &api["paths"][path]["get"]["responses"]["200"]["content"]["text/event-stream"];
-        assert_eq!(content["itemSchema"]["$ref"], "#/components/schemas/StreamedEvent", "{path}");
+        assert_eq!(content["itemSchema"]["$ref"], "#/components/schemas/StreamBlock", "{path}");
     }
+    let data = &api["components"]["schemas"]["StreamBlock"]["properties"]["data"];
+    assert_eq!(data["contentMediaType"], "application/json");
+    assert_eq!(data["contentSchema"]["$ref"], "#/components/schemas/StreamedEvent");
     assert_eq!(api["openapi"], "3.2.0");
 }
 

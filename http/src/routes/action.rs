@@ -22,6 +22,7 @@ pub(crate) struct ActionRequest {
     /// The session; absent, `null` or no UUID begins a new one.
     session_id: Option<String>,
     /// The persona that answers.
+    #[schema(max_length = 128)]
     persona_id: Option<String>,
     /// `summarize`, `next_steps`, `status_report`, `nudge`, `pause` or `resume`.
     #[schema(value_type = ActionName)]
@@ -97,7 +98,11 @@ fn effect(action: &str) -> Option<Effect> {
     path = "/v1/session/action",
     tag = "messages",
     request_body(content = ActionRequest, content_type = "application/json"),
-    params(("Idempotency-Key" = Option<String>, Header, max_length = 255, description = "Makes the request safe to send twice")),
+    params((
+        "Idempotency-Key" = Option<String>, Header,
+        min_length = 1, max_length = 255, pattern = "^[ -~]*[!-~][ -~]*$",
+        description = "Makes the request safe to send twice",
+    )),
     responses((status = 200, description = "The action is done", body = ActionReply)),
     extensions(
         ("x-action" = json!("conversation.send")),

@@ -76,8 +76,8 @@ pub(crate) struct PortRow {
 pub(crate) async fn get_actors(door: Data<Door>, query: Query) -> Result<Json<ActorsReply>, Problem> {
     let limit = usize::try_from(query.limit(500, 200)?).unwrap_or(usize::MAX);
     let cursor = query.number("cursor", 0..=i64::MAX)?.and_then(|number| u64::try_from(number).ok()).unwrap_or(0);
-    let Some(group) = query.text("group")? else { return Ok(Json(overview(&door, cursor, limit))) };
     let state = query.text("state")?.map(str::to_owned);
+    let Some(group) = query.text("group")? else { return Ok(Json(overview(&door, cursor, limit))) };
     let page = door.tree.instances(group, &InstanceQuery { state, after: cursor, limit });
     Ok(Json(ActorsReply { actors: page.instances.into_iter().map(single).collect(), next_cursor: page.next }))
 }

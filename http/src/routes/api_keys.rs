@@ -28,7 +28,11 @@ const MAX_LABEL: usize = 100;
 #[derive(Debug, Deserialize, ToSchema)]
 pub(crate) struct KeyOrderBody {
     /// What people will call it: 1 to 100 characters, none of them a control character.
-    #[schema(min_length = 1, max_length = 100)]
+    #[schema(
+        min_length = 1,
+        max_length = 100,
+        pattern = r"^[^\u0000-\u001F\u007F-\u009F]*[^\s\u0000-\u001F\u007F-\u009F][^\u0000-\u001F\u007F-\u009F]*$"
+    )]
     label: String,
     /// What it may do: scopes of whoever makes it; absent: all of them.
     #[serde(default)]
@@ -40,9 +44,10 @@ pub(crate) struct KeyOrderBody {
 
 impl KeyOrderBody {
     fn label(&self) -> Result<String, Problem> {
-        let label = self.label.trim();
-        let fits = (1..=MAX_LABEL).contains(&label.chars().count()) && !label.chars().any(char::is_control);
-        fits.then(|| label.to_owned())
+        let fits = self.label.chars().count() <= MAX_LABEL && !self.label.chars().any(char::is_control);
+        let label = Some(self.label.trim()).filter(|label| fits && !label.is_empty());
+        label
+            .map(str::to_owned)
             .ok_or_else(|| wrong(vec!["label".into()], "must be 1 to 100 characters without control characters"))
     }
 
@@ -152,7 +157,7 @@ pub(crate) async fn post_key(
     tag = "api-keys",
     params(
         ("limit" = Option<i64>, Query, minimum = 1, maximum = 1000, description = "Page size (100)"),
-        ("cursor" = Option<String>, Query, description = "Where a page begins; taken from `Link`"),
+        ("cursor" = Option<Uuid>, Query, description = "Where a page begins; taken from `Link`"),
     ),
     responses((
         status = 200,

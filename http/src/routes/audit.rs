@@ -40,8 +40,10 @@ pub(crate) struct AuditSelection {
     /// What was done as a step of this
     workflow_id: Option<String>,
     /// Written then or later, RFC 3339
+    #[param(format = DateTime)]
     since: Option<String>,
     /// Written before, RFC 3339
+    #[param(format = DateTime)]
     until: Option<String>,
 }
 

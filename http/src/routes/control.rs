@@ -54,7 +54,12 @@ pub(crate) async fn post_stop(door: Data<Door>, by: By, session: SessionId) -> R
 /// A new title.
 #[derive(Debug, Deserialize, ToSchema)]
 pub(crate) struct RenameRequest {
-    /// 1 to 80 characters that can be seen; it becomes one line.
+    /// 1 to 80 characters, of which some can be seen; it becomes one line.
+    #[schema(
+        min_length = 1, max_length = 80,
+        // What is neither blank nor invisible.
+        pattern = r"[^\s\u0000-\u001F\u007F-\u009F\u00AD\u034F\u061C\u115F\u1160\u17B4\u17B5\u180B-\u180F\u200B-\u200F\u202A-\u202E\u2060-\u206F\u2800\u3164\uFE00-\uFE0F\uFEFF\uFFA0\uFFF0-\uFFFB]",
+    )]
     title: String,
 }
 

@@ -101,8 +101,8 @@ impl From<ListedLetter> for ListedReply {
         ("limit" = Option<i64>, Query, minimum = 1, maximum = 1000, description = "Page size (100)"),
         ("cursor" = Option<i64>, Query, minimum = 1, description = "Where a page begins; taken from `Link`"),
         ("error" = Option<String>, Query, description = "Part of the error, in either case"),
-        ("since" = Option<String>, Query, description = "Only what came then or later, RFC 3339"),
-        ("until" = Option<String>, Query, description = "Only what came before, RFC 3339"),
+        ("since" = Option<String>, Query, format = DateTime, description = "Only what came then or later, RFC 3339"),
+        ("until" = Option<String>, Query, format = DateTime, description = "Only what came before, RFC 3339"),
     ),
     responses((
         status = 200,

@@ -27,6 +27,15 @@ use crate::{
 /// Most events of one page.
 const MAX_EVENTS: i64 = 500;
 
+/// What answers are shown as, beside their text.
+#[derive(ToSchema)]
+#[schema(rename_all = "lowercase")]
+#[expect(dead_code, reason = "describes the wire form")]
+pub(crate) enum RenderName {
+    /// As sanitised HTML.
+    Html,
+}
+
 /// A page of events.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct EventsReply {
@@ -52,7 +61,7 @@ pub(crate) struct EventsReply {
         ("limit" = Option<i64>, Query, minimum = 1, maximum = 500, description = "Page size (100)"),
         ("last" = Option<i64>, Query, minimum = 1, maximum = 500, description = "Instead of `after` and `limit`: the newest so many"),
         ("before" = Option<i64>, Query, minimum = 1, description = "With `last`: only events with a lower `id`"),
-        ("render" = Option<String>, Query, description = "`html` adds `payload.html` to answers"),
+        ("render" = inline(Option<RenderName>), Query, description = "`html` adds `payload.html` to answers"),
     ),
     responses((status = 200, description = "A page of events", body = EventsReply)),
     extensions(

@@ -58,7 +58,7 @@ pub(crate) async fn get_memories(door: Data<Door>, by: By, query: Query) -> Resu
     tag = "memory",
     params(
         ("event_id" = String, Path, description = "The memory's id"),
-        ("min_offset" = Option<String>, Query, description = "`<partition>:<offset>`: waits until the replica has applied that record"),
+        ("min_offset" = Option<String>, Query, pattern = "^[0-9]{1,9}:[0-9]{1,18}$", description = "`<partition>:<offset>`: waits until the replica has applied that record"),
     ),
     responses((status = 200, description = "The memory", body = ReplicaItem)),
     extensions(

@@ -29,9 +29,9 @@ const PATH: &str = "/v1/memory/batch";
 /// Memories to be written.
 #[derive(Debug, Deserialize, ToSchema)]
 pub(crate) struct MemoryBatch {
-    /// Each a JSON object: `id` (made from the rest where it is missing), `content`, `role`, `session_id`, `persona_id`,
+    /// Each of them is to be a JSON object: `id` (made from the rest where it is missing), `content`, `role`, `session_id`, `persona_id`,
     /// `namespace`, `metadata`, and what else is to be kept.
-    #[schema(value_type = Vec<Object>)]
+    #[schema(value_type = Vec<Value>)]
     items: Vec<Value>,
 }
 

@@ -24,6 +24,7 @@ const LOG_PLACE: &str = "<partition>:<offset>";
 pub(crate) struct MemorySelection {
     /// The tenant; there is nothing of another one than the caller's
     #[param(ignore)]
+    #[schema(max_length = 200)]
     tenant: Option<String>,
     /// The persona
     persona_id: Option<String>,
@@ -46,6 +47,8 @@ pub(crate) struct MemorySelection {
     #[schema(minimum = 0)]
     after: Option<i64>,
     /// `<partition>:<offset>`: waits until the replica has applied that record
+    #[param(pattern = "^[0-9]{1,9}:[0-9]{1,18}$")]
+    #[schema(pattern = "^([0-9]{1,9}:[0-9]{1,18})?$")]
     min_offset: Option<String>,
     /// Most rows
     #[param(ignore)]

@@ -29,7 +29,7 @@ use self::addressee::Addressee;
 use super::write_through::{MemoryReply, write_through};
 use crate::{
     door::Door,
-    extract::{By, Hints, IdempotencyKey, JsonBody, TENANT_RULE, bad_header, wrong},
+    extract::{By, Hints, IdempotencyKey, JsonBody, TENANT_RULE, wrong},
     link,
     problem::{Code, Problem},
     settings::DoorSettings,
@@ -45,8 +45,9 @@ pub(crate) struct MessageRequest {
     /// The persona that answers; the header `X-Persona-Id` is the fall-back.
     #[schema(max_length = 128)]
     persona_id: Option<String>,
-    /// References to attachments: a UUID, `/v1/attachments/<uuid>` or `att://<uuid>`.
+    /// References to attachments. Nothing can be uploaded yet, so there is nothing to refer to.
     #[serde(default)]
+    #[schema(max_items = 0)]
     attachments: Vec<String>,
     /// Details that travel with the message and its answer. `tenant` names the tenant unless the token or the header `X-Tenant-Id`
     /// does; `idempotency_key` stands for the header `Idempotency-Key`. Names that only the service writes, such as `status`,
@@ -101,16 +102,16 @@ impl AcceptedReply {
 #[expect(dead_code, reason = "describes what extractors read")]
 pub(crate) struct MessageHeaders {
     /// Makes the request safe to send twice
-    #[param(rename = "Idempotency-Key", max_length = 255)]
+    #[param(rename = "Idempotency-Key", min_length = 1, max_length = 255, pattern = "^[ -~]*[!-~][ -~]*$")]
     idempotency_key: Option<String>,
     /// The persona, unless the body names one
-    #[param(rename = "X-Persona-Id", max_length = 128)]
+    #[param(rename = "X-Persona-Id", max_length = 128, pattern = r"^[\t -~]*$")]
     persona_id: Option<String>,
     /// Becomes `metadata.agent_profile_id`
-    #[param(rename = "X-Agent-Profile", max_length = 128)]
+    #[param(rename = "X-Agent-Profile", max_length = 128, pattern = r"^[\t -~]*$")]
     agent_profile: Option<String>,
     /// Becomes `metadata.universe_id`
-    #[param(rename = "X-Universe-Id", max_length = 128)]
+    #[param(rename = "X-Universe-Id", max_length = 128, pattern = r"^[\t -~]*$")]
     universe_id: Option<String>,
 }
 
@@ -240,10 +241,9 @@ fn too_long(limit: usize) -> Problem {
 /// The persona that the body names, else the header's.
 pub(super) fn persona(body: Option<String>, header: Option<String>) -> Result<Option<String>, Problem> {
     let fits = |name: &String| name.chars().count() <= MAX_PERSONA_CHARS;
-    match (body, header) {
-        (Some(name), _) if !fits(&name) => Err(wrong(vec!["persona_id".into()], PERSONA_RULE)),
-        (None, Some(name)) if !fits(&name) => Err(bad_header("X-Persona-Id", PERSONA_RULE)),
-        (body, header) => Ok(body.or(header)),
+    match body {
+        Some(name) if !fits(&name) => Err(wrong(vec!["persona_id".into()], PERSONA_RULE)),
+        body => Ok(body.or(header)),
     }
 }
 

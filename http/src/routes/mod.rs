@@ -43,7 +43,7 @@ use crate::{
     extract::{Declared, declared_by},
     limits::shed,
     middleware::authorise::authorise,
-    openapi::shapes::ProblemReply,
+    openapi::shapes::{ProblemReply, StreamBlock},
     problem::{Code, Problem},
 };
 
@@ -84,7 +84,7 @@ macro_rules! table {
 
         /// The description of each handler in [`TABLE`].
         #[derive(utoipa::OpenApi)]
-        #[openapi(paths($($($handler),+),+), components(schemas(ProblemReply)))]
+        #[openapi(paths($($($handler),+),+), components(schemas(ProblemReply, StreamBlock)))]
         pub(crate) struct Paths;
     };
 }

@@ -89,7 +89,7 @@ pub(crate) async fn get_docs(request: HttpRequest) -> Result<HttpResponse, Probl
     tag = "page",
     params(("path" = String, Path, description = "The file, slashes included")),
     responses(
-        (status = 200, description = "The file", content_type = "application/octet-stream", body = Vec<u8>),
+        (status = 200, description = "The file, of whatever type", content_type = "*/*"),
         (status = 304, description = "The file the client has is still right"),
     ),
     extensions(("x-action" = json!("public")), ("x-problems" = json!(["not-found"]))),

@@ -153,8 +153,8 @@ impl From<Job> for JobReply {
         ("topic" = String, Path, description = "The dead-letter topic"),
         ("limit" = Option<i64>, Query, minimum = 1, maximum = 1_000_000, description = "At most so many (10000)"),
         ("error" = Option<String>, Query, description = "Part of the error, in either case"),
-        ("since" = Option<String>, Query, description = "Only what came then or later, RFC 3339"),
-        ("until" = Option<String>, Query, description = "Only what came before, RFC 3339"),
+        ("since" = Option<String>, Query, format = DateTime, description = "Only what came then or later, RFC 3339"),
+        ("until" = Option<String>, Query, format = DateTime, description = "Only what came before, RFC 3339"),
     ),
     responses((
         status = 202,

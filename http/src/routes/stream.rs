@@ -3,17 +3,31 @@
 use actix_web::{HttpRequest, HttpResponse, web::Data};
 use futures_util::{StreamExt as _, future::Either};
 use somaagent_actors::{conversation::StreamMode, domain::cursor::Cursor};
+use utoipa::ToSchema;
 
 use crate::{
     door::Door,
     extract::{By, Query, SessionId, bad, header},
     limits::Limits,
     middleware::authorise::Authorised,
-    openapi::shapes::StreamedEvent,
+    openapi::shapes::StreamBlock,
     problem::{Code, Problem},
     settings::DoorSettings,
     sse,
 };
+
+/// How the text of an answer comes.
+#[derive(ToSchema)]
+#[schema(rename_all = "lowercase")]
+#[expect(dead_code, reason = "describes the wire form")]
+pub(crate) enum ModeName {
+    /// As the text so far.
+    Default,
+    /// As what is new.
+    Delta,
+    /// As the text so far, rendered as well.
+    Html,
+}
 
 /// What a stream may be refused with.
 const REFUSALS: [Code; 11] = [
@@ -40,15 +54,15 @@ const REFUSALS: [Code; 11] = [
     tag = "messages",
     params(
         ("session_id" = uuid::Uuid, Path, description = "The session"),
-        ("after" = Option<String>, Query, description = "A position: the `id:` of the last block seen, in whatever mode"),
-        ("mode" = Option<String>, Query, description = "`default`: text so far; `delta`: new text only; `html`: text so far, rendered as well"),
-        ("Last-Event-ID" = Option<String>, Header, description = "As `after`, and wins over it"),
+        ("after" = Option<String>, Query, pattern = r"^[0-9]{1,18}(\.[1-9][0-9]{0,8}\.[0-9]{1,9})?$", description = "A position: the `id:` of the last block seen, in whatever mode"),
+        ("mode" = inline(Option<ModeName>), Query, description = "`default`: text so far; `delta`: new text only; `html`: text so far, rendered as well"),
+        ("Last-Event-ID" = Option<String>, Header, pattern = r"^([0-9]{1,18}(\.[1-9][0-9]{0,8}\.[0-9]{1,9})?)?$", description = "As `after`, and wins over it"),
     ),
     responses((
         status = 200,
         description = "The stream; its first bytes are `retry: 1000`, and a `system.keepalive` event comes every 20 seconds",
         content_type = "text/event-stream",
-        item_schema = StreamedEvent,
+        item_schema = StreamBlock,
     )),
     extensions(
         ("x-action" = json!("conversation.read")),
@@ -89,15 +103,15 @@ pub(crate) async fn get_stream(
     params(
         ("session_id" = Option<uuid::Uuid>, Query, description = "The session"),
         ("sid" = Option<uuid::Uuid>, Query, description = "The session, if `session_id` is absent"),
-        ("after" = Option<String>, Query, description = "A position: the `id:` of the last block seen"),
-        ("mode" = Option<String>, Query, description = "`default`, `delta` or `html`"),
-        ("Last-Event-ID" = Option<String>, Header, description = "As `after`, and wins over it"),
+        ("after" = Option<String>, Query, pattern = r"^[0-9]{1,18}(\.[1-9][0-9]{0,8}\.[0-9]{1,9})?$", description = "A position: the `id:` of the last block seen"),
+        ("mode" = inline(Option<ModeName>), Query, description = "`default`, `delta` or `html`"),
+        ("Last-Event-ID" = Option<String>, Header, pattern = r"^([0-9]{1,18}(\.[1-9][0-9]{0,8}\.[0-9]{1,9})?)?$", description = "As `after`, and wins over it"),
     ),
     responses((
         status = 200,
         description = "The stream",
         content_type = "text/event-stream",
-        item_schema = StreamedEvent,
+        item_schema = StreamBlock,
     )),
     extensions(
         ("x-action" = json!("conversation.read")),
