@@ -1,0 +1,138 @@
+//! The system under test, with something in it for every operation.
+
+use std::path::Path;
+use std::process::Stdio;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde_json::{Value, json};
+use somaagent_test_services::brain::{Brain, Mood};
+use somaagent_test_services::client::{Client, Post};
+use somaagent_test_services::postgres::{Database, Postgres};
+use somaagent_test_services::process::{Binary, Running};
+use somaagent_test_services::seed::VARIABLE;
+use somaagent_test_services::tokens::Signer;
+use somaagent_test_services::wait::eventually;
+use tokio::process::Command;
+use uuid::Uuid;
+
+use crate::summary::Summary;
+
+const TENANT: &str = "acme";
+/// How many sessions each has who talks.
+const SESSIONS: usize = 6;
+
+/// Says something in sessions of one's own, which the dictionaries of `schemathesis.toml` name if `nth` is 0.
+async fn talk(client: &Client, nth: usize) {
+    for n in nth * SESSIONS..(nth + 1) * SESSIONS {
+        let session = format!("5e550000-0000-4000-8000-{n:012}");
+        let posted = client.message(&Post::new("our parrot is green").to(&session)).await.unwrap();
+        assert_eq!(posted.status, 200, "{}", posted.text);
+    }
+}
+
+/// The running system. Everything ends when it is dropped.
+pub struct Stage {
+    app: Running,
+    signer: Signer,
+    brain: Brain,
+    _database: Database,
+}
+
+impl Stage {
+    /// Starts it, with limits that nobody reaches, and fills it.
+    pub async fn start() -> Self {
+        let database = Postgres::shared().unwrap().fresh_database().await.unwrap();
+        let brain = Brain::start().await.unwrap();
+        let secret = Uuid::new_v4().to_string();
+        let app = Binary::new(env!("CARGO_BIN_EXE_somaagent"))
+            .unwrap()
+            .set("SA01_BOOT__STEP_MS", "120000")
+            .set("SA01_DB_DSN", &database.dsn())
+            .set("SOMA_BASE_URL", &brain.base_url())
+            .set("GATEWAY_JWT_SECRET", &secret)
+            .set("GATEWAY_AUTH_FAILURE_RPS", "1000000")
+            .set("GATEWAY_AUTH_FAILURE_BURST", "1000000")
+            .set("GATEWAY_MAX_STREAMS_EACH", "0")
+            .set("EXPORT_JOBS_POLL_SECONDS", "0.05")
+            .set("MEMORY_SYNC_INTERVAL_SECONDS", "0.05")
+            .set("MEMORY_SYNC_MAX_RETRIES", "0")
+            .set("OUTBOX_SYNC_INTERVAL_SECONDS", "0.05")
+            // A stream says something at once.
+            .set("SSE_HEARTBEAT_SECONDS", "1")
+            .start()
+            .await
+            .unwrap();
+        let stage = Self { app, signer: Signer::secret(&secret), brain, _database: database };
+        stage.fill().await;
+        stage
+    }
+
+    fn token(&self, subject: &str, scope: &str) -> String {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+        self.signer.sign(&json!({"sub": subject, "tenant": TENANT, "scope": scope, "exp": now + 86_400}))
+    }
+
+    fn client(&self, subject: &str, scope: &str) -> Client {
+        Client::new(self.app.url()).unwrap().showing(&self.token(subject, scope)).unwrap()
+    }
+
+    /// Sessions, memories and dead letters, so that lists have something to show and ids lead somewhere.
+    async fn fill(&self) {
+        let admin = self.client("ada", "admin");
+        self.brain.set_mood(Mood::Failing(400, None));
+        talk(&admin, 0).await;
+        eventually("a dead letter for each message", async || {
+            let letters = admin.get("/v1/admin/dlq/memory.wal.dlq").await.ok()?.json();
+            (letters.as_array()?.len() >= 2 * SESSIONS).then_some(())
+        })
+        .await;
+        self.brain.set_mood(Mood::Well);
+        talk(&admin, 1).await;
+        talk(&self.client("ann", "chat"), 2).await;
+        eventually("a memory in the replica for each message", async || {
+            let memories = admin.get("/v1/admin/memory?limit=200").await.ok()?.json();
+            (memories["items"].as_array()?.len() >= 4 * SESSIONS).then_some(())
+        })
+        .await;
+        let exported = admin.post("/v1/memory/export/jobs", &json!({})).await.unwrap();
+        assert_eq!(exported.status, 202, "{}", exported.text);
+    }
+
+    /// The operations that are described.
+    pub async fn operations(&self) -> Vec<String> {
+        let described: Value = Client::new(self.app.url()).unwrap().get("/openapi.json").await.unwrap().json();
+        let paths = described["paths"].as_object().unwrap();
+        paths
+            .iter()
+            .flat_map(|(path, item)| item.as_object().unwrap().keys().map(move |method| format!("{method} {path}")))
+            .collect()
+    }
+
+    /// Runs schemathesis as somebody, with `examples` requests of an operation unless a variable says how many.
+    pub async fn run(&self, subject: &str, scope: &str, examples: u32) -> Summary {
+        let folder = tempfile::tempdir().unwrap();
+        let home = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/schema");
+        let report = folder.path().join("report.json");
+        let variable = |name: &str| std::env::var(name).ok();
+        let program = variable("SA01_TEST_SCHEMATHESIS").unwrap_or_else(|| "schemathesis".to_owned());
+        let seed = variable(VARIABLE).unwrap_or_else(|| "1".to_owned());
+        let examples = variable("SA01_TEST_EXAMPLES").unwrap_or_else(|| examples.to_string());
+        let status = Command::new(&program)
+            .arg("--config-file")
+            .arg(home.join("schemathesis.toml"))
+            .arg("run")
+            .arg(format!("{}/openapi.json", self.app.url()))
+            .args(["--checks", "all", "--phases", "examples,coverage,fuzzing,stateful", "--workers", "1", "--no-color"])
+            .args(["--seed", &seed, "--max-examples", &examples, "--report", "json", "--report-json-path"])
+            .arg(&report)
+            .env("SA01_TEST_HOOKS", home.join("hooks.py"))
+            .env("SA01_TEST_TOKEN", self.token(subject, scope))
+            .current_dir(folder.path())
+            .stdin(Stdio::null())
+            .status()
+            .await
+            .unwrap_or_else(|error| panic!("{program} does not start: {error}"));
+        println!("schemathesis as {subject} ended with {status}");
+        Summary::read(&report)
+    }
+}

@@ -1,0 +1,34 @@
+//! What schemathesis says of a run, in its report.
+
+use std::path::Path;
+
+use serde_json::Value;
+
+/// A report.
+pub struct Summary(Value);
+
+impl Summary {
+    /// The report at `path`.
+    pub fn read(path: &Path) -> Self {
+        let text = std::fs::read(path).expect("schemathesis writes a report");
+        Self(serde_json::from_slice(&text).unwrap())
+    }
+
+    /// Nothing failed, and every one of `operations` was tested by every phase that there is something to do for.
+    pub fn all_is_well(&self, operations: &[String]) {
+        let Self(report) = self;
+        let tested = report["operations"]["tested"].as_u64();
+        println!("{} cases of {} operations", report["test_cases"]["generated"], report["operations"]["tested"]);
+        assert_eq!((&report["exit_code"], &report["complete"]), (&0.into(), &true.into()), "see its findings above");
+        assert_eq!(tested, Some(operations.len() as u64), "not every operation was tested");
+        for phase in ["coverage", "fuzzing"] {
+            assert_eq!(report["phases"][phase]["status"], "success", "{phase}");
+        }
+    }
+
+    /// The operations that schemathesis warns of for this reason.
+    pub fn warnings(&self, reason: &str) -> Vec<String> {
+        let listed = self.0["warnings"][reason].as_array().expect("a list of warnings");
+        listed.iter().map(Value::to_string).collect()
+    }
+}
