@@ -20,6 +20,16 @@ use crate::summary::Summary;
 const TENANT: &str = "acme";
 /// How many sessions each has who talks.
 const SESSIONS: usize = 6;
+/// How many dead letters there are that nothing but a `DELETE` takes away: `numbers` in `schemathesis.toml`.
+const LETTERS: usize = 20;
+
+/// Has memories of a parrot written, by ids that are the same every time.
+async fn remember(client: &Client, colour: &str) {
+    let item = |n| json!({"id": format!("parrot-{n}"), "role": "user", "content": format!("parrot {n} is {colour}")});
+    let items: Vec<Value> = (0..LETTERS).map(item).collect();
+    let written = client.post("/v1/memory/batch", &json!({ "items": items })).await.unwrap();
+    assert_eq!(written.status, 200, "{}", written.text);
+}
 
 /// Says something in sessions of one's own, which the dictionaries of `schemathesis.toml` name if `nth` is 0.
 async fn talk(client: &Client, nth: usize) {
@@ -80,18 +90,20 @@ impl Stage {
     async fn fill(&self) {
         let admin = self.client("ada", "admin");
         self.brain.set_mood(Mood::Failing(400, None));
-        talk(&admin, 0).await;
-        eventually("a dead letter for each message", async || {
+        remember(&admin, "green").await;
+        eventually("a dead letter for each memory", async || {
             let letters = admin.get("/v1/admin/dlq/memory.wal.dlq").await.ok()?.json();
-            (letters.as_array()?.len() >= 2 * SESSIONS).then_some(())
+            (letters.as_array()?.len() == LETTERS).then_some(())
         })
         .await;
         self.brain.set_mood(Mood::Well);
-        talk(&admin, 1).await;
-        talk(&self.client("ann", "chat"), 2).await;
-        eventually("a memory in the replica for each message", async || {
+        // To send the letters again would undo this.
+        remember(&admin, "blue").await;
+        talk(&admin, 0).await;
+        talk(&self.client("ann", "chat"), 1).await;
+        eventually("everything in the replica", async || {
             let memories = admin.get("/v1/admin/memory?limit=200").await.ok()?.json();
-            (memories["items"].as_array()?.len() >= 4 * SESSIONS).then_some(())
+            (memories["items"].as_array()?.len() >= LETTERS + 4 * SESSIONS).then_some(())
         })
         .await;
         let exported = admin.post("/v1/memory/export/jobs", &json!({})).await.unwrap();

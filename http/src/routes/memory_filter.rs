@@ -24,7 +24,7 @@ const LOG_PLACE: &str = "<partition>:<offset>";
 pub(crate) struct MemorySelection {
     /// The tenant; there is nothing of another one than the caller's
     #[param(ignore)]
-    #[schema(max_length = 200)]
+    #[schema(max_length = 200, pattern = r"^[^\u0000-\u001F\u007F-\u009F]*$")]
     tenant: Option<String>,
     /// The persona
     persona_id: Option<String>,
