@@ -176,7 +176,8 @@ pub struct HeaderSettings {
     pub referrer_policy: String,
     /// `Permissions-Policy`; sent only when set.
     pub permissions_policy: Option<String>,
-    /// `Content-Security-Policy` of API replies; sent only when set. Pages have a strict one of their own.
+    /// `Content-Security-Policy` of replies that are no page; unset, one that allows nothing is sent, and empty, none. Pages
+    /// have a strict one of their own.
     pub csp: Option<String>,
     /// Whether `Strict-Transport-Security` is sent.
     pub hsts: bool,
@@ -244,7 +245,7 @@ impl Default for HeaderSettings {
             permissions_policy: None,
             csp: None,
             hsts: false,
-            hsts_max_age_seconds: 15_552_000,
+            hsts_max_age_seconds: 31_536_000,
             hsts_include_subdomains: true,
             hsts_preload: false,
         }

@@ -20,6 +20,10 @@ use crate::settings::{DoorSettings, HeaderSettings};
 const API_VERSION: HeaderName = HeaderName::from_static("x-api-version");
 const PERMISSIONS_POLICY: HeaderName = HeaderName::from_static("permissions-policy");
 
+/// What a reply that is no page may do if a browser shows it as one: nothing.
+const NOTHING: &str =
+    "default-src 'none'; object-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
 /// The headers every reply gets unless its handler set them.
 #[derive(Clone, Debug)]
 pub(crate) struct CommonHeaders(Vec<(HeaderName, HeaderValue)>);
@@ -35,7 +39,7 @@ impl CommonHeaders {
             (X_FRAME_OPTIONS, Some(frames).filter(|text| text == "DENY" || text == "SAMEORIGIN")),
             (REFERRER_POLICY, Some(referrer_policy.clone())),
             (PERMISSIONS_POLICY, permissions_policy.clone()),
-            (CONTENT_SECURITY_POLICY, csp.clone()),
+            (CONTENT_SECURITY_POLICY, Some(csp.clone().unwrap_or_else(|| NOTHING.to_owned()))),
             (STRICT_TRANSPORT_SECURITY, hsts(&settings.headers)),
             (CACHE_CONTROL, Some("no-store".to_owned())),
         ];
@@ -121,7 +125,7 @@ mod tests {
             ("referrer-policy", Some("same-origin")),
             ("cache-control", Some("no-store")),
             ("permissions-policy", None),
-            ("content-security-policy", None),
+            ("content-security-policy", Some(NOTHING)),
             ("strict-transport-security", None),
         ] {
             assert_eq!(text(&headers, name), value, "{name}");
@@ -139,7 +143,9 @@ mod tests {
         assert_eq!(text(&headers, "x-frame-options"), None);
         assert_eq!(text(&headers, "permissions-policy"), Some("camera=()"));
         assert_eq!(text(&headers, "content-security-policy"), Some("default-src 'none'"));
-        assert_eq!(text(&headers, "strict-transport-security"), Some("max-age=15552000; includeSubDomains"));
+        assert_eq!(text(&headers, "strict-transport-security"), Some("max-age=31536000; includeSubDomains"));
+        settings.headers.csp = Some(String::new());
+        assert_eq!(text(&sent(&settings), "content-security-policy"), None);
     }
 
     #[actix_web::test]
@@ -165,6 +171,10 @@ mod tests {
                 let is_file = files.contains(&resource.pattern) && answer.status.is_success() && method == Method::GET;
                 let kept = if is_file { "no-cache" } else { "no-store" };
                 assert_eq!(answer.header("cache-control"), kept, "{method} {uri}: {}", answer.status);
+                let policy = answer.header("content-security-policy");
+                for part in ["object-src 'none'", "base-uri 'none'", "frame-ancestors 'none'"] {
+                    assert!(policy.contains(part), "{method} {uri}: {policy}");
+                }
             }
         }
     }
