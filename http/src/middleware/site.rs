@@ -175,9 +175,15 @@ fn without_default_port(authority: &str, scheme: Scheme) -> &str {
 /// Whether the browser says that a page of another origin sent the request (Fetch Metadata). Following a link to a page
 /// here is allowed: it changes nothing, and the other page cannot read the answer.
 fn is_cross_site(method: &Method, headers: &HeaderMap) -> bool {
-    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let by_link = method == Method::GET && text("sec-fetch-mode") == "navigate" && text("sec-fetch-dest") == "document";
-    matches!(text("sec-fetch-site"), "cross-site" | "same-site") && !by_link
+    let is = |name: &str, value: &str| headers.get(name).is_some_and(|given| given == value);
+    let by_link = method == Method::GET && is("sec-fetch-mode", "navigate") && is("sec-fetch-dest", "document");
+    is_of_another_page(headers) && !by_link
+}
+
+/// Whether the browser says that a page of another origin made it send the request, if only by a link.
+pub(crate) fn is_of_another_page(headers: &HeaderMap) -> bool {
+    let site = headers.get("sec-fetch-site").and_then(|value| value.to_str().ok());
+    matches!(site, Some("cross-site" | "same-site"))
 }
 
 #[cfg(test)]

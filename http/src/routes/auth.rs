@@ -16,7 +16,7 @@ use somaagent_actors::{
 };
 use utoipa::ToSchema;
 
-use super::page::file;
+use super::page::{file, sign_in_first};
 use crate::{
     door::Door,
     extract::{
@@ -30,7 +30,7 @@ use crate::{
     problem::{Code, Problem},
 };
 
-/// Sends the browser to the provider.
+/// Sends the browser to the provider, or, if a page of another site made it come, to the page on which people sign in.
 #[utoipa::path(
     get,
     path = "/v1/auth/login",
@@ -41,8 +41,8 @@ use crate::{
     ),
     responses((
         status = 303,
-        description = "The provider's page, and a cookie that lasts five minutes",
-        headers(("Location" = String, description = "The provider's page")),
+        description = "The provider's page, and a cookie that lasts five minutes; or the page on which people sign in",
+        headers(("Location" = String, description = "That page")),
     )),
     extensions(("x-action" = json!("public")), ("x-problems" = json!(["oidc-disabled", "oidc-unavailable"]))),
 )]
@@ -50,6 +50,10 @@ pub(crate) async fn get_login(request: HttpRequest, door: Data<Door>, query: Que
     let next = query.text("next")?;
     let Some(sign_in) = &door.sign_in else { return Ok(failed(&request, Code::OidcDisabled.into(), None)) };
     let attempt = sign_in.attempt(next);
+    // Nobody is signed in because a page of another site wants it: they say so themselves, on the page for that.
+    if site::is_of_another_page(request.headers()) {
+        return Ok(sign_in_first(attempt.path()));
+    }
     match sign_in.begin(&attempt).await {
         Ok(url) => {
             let cookie = Purpose::Attempt.set(sign_in.is_secure(), &attempt.cookie(), LASTS_SECONDS);

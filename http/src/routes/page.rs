@@ -99,7 +99,7 @@ pub(crate) async fn get_file(request: HttpRequest, path: Path<String>) -> Result
 }
 
 /// The way to the page on which people sign in, and back to `path`.
-fn sign_in_first(path: &str) -> HttpResponse {
+pub(super) fn sign_in_first(path: &str) -> HttpResponse {
     HttpResponse::SeeOther().insert_header((LOCATION, format!("/login?next={path}"))).finish()
 }
 

@@ -96,6 +96,26 @@ async fn a_provider_that_is_away_is_no_fault_of_the_person() {
 }
 
 #[actix_web::test]
+async fn nobody_is_signed_in_because_another_site_wants_it() {
+    let door = open().await;
+    let path = format!("/v1/auth/login?next={SESSION}");
+    let link = |site| {
+        let asked = by_a_browser(get(&path)).insert_header(("Sec-Fetch-Site", site));
+        asked.insert_header(("Sec-Fetch-Mode", "navigate")).insert_header(("Sec-Fetch-Dest", "document"))
+    };
+    for site in ["cross-site", "same-site"] {
+        let answer = door.send(link(site)).await;
+        assert_eq!((answer.status.as_u16(), answer.header("location")), (303, &*format!("/login?next={SESSION}")));
+        assert!(answer.header("set-cookie").is_empty(), "no attempt has begun");
+    }
+    for site in ["same-origin", "none"] {
+        // The provider is away, so somebody has asked for it.
+        let answer = door.send(link(site)).await;
+        assert!(answer.header("location").starts_with("/login?problem=oidc-unavailable"), "{site}");
+    }
+}
+
+#[actix_web::test]
 async fn nobody_comes_back_from_an_attempt_of_somebody_else() {
     let door = open().await;
     let attempt = sign_in("http://localhost:8010").await.attempt(Some(SESSION));
