@@ -149,6 +149,26 @@ mod tests {
     }
 
     #[test]
+    fn what_others_say_stays_on_its_line() {
+        let said = "a\nERROR forged\r\n{\"level\":\"ERROR\"}\u{1b}[2J\u{9b}31m";
+        let work = || {
+            let error = io::Error::other(said);
+            let error = &error as &dyn std::error::Error;
+            tracing::info_span!("outer", said, shown = %said)
+                .in_scope(|| tracing::warn!(said, shown = %said, debugged = ?said, error, "told"));
+        };
+        let text = logged(true, work);
+        assert!(!text.trim_end().contains(char::is_control) && text.matches("forged").count() == 6, "{text:?}");
+        let line = logged(false, work);
+        assert!(!line.trim_end().contains(|c: char| c.is_ascii_control()), "{line:?}");
+        let line: Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(
+            (&line["said"], &line["shown"], &line["spans"][0]["shown"]),
+            (&said.into(), &said.into(), &said.into())
+        );
+    }
+
+    #[test]
     fn levels_are_words_or_lists_by_module() {
         for level in ["INFO", "debug", "warn,sqlx=debug", "off"] {
             assert!(filter(level).is_ok(), "{level}");

@@ -42,7 +42,7 @@ fn sqlstate(link: &(dyn Error + 'static)) -> Option<String> {
 }
 
 /// A text in which nothing moves the cursor or ends the line.
-struct Printable<'a>(&'a str);
+pub(super) struct Printable<'a>(pub(super) &'a str);
 
 impl fmt::Display for Printable<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

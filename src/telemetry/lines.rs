@@ -13,7 +13,7 @@ use tracing_subscriber::fmt::time::{FormatTime as _, SystemTime};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, FormattedFields};
 use tracing_subscriber::registry::{LookupSpan, Scope};
 
-use super::chain::Chain;
+use super::chain::{Chain, Printable};
 
 /// One JSON object a line: `timestamp`, `level`, `target`, the fields of the event, and `spans` from the outermost in.
 pub(super) struct JsonLines;
@@ -116,6 +116,7 @@ impl Visit for WithChains<'_> {
     }
 
     fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
-        self.0.record_debug(field, value);
+        // What is logged as it shows itself may hold what others wrote.
+        self.0.record_debug(field, &format_args!("{}", Printable(&format!("{value:?}"))));
     }
 }
