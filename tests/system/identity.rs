@@ -332,8 +332,12 @@ async fn neither_secret_nor_token_is_in_the_log() {
         assert_eq!(answer.status, status);
         assert!(!answer.text.contains(token.as_str()));
     }
+    let member = stack.client.showing(&token("acme", "bob", "chat")).unwrap();
+    assert_eq!(member.get("/v1/admin/audit").await.unwrap().status, 403);
     let log = stack.app.output();
-    assert!(log.contains("token-invalid"), "a refusal is in the log: {log}");
+    for code in ["token-invalid", "admin-scope-required"] {
+        assert!(log.contains(code), "the refusal {code} is not in the log: {log}");
+    }
     for part in good.split('.').skip(1).chain(bad.split('.').skip(1)).chain([SECRET]) {
         assert!(!log.contains(part), "{part}");
     }
