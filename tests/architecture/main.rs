@@ -14,7 +14,8 @@ mod walled;
 
 use reading::{assert_none, manifests, sources};
 use rules::{
-    CRATES, aborting_profiles, crate_arrows, domain_words, door_arrows, environment_reads, room_arrows, too_long,
+    CRATES, aborting_profiles, crate_arrows, domain_words, door_arrows, environment_reads, missing_lints, room_arrows,
+    started_programs, too_long,
 };
 
 #[test]
@@ -27,6 +28,17 @@ fn crates_depend_downwards_only() {
 #[test]
 fn no_profile_aborts_on_panic() {
     assert_none(manifests().iter().flat_map(aborting_profiles));
+}
+
+#[test]
+fn every_crate_has_the_lints_which_forbid_unsafe_code() {
+    assert_none(manifests().iter().filter_map(missing_lints));
+}
+
+#[test]
+fn nothing_starts_another_program() {
+    let rooms = ["src", "http/src", "actors/src", "actors/supervision/src"];
+    assert_none(rooms.iter().flat_map(|room| sources(room)).flat_map(|file| started_programs(&file)));
 }
 
 #[test]

@@ -2,7 +2,8 @@
 
 use crate::reading::{Manifest, Source};
 use crate::rules::{
-    LINES_MAX, aborting_profiles, crate_arrows, domain_words, door_arrows, environment_reads, room_arrows, too_long,
+    LINES_MAX, aborting_profiles, crate_arrows, domain_words, door_arrows, environment_reads, missing_lints,
+    room_arrows, started_programs, too_long,
 };
 
 #[test]
@@ -21,6 +22,30 @@ fn a_planted_abort_is_found() {
     let planted = "[package]\nname = \"p\"\n[profile.release]\nlto = true\npanic = \"abort\"\n";
     let found = aborting_profiles(&Manifest::new("Cargo.toml", planted.into()));
     assert_eq!(found.iter().map(|finding| finding.line).collect::<Vec<_>>(), [5]);
+}
+
+#[test]
+fn a_crate_without_lints_is_found() {
+    let member = "[package]\nname = \"p\"\n[lints]\nworkspace = true\n";
+    let root = |unsafe_code: &str| format!("{member}[workspace.lints.rust]\nunsafe_code = \"{unsafe_code}\"\n");
+    let found = |text: &str| missing_lints(&Manifest::new("Cargo.toml", text.into())).is_some();
+    assert!(!found(member) && !found(&root("forbid")));
+    assert!(found(&root("deny")) && found(&format!("{member}[workspace]\n")));
+    assert!(found("[package]\nname = \"p\"\n") && found(&member.replace("true", "false")));
+}
+
+#[test]
+fn a_planted_program_is_found_in_every_spelling() {
+    for code in [
+        "fn f() {}\nfn g() { std::process::Command::new(\"sh\"); }",
+        "fn f() {}\nuse std::process::Command;",
+        "fn f() {}\nuse tokio::{io, process::{Child, Command}};",
+        "fn f() {}\nuse std::process::Command as Program;",
+    ] {
+        let found = started_programs(&Source::new("src/x.rs", code));
+        assert_eq!(found.iter().map(|finding| finding.line).collect::<Vec<_>>(), [2], "{code}");
+    }
+    assert_eq!(started_programs(&Source::new("src/x.rs", "use std::process::ExitCode; fn g() { process::id() }")), []);
 }
 
 #[test]

@@ -84,6 +84,27 @@ pub(crate) fn aborting_profiles(manifest: &Manifest) -> Vec<Finding> {
     aborts.map(|(name, _)| manifest.finding("panic", format!("profile {name} ends the process at a panic"))).collect()
 }
 
+/// A manifest whose crate goes without the workspace's lints, or whose workspace does not forbid unsafe code.
+pub(crate) fn missing_lints(manifest: &Manifest) -> Option<Finding> {
+    let read = |keys: &[&str]| keys.iter().try_fold(&manifest.table, |table, key| table.get(*key)?.as_table());
+    let inherits = read(&["lints"]).is_some_and(|lints| lints.get("workspace") == Some(&Value::Boolean(true)));
+    let is_root = manifest.table.contains_key("workspace");
+    let forbids = || read(&["workspace", "lints", "rust"])?.get("unsafe_code")?.as_str();
+    let why = match (inherits, is_root) {
+        (false, _) => "is without the lints of the workspace",
+        (true, true) if forbids() != Some("forbid") => "does not forbid unsafe code",
+        _ => return None,
+    };
+    Some(manifest.finding("[lints]", format!("{} {why}", manifest.name())))
+}
+
+/// Uses of what starts another program, in the standard library or another.
+pub(crate) fn started_programs(file: &Source) -> Vec<Finding> {
+    let starts = |path: &Used| path.names.windows(2).any(|names| names == ["process", "Command"]);
+    let used = file.used().into_iter().filter(starts);
+    used.map(|path| file.finding(path.line, "nothing starts another program".into())).collect()
+}
+
 pub(crate) fn room_arrows(file: &Source) -> Vec<Finding> {
     let room = file.room();
     let inside = |path: &Used| ["crate", "somaagent_actors"].contains(&path.names[0].as_str());
