@@ -1,6 +1,7 @@
 //! Case 9: bad requests. Each gets its exact status and code, and changes nothing in the database.
 
 mod dead_letters;
+mod reads;
 mod rubbish;
 
 use reqwest::Method;

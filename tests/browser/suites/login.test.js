@@ -48,6 +48,43 @@ test('whoever is signed in talks to the agent, by a cookie that no script reads'
   assertNoFaults(page);
 });
 
+test('signing in again ends the login that the browser had', async () => {
+  const page = await openPage(parts.browser);
+  const kept = async () => (await page.context().cookies(parts.server.url)).find(({ name }) => name === 'login')?.value;
+  const status = async (/** @type {string | undefined} */ login) => (await fetch(`${parts.server.url}/v1/auth/session`, { headers: { cookie: `login=${login}` } })).status;
+  await signIn(page, `${parts.server.url}/`, 'ann');
+  const before = await kept();
+  assert.equal(await status(before), 200);
+  await page.goto(`${parts.server.url}/v1/auth/login`);
+  await page.waitForURL(`${parts.server.url}/`);
+  const after = await kept();
+  assert.notEqual(after, before);
+  assert.deepEqual([await status(before), await status(after)], [401, 200]);
+});
+
+test('what the provider gives for somebody stays in the server', async () => {
+  const page = await openPage(parts.browser);
+  /** @type {Promise<string>[]} */
+  const answers = [];
+  page.on('response', (response) => {
+    const read = async () => {
+      const headers = await response.allHeaders();
+      const isStream = headers['content-type']?.startsWith('text/event-stream');
+      return JSON.stringify(headers) + (isStream ? '' : await response.text().catch(() => ''));
+    };
+    answers.push(read());
+  });
+  await signIn(page, `${parts.server.url}/`, 'ann');
+  await page.getByRole('button', { name: 'Account of Ann Tea' }).waitFor();
+  const kept = await page.evaluate(() => JSON.stringify([{ ...localStorage }, { ...sessionStorage }]));
+  const cookies = await page.context().cookies(parts.server.url);
+  assert.deepEqual(cookies.map(({ name }) => name), ['login']);
+  const told = [...await Promise.all(answers), kept, JSON.stringify(cookies)].join('\n');
+  const issued = parts.provider.issued.slice(-2);
+  assert.deepEqual(issued.map((token) => token.length > 20 && !told.includes(token)), [true, true]);
+  assert.ok(told.includes('Ann Tea'), 'the answers were not read');
+});
+
 test('whoever says no at the provider is told, and can still go where they wanted to', async () => {
   const wanted = `${parts.server.url}/s/${randomUUID()}`;
   const page = await openPage(parts.browser);

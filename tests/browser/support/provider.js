@@ -25,6 +25,8 @@ export class Provider {
   #secret = randomUUID();
   /** @type {Oidc} */
   #oidc = /** @type {any} */ (null);
+  /** Every token that it has given. @type {string[]} */
+  issued = [];
   /** Where it is, which is not the host of the page: people cross from site to site, as they do in the world. */
   issuer = '';
 
@@ -39,6 +41,10 @@ export class Provider {
     const { port } = /** @type {import('node:net').AddressInfo} */ (provider.#server.address());
     provider.issuer = `http://localhost:${port}`;
     provider.#oidc = new Oidc(provider.issuer, provider.#configuration(client));
+    provider.#oidc.on('grant.success', ({ body }) => {
+      const { access_token: access, id_token: id } = /** @type {Record<string, string>} */ (body);
+      provider.issued.push(access, id);
+    });
     return provider;
   }
 
