@@ -6,6 +6,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failed expectation ends the test")]
 
+mod asvs;
 mod migrations;
 mod planted;
 mod reading;

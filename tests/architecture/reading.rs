@@ -79,7 +79,7 @@ pub(crate) struct Used {
 pub(crate) struct Source {
     pub(crate) file: PathBuf,
     pub(crate) text: String,
-    tokens: TokenStream,
+    pub(crate) tokens: TokenStream,
 }
 
 impl Source {
