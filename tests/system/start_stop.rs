@@ -139,6 +139,21 @@ async fn a_secret_is_never_written() {
 }
 
 #[tokio::test]
+async fn a_process_with_a_database_writes_no_file() {
+    let mut stack = Stack::start().await;
+    let session = new_session();
+    stack.post(&Post::new("hi").to(&session)).await;
+    stack.ended_turns(&session, 1).await;
+    let handles = std::fs::read_dir(format!("/proc/{}/fd", stack.app.id())).unwrap();
+    let open = handles.filter_map(|handle| std::fs::read_link(handle.unwrap().path()).ok());
+    let files: Vec<_> = open.filter(|file| file.is_absolute() && !file.starts_with("/dev")).collect();
+    assert!(files.is_empty(), "{files:?}");
+    assert_eq!(stack.app.terminate().await.unwrap(), Some(0));
+    let left: Vec<_> = std::fs::read_dir(stack.app.binary().home()).unwrap().map(Result::unwrap).collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+#[tokio::test]
 async fn a_taken_port_is_told_and_named() {
     let first = with_database().await.start().await.unwrap();
     let port = first.port().to_string();
