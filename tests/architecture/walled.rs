@@ -85,5 +85,5 @@ fn a_function_that_sees_all_tenants_is_found() {
     let planted = "pub async fn list(\n    connection: &mut PgConnection,\n    tenant: &str,\n) -> Result<(), E> {}\n
         pub async fn all(connection: &mut PgConnection) -> u8 {}\n
         async fn of(rows: &mut TenantTx<'_>, tenant: &str) -> u8 {}\n";
-    assert_eq!(unwalled(planted), [(0, "list")]);
+    assert_eq!(unwalled(planted), [(1, "list")]);
 }
