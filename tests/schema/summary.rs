@@ -18,7 +18,7 @@ impl Summary {
     pub fn all_is_well(&self, operations: &[String]) {
         let Self(report) = self;
         let tested = report["operations"]["tested"].as_u64();
-        println!("{} cases of {} operations", report["test_cases"]["generated"], report["operations"]["tested"]);
+        eprintln!("{} cases of {} operations", report["test_cases"]["generated"], report["operations"]["tested"]);
         assert_eq!((&report["exit_code"], &report["complete"]), (&0.into(), &true.into()), "see its findings above");
         assert_eq!(tested, Some(operations.len() as u64), "not every operation was tested");
         for phase in ["coverage", "fuzzing"] {
