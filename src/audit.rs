@@ -18,7 +18,7 @@ use tokio::runtime::Handle;
 
 use crate::cli::Verify;
 use crate::config::{Config, parse_dsn};
-use crate::data_dir::DataDir;
+use crate::data_dir::{DataDir, DataDirError};
 use crate::database::Database;
 use crate::embedded::postgres::EmbeddedServer;
 use crate::rooms::log::kafka_log;
@@ -50,7 +50,11 @@ async fn report(config: &Config, asked: &Verify) -> anyhow::Result<Report> {
     let store = Store::new(connections, within + Duration::from_secs(1), Handle::current());
     let report = async {
         let checkpoints = checkpoints(config, asked.checkpoints.as_deref(), &store).await?;
-        verify(&store, asked.tenant.as_deref(), checkpoints).await.context("database")
+        let report = verify(&store, asked.tenant.as_deref(), checkpoints).await.context("database")?;
+        match &asked.tenant {
+            Some(tenant) if report.tenants == 0 => bail!("there is no trail of a tenant {tenant:?}"),
+            _ => Ok(report),
+        }
     };
     let report = report.await;
     if let Some(database) = embedded {
@@ -75,6 +79,11 @@ fn open(config: &Config) -> anyhow::Result<(PgPool, Option<Database>)> {
             None,
         ));
     }
+    // Whoever verifies makes nothing, least of all an empty database that is found to be in order.
+    let folder = config.data.folder().ok_or(DataDirError::NoHome)?;
+    if !EmbeddedServer::has_database(&folder) {
+        bail!("there is no database in {}: set SA01_DATA_DIR, or SA01_DB_DSN", folder.display());
+    }
     let server = Arc::new(EmbeddedServer::new(DataDir::open(&config.data)?)?);
     server.start()?;
     let database = Database::embedded(&config.database, server);
@@ -86,7 +95,11 @@ async fn checkpoints(config: &Config, file: Option<&Path>, store: &Store) -> any
     let signed = match file {
         Some(file) => {
             let text = std::fs::read_to_string(file).with_context(|| format!("{} cannot be read", file.display()))?;
-            told::of_text(&text)
+            let told = told::of_text(&text);
+            if told.is_empty() {
+                bail!("{} has no checkpoints", file.display());
+            }
+            told
         }
         None if config.kafka.bootstrap_servers.is_empty() => told::of_table(store).await.context("database")?,
         None => {
@@ -106,6 +119,9 @@ async fn checkpoints(config: &Config, file: Option<&Path>, store: &Store) -> any
 fn text(report: &Report) -> String {
     let Report { tenants, links, checkpoints, findings } = report;
     let mut lines = vec![format!("{tenants} chains with {links} links, compared with {checkpoints} checkpoints")];
+    if *tenants == 0 {
+        lines.push("there is nothing in the trail".to_owned());
+    }
     if *checkpoints == 0 {
         lines.push("without checkpoints nobody can tell whether a chain was made anew as a whole".to_owned());
     }

@@ -38,7 +38,8 @@ pub enum Command {
 pub enum AuditCommand {
     /// Find what somebody changed, removed, put in or moved, and checkpoints that do not fit
     ///
-    /// Changes nothing. Exits with 0 if everything fits, 1 if something does not, 2 if it could not be found out.
+    /// Changes nothing and makes nothing. Exits with 0 if everything fits, 1 if something does not, 2 if it could not be found out:
+    /// so where there is no such tenant, no such database, or no checkpoint in the file.
     Verify(Verify),
 }
 

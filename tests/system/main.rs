@@ -52,3 +52,4 @@ mod subscribers;
 mod trail;
 mod turn;
 mod two_nodes;
+mod verify;

@@ -72,7 +72,7 @@ impl Checkpoints {
     }
 }
 
-/// Verifies the chain of `only`, or all chains. The checkpoints must have been read before: a chain grows.
+/// Verifies the chain of `only`, or all chains; of a tenant of which nothing is known the report counts no chain. The checkpoints must have been read before: a chain grows.
 ///
 /// # Errors
 /// The store's.
@@ -118,6 +118,7 @@ pub async fn verify(store: &Store, only: Option<&str>, mut checkpoints: Checkpoi
 
 async fn walk(store: &Store, tenant: &str, known: Vec<Known>, report: &mut Report) -> Result<(), StoreError> {
     let end = head(store, tenant).await?;
+    let mut is_there = end.is_some() || !known.is_empty();
     let end = end.map(|head| Known { head, source: "its end as it is written down".to_owned() });
     let mut walk = Walk::new(tenant, known.into_iter().chain(end));
     loop {
@@ -128,6 +129,7 @@ async fn walk(store: &Store, tenant: &str, known: Vec<Known>, report: &mut Repor
         if page.is_empty() {
             break;
         }
+        is_there = true;
         report.links += i64::try_from(page.len()).unwrap_or_default();
         for entry in &page {
             walk.step(entry);
@@ -139,12 +141,12 @@ async fn walk(store: &Store, tenant: &str, known: Vec<Known>, report: &mut Repor
         let work = store
             .run(move |connection| Box::pin(async move { audit_walk::unsealed(connection, &of, after, ROWS).await }));
         let Some((rows, last)) = work.await? else { break };
-        after = last;
+        (after, is_there) = (last, true);
         for row in rows {
             walk.unsealed(row);
         }
     }
-    report.tenants += 1;
+    report.tenants += usize::from(is_there);
     report.findings.extend(walk.end(head(store, tenant).await?));
     Ok(())
 }

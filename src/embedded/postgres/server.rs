@@ -2,12 +2,13 @@
 
 use std::io;
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use pglite_oxide::PgliteProxy;
+use pglite_oxide::{PglitePaths, PgliteProxy};
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
 use thiserror::Error;
 use tokio::sync::watch;
@@ -18,6 +19,9 @@ use crate::data_dir::DataDir;
 /// Connections that may fail one after the other before the thread gives up: by then it is the socket that is broken,
 /// or the data, and a new start is the better answer than a busy loop.
 const FAILURES_MAX: u32 = 16;
+
+/// What the database is called in the data folder.
+const FILES: &str = "postgres";
 
 /// The server: its files, its socket, and its thread when it runs.
 #[derive(Debug)]
@@ -57,6 +61,12 @@ impl EmbeddedServer {
         Ok(Self { data, socket, stopping: Arc::new(AtomicBool::new(false)), run: Mutex::new(None) })
     }
 
+    /// Whether the data folder has a database.
+    #[must_use]
+    pub fn has_database(data: &Path) -> bool {
+        PglitePaths::with_root(data.join(FILES)).pgdata.join("PG_VERSION").is_file()
+    }
+
     /// The folder its files are in.
     #[must_use]
     pub const fn data(&self) -> &DataDir {
@@ -90,7 +100,7 @@ impl EmbeddedServer {
         }
         let listener = UnixListener::bind(&path).map_err(EmbeddedServerError::Socket)?;
         let (sender, receiver) = watch::channel(Run::Serving);
-        let (proxy, stopping) = (PgliteProxy::new(self.data.path().join("postgres")), Arc::clone(&self.stopping));
+        let (proxy, stopping) = (PgliteProxy::new(self.data.path().join(FILES)), Arc::clone(&self.stopping));
         thread::Builder::new()
             .name("postgres".into())
             .spawn(move || {
