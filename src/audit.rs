@@ -117,7 +117,7 @@ async fn checkpoints(config: &Config, file: Option<&Path>, store: &Store) -> any
 }
 
 fn text(report: &Report) -> String {
-    let Report { tenants, links, checkpoints, findings } = report;
+    let Report { tenants, links, checkpoints, takeovers, findings } = report;
     let mut lines = vec![format!("{tenants} chains with {links} links, compared with {checkpoints} checkpoints")];
     if *tenants == 0 {
         lines.push("there is nothing in the trail".to_owned());
@@ -125,6 +125,11 @@ fn text(report: &Report) -> String {
     if *checkpoints == 0 {
         lines.push("without checkpoints nobody can tell whether a chain was made anew as a whole".to_owned());
     }
+    lines.extend(takeovers.iter().map(|moved| {
+        let [from, to] = [&moved.from, &moved.to].map(|server| server.as_deref().unwrap_or("unknown"));
+        let (tenant, number, rows) = (&moved.tenant, moved.number, moved.rows);
+        format!("{tenant}: from number {number} on the chain goes on on another server, {to} after {from}; {rows} rows came along unsealed")
+    }));
     lines.extend(findings.iter().map(|found| {
         let of = if found.tenant.is_empty() { String::new() } else { format!("{}: ", found.tenant) };
         format!("{of}{}", found.what)

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
 use crate::domain::{
-    audit_chain::{Head, Sum},
+    audit_chain::{Head, Stand, Sum},
     hex::hex,
 };
 
@@ -45,6 +45,9 @@ pub struct Checkpoint {
     pub hash: String,
     /// When, in seconds since 1970.
     pub iat: i64,
+    /// How far the sealing of all chains was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sealer: Option<Stand>,
 }
 
 impl Checkpoint {
@@ -99,9 +102,9 @@ impl CheckpointSigner {
 
     /// A checkpoint of `tenant`'s chain. `None` if it could not be signed, which no key is known for.
     #[must_use]
-    pub fn sign(&self, tenant: &str, head: &Head, at: OffsetDateTime) -> Option<String> {
-        let (tenant, hash) = (tenant.to_owned(), hex(&head.hash));
-        let checkpoint = Checkpoint { tenant, number: head.number, hash, iat: at.unix_timestamp() };
+    pub fn sign(&self, tenant: &str, head: &Head, sealer: Option<&Stand>, at: OffsetDateTime) -> Option<String> {
+        let (tenant, hash, sealer) = (tenant.to_owned(), hex(&head.hash), sealer.cloned());
+        let checkpoint = Checkpoint { tenant, number: head.number, hash, iat: at.unix_timestamp(), sealer };
         encode(&self.header, &checkpoint, &self.key).ok()
     }
 }
@@ -161,7 +164,7 @@ mod tests {
     fn a_checkpoint_is_known_by_the_public_half_of_its_key_alone() {
         let (pair, other) = (ed_signer(), other_ed_signer());
         let signer = CheckpointSigner::new(&pair.private_pem).unwrap();
-        let jws = signer.sign("t", &HEAD, OffsetDateTime::UNIX_EPOCH).unwrap();
+        let jws = signer.sign("t", &HEAD, None, OffsetDateTime::UNIX_EPOCH).unwrap();
         for key in [signer.public(), CheckpointKey::new(&pair.public_pem).unwrap()] {
             let read = key.read(&jws).unwrap();
             assert_eq!((read.tenant.as_str(), read.head(), read.iat), ("t", Some(HEAD), 0));
@@ -177,6 +180,16 @@ mod tests {
     }
 
     #[test]
+    fn a_checkpoint_tells_how_far_the_sealing_was_unless_it_is_older_than_that() {
+        let signer = CheckpointSigner::new(&ed_signer().private_pem).unwrap();
+        let stand = Stand { server: "s".into(), xact: 5, id: 6, next: 8 };
+        for sealer in [None, Some(stand)] {
+            let jws = signer.sign("t", &HEAD, sealer.as_ref(), OffsetDateTime::UNIX_EPOCH).unwrap();
+            assert_eq!(signer.public().read(&jws).unwrap().sealer, sealer);
+        }
+    }
+
+    #[test]
     fn a_private_key_without_its_public_half_is_the_same_key() {
         let pair = ed_signer();
         let whole = EncodingKey::from_ed_pem(pair.private_pem.as_bytes()).unwrap();
@@ -186,7 +199,7 @@ mod tests {
         let half = base64::engine::general_purpose::STANDARD.encode(half);
         let [begin, end] = ["BEGIN", "END"].map(|word| format!("-----{word} PRIVATE KEY-----"));
         let signer = CheckpointSigner::new(&format!("{begin}\n{half}\n{end}\n")).unwrap();
-        let jws = signer.sign("t", &HEAD, OffsetDateTime::UNIX_EPOCH).unwrap();
+        let jws = signer.sign("t", &HEAD, None, OffsetDateTime::UNIX_EPOCH).unwrap();
         assert!(CheckpointKey::new(&pair.public_pem).unwrap().read(&jws).is_some());
     }
 
@@ -195,14 +208,14 @@ mod tests {
         let pair = ed_signer();
         let signer = CheckpointSigner::new(&pair.private_pem).unwrap();
         let key = signer.public();
-        let jws = signer.sign("t", &HEAD, OffsetDateTime::UNIX_EPOCH).unwrap();
+        let jws = signer.sign("t", &HEAD, None, OffsetDateTime::UNIX_EPOCH).unwrap();
         let [head, claims, signature] = jws.split('.').collect::<Vec<_>>()[..] else { unreachable!() };
         let same = serde_json::json!({"tenant": "t", "number": 7, "hash": "ab".repeat(32), "iat": 0});
         let token = pair.sign(&same);
         for odd in [String::new(), format!("{head}.{claims}."), format!("{claims}.{head}.{signature}"), token] {
             assert_eq!(key.read(&odd), None, "{odd}");
         }
-        let short = Checkpoint { tenant: "t".into(), number: 1, hash: "ab".into(), iat: 0 };
+        let short = Checkpoint { tenant: "t".into(), number: 1, hash: "ab".into(), iat: 0, sealer: None };
         assert_eq!(short.head(), None);
     }
 

@@ -1,8 +1,12 @@
 //! Chains the rows of the audit trail after they were committed, and signs the ends of the chains from time to time.
 //!
-//! State: what it is doing, and whether it has looked for rows of another server. Asks: none. It works by its own clock; of
-//! several processes one seals at a time, whoever has the lock.
-//! Supervision: child of `durability`, Permanent. A database that does not answer is waited for.
+//! State: what it is doing, whether the trail is known to be at home on this server, and how far the sealing was when it last
+//! looked: it never goes back behind that. Asks: none. It works by its own clock; of several processes one seals at a time, whoever
+//! has the lock.
+//! Supervision: child of `durability`, Permanent. A database that does not answer is waited for; one in which what tells how
+//! far the sealing is is missing or wrong is told of, and looked at again.
+
+mod arriving;
 
 use std::{sync::Arc, time::Duration};
 
@@ -10,10 +14,14 @@ use actix::{Actor, ActorFutureExt, AsyncContext, Context, ContextFutureSpawner, 
 use somaagent_supervision::Child;
 use time::OffsetDateTime;
 
+use self::arriving::settle_in;
 use super::{checkpoint::CheckpointSigner, metrics::AuditMetrics, settings::AuditSettings};
-use crate::store::{
-    Store, StoreError,
-    audit_chain::{self, Sealed},
+use crate::{
+    domain::audit_chain::Place,
+    store::{
+        Store, StoreError,
+        audit_chain::{self, Sealed},
+    },
 };
 
 /// Rows sealed in one transaction: short enough to be in nobody's way.
@@ -48,12 +56,22 @@ pub struct AuditSealer {
     state: State,
 }
 
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct State {
     sealing: bool,
     signing: bool,
-    /// Whether every row is known to have been written on this server.
+    known: Known,
+}
+
+/// What the sealer knows of the sealing.
+#[derive(Clone, Debug, Default)]
+struct Known {
+    /// Whether the numbers of transactions are known to be this server's.
     at_home: bool,
+    /// How far it was, and on which server.
+    reached: Option<(String, Place)>,
+    /// Whether it was told that nothing can be sealed.
+    is_stuck: bool,
 }
 
 impl AuditSealer {
@@ -65,28 +83,26 @@ impl AuditSealer {
 
     fn seal(&mut self, ctx: &mut Context<Self>) {
         self.state.sealing = true;
-        let (deps, at_home) = (self.deps.clone(), self.state.at_home);
-        async move { if at_home { seal(&deps).await.map(|rows| (rows, true)) } else { settle_in(&deps).await } }
-            .into_actor(self)
-            .map(|done, this, ctx| {
-                this.state.sealing = false;
-                let rest = match done {
-                    Ok((more, at_home)) => {
-                        this.state.at_home = at_home;
-                        match more {
-                            false if at_home => this.deps.settings.seal_every(),
-                            _ if (this.deps.crowded)() => CROWDED_REST,
-                            _ => Duration::ZERO,
-                        }
-                    }
-                    Err(error) => {
-                        tracing::warn!(error = &error as &dyn std::error::Error, "the audit trail was not sealed");
-                        this.deps.settings.seal_every().max(Duration::from_secs(1))
-                    }
-                };
-                ctx.run_later(rest, Self::seal);
-            })
-            .spawn(ctx);
+        let (deps, mut known) = (self.deps.clone(), self.state.known.clone());
+        async move {
+            let more = if known.at_home { seal(&deps, &mut known).await } else { settle_in(&deps, &mut known).await };
+            (more, known)
+        }
+        .into_actor(self)
+        .map(|(more, known), this, ctx| {
+            this.state = State { sealing: false, known, ..this.state };
+            let rest = match more {
+                Ok(false) => this.deps.settings.seal_every(),
+                Ok(true) if (this.deps.crowded)() => CROWDED_REST,
+                Ok(true) => Duration::ZERO,
+                Err(error) => {
+                    tracing::warn!(error = &error as &dyn std::error::Error, "the audit trail was not sealed");
+                    this.deps.settings.seal_every().max(Duration::from_secs(1))
+                }
+            };
+            ctx.run_later(rest, Self::seal);
+        })
+        .spawn(ctx);
     }
 
     fn sign(&mut self, ctx: &mut Context<Self>) {
@@ -112,27 +128,59 @@ impl AuditSealer {
 }
 
 /// Seals the next rows, and tells whether there may be more.
-async fn seal(deps: &SealerDeps) -> Result<bool, StoreError> {
+async fn seal(deps: &SealerDeps, known: &mut Known) -> Result<bool, StoreError> {
     let oldest = deps.store.run(|connection| Box::pin(audit_chain::oldest_unsealed(connection))).await?;
     let lag = oldest.map_or(0.0, |oldest| ((deps.clock)() - oldest).as_seconds_f64());
     deps.metrics.lag(lag);
-    if oldest.is_none() {
-        return Ok(false);
+    let sealed = if oldest.is_none() {
+        // Nothing is written while there is nothing to do.
+        deps.store.run(|connection| Box::pin(audit_chain::look(connection))).await?
+    } else {
+        let reached = known.reached.clone();
+        let work = deps.store.run(move |connection| {
+            Box::pin(async move { audit_chain::seal(connection, PAGE, reached.as_ref()).await })
+        });
+        work.await?
+    };
+    let looked = match sealed {
+        Sealed::Rows(looked) => looked,
+        Sealed::Elsewhere => return Ok(false),
+        Sealed::Moved => {
+            known.at_home = false;
+            return Ok(true);
+        }
+        Sealed::Missing => return Ok(known.stuck(deps, "it is not written down how far the sealing is")),
+        Sealed::Ahead => return Ok(known.stuck(deps, "the sealing is said to be further than any transaction")),
+    };
+    known.unstuck(deps);
+    deps.metrics.sealed(looked.sealed);
+    if looked.is_set_back {
+        deps.metrics.set_back();
+        tracing::error!(
+            "somebody set the sealing of the audit trail back: it goes on where it was, and `audit verify` names what was put in"
+        );
     }
-    let sealed = deps.store.run(|connection| Box::pin(audit_chain::seal(connection, PAGE))).await?;
-    let Sealed::Rows(rows) = sealed else { return Ok(false) };
-    deps.metrics.sealed(rows);
+    known.reached = looked.reached.or(known.reached.take());
     // What was written meanwhile has the next turn; the gauge is right again at once.
-    Ok(rows > 0)
+    Ok(looked.rows > 0)
 }
 
-/// Takes over rows that another server's transactions wrote. Returns whether there is more to do, and whether it is done.
-async fn settle_in(deps: &SealerDeps) -> Result<(bool, bool), StoreError> {
-    let rows = deps.store.run(|connection| Box::pin(audit_chain::adopt(connection, PAGE))).await?;
-    if rows > 0 {
-        tracing::info!(rows, "the audit trail comes from another server: rows were taken over");
+impl Known {
+    /// Nothing can be sealed, which is told once. Returns that there is nothing more to do now.
+    fn stuck(&mut self, deps: &SealerDeps, why: &'static str) -> bool {
+        deps.metrics.stuck(true);
+        if !std::mem::replace(&mut self.is_stuck, true) {
+            tracing::error!(why, "the audit trail cannot be sealed; see `audit verify`");
+        }
+        false
     }
-    Ok((true, rows == 0))
+
+    fn unstuck(&mut self, deps: &SealerDeps) {
+        deps.metrics.stuck(false);
+        if std::mem::take(&mut self.is_stuck) {
+            tracing::info!("the audit trail is sealed again");
+        }
+    }
 }
 
 /// Signs ends of chains, and tells whether there may be more.
@@ -140,7 +188,7 @@ async fn tell(deps: &SealerDeps, signer: CheckpointSigner) -> Result<bool, Store
     let at = (deps.clock)();
     let work = deps.store.run(move |connection| {
         Box::pin(async move {
-            let sign = move |tenant: &str, head: &_| signer.sign(tenant, head, at);
+            let sign = move |tenant: &str, head: &_, stand: Option<&_>| signer.sign(tenant, head, stand, at);
             audit_chain::tell(connection, CHECKPOINTS, at, sign).await
         })
     });

@@ -1,17 +1,23 @@
 //! Finds whatever somebody did to the audit trail, a page at a time.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod sealing;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use serde::Serialize;
 
+use self::sealing::Sealing;
 use super::checkpoint::{Checkpoint, CheckpointKey};
-pub use crate::domain::audit_walk::{Finding, Kind};
+pub use crate::domain::audit_walk::{Finding, Kind, Takeover};
 use crate::{
     domain::{
         audit_chain::Head,
-        audit_walk::{Known, Walk},
+        audit_walk::{Clocks, Known, Walk},
     },
-    store::{Store, StoreError, audit_walk},
+    store::{Store, StoreError, audit_chain, audit_server, audit_walk},
 };
 
 /// Links read at a time.
@@ -30,6 +36,8 @@ pub struct Report {
     pub links: i64,
     /// Checkpoints that they were compared with.
     pub checkpoints: usize,
+    /// Where chains go on on another server: no fault, but nothing that happens unnoticed.
+    pub takeovers: Vec<Takeover>,
     /// What does not fit.
     pub findings: Vec<Finding>,
 }
@@ -38,6 +46,7 @@ pub struct Report {
 #[derive(Clone, Debug, Default)]
 pub struct Checkpoints {
     good: BTreeMap<String, Vec<Known>>,
+    clocks: Clocks,
     count: usize,
     forged: Vec<Finding>,
 }
@@ -54,7 +63,10 @@ impl Checkpoints {
                 continue;
             }
             match key.read(jws).and_then(|checkpoint| Some((checkpoint.head()?, checkpoint))) {
-                Some((head, Checkpoint { tenant, iat, .. })) => {
+                Some((head, Checkpoint { tenant, iat, sealer, .. })) => {
+                    if let Some(stand) = &sealer {
+                        all.clocks.learn(stand, iat);
+                    }
                     let source = format!("the checkpoint at {iat}");
                     all.good.entry(tenant).or_default().push(Known { head, source });
                     all.count += 1;
@@ -72,28 +84,23 @@ impl Checkpoints {
     }
 }
 
-/// Verifies the chain of `only`, or all chains; of a tenant of which nothing is known the report counts no chain. The checkpoints must have been read before: a chain grows.
+/// Verifies the chain of `only`, or all chains; of a tenant of which nothing is known the report counts no chain. The
+/// checkpoints must have been read before: a chain grows.
 ///
 /// # Errors
 /// The store's.
 pub async fn verify(store: &Store, only: Option<&str>, mut checkpoints: Checkpoints) -> Result<Report, StoreError> {
     let mut report = Report { findings: std::mem::take(&mut checkpoints.forged), ..Report::default() };
     report.checkpoints = checkpoints.count;
-    if !store.run(|connection| Box::pin(audit_walk::has_sealer(connection))).await? {
-        let what = "it is not written down how far the sealing is, so nothing is sealed any more".to_owned();
-        report.findings.push(Finding {
-            tenant: String::new(),
-            number: None,
-            row: None,
-            kind: Kind::SealerMissing,
-            what,
-        });
-    }
+    let standing = store.run(|connection| Box::pin(audit_chain::standing(connection))).await?;
+    let server = store.run(|connection| Box::pin(audit_server::identity(connection))).await?;
+    let clocks = Arc::new(std::mem::take(&mut checkpoints.clocks));
+    let mut all = Verifying { store, sealing: Sealing::new(standing, server, &clocks), clocks, report };
     if let Some(tenant) = only {
         let known = checkpoints.good.remove(tenant).unwrap_or_default();
-        report.checkpoints = known.len();
-        walk(store, tenant, known, &mut report).await?;
-        return Ok(report);
+        all.report.checkpoints = known.len();
+        all.walk(tenant, known).await?;
+        return all.end().await;
     }
     let mut after: Option<String> = None;
     loop {
@@ -106,49 +113,78 @@ pub async fn verify(store: &Store, only: Option<&str>, mut checkpoints: Checkpoi
         after = Some(last.clone());
         for tenant in tenants {
             let known = checkpoints.good.remove(&tenant).unwrap_or_default();
-            walk(store, &tenant, known, &mut report).await?;
+            all.walk(&tenant, known).await?;
         }
     }
     // Chains of which nothing is left but what was told.
     for (tenant, known) in std::mem::take(&mut checkpoints.good) {
-        walk(store, &tenant, known, &mut report).await?;
+        all.walk(&tenant, known).await?;
     }
-    Ok(report)
+    all.end().await
 }
 
-async fn walk(store: &Store, tenant: &str, known: Vec<Known>, report: &mut Report) -> Result<(), StoreError> {
-    let end = head(store, tenant).await?;
-    let mut is_there = end.is_some() || !known.is_empty();
-    let end = end.map(|head| Known { head, source: "its end as it is written down".to_owned() });
-    let mut walk = Walk::new(tenant, known.into_iter().chain(end));
-    loop {
-        let (of, after) = (tenant.to_owned(), walk.number());
-        let work =
-            store.run(move |connection| Box::pin(async move { audit_walk::page(connection, &of, after, LINKS).await }));
-        let page = work.await?;
-        if page.is_empty() {
-            break;
+/// A verification under way.
+struct Verifying<'s> {
+    store: &'s Store,
+    sealing: Sealing,
+    clocks: Arc<Clocks>,
+    report: Report,
+}
+
+impl Verifying<'_> {
+    async fn walk(&mut self, tenant: &str, known: Vec<Known>) -> Result<(), StoreError> {
+        let end = head(self.store, tenant).await?;
+        let mut is_there = end.is_some() || !known.is_empty();
+        let end = end.map(|head| Known { head, source: "its end as it is written down".to_owned() });
+        let known = known.into_iter().chain(end);
+        let mut walk = Walk::new(tenant, known, self.sealing.began_on(), Arc::clone(&self.clocks));
+        loop {
+            let (of, after) = (tenant.to_owned(), walk.number());
+            let work = self
+                .store
+                .run(move |connection| Box::pin(async move { audit_walk::page(connection, &of, after, LINKS).await }));
+            let page = work.await?;
+            if page.is_empty() {
+                break;
+            }
+            is_there = true;
+            self.report.links += i64::try_from(page.len()).unwrap_or_default();
+            for entry in &page {
+                walk.step(entry);
+            }
         }
-        is_there = true;
-        report.links += i64::try_from(page.len()).unwrap_or_default();
-        for entry in &page {
-            walk.step(entry);
+        self.sealing.walked(&walk);
+        is_there |= self.unsealed(tenant, &mut walk).await?;
+        self.report.tenants += usize::from(is_there);
+        let walked = walk.end(head(self.store, tenant).await?);
+        self.report.findings.extend(walked.findings);
+        self.report.takeovers.extend(walked.takeovers);
+        Ok(())
+    }
+
+    /// Looks for rows that should have been sealed. Whether there are any rows.
+    async fn unsealed(&self, tenant: &str, walk: &mut Walk) -> Result<bool, StoreError> {
+        let (mut after, mut is_there) = (i64::MIN, false);
+        loop {
+            let (of, reached) = (tenant.to_owned(), self.sealing.reached());
+            let work = self.store.run(move |connection| {
+                Box::pin(async move { audit_walk::unsealed(connection, &of, after, ROWS, reached).await })
+            });
+            let Some((rows, last)) = work.await? else { return Ok(is_there) };
+            (after, is_there) = (last, true);
+            for row in rows.into_iter().filter(|_| self.sealing.is_here()) {
+                walk.unsealed(row);
+            }
         }
     }
-    let mut after = i64::MIN;
-    loop {
-        let of = tenant.to_owned();
-        let work = store
-            .run(move |connection| Box::pin(async move { audit_walk::unsealed(connection, &of, after, ROWS).await }));
-        let Some((rows, last)) = work.await? else { break };
-        (after, is_there) = (last, true);
-        for row in rows {
-            walk.unsealed(row);
-        }
+
+    /// Looks at how far the sealing is by now, which is at least as far as the rows that were seen.
+    async fn end(mut self) -> Result<Report, StoreError> {
+        let standing = self.store.run(|connection| Box::pin(audit_chain::standing(connection))).await?;
+        let finding = |(kind, what)| Finding { tenant: String::new(), number: None, row: None, kind, what };
+        self.report.findings.extend(self.sealing.judge(standing).map(finding));
+        Ok(self.report)
     }
-    report.tenants += usize::from(is_there);
-    report.findings.extend(walk.end(head(store, tenant).await?));
-    Ok(())
 }
 
 async fn head(store: &Store, tenant: &str) -> Result<Option<Head>, StoreError> {

@@ -140,6 +140,12 @@ pub struct Doer {
 }
 
 impl Doer {
+    /// An actor of this process that does something by itself. No person's name begins like that: it is the process's own.
+    #[must_use]
+    pub fn process(actor: &str) -> Self {
+        Self { subject: Some(format!("system:{actor}")), ..Self::default() }
+    }
+
     /// Who vouches for them.
     #[must_use]
     pub fn issuer(&self) -> Option<&str> {

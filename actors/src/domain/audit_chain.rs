@@ -4,10 +4,14 @@
 //! What is summed is written so that it can be read in one way only: the length goes before each text, and what is absent
 //! differs from what is empty. How it is written has a [`VERSION`], which every link keeps.
 
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-/// How links are made now.
-pub const VERSION: i16 = 1;
+/// How the sums of rows are made now.
+pub const VERSION: i16 = 2;
+
+/// How those of links are made.
+const LINKED: i16 = 1;
 
 /// Where the ends of the chains are told, signed.
 pub const CHECKPOINTS: &str = "audit.checkpoints";
@@ -19,8 +23,37 @@ const LINK: &[u8] = b"somaagent audit link";
 /// A SHA-256.
 pub type Sum = [u8; 32];
 
-/// What a row says, field by field in a fixed order; the store reads it so.
+/// What a row says, field by field in a fixed order; the store reads it so. A version that sums more has its fields behind those
+/// of the ones before.
 pub type Said = Vec<Option<String>>;
+
+/// Where in [`Said`] the time is, in hexadecimal digits: microseconds since 2000.
+pub const TS: usize = 0;
+/// Where what was done is.
+pub const ACTION: usize = 8;
+/// Where names and sizes are.
+pub const DETAILS: usize = 12;
+/// Where the number of the transaction is, from version 2 on.
+pub const XACT: usize = 16;
+
+/// The action of the row by which a chain tells that it goes on on another server. Its details name both.
+pub const TAKEOVER: &str = "audit.takeover";
+
+/// How far the sealing is: up to this row of this transaction.
+pub type Place = (i64, i64);
+
+/// What is known of the sealing when a checkpoint is signed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stand {
+    /// The server that numbers the transactions.
+    pub server: String,
+    /// The transaction of the last row that was sealed of any tenant …
+    pub xact: i64,
+    /// … and that row.
+    pub id: i64,
+    /// A transaction that had just begun: those with higher numbers began later.
+    pub next: i64,
+}
 
 /// The end of a chain; the default is that of an empty one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -57,11 +90,13 @@ impl Head {
 /// The sum of a row, made as in `version`; `None` for a version that is not known here.
 #[must_use]
 pub fn content(version: i16, said: &[Option<String>]) -> Option<Sum> {
-    if version != VERSION {
-        return None;
-    }
-    let mut sum = begun(ROW);
-    for field in said {
+    let fields = match version {
+        1 => XACT,
+        VERSION => XACT + 1,
+        _ => return None,
+    };
+    let mut sum = begun(ROW, version);
+    for field in said.iter().take(fields) {
         match field {
             None => sum.update([0]),
             Some(text) => {
@@ -76,7 +111,7 @@ pub fn content(version: i16, said: &[Option<String>]) -> Option<Sum> {
 /// The sum of a link behind `previous`.
 #[must_use]
 pub fn linked(previous: &Sum, tenant: &str, number: i64, event_id: i64, content: &Sum) -> Sum {
-    let mut sum = begun(LINK);
+    let mut sum = begun(LINK, LINKED);
     sum.update(previous);
     counted(&mut sum, tenant.as_bytes());
     sum.update(number.to_be_bytes());
@@ -85,10 +120,10 @@ pub fn linked(previous: &Sum, tenant: &str, number: i64, event_id: i64, content:
     sum.finalize().into()
 }
 
-fn begun(of: &[u8]) -> Sha256 {
+fn begun(of: &[u8], version: i16) -> Sha256 {
     let mut sum = Sha256::new();
     counted(&mut sum, of);
-    sum.update(VERSION.to_be_bytes());
+    sum.update(version.to_be_bytes());
     sum
 }
 
@@ -123,6 +158,19 @@ mod tests {
     }
 
     #[test]
+    fn the_transaction_of_a_row_is_summed_since_the_second_version() {
+        let mut row = said(&[Some("x"); XACT]);
+        let sums = |row: &Said| [1, 2].map(|version| content(version, row));
+        row.push(Some("7".to_owned()));
+        let before = sums(&row);
+        row[XACT] = Some("8".to_owned());
+        let after = sums(&row);
+        assert_eq!(before[0], after[0]);
+        assert_ne!(before[1], after[1]);
+        assert_ne!(after[0], after[1]);
+    }
+
+    #[test]
     fn a_link_covers_its_place_and_everything_before_it() {
         let sum = [7; 32];
         let mut head = Head::default();
@@ -143,7 +191,7 @@ mod tests {
 
     #[test]
     fn sums_stay_as_they_are() {
-        let sum = content(VERSION, &said(&[Some("tea"), None])).unwrap_or_default();
+        let sum = content(1, &said(&[Some("tea"), None])).unwrap_or_default();
         assert_eq!(crate::domain::hex::hex(&sum), "0f881c96c61a7f584e69fc27fdb125b89f385f1aeb33f67e57885ca13f8763c8");
         let link = Head::default().seal("t", 1, sum);
         assert_eq!(

@@ -1,10 +1,17 @@
 //! A walk along a tenant's chain, link by link, which finds what does not fit and names it.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod order;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use serde::Serialize;
 
-use super::audit_chain::{Head, Said, Sum, content, linked};
+pub use self::order::{ALLOWANCE_SECONDS, Clocks};
+use self::order::{Moved, Order};
+use super::audit_chain::{Head, Place, Said, Sum, content, linked};
 
 /// Broken places among which rows are looked for that were moved. There are a few of them, or somebody made a mess.
 const MOST_BROKEN: usize = 64;
@@ -36,6 +43,8 @@ pub enum Kind {
     RowRemoved,
     /// A row was put in behind the sealing.
     RowInserted,
+    /// A row says that it is older than what was written before it.
+    RowBackdated,
     /// Rows have changed their places.
     RowMoved,
     /// Links are gone.
@@ -52,6 +61,12 @@ pub enum Kind {
     CheckpointForged,
     /// It is not written down how far the sealing is: nothing is sealed any more.
     SealerMissing,
+    /// The sealing is said to be less far than it was.
+    SealerSetBack,
+    /// The sealing is said to be further than anything that was written: nothing is sealed any more.
+    SealerAhead,
+    /// The trail was sealed on another server, and nobody has taken it over here.
+    ServerChanged,
 }
 
 /// Something that does not fit.
@@ -67,6 +82,30 @@ pub struct Finding {
     pub kind: Kind,
     /// The same for people.
     pub what: String,
+}
+
+/// A place where a chain goes on on another server.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Takeover {
+    /// Whose chain.
+    pub tenant: String,
+    /// At which number of it.
+    pub number: i64,
+    /// Where it was before, if that was known.
+    pub from: Option<String>,
+    /// Where it went on.
+    pub to: Option<String>,
+    /// Rows that came along and were not sealed.
+    pub rows: i64,
+}
+
+/// What was found on a walk.
+#[derive(Clone, Debug, Default)]
+pub struct Walked {
+    /// What does not fit.
+    pub findings: Vec<Finding>,
+    /// Where the chain goes on on another server.
+    pub takeovers: Vec<Takeover>,
 }
 
 /// An end that the chain once had, and who says so.
@@ -95,13 +134,21 @@ pub struct Walk {
     broken: Vec<Broken>,
     /// Rows that say something else: number and row, the sum of what they say, and the one they were sealed with.
     changed: Vec<(i64, i64, Sum, Sum)>,
-    findings: Vec<Finding>,
+    order: Order,
+    clocks: Arc<Clocks>,
+    walked: Walked,
 }
 
 impl Walk {
-    /// A walk from the beginning of `tenant`'s chain, which is known to have had these ends.
+    /// A walk from the beginning of `tenant`'s chain, which is known to have had these ends, and began on `server` if nothing else
+    /// is told.
     #[must_use]
-    pub fn new(tenant: &str, known: impl IntoIterator<Item = Known>) -> Self {
+    pub fn new(
+        tenant: &str,
+        known: impl IntoIterator<Item = Known>,
+        server: Option<String>,
+        clocks: Arc<Clocks>,
+    ) -> Self {
         let mut ends: BTreeMap<i64, Vec<Known>> = BTreeMap::new();
         for known in known {
             ends.entry(known.head.number).or_default().push(known);
@@ -112,7 +159,9 @@ impl Walk {
             last: Head::default(),
             broken: Vec::new(),
             changed: Vec::new(),
-            findings: Vec::new(),
+            order: Order::on(server),
+            clocks,
+            walked: Walked::default(),
         }
     }
 
@@ -120,6 +169,12 @@ impl Walk {
     #[must_use]
     pub const fn number(&self) -> i64 {
         self.last.number
+    }
+
+    /// How far the rows of the chain are on `server`.
+    #[must_use]
+    pub fn reached(&self, server: &str) -> Option<Place> {
+        self.order.reached(server)
     }
 
     /// Goes on to the next link there is; its number is higher than that of the last one.
@@ -130,7 +185,8 @@ impl Walk {
             let (first, last) = (self.last.number + 1, number - 1);
             self.find(Kind::LinkRemoved, Some(first), None, format!("links {first} to {last} are gone"));
         }
-        match entry.said.as_ref().map(|said| content(entry.version, said)) {
+        let sum = entry.said.as_ref().map(|said| content(entry.version, said));
+        match sum {
             None => self.find(Kind::RowRemoved, Some(number), Some(row), format!("row {row} is gone")),
             Some(None) => {
                 let what = format!("row {row} was sealed in version {}, which is not known here", entry.version);
@@ -144,6 +200,8 @@ impl Walk {
         if follows && !fits {
             let (content, hash, previous) = (entry.content, entry.hash, self.last.hash);
             self.broken.push(Broken { number, event_id: row, content, hash, previous });
+        } else if sum == Some(Some(entry.content)) {
+            self.follow(entry);
         }
         for known in self.known.remove(&number).unwrap_or_default() {
             if known.head.hash != entry.hash {
@@ -154,6 +212,19 @@ impl Walk {
         self.last = Head { number, hash: entry.hash };
     }
 
+    /// Looks whether a row that is as it was sealed comes after those before it.
+    fn follow(&mut self, entry: &Entry) {
+        let Some(said) = &entry.said else { return };
+        let (number, row) = (entry.number, entry.event_id);
+        if let Some(moved) = Moved::read(said) {
+            self.order.moved(&moved);
+            let (tenant, Moved { from, to, rows }) = (self.tenant.clone(), moved);
+            self.walked.takeovers.push(Takeover { tenant, number, from, to, rows });
+        } else if let Some((kind, what)) = self.order.next(entry, said, &self.clocks) {
+            self.find(kind, Some(number), Some(row), what);
+        }
+    }
+
     /// A row that should have been sealed and is not.
     pub fn unsealed(&mut self, row: i64) {
         self.find(Kind::RowInserted, None, Some(row), format!("row {row} was put in behind the sealing"));
@@ -161,7 +232,7 @@ impl Walk {
 
     /// What does not fit, after the last link. `end` is where the chain is said to end by now.
     #[must_use]
-    pub fn end(mut self, end: Option<Head>) -> Vec<Finding> {
+    pub fn end(mut self, end: Option<Head>) -> Walked {
         let last = self.last.number;
         for known in std::mem::take(&mut self.known).into_values().flatten() {
             let number = known.head.number;
@@ -184,8 +255,8 @@ impl Walk {
         let moved = self.moved();
         self.judge_links(&moved);
         self.judge_rows(&moved);
-        self.findings.sort();
-        self.findings
+        self.walked.findings.sort();
+        self.walked
     }
 
     /// Links that fit somewhere else: their numbers, and those that they had.
@@ -246,7 +317,7 @@ impl Walk {
     }
 
     fn find(&mut self, kind: Kind, number: Option<i64>, row: Option<i64>, what: String) {
-        self.findings.push(Finding { tenant: self.tenant.clone(), number, row, kind, what });
+        self.walked.findings.push(Finding { tenant: self.tenant.clone(), number, row, kind, what });
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Rows are sealed in the order of the transactions that wrote them, and only those whose transaction is older than every
 //! one that is under way: behind them nothing can come to light any more. Whoever has locked the row of `audit_sealer` is
-//! the one who seals; it holds how far that is.
+//! the one who seals; it holds how far that is, and on which server: see [`super::audit_takeover`].
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,8 @@ use sqlx::{Connection, PgConnection};
 use time::OffsetDateTime;
 use tracing::instrument;
 
-use crate::domain::audit_chain::{CHECKPOINTS, Head, Said, Sum, VERSION, content};
+use super::audit_server;
+use crate::domain::audit_chain::{CHECKPOINTS, Head, Place, Said, Stand, Sum, VERSION, content};
 
 /// Runs a query for rows of `audit_event AS a` with what they say: its text before and after that, and its arguments. A new
 /// field makes a new version of the sums.
@@ -22,7 +23,7 @@ macro_rules! said {
                 + r#" ARRAY[
                       encode(timestamptz_send(a.ts), 'hex'), a.tenant, a.session_id::text, a.request_id, a.trace_id,
                       a.workflow_id, a.subject, a.issuer, a.action, a.resource, a.target_id, a.decision, a.details::text,
-                      a.diff::text, a.ip::text, a.user_agent
+                      a.diff::text, a.ip::text, a.user_agent, a.xact::text
                   ] AS "said!: Vec<Option<String>>" "#
                 + $after,
             $($argument),+
@@ -32,15 +33,35 @@ macro_rules! said {
 pub(super) use said;
 
 /// What an attempt to seal came to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Sealed {
-    /// So many rows were looked at; fewer than were asked for if there are no more.
-    Rows(usize),
+    /// Some rows were looked at.
+    Rows(Looked),
     /// Somebody else is at it.
     Elsewhere,
+    /// It is not written down how far the sealing is.
+    Missing,
+    /// The sealing was done on another server until now.
+    Moved,
+    /// What is written down lies in the future of this server: nothing comes behind it.
+    Ahead,
 }
 
-/// When the oldest row was written that is not sealed, if there is one.
+/// Rows that were looked at.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Looked {
+    /// How many; fewer than were asked for if there are no more.
+    pub rows: usize,
+    /// How many of them were sealed now.
+    pub sealed: usize,
+    /// How far the sealing is now, and on which server.
+    pub reached: Option<(String, Place)>,
+    /// Whether it was written down that the sealing is less far than it was known to be.
+    pub is_set_back: bool,
+}
+
+/// When the oldest row was written that is to be sealed, if there is one. What no transaction of this server can have written is
+/// left to whoever verifies.
 ///
 /// # Errors
 /// The database's.
@@ -52,7 +73,11 @@ pub async fn oldest_unsealed(connection: &mut PgConnection) -> Result<Option<Off
              SELECT COALESCE((SELECT xact FROM audit_sealer), '0') AS xact, COALESCE((SELECT id FROM audit_sealer), 0) AS id
          ) AS s
          CROSS JOIN LATERAL (
-             SELECT ts FROM audit_event WHERE (xact, id) > (s.xact, s.id) ORDER BY xact, id LIMIT 1
+             SELECT a.ts FROM audit_event AS a
+             WHERE (a.xact, a.id) > (s.xact, s.id) AND a.xact < pg_snapshot_xmax(pg_current_snapshot())
+               AND NOT EXISTS (SELECT FROM audit_seal AS z WHERE z.tenant = a.tenant AND z.event_id = a.id)
+             ORDER BY a.xact, a.id
+             LIMIT 1
          ) AS next"
     )
     .fetch_optional(connection)
@@ -60,51 +85,121 @@ pub async fn oldest_unsealed(connection: &mut PgConnection) -> Result<Option<Off
 }
 
 /// A row to be sealed.
-struct Unsealed {
-    tenant: String,
-    id: i64,
-    xact: String,
-    is_sealed: bool,
-    said: Said,
+pub(super) struct Unsealed {
+    pub(super) tenant: String,
+    pub(super) id: i64,
+    pub(super) xact: i64,
+    pub(super) is_sealed: bool,
+    pub(super) said: Said,
 }
 
-/// Seals the next rows, at most `limit`, in one transaction.
+/// Seals the next rows, at most `limit`, in one transaction. `reached` is how far the sealing was before, as far as the
+/// caller knows: nothing is sealed that was put in behind that.
 ///
 /// # Errors
 /// The database's.
 #[instrument(level = "debug", name = "db.audit_seal.seal", skip_all)]
-pub async fn seal(connection: &mut PgConnection, limit: i64) -> Result<Sealed, sqlx::Error> {
+pub async fn seal(
+    connection: &mut PgConnection,
+    limit: i64,
+    reached: Option<&(String, Place)>,
+) -> Result<Sealed, sqlx::Error> {
+    let server = audit_server::identity(connection).await?;
     let mut transaction = connection.begin().await?;
-    let locked = sqlx::query_scalar!("SELECT id FROM audit_sealer FOR UPDATE SKIP LOCKED");
-    if locked.fetch_optional(&mut *transaction).await?.is_none() {
-        transaction.rollback().await?;
-        return Ok(Sealed::Elsewhere);
-    }
-    let rows = unsealed(&mut transaction, limit).await?;
-    let Some(last) = rows.last() else {
-        transaction.rollback().await?;
-        return Ok(Sealed::Rows(0));
+    let from = match stand(&mut transaction, &server).await? {
+        Ok(from) => from,
+        Err(otherwise) => {
+            transaction.rollback().await?;
+            return Ok(otherwise);
+        }
     };
-    sqlx::query!("UPDATE audit_sealer SET xact = $1::text::xid8, id = $2", last.xact, last.id)
+    let known = reached.filter(|(of, _)| *of == server).map_or(from, |(_, place)| *place);
+    let rows = unsealed(&mut transaction, from.max(known), limit).await?;
+    let place = rows.last().map_or(from.max(known), |last| (last.xact, last.id));
+    let looked = Looked { rows: rows.len(), sealed: 0, reached: Some((server, place)), is_set_back: from < known };
+    if place == from {
+        transaction.rollback().await?;
+        return Ok(Sealed::Rows(looked));
+    }
+    sqlx::query!("UPDATE audit_sealer SET xact = $1::text::xid8, id = $2", place.0.to_string(), place.1)
         .execute(&mut *transaction)
         .await?;
-    write(&mut transaction, &rows).await?;
+    let sealed = write(&mut transaction, &rows).await?;
     transaction.commit().await?;
-    Ok(Sealed::Rows(rows.len()))
+    Ok(Sealed::Rows(Looked { sealed, ..looked }))
 }
 
-async fn unsealed(connection: &mut PgConnection, limit: i64) -> Result<Vec<Unsealed>, sqlx::Error> {
+/// How far the sealing is, or why there is none now. Whoever asks has the sealing until the transaction is over.
+async fn stand(connection: &mut PgConnection, server: &str) -> Result<Result<Place, Sealed>, sqlx::Error> {
+    let locked = sqlx::query_scalar!("SELECT id FROM audit_sealer FOR UPDATE SKIP LOCKED");
+    let is_locked = locked.fetch_optional(&mut *connection).await?.is_some();
+    let otherwise = match standing(connection).await? {
+        None => Sealed::Missing,
+        Some(_) if !is_locked => Sealed::Elsewhere,
+        Some(standing) => match standing.fault(server) {
+            None => return Ok(Ok(standing.place)),
+            Some(fault) => fault,
+        },
+    };
+    Ok(Err(otherwise))
+}
+
+/// Looks whether anything is in the way of the sealing, when there is nothing to seal.
+///
+/// # Errors
+/// The database's.
+#[instrument(level = "debug", name = "db.audit_sealer.look", skip_all)]
+pub async fn look(connection: &mut PgConnection) -> Result<Sealed, sqlx::Error> {
+    let server = audit_server::identity(connection).await?;
+    let Some(standing) = standing(connection).await? else { return Ok(Sealed::Missing) };
+    Ok(standing.fault(&server).unwrap_or_else(|| Sealed::Rows(Looked::default())))
+}
+
+/// How far the sealing is, as it is written down.
+#[derive(Clone, Debug)]
+pub struct Standing {
+    /// On which server, if a sealer has looked.
+    pub server: Option<String>,
+    /// Up to which row of which transaction.
+    pub place: Place,
+    /// Whether no transaction has come so far.
+    pub is_ahead: bool,
+}
+
+impl Standing {
+    fn fault(&self, server: &str) -> Option<Sealed> {
+        if self.server.as_deref() != Some(server) {
+            return Some(Sealed::Moved);
+        }
+        self.is_ahead.then_some(Sealed::Ahead)
+    }
+}
+
+/// How far the sealing is, if that is written down.
+///
+/// # Errors
+/// The database's.
+#[instrument(level = "debug", name = "db.audit_sealer.standing", skip_all)]
+pub async fn standing(connection: &mut PgConnection) -> Result<Option<Standing>, sqlx::Error> {
+    let row = sqlx::query!(
+        r#"SELECT server, xact::text::bigint AS "xact!", id,
+                  xact >= pg_snapshot_xmax(pg_current_snapshot()) AS "is_ahead!"
+           FROM audit_sealer"#
+    );
+    let row = row.fetch_optional(connection).await?;
+    Ok(row.map(|row| Standing { server: row.server, place: (row.xact, row.id), is_ahead: row.is_ahead }))
+}
+
+async fn unsealed(connection: &mut PgConnection, from: Place, limit: i64) -> Result<Vec<Unsealed>, sqlx::Error> {
     let rows = said!(
-        r#"SELECT a.tenant, a.id, a.xact::text AS "xact!",
+        r#"SELECT a.tenant, a.id, a.xact::text::bigint AS "xact!",
                   EXISTS (SELECT FROM audit_seal AS z WHERE z.tenant = a.tenant AND z.event_id = a.id) AS "is_sealed!", "#,
-        "FROM audit_sealer AS s
-         CROSS JOIN LATERAL (
-             SELECT * FROM audit_event
-             WHERE (xact, id) > (s.xact, s.id) AND xact < pg_snapshot_xmin(pg_current_snapshot())
-             ORDER BY xact, id
-             LIMIT $1
-         ) AS a
-         ORDER BY a.xact, a.id",
+        "FROM audit_event AS a
+         WHERE (a.xact, a.id) > ($1::text::xid8, $2) AND a.xact < pg_snapshot_xmin(pg_current_snapshot())
+         ORDER BY a.xact, a.id
+         LIMIT $3",
+        from.0.to_string(),
+        from.1,
         limit,
     )
     .fetch_all(connection)
@@ -119,8 +214,8 @@ async fn unsealed(connection: &mut PgConnection, limit: i64) -> Result<Vec<Unsea
     Ok(row.collect())
 }
 
-/// Links `rows` to the chains of their tenants.
-async fn write(connection: &mut PgConnection, rows: &[Unsealed]) -> Result<(), sqlx::Error> {
+/// Links those of `rows` that are not sealed to the chains of their tenants, and returns how many.
+pub(super) async fn write(connection: &mut PgConnection, rows: &[Unsealed]) -> Result<usize, sqlx::Error> {
     let mut heads: BTreeMap<&str, Head> = rows.iter().map(|row| (row.tenant.as_str(), Head::default())).collect();
     let tenants: Vec<&str> = heads.keys().copied().collect();
     let known =
@@ -172,38 +267,7 @@ async fn write(connection: &mut PgConnection, rows: &[Unsealed]) -> Result<(), s
     )
     .execute(connection)
     .await?;
-    Ok(())
-}
-
-/// Takes up to `limit` rows over that transactions of another server wrote: this database was restored here, and the numbers
-/// of transactions began anew. What is sealed stays so. Returns how many rows there were.
-///
-/// # Errors
-/// The database's.
-#[instrument(level = "debug", name = "db.audit_event.adopt", skip_all)]
-pub async fn adopt(connection: &mut PgConnection, limit: i64) -> Result<u64, sqlx::Error> {
-    let mut transaction = connection.begin().await?;
-    // What can be seen was written by transactions that were begun before this one.
-    let foreign = sqlx::query_scalar!(
-        r#"SELECT EXISTS (SELECT FROM audit_event WHERE xact >= pg_snapshot_xmax(pg_current_snapshot()))
-               OR EXISTS (SELECT FROM audit_sealer WHERE xact >= pg_snapshot_xmax(pg_current_snapshot())) AS "foreign!""#
-    );
-    if !foreign.fetch_one(&mut *transaction).await? {
-        transaction.rollback().await?;
-        return Ok(0);
-    }
-    sqlx::query!("UPDATE audit_sealer SET xact = '0', id = 0").execute(&mut *transaction).await?;
-    let adopted = sqlx::query!(
-        "UPDATE audit_event SET xact = pg_current_xact_id()
-         WHERE (tenant, id) IN (
-             SELECT tenant, id FROM audit_event WHERE xact >= pg_snapshot_xmax(pg_current_snapshot()) LIMIT $1
-         )",
-        limit,
-    )
-    .execute(&mut *transaction)
-    .await?;
-    transaction.commit().await?;
-    Ok(adopted.rows_affected())
+    Ok(ids.len())
 }
 
 /// Puts signed ends of up to `limit` chains that have grown since they were told into the outbox. Returns how many.
@@ -215,9 +279,16 @@ pub async fn tell(
     connection: &mut PgConnection,
     limit: i64,
     at: OffsetDateTime,
-    sign: impl Fn(&str, &Head) -> Option<String> + Send,
+    sign: impl Fn(&str, &Head, Option<&Stand>) -> Option<String> + Send,
 ) -> Result<usize, sqlx::Error> {
     let mut transaction = connection.begin().await?;
+    let stand = sqlx::query_as!(
+        Stand,
+        r#"SELECT server AS "server!", xact::text::bigint AS "xact!", id, pg_current_xact_id()::text::bigint AS "next!"
+           FROM audit_sealer
+           WHERE server IS NOT NULL AND xact < pg_snapshot_xmax(pg_current_snapshot())"#
+    );
+    let stand = stand.fetch_optional(&mut *transaction).await?;
     let grown = sqlx::query!(
         "SELECT tenant, number, hash FROM audit_chain
          WHERE checkpointed < number
@@ -231,7 +302,7 @@ pub async fn tell(
     let (mut tenants, mut numbers, mut payloads): (Vec<String>, Vec<i64>, Vec<Value>) = Default::default();
     for row in grown {
         let head = Head { number: row.number, hash: Sum::try_from(row.hash).unwrap_or_default() };
-        if let Some(jws) = sign(&row.tenant, &head) {
+        if let Some(jws) = sign(&row.tenant, &head, stand.as_ref()) {
             tenants.push(row.tenant);
             numbers.push(row.number);
             payloads.push(json!({"jws": jws}));

@@ -10,7 +10,7 @@ use crate::domain::{
     ids::{SessionKey, Tenant},
 };
 
-/// Writes down that something of `tenant` was changed that belongs to no session.
+/// Writes down that something of `tenant` was changed that belongs to no session. Returns the number of the row.
 ///
 /// # Errors
 /// The database's.
@@ -19,7 +19,7 @@ pub async fn insert(
     tenant: &Tenant,
     audit: &AuditWrite,
     at: OffsetDateTime,
-) -> Result<(), sqlx::Error> {
+) -> Result<i64, sqlx::Error> {
     put(connection, (tenant, None), audit, at).await
 }
 
@@ -33,7 +33,8 @@ pub async fn insert_of_session(
     audit: &AuditWrite,
     at: OffsetDateTime,
 ) -> Result<(), sqlx::Error> {
-    put(connection, (&session.tenant, Some(session.session_id)), audit, at).await
+    put(connection, (&session.tenant, Some(session.session_id)), audit, at).await?;
+    Ok(())
 }
 
 #[instrument(level = "debug", name = "db.audit_event.insert", skip_all)]
@@ -42,14 +43,15 @@ async fn put(
     (tenant, session_id): (&Tenant, Option<Uuid>),
     audit: &AuditWrite,
     at: OffsetDateTime,
-) -> Result<(), sqlx::Error> {
+) -> Result<i64, sqlx::Error> {
     let doer = &audit.doer;
-    sqlx::query!(
+    sqlx::query_scalar!(
         "INSERT INTO audit_event (
              ts, tenant, session_id, request_id, trace_id, workflow_id, subject, issuer, action, resource, target_id,
              decision, details, diff, ip, user_agent
          )
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15::text::inet, $16)",
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15::text::inet, $16)
+         RETURNING id",
         at,
         tenant.as_str(),
         session_id,
@@ -67,7 +69,6 @@ async fn put(
         doer.ip.map(|ip| ip.to_string()),
         doer.user_agent(),
     )
-    .execute(connection)
-    .await?;
-    Ok(())
+    .fetch_one(connection)
+    .await
 }

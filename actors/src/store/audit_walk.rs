@@ -5,7 +5,7 @@ use tracing::instrument;
 
 use super::audit_chain::said;
 use crate::domain::{
-    audit_chain::{Head, Sum},
+    audit_chain::{Head, Place, Sum},
     audit_walk::Entry,
 };
 
@@ -89,19 +89,9 @@ pub async fn page(
     Ok(entry.collect())
 }
 
-/// Whether it is written down how far the sealing is.
-///
-/// # Errors
-/// The database's.
-#[instrument(level = "debug", name = "db.audit_sealer.exists", skip_all)]
-pub async fn has_sealer(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
-    let query = sqlx::query_scalar!(r#"SELECT EXISTS (SELECT FROM audit_sealer) AS "exists!""#);
-    query.fetch_one(connection).await
-}
-
 /// Looks at the next `limit` rows of `tenant`, those with a higher id than `after`: which of them should have been sealed by
-/// now and are not, or say that they come from a transaction that has not begun, and the id of the last one. `None` if there
-/// are no more.
+/// now, where the sealing is at `reached` or nobody knows where, and are not, or say that they come from a transaction that has not
+/// begun; and the id of the last one. `None` if there are no more.
 ///
 /// # Errors
 /// The database's.
@@ -111,17 +101,19 @@ pub async fn unsealed(
     tenant: &str,
     after: i64,
     limit: i64,
+    reached: Option<Place>,
 ) -> Result<Option<(Vec<i64>, i64)>, sqlx::Error> {
     let row = sqlx::query!(
         r#"SELECT max(a.id) AS last, array_agg(a.id ORDER BY a.id) FILTER (
-               WHERE (s.xact IS NULL OR (a.xact, a.id) <= (s.xact, s.id) OR a.xact >= pg_snapshot_xmax(pg_current_snapshot()))
+               WHERE ($4::text IS NULL OR (a.xact, a.id) <= ($4::text::xid8, $5) OR a.xact >= pg_snapshot_xmax(pg_current_snapshot()))
                  AND NOT EXISTS (SELECT FROM audit_seal AS z WHERE z.tenant = a.tenant AND z.event_id = a.id)
            ) AS rows
-         FROM (SELECT tenant, id, xact FROM audit_event WHERE tenant = $1 AND id > $2 ORDER BY id LIMIT $3) AS a
-         LEFT JOIN audit_sealer AS s ON true"#,
+         FROM (SELECT tenant, id, xact FROM audit_event WHERE tenant = $1 AND id > $2 ORDER BY id LIMIT $3) AS a"#,
         tenant,
         after,
         limit,
+        reached.map(|place| place.0.to_string()),
+        reached.map(|place| place.1),
     )
     .fetch_one(connection)
     .await?;

@@ -12,6 +12,8 @@ pub mod api_keys;
 pub mod append;
 pub mod audit_chain;
 pub mod audit_event;
+pub mod audit_server;
+pub mod audit_takeover;
 pub mod audit_trail;
 pub mod audit_walk;
 pub mod brain_memories;

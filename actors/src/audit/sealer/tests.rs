@@ -11,7 +11,7 @@ use super::*;
 use crate::{
     audit::{
         checkpoint::CheckpointKey,
-        verify::{Checkpoints, verify},
+        verify::{Checkpoints, Kind, Takeover, verify},
     },
     store::Connections,
 };
@@ -48,9 +48,17 @@ async fn sealed(pool: &PgPool, tenant: &str) -> Vec<String> {
 /// Seals until nothing is left. Transactions of other tests, which are on the same server, hold it up.
 async fn all_sealed(deps: &SealerDeps) {
     let left = async || deps.store.run(|connection| Box::pin(audit_chain::oldest_unsealed(connection))).await.unwrap();
+    let mut known = at_home(deps).await;
     while left().await.is_some() {
-        seal(deps).await.unwrap();
+        seal(deps, &mut known).await.unwrap();
     }
+}
+
+/// What a sealer knows that has looked where it is.
+async fn at_home(deps: &SealerDeps) -> Known {
+    let mut known = Known::default();
+    assert!(settle_in(deps, &mut known).await.unwrap() && known.at_home);
+    known
 }
 
 #[sqlx::test(migrations = "../migrations")]
@@ -64,16 +72,17 @@ async fn every_tenant_has_a_chain_of_its_own_without_gaps(pool: PgPool) {
     let sql = "SELECT tenant, count(*), max(number) FROM audit_seal GROUP BY tenant ORDER BY tenant";
     let chains: Vec<(String, i64, i64)> = sqlx::query_as(sql).fetch_all(&pool).await.unwrap();
     assert_eq!(chains, [("a".into(), 3, 3), ("b".into(), 3, 3), ("c".into(), 1203, 1203)]);
-    assert!(!seal(&deps).await.unwrap());
+    assert!(!seal(&deps, &mut at_home(&deps).await).await.unwrap());
 }
 
 #[sqlx::test(migrations = "../migrations")]
 async fn a_row_that_is_committed_late_is_sealed_behind_those_it_came_before(pool: PgPool) {
     let deps = deps(&pool, &Registry::new());
+    let mut known = at_home(&deps).await;
     let mut late = pool.begin().await.unwrap();
     sqlx::query(INSERT).bind("t").bind("late").bind(1).execute(&mut *late).await.unwrap();
     put(&pool, "t", "early", 1).await;
-    assert!(!seal(&deps).await.unwrap());
+    assert!(!seal(&deps, &mut known).await.unwrap());
     assert_eq!(sealed(&pool, "t").await, [""; 0], "an earlier row may yet come to light");
     late.commit().await.unwrap();
     all_sealed(&deps).await;
@@ -83,10 +92,11 @@ async fn a_row_that_is_committed_late_is_sealed_behind_those_it_came_before(pool
 #[sqlx::test(migrations = "../migrations")]
 async fn of_two_sealers_one_works_and_the_other_waits_for_nothing(pool: PgPool) {
     let deps = deps(&pool, &Registry::new());
+    let mut known = at_home(&deps).await;
     put(&pool, "t", "x", 1).await;
     let mut other = pool.begin().await.unwrap();
     sqlx::query("SELECT FROM audit_sealer FOR UPDATE").execute(&mut *other).await.unwrap();
-    assert!(!seal(&deps).await.unwrap());
+    assert!(!seal(&deps, &mut known).await.unwrap());
     other.rollback().await.unwrap();
     all_sealed(&deps).await;
     assert_eq!(sealed(&pool, "t").await, ["x"]);
@@ -101,8 +111,9 @@ async fn sealers_at_the_same_time_make_one_chain(pool: PgPool) {
         }
     };
     let sealing = futures_util::future::join_all(all.iter().map(|deps| async move {
+        let mut known = at_home(deps).await;
         for _ in 0..20 {
-            seal(deps).await.unwrap();
+            seal(deps, &mut known).await.unwrap();
         }
     }));
     futures_util::future::join(writing, sealing).await;
@@ -111,24 +122,123 @@ async fn sealers_at_the_same_time_make_one_chain(pool: PgPool) {
     assert_eq!((report.links, report.findings), (800, vec![]));
 }
 
+/// What verifying finds, and what it tells of other servers.
+async fn verified(deps: &SealerDeps) -> (Vec<(Kind, Option<i64>)>, Vec<Takeover>) {
+    let report = verify(&deps.store, None, Checkpoints::default()).await.unwrap();
+    (report.findings.into_iter().map(|found| (found.kind, found.row)).collect(), report.takeovers)
+}
+
+async fn run(pool: &PgPool, sql: &'static str) {
+    sqlx::raw_sql(sql).execute(pool).await.unwrap();
+}
+
+fn count(registry: &Registry, line: &str) -> bool {
+    let text = prometheus::TextEncoder::new().encode_to_string(&registry.gather()).unwrap();
+    text.lines().any(|other| other == line)
+}
+
 #[sqlx::test(migrations = "../migrations")]
-async fn a_database_that_was_restored_on_another_server_is_sealed_on(pool: PgPool) {
-    let deps = deps(&pool, &Registry::new());
+async fn a_trail_that_was_restored_on_another_server_is_taken_over_once_and_says_so(pool: PgPool) {
+    let registry = Registry::new();
+    let deps = deps(&pool, &registry);
     put(&pool, "t", "sealed", 2).await;
+    put(&pool, "u", "sealed", 1).await;
     all_sealed(&deps).await;
     put(&pool, "t", "unsealed", 1).await;
     // As a dump of a server that has counted further brings them.
-    for sql in ["UPDATE audit_event SET xact = '4000000000000'", "UPDATE audit_sealer SET xact = '4000000000000'"] {
-        sqlx::query(sql).execute(&pool).await.unwrap();
-    }
+    run(
+        &pool,
+        "UPDATE audit_event SET xact = '4000000000000' WHERE action = 'unsealed';
+         UPDATE audit_sealer SET xact = '3999999999999', server = 'cluster 1'",
+    )
+    .await;
+    assert_eq!(verified(&deps).await.0, [(Kind::ServerChanged, None)]);
+    let mut known = Known { at_home: true, ..Known::default() };
+    assert!(seal(&deps, &mut known).await.unwrap() && !known.at_home, "it sees that it was moved");
     put(&pool, "t", "new", 1).await;
-    while !settle_in(&deps).await.unwrap().1 {}
     all_sealed(&deps).await;
-    let mut found = sealed(&pool, "t").await;
-    found[2..].sort();
-    assert_eq!(found, ["sealed", "sealed", "new", "unsealed"]);
-    let report = verify(&deps.store, None, Checkpoints::default()).await.unwrap();
-    assert_eq!((report.links, report.findings), (4, vec![]));
+    all_sealed(&deps).await;
+    assert_eq!(sealed(&pool, "t").await, ["sealed", "sealed", "audit.takeover", "unsealed", "new"]);
+    assert_eq!(sealed(&pool, "u").await, ["sealed", "audit.takeover"]);
+    let (findings, takeovers) = verified(&deps).await;
+    assert_eq!(findings, []);
+    let told: Vec<_> = takeovers.iter().map(|told| (told.tenant.as_str(), told.number, told.from.as_deref())).collect();
+    assert_eq!(told, [("t", 3, Some("cluster 1")), ("u", 2, Some("cluster 1"))]);
+    assert!(takeovers[0].rows >= 1 && takeovers[1].rows == 0, "{takeovers:?}");
+    let subject: String =
+        sqlx::query_scalar("SELECT DISTINCT subject FROM audit_event WHERE action = 'audit.takeover'")
+            .fetch_one(&pool)
+            .await
+            .unwrap();
+    assert_eq!(subject, "system:audit-sealer");
+    // What is told is not what was sealed for somebody.
+    assert!(count(&registry, "audit_rows_sealed_total 5"), "what was sealed is counted once");
+}
+
+#[sqlx::test(migrations = "../migrations")]
+async fn a_row_of_the_future_is_left_unsealed_and_named_where_the_server_is_the_same(pool: PgPool) {
+    let deps = deps(&pool, &Registry::new());
+    put(&pool, "t", "sealed", 2).await;
+    all_sealed(&deps).await;
+    put(&pool, "t", "planted", 1).await;
+    run(&pool, "UPDATE audit_event SET xact = '4000000000000' WHERE action = 'planted'").await;
+    put(&pool, "t", "honest", 1).await;
+    // Also after a start.
+    all_sealed(&deps).await;
+    assert_eq!(sealed(&pool, "t").await, ["sealed", "sealed", "honest"]);
+    assert_eq!(verified(&deps).await, (vec![(Kind::RowInserted, Some(3))], vec![]));
+}
+
+#[sqlx::test(migrations = "../migrations")]
+async fn a_sealer_that_was_set_back_goes_on_where_it_was_and_what_was_put_in_is_named(pool: PgPool) {
+    let registry = Registry::new();
+    let deps = deps(&pool, &registry);
+    put(&pool, "t", "x", 2).await;
+    put(&pool, "t", "x", 1).await;
+    let mut known = at_home(&deps).await;
+    while sealed(&pool, "t").await.len() < 3 {
+        seal(&deps, &mut known).await.unwrap();
+    }
+    put(&pool, "t", "planted", 1).await;
+    run(
+        &pool,
+        "UPDATE audit_event SET xact = (SELECT min(xact::text::bigint)::text::xid8 FROM audit_event) WHERE action = 'planted';
+         UPDATE audit_sealer SET xact = '0', id = 0",
+    )
+    .await;
+    let found = verified(&deps).await.0;
+    assert_eq!(found, [(Kind::RowInserted, Some(4)), (Kind::SealerSetBack, None)]);
+    put(&pool, "t", "honest", 1).await;
+    while sealed(&pool, "t").await.len() < 4 {
+        seal(&deps, &mut known).await.unwrap();
+    }
+    assert_eq!(sealed(&pool, "t").await, ["x", "x", "x", "honest"]);
+    assert_eq!(verified(&deps).await.0, [(Kind::RowInserted, Some(4))]);
+    assert!(count(&registry, "audit_sealer_set_back_total 1") && count(&registry, "audit_rows_sealed_total 4"));
+}
+
+#[sqlx::test(migrations = "../migrations")]
+async fn a_sealer_that_cannot_seal_says_so_until_it_can(pool: PgPool) {
+    let registry = Registry::new();
+    let deps = deps(&pool, &registry);
+    let mut known = at_home(&deps).await;
+    run(&pool, "CREATE TABLE kept AS TABLE audit_sealer").await;
+    for harm in ["DELETE FROM audit_sealer", "UPDATE audit_sealer SET xact = '4000000000000'"] {
+        for waiting in [0, 1] {
+            put(&pool, "t", "x", waiting).await;
+            run(&pool, harm).await;
+            assert!(!seal(&deps, &mut known).await.unwrap());
+            assert!(known.is_stuck && count(&registry, "audit_sealer_stuck 1"), "{harm}");
+            run(&pool, "DELETE FROM audit_sealer; INSERT INTO audit_sealer SELECT * FROM kept").await;
+            all_sealed(&deps).await;
+            seal(&deps, &mut known).await.unwrap();
+            assert!(!known.is_stuck && count(&registry, "audit_sealer_stuck 0"), "{harm}");
+        }
+    }
+    run(&pool, "DELETE FROM audit_sealer").await;
+    let mut fresh = Known::default();
+    assert!(!settle_in(&deps, &mut fresh).await.unwrap());
+    assert!(fresh.is_stuck && !fresh.at_home && count(&registry, "audit_sealer_stuck 1"));
 }
 
 #[sqlx::test(migrations = "../migrations")]

@@ -10,10 +10,12 @@ use tokio::runtime::Handle;
 use super::*;
 use crate::{
     audit::checkpoint::CheckpointSigner,
-    domain::audit_chain::Head,
+    domain::audit_chain::{Head, Stand},
     store::{
         Connections,
         audit_chain::{oldest_unsealed, seal},
+        audit_server,
+        audit_takeover::{self, Home},
     },
 };
 
@@ -42,10 +44,19 @@ async fn trail(pool: &PgPool) -> Store {
 
 /// Transactions of other tests, which are on the same server, hold it up.
 async fn seal_all(store: &Store) {
+    store.run(|connection| Box::pin(at_home(connection))).await.unwrap();
     let left = async || store.run(|connection| Box::pin(oldest_unsealed(connection))).await.unwrap();
     while left().await.is_some() {
-        store.run(|connection| Box::pin(seal(connection, 100))).await.unwrap();
+        store.run(|connection| Box::pin(seal(connection, 100, None))).await.unwrap();
     }
+}
+
+/// The sealer has looked where it is.
+async fn at_home(connection: &mut sqlx::PgConnection) -> Result<(), sqlx::Error> {
+    let server = audit_server::identity(connection).await?;
+    let home = audit_takeover::look(connection, server).await?;
+    assert!(matches!(home, Home::Here), "{home:?}");
+    Ok(())
 }
 
 async fn found(store: &Store, checkpoints: Checkpoints) -> Vec<(String, Kind, Option<i64>, Option<i64>)> {
@@ -70,6 +81,7 @@ async fn a_change_of_any_column_is_found(pool: PgPool) {
     let store = trail(&pool).await;
     for change in [
         "ts = ts + interval '1 microsecond'",
+        "xact = '3'",
         "session_id = NULL",
         "request_id = ''",
         "trace_id = 'x'",
@@ -188,12 +200,23 @@ async fn every_kind_of_tampering_is_found_and_named(pool: PgPool) {
 
 /// The ends of all chains, signed.
 async fn signed(pool: &PgPool, signer: &CheckpointSigner) -> Vec<String> {
+    signed_at(pool, signer, None, OffsetDateTime::UNIX_EPOCH).await
+}
+
+/// The ends of all chains and how far the sealing is, signed now.
+async fn signed_now(pool: &PgPool, signer: &CheckpointSigner) -> Vec<String> {
+    let sql = "SELECT server, xact::text::bigint, id, pg_current_xact_id()::text::bigint, clock_timestamp() FROM audit_sealer";
+    let (server, xact, id, next, at) = sqlx::query_as(sql).fetch_one(pool).await.unwrap();
+    signed_at(pool, signer, Some(Stand { server, xact, id, next }), at).await
+}
+
+async fn signed_at(pool: &PgPool, signer: &CheckpointSigner, stand: Option<Stand>, at: OffsetDateTime) -> Vec<String> {
     let rows = sqlx::query_as("SELECT tenant, number, hash FROM audit_chain ORDER BY tenant");
     let rows: Vec<(String, i64, Vec<u8>)> = rows.fetch_all(pool).await.unwrap();
     rows.into_iter()
         .map(|(tenant, number, hash)| {
             let head = Head { number, hash: hash.try_into().unwrap() };
-            signer.sign(&tenant, &head, OffsetDateTime::UNIX_EPOCH).unwrap()
+            signer.sign(&tenant, &head, stand.as_ref(), at).unwrap()
         })
         .collect()
 }
@@ -244,4 +267,71 @@ async fn a_checkpoint_that_somebody_else_signed_is_named_and_not_believed(pool: 
     let kinds: Vec<Kind> = report.findings.iter().map(|found| found.kind).collect();
     assert_eq!(kinds, [Kind::CheckpointForged; 3]);
     assert!(report.findings[0].what.starts_with("checkpoint 3 "), "{:?}", report.findings);
+}
+
+const PLANT: &str = "INSERT INTO audit_event (ts, tenant, action, resource, target_id) SELECT now() - interval";
+
+#[sqlx::test(migrations = "../migrations")]
+async fn a_row_that_claims_to_be_old_is_named_by_what_came_before_it_or_by_a_checkpoint(pool: PgPool) {
+    // Nothing was done by the quiet one for days.
+    run(&pool, &format!("{PLANT} '3 days', 'quiet', 'do', 'thing', 'first'")).await;
+    let store = trail(&pool).await;
+    let signer = CheckpointSigner::new(&ed_signer().private_pem).unwrap();
+    let told = signed_now(&pool, &signer).await;
+    let known = || Checkpoints::read(&told, &signer.public());
+    run(&pool, &format!("{PLANT} '1 second', 't', 'do', 'thing', 'honest'")).await;
+    seal_all(&store).await;
+    assert_eq!(found(&store, known()).await, []);
+    run(
+        &pool,
+        &format!("{PLANT} '1 hour', 't', 'do', 'thing', 'planted'; {PLANT} '1 day', 'quiet', 'do', 'thing', ''"),
+    )
+    .await;
+    seal_all(&store).await;
+    let rows: Vec<i64> =
+        sqlx::query_scalar("SELECT max(id) FROM audit_event GROUP BY tenant HAVING tenant <> 'u' ORDER BY tenant")
+            .fetch_all(&pool)
+            .await
+            .unwrap();
+    let quiet = ("quiet".to_owned(), Kind::RowBackdated, Some(2), Some(rows[0]));
+    let loud = ("t".to_owned(), Kind::RowBackdated, Some(8), Some(rows[1]));
+    assert_eq!(found(&store, Checkpoints::default()).await, [loud.clone()]);
+    assert_eq!(found(&store, known()).await, [quiet, loud]);
+}
+
+#[sqlx::test(migrations = "../migrations")]
+async fn setting_the_sealing_back_or_forth_is_found_and_what_it_hides_is_named(pool: PgPool) {
+    let store = trail(&pool).await;
+    let signer = CheckpointSigner::new(&ed_signer().private_pem).unwrap();
+    let told = signed_now(&pool, &signer).await;
+    let known = || Checkpoints::read(&told, &signer.public());
+    let of_all = |kind| (String::new(), kind, None, None);
+    let planted = |number| ("t".to_owned(), Kind::RowInserted, number, Some(99));
+
+    // Too far: nothing is sealed any more, and honest rows are no fault.
+    run(&pool, "CREATE TABLE s AS TABLE audit_sealer; UPDATE audit_sealer SET xact = '4000000000000'").await;
+    run(&pool, &format!("{PLANT} '0', 't', 'do', 'thing', 'honest'")).await;
+    assert_eq!(found(&store, known()).await, [of_all(Kind::SealerAhead)]);
+    run(&pool, "DELETE FROM audit_event WHERE target_id = 'honest'; DELETE FROM audit_sealer; INSERT INTO audit_sealer TABLE s").await;
+    assert_eq!(found(&store, known()).await, []);
+
+    // Back, so that a row of a transaction of old waits to be sealed; then it is sealed by one who knows no better.
+    run(
+        &pool,
+        "INSERT INTO audit_event (id, ts, tenant, action, resource, xact) OVERRIDING SYSTEM VALUE
+         SELECT 99, ts, 't', 'do', 'thing', (xact::text::bigint - 1)::text::xid8 FROM audit_event WHERE tenant = 't' AND id = 6;
+         UPDATE audit_sealer SET xact = '0', id = 0",
+    )
+    .await;
+    for checkpoints in [Checkpoints::default(), known()] {
+        assert_eq!(found(&store, checkpoints).await, [planted(None), of_all(Kind::SealerSetBack)]);
+    }
+    seal_all(&store).await;
+    assert_eq!(found(&store, Checkpoints::default()).await, [planted(Some(7))]);
+
+    // With everything that is sealed gone, only checkpoints tell that there was something.
+    run(&pool, "TRUNCATE audit_event, audit_seal, audit_chain; UPDATE audit_sealer SET xact = '0', id = 0").await;
+    assert_eq!(found(&store, Checkpoints::default()).await, []);
+    let gone = ["t", "u"].map(|tenant| (tenant.to_owned(), Kind::Truncated, Some(6), None));
+    assert_eq!(found(&store, known()).await, [gone[0].clone(), gone[1].clone(), of_all(Kind::SealerSetBack)]);
 }

@@ -23,11 +23,11 @@ fn chain(length: i64) -> (Vec<Entry>, Head) {
 
 fn walked(entries: &[Entry], known: Option<Head>, end: Option<Head>) -> Vec<(Kind, Option<i64>, Option<i64>)> {
     let known = known.map(|head| Known { head, source: "the checkpoint".to_owned() });
-    let mut walk = Walk::new("t", known);
+    let mut walk = Walk::new("t", known, None, Arc::default());
     for entry in entries {
         walk.step(entry);
     }
-    walk.end(end).into_iter().map(|finding| (finding.kind, finding.number, finding.row)).collect()
+    walk.end(end).findings.into_iter().map(|finding| (finding.kind, finding.number, finding.row)).collect()
 }
 
 #[test]

@@ -170,5 +170,6 @@ pub(super) async fn write_audit(
         details: json!({"rows": job.row_count, "bytes": job.byte_size, "error_code": job.error_code}),
         diff: None,
     };
-    audit_event::insert(connection, &tenant, &audit, at).await
+    audit_event::insert(connection, &tenant, &audit, at).await?;
+    Ok(())
 }

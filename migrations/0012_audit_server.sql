@@ -1,0 +1,3 @@
+-- How far the sealing is, is told by numbers of transactions, which every server counts for itself. The server that counted
+-- them: a trail that was brought to another one is taken over there once, which the chains tell. NULL until a sealer has looked.
+ALTER TABLE audit_sealer ADD COLUMN server text;
