@@ -68,7 +68,7 @@ impl Checkpoints {
                         all.clocks.learn(stand, iat);
                     }
                     let source = format!("the checkpoint at {iat}");
-                    all.good.entry(tenant).or_default().push(Known { head, source });
+                    all.good.entry(tenant).or_default().push(Known { head, source, stand: sealer });
                     all.count += 1;
                 }
                 None => all.forged.push(Finding {
@@ -135,9 +135,15 @@ impl Verifying<'_> {
     async fn walk(&mut self, tenant: &str, known: Vec<Known>) -> Result<(), StoreError> {
         let end = head(self.store, tenant).await?;
         let mut is_there = end.is_some() || !known.is_empty();
-        let end = end.map(|head| Known { head, source: "its end as it is written down".to_owned() });
+        let end = end.map(|head| Known { head, source: "its end as it is written down".to_owned(), stand: None });
         let known = known.into_iter().chain(end);
-        let mut walk = Walk::new(tenant, known, self.sealing.began_on(), Arc::clone(&self.clocks));
+        let of = tenant.to_owned();
+        let came_from = self
+            .store
+            .run(move |connection| Box::pin(async move { audit_walk::came_from(connection, &of).await }))
+            .await?;
+        let server = came_from.unwrap_or_else(|| self.sealing.server());
+        let mut walk = Walk::new(tenant, known, server, Arc::clone(&self.clocks));
         loop {
             let (of, after) = (tenant.to_owned(), walk.number());
             let work = self

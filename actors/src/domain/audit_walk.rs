@@ -11,7 +11,7 @@ use serde::Serialize;
 
 pub use self::order::{ALLOWANCE_SECONDS, Clocks};
 use self::order::{Moved, Order};
-use super::audit_chain::{Head, Place, Said, Sum, content, linked};
+use super::audit_chain::{Head, Place, Said, Stand, Sum, content, linked};
 
 /// Broken places among which rows are looked for that were moved. There are a few of them, or somebody made a mess.
 const MOST_BROKEN: usize = 64;
@@ -115,6 +115,8 @@ pub struct Known {
     pub head: Head,
     /// Such as `the checkpoint of …`.
     pub source: String,
+    /// How far the sealing was then, if that is told.
+    pub stand: Option<Stand>,
 }
 
 /// A link that does not fit the one before it.
@@ -207,6 +209,9 @@ impl Walk {
             if known.head.hash != entry.hash {
                 let what = format!("the chain up to number {number} is not the one of {}", known.source);
                 self.find(Kind::Rewritten, Some(number), Some(row), what);
+            }
+            if let Some(stand) = &known.stand {
+                self.order.told(stand);
             }
         }
         self.last = Head { number, hash: entry.hash };

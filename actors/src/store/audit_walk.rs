@@ -54,6 +54,24 @@ pub async fn head(connection: &mut PgConnection, tenant: &str) -> Result<Option<
     Ok(row.map(|row| Head { number: row.number, hash: Sum::try_from(row.hash).unwrap_or_default() }))
 }
 
+/// Where `tenant`'s chain was before it went on on another server for the first time. `None` if it never did.
+///
+/// # Errors
+/// The database's.
+#[instrument(level = "debug", name = "db.audit_event.came_from", skip_all)]
+pub async fn came_from(connection: &mut PgConnection, tenant: &str) -> Result<Option<Option<String>>, sqlx::Error> {
+    sqlx::query_scalar!(
+        r#"SELECT a.details ->> 'from' AS "from"
+         FROM audit_event AS a JOIN audit_seal AS z ON z.tenant = a.tenant AND z.event_id = a.id
+         WHERE a.tenant = $1 AND a.action = 'audit.takeover'
+         ORDER BY z.number
+         LIMIT 1"#,
+        tenant,
+    )
+    .fetch_optional(connection)
+    .await
+}
+
 /// The next links of `tenant`'s chain with their rows, those with a higher number than `after`, at most `limit`.
 ///
 /// # Errors

@@ -31,8 +31,8 @@ impl Sealing {
         self.known_server().is_none_or(|server| server == self.server)
     }
 
-    /// By which server the rows of a chain were numbered that tells of no other one.
-    pub(super) fn began_on(&self) -> Option<String> {
+    /// By which server the rows of a chain were numbered that never went on on another one.
+    pub(super) fn server(&self) -> Option<String> {
         self.known_server().map(str::to_owned)
     }
 

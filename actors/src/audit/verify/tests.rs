@@ -295,7 +295,7 @@ async fn a_row_that_claims_to_be_old_is_named_by_what_came_before_it_or_by_a_che
             .unwrap();
     let quiet = ("quiet".to_owned(), Kind::RowBackdated, Some(2), Some(rows[0]));
     let loud = ("t".to_owned(), Kind::RowBackdated, Some(8), Some(rows[1]));
-    assert_eq!(found(&store, Checkpoints::default()).await, [loud.clone()]);
+    assert_eq!(found(&store, Checkpoints::default()).await, std::slice::from_ref(&loud));
     assert_eq!(found(&store, known()).await, [quiet, loud]);
 }
 

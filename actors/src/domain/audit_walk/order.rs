@@ -76,6 +76,8 @@ pub struct Order {
     /// Where the transactions of the rows have their numbers.
     server: Option<String>,
     last: Option<Place>,
+    /// How far the sealing of all chains was when this one had no more rows than by now.
+    told: Option<Place>,
     /// The latest time, in microseconds since 2000, and the row that has it.
     newest: Option<(i64, i64)>,
 }
@@ -83,7 +85,7 @@ pub struct Order {
 impl Order {
     /// Rows whose transactions have the numbers of `server`.
     pub const fn on(server: Option<String>) -> Self {
-        Self { server, last: None, newest: None }
+        Self { server, last: None, told: None, newest: None }
     }
 
     /// The last row that was where it belongs, if it had the numbers of `server`.
@@ -96,6 +98,13 @@ impl Order {
         *self = Self::on(moved.to.clone());
     }
 
+    /// The rows up to here were all that there were when the sealing was so far.
+    pub fn told(&mut self, stand: &Stand) {
+        if self.server.as_ref() == Some(&stand.server) {
+            self.told = self.told.max(Some((stand.xact, stand.id)));
+        }
+    }
+
     /// What is wrong with the place of the next row, which says what it said when it was sealed.
     pub fn next(&mut self, entry: &Entry, said: &Said, clocks: &Clocks) -> Option<(Kind, String)> {
         if entry.version < COVERED {
@@ -106,6 +115,12 @@ impl Order {
         if let Some(last) = self.last.filter(|last| (xact, row) <= *last) {
             let what =
                 format!("row {row} was put in behind the sealing: row {} was sealed before it and is later", last.1);
+            return Some((Kind::RowInserted, what));
+        }
+        if self.told.is_some_and(|told| (xact, row) <= told) {
+            let what = format!(
+                "row {row} was put in behind the sealing: a checkpoint was signed before it that should tell of it"
+            );
             return Some((Kind::RowInserted, what));
         }
         self.last = Some((xact, row));

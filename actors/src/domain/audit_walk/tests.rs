@@ -22,7 +22,7 @@ fn chain(length: i64) -> (Vec<Entry>, Head) {
 }
 
 fn walked(entries: &[Entry], known: Option<Head>, end: Option<Head>) -> Vec<(Kind, Option<i64>, Option<i64>)> {
-    let known = known.map(|head| Known { head, source: "the checkpoint".to_owned() });
+    let known = known.map(|head| Known { head, source: "the checkpoint".to_owned(), stand: None });
     let mut walk = Walk::new("t", known, None, Arc::default());
     for entry in entries {
         walk.step(entry);

@@ -42,6 +42,21 @@ fn a_row_of_an_earlier_transaction_was_put_in() {
 }
 
 #[test]
+fn a_row_that_a_checkpoint_should_tell_of_was_put_in() {
+    let (mut order, none) = (Order::on(Some("here".to_owned())), Clocks::default());
+    let mut next = |id, xact, told: Option<(&str, i64)>| {
+        if let Some((server, xact)) = told {
+            order.told(&Stand { server: server.into(), xact, id: 4, next: 99 });
+        }
+        order.next(&entry(id, 2), &row(1, xact), &none).map(|(kind, _)| kind)
+    };
+    assert_eq!(next(1, 5, None), None);
+    assert_eq!(next(3, 8, Some(("there", 9))), None, "another server's numbers say nothing");
+    assert_eq!(next(4, 9, Some(("here", 9))), Some(Kind::RowInserted));
+    assert_eq!(next(5, 9, None), None);
+}
+
+#[test]
 fn a_transaction_that_began_after_a_checkpoint_wrote_nothing_long_before_it() {
     let mut clocks = Clocks::default();
     let stand = |server: &str, next| Stand { server: server.into(), xact: 1, id: 1, next };
