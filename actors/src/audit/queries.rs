@@ -1,18 +1,13 @@
 //! Bounded reads of the audit trail: they wake no actor.
 
 use bytes::Bytes;
-use serde::Serialize;
-use serde_json::Value;
-use sha2::{Digest as _, Sha256};
-use time::{UtcOffset, format_description::StaticFormatDescription, macros::format_description};
-use uuid::Uuid;
 
-pub use crate::store::audit_trail::TrailFilter;
+pub use crate::store::audit_trail::{TrailFilter, TrailRow};
 use crate::{
-    domain::{hex::hex, ids::Tenant},
+    domain::{ids::Tenant, lines::Lines},
     store::{
         Store, StoreError,
-        audit_trail::{self, From, TrailPage, TrailRow},
+        audit_trail::{self, From, TrailPage},
     },
 };
 
@@ -21,83 +16,17 @@ const PAGE: i64 = 500;
 /// Pages without enough rows that one list looks through.
 const MOST_LOOKS: usize = 20;
 
-const FORMAT: StaticFormatDescription =
-    format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:6]Z");
-
 /// Reads the audit trail.
 #[derive(Clone, Debug)]
 pub struct Trail {
     store: Store,
 }
 
-/// A row as people see it.
-#[derive(Clone, Debug, Serialize)]
-pub struct TrailItem {
-    /// Its number.
-    pub id: i64,
-    /// When, RFC 3339 in UTC.
-    pub ts: String,
-    /// In which request.
-    pub request_id: Option<String>,
-    /// In which trace.
-    pub trace_id: Option<String>,
-    /// As a step of what.
-    pub workflow_id: Option<String>,
-    /// In which session.
-    pub session_id: Option<Uuid>,
-    /// Whose.
-    pub tenant: String,
-    /// Who.
-    pub subject: Option<String>,
-    /// Who vouched for them.
-    pub issuer: Option<String>,
-    /// What was done.
-    pub action: String,
-    /// To what kind of thing.
-    pub resource: String,
-    /// To which one.
-    pub target_id: Option<String>,
-    /// SHA-256 of what the policy was asked.
-    pub decision: Option<String>,
-    /// From which address.
-    pub ip: Option<String>,
-    /// With which program.
-    pub user_agent: Option<String>,
-    /// Names and sizes.
-    pub details: Option<Value>,
-    /// Sums of what was before and after.
-    pub diff: Option<Value>,
-}
-
-impl std::convert::From<TrailRow> for TrailItem {
-    fn from(row: TrailRow) -> Self {
-        Self {
-            id: row.id,
-            ts: row.ts.to_offset(UtcOffset::UTC).format(FORMAT).unwrap_or_default(),
-            request_id: row.request_id,
-            trace_id: row.trace_id,
-            workflow_id: row.workflow_id,
-            session_id: row.session_id,
-            tenant: row.tenant,
-            subject: row.subject,
-            issuer: row.issuer,
-            action: row.action,
-            resource: row.resource,
-            target_id: row.target_id,
-            decision: row.decision,
-            ip: row.ip,
-            user_agent: row.user_agent,
-            details: row.details,
-            diff: row.diff,
-        }
-    }
-}
-
 /// A page of a list.
 #[derive(Clone, Debug, Default)]
 pub struct Listed {
     /// The rows, the newest first.
-    pub items: Vec<TrailItem>,
+    pub items: Vec<TrailRow>,
     /// Where the next page begins, if there may be one.
     pub next: Option<i64>,
 }
@@ -126,7 +55,7 @@ impl Trail {
             let left = limit - i64::try_from(listed.items.len()).unwrap_or(limit);
             let Some(from) = listed.next.filter(|_| left > 0) else { break };
             let page = self.page(tenant, filter, From::Before(from), left).await?;
-            listed.items.extend(page.rows.into_iter().map(TrailItem::from));
+            listed.items.extend(page.rows);
             listed.next = page.next;
         }
         Ok(listed)
@@ -141,8 +70,7 @@ impl Trail {
             filter,
             after: Some(after),
             left: limit,
-            rows: 0,
-            hash: Sha256::new(),
+            lines: Lines::default(),
             ended: false,
         }
     }
@@ -171,21 +99,8 @@ pub struct TrailExport {
     filter: TrailFilter,
     after: Option<i64>,
     left: i64,
-    rows: u64,
-    hash: Sha256,
+    lines: Lines,
     ended: bool,
-}
-
-/// The last line.
-#[derive(Serialize)]
-struct Trailer {
-    r#type: &'static str,
-    /// Lines before this one.
-    rows: u64,
-    /// SHA-256 of their bytes, line ends included.
-    sha256: String,
-    /// Where the next export goes on, if there may be more.
-    cursor: Option<i64>,
 }
 
 impl TrailExport {
@@ -198,31 +113,11 @@ impl TrailExport {
             let page = self.trail.page(&self.tenant, &self.filter, From::After(after), PAGE.min(self.left)).await?;
             self.after = page.next;
             if !page.rows.is_empty() {
-                return Ok(Some(self.lines(page.rows)));
+                self.left -= i64::try_from(page.rows.len()).unwrap_or(self.left);
+                return Ok(Some(self.lines.pack(page.rows).into()));
             }
         }
-        Ok((!std::mem::replace(&mut self.ended, true)).then(|| self.trailer()))
-    }
-
-    fn lines(&mut self, rows: Vec<TrailRow>) -> Bytes {
-        let mut lines = Vec::new();
-        for row in rows {
-            self.rows += 1;
-            self.left -= 1;
-            // Nothing of an item can fail to be written.
-            serde_json::to_writer(&mut lines, &TrailItem::from(row)).unwrap_or_default();
-            lines.push(b'\n');
-        }
-        self.hash.update(&lines);
-        lines.into()
-    }
-
-    fn trailer(&self) -> Bytes {
-        let sha256 = hex(&self.hash.clone().finalize());
-        let trailer = Trailer { r#type: "trailer", rows: self.rows, sha256, cursor: self.after };
-        let mut line = serde_json::to_vec(&trailer).unwrap_or_default();
-        line.push(b'\n');
-        line.into()
+        Ok((!std::mem::replace(&mut self.ended, true)).then(|| self.lines.trailer(self.after).into()))
     }
 }
 

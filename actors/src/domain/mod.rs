@@ -18,6 +18,7 @@ pub mod hex;
 pub mod idempotency;
 pub mod identity;
 pub mod ids;
+pub mod lines;
 pub mod memory;
 pub mod message;
 pub mod origin;

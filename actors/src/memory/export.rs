@@ -3,11 +3,6 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use serde::Serialize;
-use sha2::{
-    Digest, Sha256,
-    digest::common::hazmat::{SerializableState, SerializedState},
-};
 use time::OffsetDateTime;
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -16,7 +11,7 @@ use super::{
     queries::{Memories, ReplicaFilter},
 };
 use crate::{
-    domain::{hex::hex, ids::Tenant},
+    domain::{ids::Tenant, lines::Lines},
     store::StoreError,
 };
 
@@ -51,44 +46,20 @@ pub(super) struct Progress {
     pub(super) cursor: Option<i64>,
     /// Most rows that are left.
     left: u64,
-    /// Lines so far, the last one not counted.
-    pub(super) rows: u64,
-    hash: Sha256,
+    /// What went out.
+    pub(super) lines: Lines,
 }
 
 impl Progress {
     /// Before the row `cursor`, with at most `left` rows.
     pub(super) fn beginning(cursor: Option<i64>, left: u64) -> Self {
-        Self { cursor, left, rows: 0, hash: Sha256::new() }
+        Self { cursor, left, lines: Lines::default() }
     }
 
-    /// After `rows` lines whose checksum [`digest`](Self::digest) gave. `None` if these bytes are no checksum.
+    /// After `rows` lines whose checksum is `digest`. `None` if these bytes are no checksum.
     pub(super) fn after(cursor: Option<i64>, left: u64, rows: u64, digest: &[u8]) -> Option<Self> {
-        let state = SerializedState::<Sha256>::try_from(digest).ok()?;
-        Some(Self { rows, hash: Sha256::deserialize(&state).ok()?, ..Self::beginning(cursor, left) })
+        Some(Self { lines: Lines::after(rows, digest)?, ..Self::beginning(cursor, left) })
     }
-
-    /// The checksum of the lines so far, as it stands between two of them.
-    pub(super) fn digest(&self) -> Vec<u8> {
-        self.hash.serialize().to_vec()
-    }
-
-    /// SHA-256 of the lines so far and `last` behind them.
-    pub(super) fn sha256(&self, last: &[u8]) -> Vec<u8> {
-        self.hash.clone().chain_update(last).finalize().to_vec()
-    }
-}
-
-/// The last line.
-#[derive(Serialize)]
-struct Trailer {
-    r#type: &'static str,
-    /// Lines before this one.
-    rows: u64,
-    /// SHA-256 of their bytes, line ends included.
-    sha256: String,
-    /// Where the next export goes on, if there is more.
-    cursor: Option<i64>,
 }
 
 impl Memories {
@@ -151,27 +122,14 @@ impl Export {
             self.ended = true;
             return Ok(Some(self.trailer(!found.is_empty())));
         }
-        let mut lines = Vec::new();
-        for row in found {
-            self.progress.cursor = Some(row.id);
-            self.progress.rows += 1;
-            self.progress.left -= 1;
-            // Nothing of an item can fail to be written.
-            serde_json::to_writer(&mut lines, &MemoryItem::exported(row)).unwrap_or_default();
-            lines.push(b'\n');
-        }
-        self.progress.hash.update(&lines);
-        Ok(Some(lines.into()))
+        self.progress.cursor = found.last().map(|row| row.id);
+        self.progress.left -= u64::try_from(found.len()).unwrap_or(left);
+        Ok(Some(self.progress.lines.pack(found.into_iter().map(MemoryItem::exported)).into()))
     }
 
     fn trailer(&mut self, more: bool) -> Bytes {
-        let cursor = self.progress.cursor.filter(|_| more);
-        self.progress.cursor = cursor;
-        let (rows, sha256) = (self.progress.rows, hex(&self.progress.sha256(b"")));
-        let trailer = Trailer { r#type: "trailer", rows, sha256, cursor };
-        let mut line = serde_json::to_vec(&trailer).unwrap_or_default();
-        line.push(b'\n');
-        line.into()
+        self.progress.cursor = self.progress.cursor.filter(|_| more);
+        self.progress.lines.trailer(self.progress.cursor).into()
     }
 }
 

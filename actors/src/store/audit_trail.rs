@@ -1,7 +1,8 @@
 //! Reads of table `audit_event` for people.
 
+use serde::{Serialize, Serializer, ser::Error as _};
 use serde_json::Value;
-use time::OffsetDateTime;
+use time::{OffsetDateTime, UtcOffset, format_description::StaticFormatDescription, macros::format_description};
 use tracing::instrument;
 use uuid::Uuid;
 
@@ -10,23 +11,27 @@ use super::wall::TenantTx;
 /// Rows looked at by one query that has no index for what it looks for.
 const WINDOW: i64 = 5_000;
 
-/// A row of the audit trail.
-#[derive(Clone, Debug)]
+const FORMAT: StaticFormatDescription =
+    format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:6]Z");
+
+/// A row of the audit trail, also as people see it.
+#[derive(Clone, Debug, Serialize)]
 pub struct TrailRow {
     /// Its number; later changes have higher ones.
     pub id: i64,
-    /// When.
+    /// When; people see RFC 3339 in UTC.
+    #[serde(serialize_with = "in_utc")]
     pub ts: OffsetDateTime,
-    /// Whose.
-    pub tenant: String,
-    /// In which session, if in one.
-    pub session_id: Option<Uuid>,
     /// In which request.
     pub request_id: Option<String>,
     /// In which trace.
     pub trace_id: Option<String>,
     /// As a step of what.
     pub workflow_id: Option<String>,
+    /// In which session, if in one.
+    pub session_id: Option<Uuid>,
+    /// Whose.
+    pub tenant: String,
     /// Who.
     pub subject: Option<String>,
     /// Who vouched for them.
@@ -39,14 +44,20 @@ pub struct TrailRow {
     pub target_id: Option<String>,
     /// SHA-256 of what the policy was asked.
     pub decision: Option<String>,
-    /// Names and sizes.
-    pub details: Option<Value>,
-    /// Sums of what was before and after.
-    pub diff: Option<Value>,
     /// From which address.
     pub ip: Option<String>,
     /// With which program.
     pub user_agent: Option<String>,
+    /// Names and sizes.
+    pub details: Option<Value>,
+    /// Sums of what was before and after.
+    pub diff: Option<Value>,
+}
+
+/// Writes a time as people see it.
+fn in_utc<S: Serializer>(ts: &OffsetDateTime, serializer: S) -> Result<S::Ok, S::Error> {
+    let text = ts.to_offset(UtcOffset::UTC).format(FORMAT).map_err(S::Error::custom)?;
+    serializer.serialize_str(&text)
 }
 
 /// Which rows.

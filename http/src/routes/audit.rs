@@ -6,7 +6,7 @@ use actix_web::{
 };
 use serde::Serialize;
 use somaagent_actors::{
-    audit::queries::{TrailExport, TrailFilter, TrailItem},
+    audit::queries::{TrailExport, TrailFilter, TrailRow},
     conversation::queries::StoreError,
 };
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
@@ -52,7 +52,7 @@ pub(crate) struct AuditSelection {
 pub(crate) struct AuditReply {
     /// The rows, descending by `id`. Where what is asked for is rare there are fewer than `limit`, or none.
     #[schema(value_type = Vec<AuditItem>)]
-    items: Vec<TrailItem>,
+    items: Vec<TrailRow>,
     /// The `after` of the next page; null at the end.
     next_cursor: Option<i64>,
 }

@@ -4,7 +4,7 @@ use actix_web::web::{Data, Json};
 use serde::Serialize;
 use serde_json::Value;
 use somaagent_actors::{
-    audit::queries::{TrailFilter, TrailItem},
+    audit::queries::{TrailFilter, TrailRow},
     conversation::queries::TimelineEntry,
 };
 use utoipa::ToSchema;
@@ -76,11 +76,11 @@ pub(crate) struct SessionAudit {
     diff: Option<Value>,
 }
 
-impl From<TrailItem> for SessionAudit {
-    fn from(item: TrailItem) -> Self {
+impl From<TrailRow> for SessionAudit {
+    fn from(item: TrailRow) -> Self {
         Self {
             id: item.id,
-            ts: item.ts,
+            ts: timestamp(item.ts),
             request_id: item.request_id,
             trace_id: item.trace_id,
             workflow_id: item.workflow_id,

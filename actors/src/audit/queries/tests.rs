@@ -2,12 +2,15 @@
 
 use std::time::Duration;
 
+use serde_json::Value;
+use sha2::{Digest as _, Sha256};
 use sqlx::PgPool;
 use time::macros::datetime;
 use tokio::runtime::Handle;
+use uuid::Uuid;
 
 use super::*;
-use crate::store::Connections;
+use crate::{domain::hex::hex, store::Connections};
 
 const SESSION: Uuid = Uuid::from_u128(7);
 

@@ -4,13 +4,14 @@ use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
 use somaagent_supervision::Probe;
 use sqlx::PgPool;
 use tokio::runtime::Handle;
 
 use super::*;
 use crate::{
-    domain::memory::MemorySpace,
+    domain::{hex::hex, memory::MemorySpace},
     memory::{
         queries::{LogPlace, Reached},
         settings::MemorySettings,

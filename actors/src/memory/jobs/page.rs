@@ -75,16 +75,16 @@ async fn read(deps: &RunnerDeps, job: &mut ExportJob) -> Result<Option<Bytes>, S
     }
     let progress = export.progress();
     job.cursor = progress.cursor;
-    job.row_count = i64::try_from(progress.rows).unwrap_or(i64::MAX);
+    job.row_count = i64::try_from(progress.lines.rows()).unwrap_or(i64::MAX);
     job.byte_size = bytes;
     job.chunks += 1;
     (job.tries, job.error) = (0, None);
     if export.ended() {
         "completed".clone_into(&mut job.status);
         job.total = Some(job.row_count);
-        (job.digest, job.sha256) = (None, Some(progress.sha256(&lines)));
+        (job.digest, job.sha256) = (None, Some(progress.lines.sha256(&lines)));
     } else {
-        job.digest = Some(progress.digest());
+        job.digest = Some(progress.lines.digest());
     }
     Ok(Some(lines))
 }
