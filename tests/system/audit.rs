@@ -234,8 +234,9 @@ async fn every_change_leaves_a_row_that_says_who_made_it() {
         for content in ["hello", "tea", "another", "mended", SECRET, "eyJ"] {
             assert!(!row.to_string().contains(content), "{operation}: {row:#}");
         }
-        let changes_something_named =
-            ["session.rename", "session.pause"].contains(action) || operation.starts_with("PUT");
+        let changes_something_named = ["session.rename", "session.pause", "session.reset", "session.delete"]
+            .contains(action)
+            || operation.starts_with("PUT");
         assert_eq!(row["diff"].is_object(), changes_something_named, "{operation}: {row:#}");
         for sums in row["diff"].as_object().into_iter().flat_map(|diff| diff.values()) {
             assert_ne!(sums["before"], sums["after"], "{operation}: {row:#}");

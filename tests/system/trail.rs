@@ -54,19 +54,22 @@ fn actions(page: &Value) -> Vec<&str> {
 async fn an_admin_lists_and_exports_what_was_done_in_the_tenant_and_nobody_else_does() {
     let (stack, member, admin, session) = answered().await;
     let page = got(&admin, TRAIL).await;
-    assert_eq!(actions(&page), ["session.rename", "message.enqueue"]);
+    assert_eq!(actions(&page), ["session.rename", "turn.end", "message.enqueue"]);
     assert_eq!((&page["items"][0]["subject"], &page["items"][0]["session_id"]), (&json!("ann"), &json!(session)));
     assert!(page["next_cursor"].is_null() && page["items"][0]["diff"]["title"].is_object(), "{page:#}");
     let first = got(&admin, &format!("{TRAIL}?limit=1")).await;
     let rest = got(&admin, &format!("{TRAIL}?after={}", first["next_cursor"])).await;
-    assert_eq!((actions(&first), actions(&rest)), (vec!["session.rename"], vec!["message.enqueue"]));
+    assert_eq!((actions(&first), actions(&rest)), (vec!["session.rename"], vec!["turn.end", "message.enqueue"]));
     let request = page["items"][1]["request_id"].as_str().unwrap();
     for (query, expected) in [
         ("action=session.rename".to_owned(), &["session.rename"][..]),
-        (format!("request_id={request}"), &["message.enqueue"]),
+        (format!("request_id={request}"), &["turn.end", "message.enqueue"]),
         (format!("session_id={}", new_session()), &[]),
         (format!("session_id={session}&until=2020-01-01T00:00:00Z"), &[]),
-        (format!("session_id={session}&since=2020-01-01T00:00:00Z"), &["session.rename", "message.enqueue"]),
+        (
+            format!("session_id={session}&since=2020-01-01T00:00:00Z"),
+            &["session.rename", "turn.end", "message.enqueue"],
+        ),
     ] {
         assert_eq!(actions(&got(&admin, &format!("{TRAIL}?{query}")).await), expected, "{query}");
     }
@@ -82,9 +85,13 @@ async fn an_admin_lists_and_exports_what_was_done_in_the_tenant_and_nobody_else_
         write!(digits, "{byte:02x}").unwrap();
         digits
     });
-    assert_eq!(trailer, json!({"type": "trailer", "rows": 2, "sha256": sum, "cursor": null}));
+    assert_eq!(trailer, json!({"type": "trailer", "rows": 3, "sha256": sum, "cursor": null}));
     let rows: Vec<Value> = rows.lines().map(|row| serde_json::from_str(row).unwrap()).collect();
-    assert_eq!((&rows[0], &rows[1]), (&page["items"][1], &page["items"][0]));
+    assert_eq!([&rows[0], &rows[1], &rows[2]], [2, 1, 0].map(|place| &page["items"][place]));
+    assert_eq!(
+        (&rows[1]["subject"], &rows[1]["workflow_id"]),
+        (&json!("system:conversation"), &rows[0]["workflow_id"])
+    );
     let stranger = stack.client.showing(&crate::audit::token_of("umbrella", "eve", "admin")).unwrap();
     assert_eq!(actions(&got(&stranger, TRAIL).await), [""; 0]);
     for path in [TRAIL.to_owned(), format!("{TRAIL}/export")] {
@@ -104,13 +111,13 @@ async fn a_session_is_described_as_one_story_to_its_owner_and_does_not_exist_for
     assert_eq!(events, ["assistant.final", "user"]);
     let audit: Vec<&str> =
         told["audit"].as_array().unwrap().iter().map(|row| row["action"].as_str().unwrap()).collect();
-    assert_eq!(audit, ["session.rename", "message.enqueue"]);
+    assert_eq!(audit, ["session.rename", "turn.end", "message.enqueue"]);
     assert!(told["audit"][0]["decision"].is_string() && told["audit"][0].get("ip").is_none(), "{told:#}");
     let timeline = told["timeline"].as_array().unwrap();
     let times: Vec<&str> = timeline.iter().map(|entry| entry["at"].as_str().unwrap()).collect();
     assert!(times.is_sorted(), "{times:?}");
     let count = |kind: &str| timeline.iter().filter(|entry| entry["kind"] == kind).count();
-    assert_eq!(["event", "audit", "turn", "memory", "replica"].map(count), [2, 2, 1, 2, 2], "{timeline:#?}");
+    assert_eq!(["event", "audit", "turn", "memory", "replica"].map(count), [2, 3, 1, 2, 2], "{timeline:#?}");
     assert_eq!((&timeline[0]["kind"], &timeline[0]["entry"]["seq"]), (&json!("event"), &json!(1)));
     assert_eq!(timeline.last().unwrap()["entry"]["action"], "session.rename");
     assert!(!json!(timeline).to_string().contains("parrot is"), "{timeline:#?}");
@@ -118,7 +125,7 @@ async fn a_session_is_described_as_one_story_to_its_owner_and_does_not_exist_for
     assert_eq!((&without["audit"], without["events"].as_array().unwrap().len()), (&json!([]), 1));
     let turn = told["timeline"][0]["entry"]["event_id"].as_str().unwrap();
     let steps = got(&member, &format!("{path}?workflow_id={turn}")).await;
-    assert_eq!(steps["audit"].as_array().unwrap().len(), 1, "{steps:#}");
+    assert_eq!(steps["audit"].as_array().unwrap().len(), 2, "{steps:#}");
     assert_eq!(got(&admin, &path).await["events"], told["events"]);
     let other = stack.client.showing(&token("bob", "chat")).unwrap();
     for (client, path) in [(&other, path.clone()), (&member, format!("/v1/describe/{}", new_session()))] {

@@ -158,8 +158,8 @@ async fn the_database_inside_the_process_is_sealed_and_verified_too() {
     let client = Client::new(app.url()).unwrap();
     let answer = client.message(&Post::new("tea")).await.unwrap();
     assert_eq!(answer.status, 200, "{}", answer.text);
-    eventually("a sealed row", async || {
-        metrics.get("/metrics").await.unwrap().text.contains("audit_rows_sealed_total 1\n").then_some(())
+    eventually("the message and the end of its turn sealed", async || {
+        metrics.get("/metrics").await.unwrap().text.contains("audit_rows_sealed_total 2\n").then_some(())
     })
     .await;
     assert!(app.output().contains("no checkpoints of the audit trail are signed"), "{}", app.output());
@@ -168,7 +168,7 @@ async fn the_database_inside_the_process_is_sealed_and_verified_too() {
     let report: Value = serde_json::from_str(ended.output.lines().last().unwrap()).unwrap();
     assert_eq!(
         (ended.code, &report["links"], &report["findings"]),
-        (Some(0), &json!(1), &json!([])),
+        (Some(0), &json!(2), &json!([])),
         "{}",
         ended.output
     );

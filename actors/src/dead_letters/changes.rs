@@ -24,8 +24,7 @@ use crate::{
 /// Letters deleted in one transaction of a purge.
 const PURGE_PAGE: i64 = 1_000;
 
-/// The kind of thing that audit rows name.
-pub const RESOURCE: &str = "dead_letter";
+pub use crate::store::dead_letters::RESOURCE;
 
 /// The audit row of a change that `caller` asked for.
 fn audit(caller: &Caller, action: &'static str, target_id: String, details: Value) -> AuditWrite {

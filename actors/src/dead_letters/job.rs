@@ -3,22 +3,20 @@
 //! The letters of a page, where they go, and how far the order is are one transaction: an order that was cut off anywhere
 //! goes on with the letter after the last one that went out.
 
-use serde_json::json;
+use serde_json::{Value, json};
 use sqlx::Connection;
+use time::OffsetDateTime;
 
 use super::{
     changes::{RESOURCE, workflow},
     keeper::KeeperDeps,
 };
 use crate::{
-    domain::{
-        append::{AuditWrite, Doer},
-        ids::Tenant,
-    },
+    domain::append::{AuditWrite, Doer},
     store::{
         StoreError, audit_event,
         dead_letters::replay::{self, Outgoing},
-        dlq_jobs,
+        dlq_jobs::{self, Job},
         outbox_events::Enqueued,
     },
 };
@@ -47,6 +45,8 @@ pub async fn next_page(deps: &KeeperDeps) -> Result<bool, StoreError> {
             let Some(last) = letters.last().map(|letter| letter.id) else {
                 "completed".clone_into(&mut job.status);
                 job.updated_at = at;
+                let details = json!({"topic": job.topic, "reprocessed": job.reprocessed, "failed": job.failed});
+                write_audit(&mut transaction, &job, "admin.dlq.reprocess_end", details, at).await?;
                 dlq_jobs::advance(&mut transaction, &job).await?;
                 transaction.commit().await?;
                 return Ok((Some((job.topic, 0)), Enqueued::default()));
@@ -70,23 +70,8 @@ pub async fn next_page(deps: &KeeperDeps) -> Result<bool, StoreError> {
             let deleted = replay::delete_all(&mut transaction, &job.tenant, &sent).await?;
             job.reprocessed += i64::try_from(deleted).unwrap_or(i64::MAX);
             (job.place, job.updated_at) = (last, at);
-            if let Some(tenant) = Tenant::new(&job.tenant) {
-                let audit = AuditWrite {
-                    doer: Doer {
-                        correlation_id: job.request_id,
-                        subject: job.subject.clone(),
-                        ip: job.ip,
-                        ..Doer::default()
-                    },
-                    action: "admin.dlq.reprocess_page",
-                    resource: RESOURCE,
-                    target_id: job.id.to_string(),
-                    workflow_id: Some(workflow(job.id)),
-                    details: json!({"topic": job.topic, "letters": deleted, "upto": last}),
-                    diff: None,
-                };
-                audit_event::insert(&mut transaction, &tenant, &audit, at).await?;
-            }
+            let details = json!({"topic": job.topic, "letters": deleted, "upto": last});
+            write_audit(&mut transaction, &job, "admin.dlq.reprocess_page", details, at).await?;
             dlq_jobs::advance(&mut transaction, &job).await?;
             transaction.commit().await?;
             Ok((Some((job.topic, deleted)), put))
@@ -95,4 +80,25 @@ pub async fn next_page(deps: &KeeperDeps) -> Result<bool, StoreError> {
     let Some((topic, sent)) = work.await? else { return Ok(false) };
     deps.metrics.reprocessed(&topic, sent);
     Ok(true)
+}
+
+/// Writes down what became of an order by itself, in the name of who gave it.
+async fn write_audit(
+    connection: &mut sqlx::PgConnection,
+    job: &Job,
+    action: &'static str,
+    details: Value,
+    at: OffsetDateTime,
+) -> Result<(), sqlx::Error> {
+    let audit = AuditWrite {
+        doer: Doer { correlation_id: job.request_id, subject: job.subject.clone(), ip: job.ip, ..Doer::default() },
+        action,
+        resource: RESOURCE,
+        target_id: job.id.to_string(),
+        workflow_id: Some(workflow(job.id)),
+        details,
+        diff: None,
+    };
+    audit_event::insert_of_process(connection, (&job.tenant, None), &audit, at).await?;
+    Ok(())
 }

@@ -125,8 +125,9 @@ impl DlqKeeper {
 /// # Errors
 /// The store's.
 pub(super) async fn purge_jobs(deps: &KeeperDeps) -> Result<(), StoreError> {
-    let before = (deps.clock)() - Duration::from_millis(deps.settings.job_retention_ms);
-    purge(&deps.store, move |connection, rows| Box::pin(dlq_jobs::purge(connection, before, rows))).await
+    let at = (deps.clock)();
+    let before = at - Duration::from_millis(deps.settings.job_retention_ms);
+    purge(&deps.store, move |connection, rows| Box::pin(dlq_jobs::purge(connection, before, at, rows))).await
 }
 
 async fn count(deps: &KeeperDeps) -> Result<(), StoreError> {

@@ -106,7 +106,7 @@ pub struct TurnWrite {
 }
 
 /// One line of the audit trail.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct AuditWrite {
     /// Who did it.
     pub doer: Doer,
@@ -144,6 +144,12 @@ impl Doer {
     #[must_use]
     pub fn process(actor: &str) -> Self {
         Self { subject: Some(format!("system:{actor}")), ..Self::default() }
+    }
+
+    /// The request that it was done for, if it was done for one.
+    #[must_use]
+    pub fn request(&self) -> Option<String> {
+        (!self.correlation_id.is_nil()).then(|| self.correlation_id.to_string())
     }
 
     /// Who vouches for them.

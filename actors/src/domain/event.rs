@@ -224,7 +224,9 @@ pub fn correlation_id(payload: &Value) -> Option<Uuid> {
     payload["metadata"].as_object().and_then(named_request)
 }
 
-fn named_request(metadata: &Metadata) -> Option<Uuid> {
+/// The request that the metadata of an event name.
+#[must_use]
+pub fn named_request(metadata: &Metadata) -> Option<Uuid> {
     metadata.get("correlation_id")?.as_str().and_then(|id| Uuid::try_parse(id).ok())
 }
 

@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::{
     analysis,
-    append::{Append, AuditWrite, Beginner, EnvelopeChange, NewEvent, TurnWrite},
+    append::{Append, AuditWrite, Beginner, Doer, EnvelopeChange, NewEvent, TurnWrite},
     caller::Caller,
     event::{self, Draft, EventType, Metadata},
     ids::SessionKey,
@@ -91,6 +91,28 @@ pub struct Ending {
     pub error_code: Option<&'static str>,
     /// Who ended it, when it was not the answer's own end.
     pub by: Option<Caller>,
+}
+
+impl Ending {
+    /// Who ended it: somebody, or the process, which had come to the end of the answer.
+    fn line(&self) -> AuditWrite {
+        let target = self.user_event_id.to_string();
+        let mut details = json!({"turn": self.turn_seq, "attempt": self.attempt});
+        let (action, doer) = if let Some(caller) = &self.by {
+            ("turn.stop", caller.doer())
+        } else {
+            details["event"] = self.event_type.as_str().into();
+            details["error_code"] = self.error_code.into();
+            let doer = Doer {
+                correlation_id: event::named_request(&self.metadata).unwrap_or(self.user_event_id),
+                trace_id: self.trace.as_ref().map(|trace| trace.trace_id().to_owned()),
+                ..Doer::process("conversation")
+            };
+            ("turn.end", doer)
+        };
+        let workflow_id = Some(target.clone());
+        AuditWrite { doer, action, resource: "conversation.turn", target_id: target, workflow_id, details, diff: None }
+    }
 }
 
 /// Why a message is not accepted by a session that exists.
@@ -257,12 +279,7 @@ impl Session {
             usage: ending.usage.clone(),
             error_code: ending.error_code,
         });
-        if let Some(caller) = &ending.by {
-            let details = json!({"turn": ending.turn_seq, "attempt": ending.attempt});
-            let target = ending.user_event_id.to_string();
-            let line = audit(caller, "turn.stop", "conversation.turn", target, details);
-            append.audit.push(line.within(ending.user_event_id.to_string()));
-        }
+        append.audit.push(ending.line());
         append
     }
 

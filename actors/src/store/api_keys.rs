@@ -239,7 +239,7 @@ pub async fn login_name(rows: &mut TenantTx<'_>, tenant: &str, key_id: Uuid) -> 
     query.fetch_optional(&mut **rows).await
 }
 
-/// Removes logins of somebody that are over.
+/// Removes logins of somebody that are over, and returns which.
 ///
 /// # Errors
 /// The database's.
@@ -249,17 +249,17 @@ pub async fn sweep_logins(
     tenant: &str,
     subject: &str,
     at: OffsetDateTime,
-) -> Result<(), sqlx::Error> {
-    sqlx::query!(
+) -> Result<Vec<Uuid>, sqlx::Error> {
+    sqlx::query_scalar!(
         "DELETE FROM api_keys
-         WHERE tenant = $1 AND created_by = $2 AND kind = 'login' AND (revoked_at IS NOT NULL OR expires_at <= $3)",
+         WHERE tenant = $1 AND created_by = $2 AND kind = 'login' AND (revoked_at IS NOT NULL OR expires_at <= $3)
+         RETURNING key_id",
         tenant,
         subject,
         at,
     )
-    .execute(&mut **rows)
-    .await?;
-    Ok(())
+    .fetch_all(&mut **rows)
+    .await
 }
 
 /// Those of the keys that were not revoked.

@@ -16,7 +16,6 @@ use super::{
 use crate::domain::{
     append::{AuditWrite, Doer},
     audit_chain::TAKEOVER,
-    ids::Tenant,
 };
 
 /// A trail that is to be taken over.
@@ -88,7 +87,7 @@ pub struct Taken {
 pub async fn take(
     connection: &mut PgConnection,
     takeover: &Takeover,
-    tenant: &Tenant,
+    tenant: &str,
     after: Option<i64>,
     limit: i64,
     at: OffsetDateTime,
@@ -104,7 +103,7 @@ pub async fn take(
                  AND NOT EXISTS (SELECT FROM audit_seal AS z WHERE z.tenant = a.tenant AND z.event_id = a.id)
            ), '{}') AS "ids!"
            FROM (SELECT tenant, id, xact FROM audit_event WHERE tenant = $1 AND id > $2 ORDER BY id LIMIT $3) AS a"#,
-        tenant.as_str(),
+        tenant,
         after.unwrap_or(i64::MIN),
         limit,
         takeover.begun.to_string(),
@@ -145,7 +144,7 @@ async fn lock(connection: &mut PgConnection, to: &str) -> Result<bool, sqlx::Err
 async fn tell(
     connection: &mut PgConnection,
     takeover: &Takeover,
-    tenant: &Tenant,
+    tenant: &str,
     ids: &[i64],
     at: OffsetDateTime,
 ) -> Result<(), sqlx::Error> {
@@ -153,14 +152,13 @@ async fn tell(
         doer: Doer::process("audit-sealer"),
         action: TAKEOVER,
         resource: "audit.chain",
-        target_id: tenant.as_str().to_owned(),
-        workflow_id: None,
+        target_id: tenant.to_owned(),
         details: json!({
             "from": takeover.from, "to": takeover.to, "rows": ids.len(), "first": ids.first(), "last": ids.last(),
         }),
-        diff: None,
+        ..AuditWrite::default()
     };
-    let id = audit_event::insert(&mut *connection, tenant, &line, at).await?;
+    let id = audit_event::insert_of_process(&mut *connection, (tenant, None), &line, at).await?;
     let rows = rows(&mut *connection, tenant, &[id]).await?;
     write(connection, &rows).await?;
     Ok(())
@@ -169,13 +167,13 @@ async fn tell(
 async fn seal(
     connection: &mut PgConnection,
     takeover: &Takeover,
-    tenant: &Tenant,
+    tenant: &str,
     ids: &[i64],
 ) -> Result<(), sqlx::Error> {
     // They go before everything that this server's transactions wrote and that is not sealed yet.
     sqlx::query!(
         "UPDATE audit_event SET xact = $3::text::xid8 WHERE tenant = $1 AND id = ANY ($2)",
-        tenant.as_str(),
+        tenant,
         ids,
         (takeover.begun - 1).to_string(),
     )
@@ -186,11 +184,11 @@ async fn seal(
     Ok(())
 }
 
-async fn rows(connection: &mut PgConnection, tenant: &Tenant, ids: &[i64]) -> Result<Vec<Unsealed>, sqlx::Error> {
+async fn rows(connection: &mut PgConnection, tenant: &str, ids: &[i64]) -> Result<Vec<Unsealed>, sqlx::Error> {
     let rows = said!(
         r#"SELECT a.tenant, a.id, a.xact::text::bigint AS "xact!", "#,
         "FROM audit_event AS a WHERE a.tenant = $1 AND a.id = ANY ($2) ORDER BY a.id",
-        tenant.as_str(),
+        tenant,
         ids,
     )
     .fetch_all(connection)

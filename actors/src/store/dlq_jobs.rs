@@ -2,12 +2,12 @@
 
 use std::net::IpAddr;
 
-use sqlx::PgConnection;
+use sqlx::{Connection, PgConnection};
 use time::OffsetDateTime;
 use tracing::instrument;
 use uuid::Uuid;
 
-use super::{dead_letters::browse::LetterFilter, wall::TenantTx};
+use super::{audit_event, dead_letters::browse::LetterFilter, wall::TenantTx};
 
 /// An order as it stands.
 #[derive(Clone, Debug)]
@@ -202,23 +202,35 @@ pub async fn cancel(
     Ok(row.map(|row| job!(row)))
 }
 
-/// Removes up to `limit` orders that were over before `before`, and returns how many.
+/// Removes up to `limit` orders that were over before `before`, writes down which, and returns how many.
 ///
 /// # Errors
 /// The database's.
 #[instrument(level = "debug", name = "db.dlq_jobs.purge", skip_all)]
-pub async fn purge(connection: &mut PgConnection, before: OffsetDateTime, limit: i64) -> Result<u64, sqlx::Error> {
-    let done = sqlx::query!(
+pub async fn purge(
+    connection: &mut PgConnection,
+    before: OffsetDateTime,
+    at: OffsetDateTime,
+    limit: i64,
+) -> Result<u64, sqlx::Error> {
+    let mut transaction = connection.begin().await?;
+    let gone = sqlx::query!(
         "DELETE FROM dlq_jobs WHERE id = ANY (ARRAY (
              SELECT id FROM dlq_jobs WHERE status <> 'running' AND updated_at < $1
              ORDER BY updated_at
              LIMIT $2
              FOR UPDATE SKIP LOCKED
-         ))",
+         ))
+         RETURNING tenant, id",
         before,
         limit,
     )
-    .execute(connection)
+    .fetch_all(&mut *transaction)
     .await?;
-    Ok(done.rows_affected())
+    let count = gone.len();
+    let gone = gone.into_iter().map(|job| (job.tenant, job.id));
+    let what = ("dlq.order.purge", "dead_letter_order");
+    audit_event::insert_purge(&mut transaction, "dlq-keeper", what, gone, at).await?;
+    transaction.commit().await?;
+    Ok(u64::try_from(count).unwrap_or(u64::MAX))
 }

@@ -36,8 +36,8 @@ pub async fn erase(
     audit: &AuditWrite,
 ) -> Result<Option<u64>, sqlx::Error> {
     let (tenant, id) = (key.tenant.as_str(), key.session_id);
-    // Numbers have no gaps, so the difference is how many events there were.
-    let events = sqlx::query_scalar!(
+    let is_deleted = leave == Leave::Tombstone;
+    let was = sqlx::query!(
         r#"UPDATE session_envelopes AS e
          SET updated_at = $5,
              erased_seq = e.last_seq,
@@ -47,25 +47,39 @@ pub async fn erase(
              metadata = CASE WHEN $6 THEN '{}' ELSE e.metadata END,
              deleted_at = CASE WHEN $6 THEN $5 ELSE e.deleted_at END
          FROM (
-             SELECT tenant, session_id, erased_seq
+             SELECT tenant, session_id, erased_seq, title, metadata::text, analysis::text
              FROM session_envelopes
              WHERE tenant = $1 AND session_id = $2 AND epoch = $3 AND last_seq = $4 AND deleted_at IS NULL
              FOR UPDATE
          ) AS before
          WHERE e.tenant = before.tenant AND e.session_id = before.session_id
-         RETURNING e.last_seq - before.erased_seq AS "events!""#,
+         RETURNING before.erased_seq AS "erased!", e.last_seq AS "last!", COALESCE(before.title, '') AS "title!",
+             before.metadata AS "metadata!", before.analysis AS "analysis!""#,
         tenant,
         id,
         epoch,
         head,
         at,
-        leave == Leave::Tombstone,
+        is_deleted,
     )
     .fetch_optional(&mut **rows)
     .await?;
-    let Some(events) = events else { return Ok(None) };
-    audit_event::insert_of_session(rows, key, audit, at).await?;
+    let Some(was) = was else { return Ok(None) };
+    // Which events there were is told by their numbers, which have no gaps: their content may be more than can be read at once.
+    let events = was.last - was.erased;
+    let history = if events > 0 { format!("{} to {}", was.erased + 1, was.last) } else { String::new() };
+    let mut audit = changed(audit.clone(), "history", &history, "");
+    audit = changed(audit, "analysis", &was.analysis, "{}");
+    if is_deleted {
+        audit = changed(audit, "title", &was.title, "");
+        audit = changed(audit, "metadata", &was.metadata, "{}");
+    }
+    audit_event::insert_of_session(rows, key, &audit, at).await?;
     Ok(Some(u64::try_from(events).unwrap_or_default()))
+}
+
+fn changed(audit: AuditWrite, name: &str, before: &str, after: &str) -> AuditWrite {
+    if before == after { audit } else { audit.changing(name, before.as_bytes(), after.as_bytes()) }
 }
 
 /// A session with rows that nobody may read.

@@ -5,12 +5,12 @@
 
 use std::net::IpAddr;
 
-use sqlx::{PgConnection, types::Json};
+use sqlx::{Connection, PgConnection, types::Json};
 use time::OffsetDateTime;
 use tracing::instrument;
 use uuid::Uuid;
 
-use super::{memory_replica::reads::ReplicaFilter, wall::TenantTx};
+use super::{audit_event, memory_replica::reads::ReplicaFilter, wall::TenantTx};
 use crate::domain::ids::Tenant;
 
 /// A job as it stands.
@@ -292,26 +292,39 @@ pub async fn expire(
     .await
 }
 
-/// Removes up to `limit` jobs that were over before `before` and have no chunks left, and returns how many.
+/// Removes up to `limit` jobs that were over before `before` and have no chunks left, writes down which, and returns
+/// how many.
 ///
 /// # Errors
 /// The database's.
 #[instrument(level = "debug", name = "db.export_jobs.purge", skip_all)]
-pub async fn purge(connection: &mut PgConnection, before: OffsetDateTime, limit: i64) -> Result<u64, sqlx::Error> {
-    let done = sqlx::query!(
+pub async fn purge(
+    connection: &mut PgConnection,
+    before: OffsetDateTime,
+    at: OffsetDateTime,
+    limit: i64,
+) -> Result<u64, sqlx::Error> {
+    let mut transaction = connection.begin().await?;
+    let gone = sqlx::query!(
         "DELETE FROM export_jobs WHERE id = ANY (ARRAY (
              SELECT id FROM export_jobs
              WHERE status IN ('failed', 'cancelled', 'expired') AND ended_at < $1 AND chunks = 0
              ORDER BY ended_at
              LIMIT $2
              FOR UPDATE SKIP LOCKED
-         ))",
+         ))
+         RETURNING tenant, id",
         before,
         limit,
     )
-    .execute(connection)
+    .fetch_all(&mut *transaction)
     .await?;
-    Ok(done.rows_affected())
+    let count = gone.len();
+    let gone = gone.into_iter().map(|job| (job.tenant, job.id));
+    let what = ("memory.export.purge", "export_job");
+    audit_event::insert_purge(&mut transaction, "export-runner", what, gone, at).await?;
+    transaction.commit().await?;
+    Ok(u64::try_from(count).unwrap_or(u64::MAX))
 }
 
 #[cfg(test)]

@@ -1,13 +1,10 @@
 //! The sealer comes to a server: it looks whether the trail is at home there, and takes it over if not.
 
 use super::{Known, SealerDeps};
-use crate::{
-    domain::ids::Tenant,
-    store::{
-        StoreError, audit_server,
-        audit_takeover::{self, Home, Takeover},
-        audit_walk,
-    },
+use crate::store::{
+    StoreError, audit_server,
+    audit_takeover::{self, Home, Takeover},
+    audit_walk,
 };
 
 /// Tenants read at a time.
@@ -44,8 +41,7 @@ async fn take_over(deps: &SealerDeps, takeover: Takeover) -> Result<(), StoreErr
         let tenants = work.await?;
         let Some(last) = tenants.last() else { break };
         after = Some(last.clone());
-        // What is no tenant of ours is left to whoever verifies.
-        for tenant in tenants.iter().filter_map(|tenant| Tenant::new(tenant)) {
+        for tenant in tenants {
             rows += take_tenant(deps, &takeover, tenant).await?;
         }
     }
@@ -59,7 +55,7 @@ async fn take_over(deps: &SealerDeps, takeover: Takeover) -> Result<(), StoreErr
 }
 
 /// Takes over what is not sealed of one tenant. Returns how many rows.
-async fn take_tenant(deps: &SealerDeps, takeover: &Takeover, tenant: Tenant) -> Result<usize, StoreError> {
+async fn take_tenant(deps: &SealerDeps, takeover: &Takeover, tenant: String) -> Result<usize, StoreError> {
     let (mut after, mut rows) = (None, 0);
     loop {
         let (takeover, tenant, at) = (takeover.clone(), tenant.clone(), (deps.clock)());

@@ -1,6 +1,9 @@
 //! What a change of a session leaves behind: for readers who were away, for the audit trail, for a turn that had begun.
 
+use sha2::{Digest as _, Sha256};
+
 use super::*;
+use crate::domain::hex::hex;
 
 fn told(frames: &[Arc<Frame>]) -> Vec<(String, String)> {
     let id = |frame: &Frame| frame.id.map_or_else(String::new, |id| id.to_string());
@@ -95,6 +98,14 @@ async fn each_kind_of_change_leaves_a_line_that_says_who_made_it(pool: PgPool) {
         );
         let by = (Some("ada".to_owned()), Some(Uuid::from_u128(5).to_string()));
         assert!(lines.into_iter().all(|line| (line.2, line.3) == by), "somebody else made a change");
+        let sql = "SELECT diff FROM audit_event WHERE session_id = $1 AND action IN ('session.reset', 'session.delete') ORDER BY id";
+        let diffs: Vec<Value> = sqlx::query_scalar(sql).bind(session).fetch_all(&pool).await.unwrap();
+        let [reset, delete] = &diffs[..] else { panic!("{diffs:?}") };
+        let names = |diff: &Value| diff.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+        assert_eq!(names(reset), ["analysis", "history"]);
+        assert_eq!(names(delete), ["title"], "nothing else was left");
+        assert_eq!(delete["title"]["before"], hex(&Sha256::digest("Tea")));
+        assert_eq!(delete["title"]["after"], hex(&Sha256::digest("")));
     })
     .await;
 }

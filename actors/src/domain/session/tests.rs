@@ -61,6 +61,19 @@ fn numbers_rise_by_one_over_messages_and_endings() {
 }
 
 #[test]
+fn whoever_ended_a_turn_is_told_be_it_the_process() {
+    let mut session = session();
+    say(&mut session, "one");
+    let line = end(&mut session, 1, EventType::Error).audit.remove(0);
+    assert_eq!((line.action, line.doer.subject.as_deref()), ("turn.end", Some("system:conversation")));
+    assert_eq!((line.details["event"].as_str(), line.doer.correlation_id), (Some("assistant.error"), Uuid::from_u128(7)));
+    assert_eq!(
+        (&line.workflow_id, &line.target_id),
+        (&Some(Uuid::from_u128(7).to_string()), &Uuid::from_u128(7).to_string())
+    );
+}
+
+#[test]
 fn a_turn_that_waited_is_as_old_as_its_first_attempt() {
     let mut session = session();
     say(&mut session, "one");

@@ -71,7 +71,10 @@ impl ApiKeys {
         let line = audit(&caller, "auth.login", RESOURCE, shown(new.key_id), json!({"scopes": new.scopes}));
         let work = self.inner.store.change_for(new.tenant.clone(), move |rows| {
             Box::pin(async move {
-                api_keys::sweep_logins(rows, new.tenant.as_str(), &new.created_by, at).await?;
+                let tenant = new.tenant.as_str();
+                let over = api_keys::sweep_logins(rows, tenant, &new.created_by, at).await?;
+                let over = over.into_iter().map(|login| (tenant.to_owned(), login));
+                audit_event::insert_purge(rows, "identity", ("auth.login.purge", RESOURCE), over, at).await?;
                 api_keys::insert(rows, &new).await?;
                 audit_event::insert(rows, &new.tenant, &line, at).await
             })

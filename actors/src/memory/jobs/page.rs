@@ -155,7 +155,6 @@ pub(super) async fn write_audit(
     action: &'static str,
     at: OffsetDateTime,
 ) -> Result<(), sqlx::Error> {
-    let Some(tenant) = Tenant::new(&job.tenant) else { return Ok(()) };
     let audit = AuditWrite {
         doer: Doer {
             correlation_id: job.request_id,
@@ -170,6 +169,6 @@ pub(super) async fn write_audit(
         details: json!({"rows": job.row_count, "bytes": job.byte_size, "error_code": job.error_code}),
         diff: None,
     };
-    audit_event::insert(connection, &tenant, &audit, at).await?;
+    audit_event::insert_of_process(connection, (&job.tenant, None), &audit, at).await?;
     Ok(())
 }

@@ -31,7 +31,7 @@ pub async fn sweep(deps: &RunnerDeps) -> Result<bool, StoreError> {
             }
             transaction.commit().await?;
             let removed = export_chunks::remove(&mut *connection, REMOVE_CHUNKS).await?;
-            let purged = export_jobs::purge(connection, before, PURGE_JOBS).await?;
+            let purged = export_jobs::purge(connection, before, at, PURGE_JOBS).await?;
             Ok(!expired.is_empty() || removed > 0 || purged == PURGE_JOBS.unsigned_abs())
         })
     });

@@ -230,7 +230,10 @@ async fn a_result_expires_and_long_after_that_its_job_is_forgotten(pool: PgPool)
     assert!(desk.find(&tenant(), id).await.unwrap().is_some(), "the job is still shown");
     while sweep(&at(much_later, &deps)).await.unwrap() {}
     assert!(desk.find(&tenant(), id).await.unwrap().is_none());
-    assert_eq!(audited(&pool).await.last().unwrap().0, "memory.export.expire");
+    let audited = audited(&pool).await;
+    let expired = ("memory.export.expire".to_owned(), Some("ann".to_owned()));
+    let purged = ("memory.export.purge".to_owned(), Some("system:export-runner".to_owned()));
+    assert_eq!(audited[audited.len() - 2..], [expired, purged]);
 }
 
 #[sqlx::test(migrations = "../migrations")]

@@ -9,17 +9,24 @@
 pub mod browse;
 pub mod replay;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use sqlx::PgConnection;
 use time::OffsetDateTime;
 use tracing::instrument;
 use uuid::Uuid;
 
 use super::{
+    audit_event,
     message_outbox::{self, NewBytes},
     outbox_events::Enqueued,
 };
-use crate::domain::dead_letter::{self, Failure, Notice, Origin};
+use crate::domain::{
+    append::{AuditWrite, Doer},
+    dead_letter::{self, Failure, Notice, Origin},
+};
+
+/// The kind of thing that audit rows name.
+pub const RESOURCE: &str = "dead_letter";
 
 /// Longest kept text of an error, in characters.
 const MAX_ERROR_CHARS: usize = 2_000;
@@ -108,8 +115,17 @@ async fn keep(
         offset,
         at,
     )
-    .fetch_one(connection)
+    .fetch_one(&mut *connection)
     .await?;
+    let line = AuditWrite {
+        doer: Doer::process(letter.origin.actor()),
+        action: "dlq.bury",
+        resource: RESOURCE,
+        target_id: id.to_string(),
+        details: json!({"topic": topic, "error_class": letter.failure.class, "attempts": attempts}),
+        ..AuditWrite::default()
+    };
+    audit_event::insert_of_process(connection, (&letter.tenant, letter.session_id), &line, at).await?;
     let notice = Notice {
         id,
         source_topic: &letter.source_topic,

@@ -50,6 +50,13 @@ async fn a_letter_and_its_notice_are_kept_together_whatever_the_bytes_are(pool: 
     let (headers, record) = (&notices[2].3, serde_json::from_slice::<Value>(&notices[2].4).unwrap());
     assert_eq!((&headers["own"], &headers["__connect.errors.offset"]), (&json!("1"), &json!("7")));
     assert_eq!((&record["original_event"]["payload"]["id"], &record["retry_count"]), (&json!("p"), &json!(2)));
+    let sql = "SELECT subject, action, target_id, details FROM audit_event ORDER BY id";
+    let lines: Vec<(String, String, String, Value)> = sqlx::query_as(sql).fetch_all(&mut *connection).await.unwrap();
+    let expected = (1..=4).map(|id: i64| {
+        let details = json!({"topic": "memory.wal.dlq", "error_class": "apply-failed", "attempts": 2});
+        ("system:wal-replicator".to_owned(), "dlq.bury".to_owned(), id.to_string(), details)
+    });
+    assert_eq!(lines, expected.collect::<Vec<_>>());
 }
 
 #[sqlx::test(migrations = "../migrations")]

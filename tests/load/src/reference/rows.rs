@@ -45,7 +45,7 @@ impl Rows {
              JOIN turns AS t ON t.tenant = e.tenant AND t.session_id = e.session_id AND t.turn_seq = e.seq
              JOIN message_outbox AS o ON o.tenant = e.tenant AND o.session_id = e.session_id AND o.seq = e.seq
              JOIN memory_write_outbox AS m ON m.tenant = e.tenant AND m.session_id = e.session_id AND m.seq = e.seq
-             JOIN audit_event AS a ON a.tenant = e.tenant AND a.target_id = e.event_id::text
+             JOIN audit_event AS a ON a.tenant = e.tenant AND a.target_id = e.event_id::text AND a.action = 'message.enqueue'
              WHERE e.type = 'user'
              LIMIT 1",
         )

@@ -79,6 +79,9 @@ async fn a_login_ends_by_itself_and_is_swept_with_the_next(pool: PgPool) {
     let query = "SELECT created_by, expires_at > created_at FROM api_keys ORDER BY created_by";
     let left: Vec<(String, bool)> = sqlx::query_as(query).fetch_all(&pool).await.unwrap();
     assert_eq!(left, [("ada".to_owned(), true), ("bob".to_owned(), false)], "one's own are swept");
+    let purged: Vec<_> = lines(&pool).await.into_iter().filter(|line| line.1 == "auth.login.purge").collect();
+    let [(tenant, _, _, details)] = &purged[..] else { panic!("{purged:?}") };
+    assert_eq!((tenant.as_str(), &details["count"]), (person().identity.tenant.as_str(), &serde_json::json!(1)));
 }
 
 #[sqlx::test(migrations = "../migrations")]
