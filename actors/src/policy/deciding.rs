@@ -48,24 +48,42 @@ impl Policy {
     /// nothing is sent.
     ///
     /// # Errors
-    /// [`PolicyError`].
+    /// [`PolicyError`]: the first of [`Policy::faults`].
     pub fn from_settings(settings: &PolicySettings) -> Result<Self, PolicyError> {
-        let mut policy = Self::deciding(settings)?;
-        if let Some(dir) = &settings.shadow_dir {
-            let candidate = PolicyFiles::read(dir).and_then(|files| Rego::tried(&files, settings.tenant_sessions));
-            let candidate = candidate.map_err(|error| PolicyError::Candidate(Box::new(error)))?;
-            policy.shadow = Some(Arc::new(Shadow::new(candidate)));
-        }
-        Ok(policy)
+        Self::read(settings).map_err(|mut faults| faults.remove(0))
     }
 
-    fn deciding(settings: &PolicySettings) -> Result<Self, PolicyError> {
+    /// All that is wrong with the settings and the files that they name, so that it can be told at once. It blocks like
+    /// [`Policy::from_settings`].
+    #[must_use]
+    pub fn faults(settings: &PolicySettings) -> Vec<PolicyError> {
+        Self::read(settings).err().unwrap_or_default()
+    }
+
+    fn read(settings: &PolicySettings) -> Result<Self, Vec<PolicyError>> {
+        let candidate = settings.shadow_dir.as_deref().map(|dir| {
+            let candidate = PolicyFiles::read(dir).and_then(|files| Rego::tried(&files, settings.tenant_sessions));
+            candidate.map_err(|error| PolicyError::Candidate(Box::new(error)))
+        });
+        match (Self::deciding(settings), candidate.transpose()) {
+            (Ok(policy), Ok(candidate)) => {
+                Ok(Self { shadow: candidate.map(|candidate| Arc::new(Shadow::new(candidate))), ..policy })
+            }
+            (policy, candidate) => Err(policy.err().into_iter().flatten().chain(candidate.err()).collect()),
+        }
+    }
+
+    fn deciding(settings: &PolicySettings) -> Result<Self, Vec<PolicyError>> {
         let Some(url) = settings.decision_url()? else {
-            return Self::load(&settings.files()?, settings.tenant_sessions);
+            let policy = settings.files().and_then(|files| Self::load(&files, settings.tenant_sessions));
+            return policy.map_err(|error| vec![error]);
         };
-        let opa = Opa::new(url, settings.manners(), settings.cache_ttl()).map_err(PolicyError::Client)?;
-        let everybodys = Rego::new(&PolicyFiles::shipped())?;
-        Ok(Self::of(Judge::Outside { opa: Box::new(opa), everybodys }, settings.tenant_sessions))
+        let judge = || {
+            let opa = Opa::new(url, settings.manners(), settings.cache_ttl()).map_err(PolicyError::Client)?;
+            let everybodys = Rego::new(&PolicyFiles::shipped())?;
+            Ok(Judge::Outside { opa: Box::new(opa), everybodys })
+        };
+        Ok(Self::of(judge().map_err(|error| vec![error])?, settings.tenant_sessions))
     }
 
     /// Compiles a policy. `tenant_sessions` is told to it: whether everybody of a tenant may touch all of its sessions.

@@ -53,12 +53,22 @@ impl Membership {
     /// Makes ready to ask the OpenFGA of these settings, if they name one; nothing is sent.
     ///
     /// # Errors
-    /// The first fault of the settings.
+    /// The first of [`Membership::faults`].
     pub fn from_settings(settings: &FgaSettings) -> Result<Option<Self>, SettingsFault> {
+        Self::read(settings).map_err(|mut faults| faults.remove(0))
+    }
+
+    /// All that is wrong with the settings, so that it can be told at once.
+    #[must_use]
+    pub fn faults(settings: &FgaSettings) -> Vec<SettingsFault> {
+        Self::read(settings).err().unwrap_or_default()
+    }
+
+    fn read(settings: &FgaSettings) -> Result<Option<Self>, Vec<SettingsFault>> {
         let Some(url) = settings.check_url()? else { return Ok(None) };
         let remote = Remote::new("openfga", url, settings.manners());
         let remote =
-            remote.map_err(|_| SettingsFault { key: "openfga.api_url", what: "no client can be made for it" })?;
+            remote.map_err(|_| vec![SettingsFault { key: "openfga.api_url", what: "no client can be made for it" }])?;
         let inner = Inner { remote, model: settings.model_id.clone(), kept: Kept::new(settings.cache_ttl()) };
         Ok(Some(Self { inner: Arc::new(inner), metrics: None }))
     }

@@ -60,16 +60,26 @@ impl PolicySettings {
     }
 
     /// Where an OPA is asked, if one decides.
-    pub(super) fn decision_url(&self) -> Result<Option<Url>, PolicyError> {
+    ///
+    /// # Errors
+    /// Everything that is wrong with it.
+    pub(super) fn decision_url(&self) -> Result<Option<Url>, Vec<PolicyError>> {
         let Some(given) = &self.opa_url else { return Ok(None) };
-        let mut url = base_url::read(given).map_err(|what| PolicyError::Address { key: "policy.opa_url", what })?;
+        let mut faults = Vec::new();
         let path = self.opa_decision_path.trim();
         if !path.starts_with("/v1/data/") || path.contains(['?', '#']) {
             let what = "is no path of a document, such as /v1/data/soma/policy/decision";
-            return Err(PolicyError::Address { key: "policy.opa_decision_path", what });
+            faults.push(PolicyError::Address { key: "policy.opa_decision_path", what });
         }
-        url.set_path(&format!("{}{path}", url.path().trim_end_matches('/')));
-        Ok(Some(url))
+        match base_url::read(given) {
+            Ok(mut url) if faults.is_empty() => {
+                url.set_path(&format!("{}{path}", url.path().trim_end_matches('/')));
+                return Ok(Some(url));
+            }
+            Ok(_) => {}
+            Err(what) => faults.push(PolicyError::Address { key: "policy.opa_url", what }),
+        }
+        Err(faults)
     }
 
     /// How long a decision of an OPA holds.
@@ -120,9 +130,15 @@ mod tests {
             ("http://opa", "/v1/data/x?pretty", "policy.opa_decision_path"),
             ("http://opa", "/", "policy.opa_decision_path"),
         ] {
-            let error = with(url, path).decision_url().unwrap_err();
-            assert!(error.key() == key && !error.to_string().contains("canary"), "{url} {path}: {error}");
+            let errors = with(url, path).decision_url().unwrap_err();
+            let told: Vec<_> = errors.iter().map(PolicyError::key).collect();
+            assert!(told == [key] && !format!("{errors:?}").contains("canary"), "{url} {path}: {errors:?}");
         }
+        let both = with("opa:8181", "allow").decision_url().unwrap_err();
+        assert_eq!(
+            both.iter().map(PolicyError::key).collect::<Vec<_>>(),
+            ["policy.opa_decision_path", "policy.opa_url"]
+        );
         assert!(PolicySettings::default().decision_url().unwrap().is_none());
     }
 }

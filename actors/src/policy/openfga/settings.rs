@@ -60,21 +60,42 @@ pub struct SettingsFault {
 
 impl FgaSettings {
     /// Where members are asked for, if anywhere. Half an address is a fault: whoever gave it expects to be asked.
-    pub(super) fn check_url(&self) -> Result<Option<Url>, SettingsFault> {
-        let fault = |key, what| Err(SettingsFault { key, what });
-        let (address, store) = match (&self.api_url, &self.store_id) {
-            (None, None) if self.required => return fault("openfga.store_id", "is not set, and openfga.required is"),
-            (None, None) => return Ok(None),
-            (Some(_), None) => return fault("openfga.store_id", "is not set, but the address of an OpenFGA is"),
-            (None, Some(_)) => return fault("openfga.api_url", "is not set, but a store of an OpenFGA is"),
-            (Some(address), Some(store)) => (address, store.trim()),
-        };
-        if store.is_empty() || !store.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
-            return fault("openfga.store_id", "is no id of a store");
+    ///
+    /// # Errors
+    /// Everything that is wrong with it.
+    pub(super) fn check_url(&self) -> Result<Option<Url>, Vec<SettingsFault>> {
+        if self.api_url.is_none() && self.store_id.is_none() && !self.required {
+            return Ok(None);
         }
-        let mut url = base_url::read(address).map_err(|what| SettingsFault { key: "openfga.api_url", what })?;
-        url.set_path(&format!("{}/stores/{store}/check", url.path().trim_end_matches('/')));
-        Ok(Some(url))
+        match (self.address(), self.store()) {
+            (Ok(mut url), Ok(store)) => {
+                url.set_path(&format!("{}/stores/{store}/check", url.path().trim_end_matches('/')));
+                Ok(Some(url))
+            }
+            (address, store) => Err(store.err().into_iter().chain(address.err()).collect()),
+        }
+    }
+
+    fn address(&self) -> Result<Url, SettingsFault> {
+        let fault = |what| SettingsFault { key: "openfga.api_url", what };
+        let missing = if self.store_id.is_some() {
+            "is not set, but a store of an OpenFGA is"
+        } else {
+            "is not set, and openfga.required is"
+        };
+        base_url::read(self.api_url.as_deref().ok_or(fault(missing))?).map_err(fault)
+    }
+
+    fn store(&self) -> Result<&str, SettingsFault> {
+        let fault = |what| SettingsFault { key: "openfga.store_id", what };
+        let missing = if self.api_url.is_some() {
+            "is not set, but the address of an OpenFGA is"
+        } else {
+            "is not set, and openfga.required is"
+        };
+        let store = self.store_id.as_deref().ok_or(fault(missing))?.trim();
+        let is_id = !store.is_empty() && store.bytes().all(|byte| byte.is_ascii_alphanumeric());
+        if is_id { Ok(store) } else { Err(fault("is no id of a store")) }
     }
 
     /// How long an answer holds.
