@@ -11,6 +11,7 @@ mod rooms;
 mod secrets;
 mod sections;
 mod show;
+mod vault;
 
 pub use environment::Environment;
 pub use faults::Faults;
@@ -31,11 +32,13 @@ use somaagent_actors::{
     policy::{FgaSettings, PolicySettings},
     replicator::ReplicatorSettings,
     somabrain::BrainSettings,
+    vault::VaultSettings,
 };
 use somaagent_http::{
     DoorSettings,
     settings::{CorsSettings, HeaderSettings, LimitSettings, WriteThroughSettings},
 };
+pub use vault::{Kept, Unanswered};
 
 use crate::embedded::responder::ResponderSettings;
 use crate::roles::Role;
@@ -104,6 +107,10 @@ pub struct Config {
     pub shutdown: ShutdownSettings,
     /// The log.
     pub log: LogSettings,
+    /// Where secrets are kept, if somewhere else.
+    pub vault: VaultSettings,
+    /// Which are kept there.
+    pub kept: Vec<Kept>,
     /// Faults planted for tests.
     pub faults: FaultSettings,
     shown: String,
@@ -117,13 +124,15 @@ impl Config {
     pub fn load(environment: &Environment) -> Result<Self, Faults> {
         let mut faults = Faults::default();
         let deployment = Deployment::read(environment, &mut faults);
-        let merged = layers::merged(deployment, environment, &mut faults);
-        let shown = show::masked(merged.clone());
-        let mut sections = Sections::new(merged, layers::defaults(&mut faults));
-        let config = Self::compose(deployment, shown, &mut sections, &mut faults);
+        let mut merged = layers::merged(deployment, environment, &mut faults);
+        let kept = vault::kept(environment, &merged, &mut faults);
+        vault::lay(&environment.vault, &kept, &mut merged, &mut faults);
+        let mut sections = Sections::new(merged.clone(), layers::defaults(&mut faults));
+        let mut config = Self::compose(deployment, kept, &mut sections, &mut faults);
         sections.finish(&mut faults);
-        if let Some(config) = &config {
+        if let Some(config) = &mut config {
             config.check(&mut faults);
+            config.shown = show::masked(merged, config.require_auth());
         }
         match config {
             Some(config) if faults.is_empty() => Ok(config),
@@ -162,7 +171,7 @@ impl Config {
         self.server.role.has(Role::Gateway)
     }
 
-    fn compose(deployment: Deployment, shown: String, sections: &mut Sections, faults: &mut Faults) -> Option<Self> {
+    fn compose(deployment: Deployment, kept: Vec<Kept>, sections: &mut Sections, faults: &mut Faults) -> Option<Self> {
         // Every section is read before any `?`, so that the faults of all of them are reported.
         let data = sections.take("data", faults);
         let server = sections.take("server", faults);
@@ -193,6 +202,7 @@ impl Config {
         let boot = sections.take("boot", faults);
         let shutdown = sections.take("shutdown", faults);
         let log = sections.take("log", faults);
+        let vault = sections.take("vault", faults);
         let planted = sections.take("faults", faults);
         Some(Self {
             deployment,
@@ -225,8 +235,10 @@ impl Config {
             boot: boot?,
             shutdown: shutdown?,
             log: log?,
+            vault: vault?,
+            kept,
             faults: planted?,
-            shown,
+            shown: String::new(),
         })
     }
 
@@ -259,6 +271,9 @@ impl Config {
         rooms::check_memory(&self.memory, faults);
         rooms::check_export_jobs(&self.export_jobs, faults);
         rooms::check_responder(self.responder, faults);
+        if !self.kept.is_empty() {
+            rooms::check_vault(&self.vault, self.deployment, faults);
+        }
         self.boot.check(faults);
         self.shutdown.check(faults);
         self.log.check(faults);

@@ -53,7 +53,7 @@ const EXHAUSTED: u8 = 70;
 
 /// Runs the program with the arguments and the environment of the process until it is told to end.
 ///
-/// The exit code is 0 after a drain, 1 if the start failed, 70 if the actors could not be kept alive, 78 if the
+/// The exit code is 0 after a drain, 1 if the start failed or Vault does not answer, 70 if the actors could not be kept alive, 78 if the
 /// configuration is refused. Commands have their own, which `--help` tells.
 #[must_use]
 pub fn run() -> ExitCode {
@@ -62,6 +62,10 @@ pub fn run() -> ExitCode {
     if let Some(role) = &cli.role {
         environment = environment.with("SA01_ROLE", role);
     }
+    let environment = match with_vault(environment) {
+        Ok(environment) => environment,
+        Err(why) => return refuse(&why, 1),
+    };
     let config = match Config::load(&environment) {
         Ok(config) => config,
         Err(faults) => return refuse(&faults, CONFIG_REFUSED),
@@ -80,6 +84,13 @@ pub fn run() -> ExitCode {
         Ok(signals) => actix_rt::System::new().block_on(live(Arc::new(config), Built::default(), signals)),
         Err(error) => refuse(&format!("signals cannot be handled: {error}"), 1),
     }
+}
+
+/// The environment with the secrets that are kept in Vault.
+fn with_vault(environment: Environment) -> Result<Environment, String> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| format!("no runtime can be made: {error}"))?;
+    runtime.block_on(Box::pin(environment.with_vault())).map_err(|error| error.to_string())
 }
 
 /// From the start to the end of the shutdown.

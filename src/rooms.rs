@@ -4,6 +4,7 @@ mod durability;
 mod identity;
 mod judges;
 pub(crate) mod log;
+mod secrets;
 
 use std::{
     net::{SocketAddr, TcpListener},
@@ -18,7 +19,7 @@ use somaagent_actors::{
     domain::memory::MemorySpace,
     identity::{ApiKeys, api_keys::ApiKeyMetrics},
     journal::{self, Journal, JournalMetrics, messages::Commit},
-    llm::{LlmMetrics, ModelClient, ModelSettings},
+    llm::{LlmMetrics, ModelClient, ModelProbe, ModelSettings},
     policy::{Membership, Policy, PolicyMetrics},
     somabrain::{
         BrainClient, BrainDeps, BrainMetrics, BrainSettings, Consult, HealthReader, HealthState, Recall, Remember,
@@ -80,6 +81,7 @@ pub struct Built {
     brain: Option<BrainSettings>,
     policy: Option<Policy>,
     membership: Option<Membership>,
+    dialogue_model: Option<ModelProbe>,
     sessions: Option<Sessions>,
     components: Arc<[Component]>,
 }
@@ -148,6 +150,7 @@ impl Rooms for Built {
         self.membership = membership.map(|membership| membership.with_metrics(judging));
         let mut components = components(store.clone(), &log, brain.health.clone());
         components.extend(judges::components(&policy, self.membership.as_ref()));
+        components.extend(secrets::look_after(base).await?);
         self.components = components.into();
         self.policy = Some(policy.clone());
         let Some(model) = self.model.take() else {
@@ -155,6 +158,7 @@ impl Rooms for Built {
             durability::carry_on(base, store, log, (brain, policy), Arc::new(|| false), shutdown).await?;
             return Ok(());
         };
+        self.dialogue_model = Some(ModelProbe::new(&model)?);
         let spec = SupervisorSpec::new("sessions", Strategy::OneForOne).arbiters(arbiters());
         let supervisor = base.root.supervisor(spec).await?;
         let journal = write(base, &supervisor, store.clone()).await?;
@@ -215,6 +219,7 @@ impl Rooms for Built {
             api_keys,
             sign_in,
             policy: self.policy.clone().ok_or_else(|| anyhow!("the door opens after the actors"))?,
+            dialogue_model: self.dialogue_model.clone().ok_or_else(|| anyhow!("the door opens after the actors"))?,
             membership: self.membership.clone(),
             tree: base.tree.clone(),
             facts: Arc::new(facts(base)),

@@ -23,7 +23,7 @@ use lines::{HumanFields, JsonLines};
 /// Modules of the WebAssembly runtime and of libraries that tell more than anybody wants to know, such as of every peer that
 /// speaks no HTTP. The configured level
 /// comes after these and may name them again.
-const QUIET: &str = "actix_server=warn,actix_http::h1=off,wasmer=warn,wasmer_wasix=warn,wasmer_compiler=warn,virtual_fs=warn,virtual_net=warn,cranelift=warn,sqlx::postgres::notice=warn";
+const QUIET: &str = "actix_server=warn,actix_http::h1=off,wasmer=warn,wasmer_wasix=warn,wasmer_compiler=warn,virtual_fs=warn,virtual_net=warn,cranelift=warn,sqlx::postgres::notice=warn,sqlx_postgres::options=off,vaultrs=off,rustify=off";
 
 /// The filter for a configured level.
 ///

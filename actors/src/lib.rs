@@ -17,6 +17,8 @@
 //! | `base_url` | addresses of outside services as people write them, for every client |
 //! | [`breaker`] | when to leave a server alone that does not answer, for every client |
 //! | [`retry`] | waits between attempts and of work that holds back |
+//! | [`secret`] | a secret of the settings that may be exchanged while the process runs |
+//! | [`vault`] | secrets that are kept in Vault |
 //! | [`store`] | SQL, one file a table; the only place that knows PostgreSQL |
 //! | [`domain`] | the rules as values and functions, without I/O |
 //!
@@ -41,5 +43,7 @@ pub mod outbox;
 pub mod policy;
 pub mod replicator;
 pub mod retry;
+pub mod secret;
 pub mod somabrain;
 pub mod store;
+pub mod vault;

@@ -148,6 +148,12 @@ worker_may if {
 	input.resource in memory_resources
 }
 
+# What workers in other processes ask the door for, by the internal token.
+worker_may if {
+	is_string(input.action)
+	startswith(input.action, "internal.")
+}
+
 tool_may if input.resource == "echo"
 
 tool_may if {

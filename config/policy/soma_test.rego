@@ -243,6 +243,17 @@ test_actors_do_nothing_else if {
 	}
 }
 
+test_what_is_internal_is_for_workers if {
+	decision := policy.decision with input as asks("internal.llm.test", worker)
+	allowed(decision, "worker", "tenant")
+	every context in [member, admin, auth_off] {
+		refused := policy.decision with input as asks("internal.llm.test", context)
+		denied(refused, "unknown-action")
+	}
+	stranger := policy.decision with input as asks("internal.llm.test", nobody)
+	denied(stranger, "authentication")
+}
+
 test_an_actor_has_no_rights_of_people if {
 	every context in [admin, auth_off] {
 		acting := object.union(context, {"worker": true})

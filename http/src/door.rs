@@ -8,6 +8,7 @@ use somaagent_actors::{
     conversation::{Conversations, queries::Reads},
     dead_letters::DeadLetters,
     identity::{ApiKeys, Verifier, sign_in::SignIn},
+    llm::ModelProbe,
     memory::{jobs::ExportJobs, queries::Memories},
     outbox::WriteThrough,
     policy::{Membership, Policy},
@@ -41,6 +42,8 @@ pub struct Door {
     pub api_keys: ApiKeys,
     /// Signs people in, where they can.
     pub sign_in: Option<SignIn>,
+    /// Looks whether the model of conversations is there.
+    pub dialogue_model: ModelProbe,
     /// Decides what callers may do.
     pub policy: Policy,
     /// Knows who belongs to which tenant; without it the token is believed.

@@ -132,7 +132,8 @@ impl Shared {
     pub(crate) fn new(settings: &DoorSettings, door: Door, registry: &Registry) -> prometheus::Result<Self> {
         let description = openapi::describe(&settings.openapi_version, door.verifier.is_some());
         let actions = openapi::actions(&description);
-        let limits = Limits::new(&settings.limits, door.verifier.is_some(), &actions, registry)?;
+        let is_guarded = door.verifier.is_some() || settings.internal_token.is_some();
+        let limits = Limits::new(&settings.limits, is_guarded, &actions, registry)?;
         let gate = Gate::new(settings, &door, actions);
         let text = description.to_pretty_json().unwrap_or_default();
         Ok(Self {

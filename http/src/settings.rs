@@ -6,6 +6,7 @@ mod limits;
 use std::time::Duration;
 
 use serde::Deserialize;
+use somaagent_actors::secret::Secret;
 
 pub use crate::client::{ProxyHeaders, TrustedProxies};
 pub use cors::CorsSettings;
@@ -26,6 +27,8 @@ pub struct DoorSettings {
     pub proxy_headers: ProxyHeaders,
     /// With authentication: the host names that are served, with commas; empty: any.
     pub allowed_hosts: String,
+    /// What workers in other processes show in `X-Internal-Token` (`GATEWAY_INTERNAL_TOKEN`); without it nobody is one.
+    pub internal_token: Option<Secret>,
     /// Whether event streams are refused.
     pub disable_sse: bool,
     /// The tenant of callers that name none.
@@ -94,6 +97,7 @@ impl Default for DoorSettings {
             trusted_proxies: String::new(),
             proxy_headers: ProxyHeaders::XForwarded,
             allowed_hosts: String::new(),
+            internal_token: None,
             disable_sse: false,
             default_tenant: "public".to_owned(),
             sse_heartbeat_seconds: 20,

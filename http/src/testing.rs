@@ -20,7 +20,7 @@ use somaagent_actors::{
     dead_letters::{DeadLetters, Ports, queries::LetterReads},
     domain::memory::MemorySpace,
     identity::{ApiKeys, Verifier, api_keys::ApiKeyMetrics},
-    llm::{ModelClient, ModelSettings},
+    llm::{ModelClient, ModelProbe, ModelSettings},
     memory::{
         jobs::{ExportJobMetrics, ExportJobs},
         queries::Memories,
@@ -142,6 +142,7 @@ pub(crate) fn dark(registry: &Registry) -> Door {
         model: "none".to_owned(),
         ..ModelSettings::default()
     };
+    let dialogue_model = ModelProbe::new(&model).expect("a usable endpoint");
     let ((_journal, journal), (_recall, recall)) = (Probe::new(1), Probe::new(1));
     let ((_sync, write_through), (_service, forget)) = (Probe::new(1), Probe::new(1));
     let deps = Deps {
@@ -190,6 +191,7 @@ pub(crate) fn dark(registry: &Registry) -> Door {
         write_through,
         verifier: None,
         sign_in: None,
+        dialogue_model,
         policy: Policy::from_settings(&PolicySettings::default()).expect("the shipped policy"),
         membership: None,
         tree,

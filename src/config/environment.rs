@@ -11,6 +11,7 @@ use std::path::Path;
 use toml::Value;
 
 use super::faults::Faults;
+use super::vault::Read;
 
 /// Prefix of the variables that are this program's own.
 const PREFIX: &str = "SA01_";
@@ -69,6 +70,7 @@ const NAMES: &[(&str, &[&str])] = &[
     ("http.api_version", &["GATEWAY_API_VERSION"]),
     ("http.default_tenant", &["SOMA_TENANT_ID"]),
     ("http.disable_sse", &["GATEWAY_DISABLE_SSE"]),
+    ("http.internal_token", &["GATEWAY_INTERNAL_TOKEN", "SA01_AUTH_INTERNAL_TOKEN"]),
     ("http.jwt_cookie_name", &["GATEWAY_JWT_COOKIE_NAME"]),
     ("http.openapi_version", &["GATEWAY_OPENAPI_VERSION"]),
     ("http.proxy_headers", &["GATEWAY_PROXY_HEADERS"]),
@@ -145,27 +147,37 @@ const NAMES: &[(&str, &[&str])] = &[
     ("server.replicator_metrics_port", &["REPLICATOR_METRICS_PORT"]),
     ("server.role", &["SA01_ROLE"]),
     ("server.version", &["SA01_VERSION"]),
+    ("vault.addr", &["VAULT_ADDR"]),
+    ("vault.ca_cert", &["VAULT_CA_CERT", "VAULT_CACERT"]),
+    ("vault.jwt_mount", &["GATEWAY_JWT_VAULT_MOUNT"]),
+    ("vault.jwt_path", &["GATEWAY_JWT_VAULT_PATH"]),
+    ("vault.jwt_secret_key", &["GATEWAY_JWT_VAULT_SECRET_KEY"]),
+    ("vault.namespace", &["VAULT_NAMESPACE"]),
+    ("vault.skip_verify", &["VAULT_SKIP_VERIFY"]),
+    ("vault.token", &["VAULT_TOKEN"]),
     ("write_through.background", &["GATEWAY_WRITE_THROUGH_ASYNC"]),
     ("write_through.enabled", &["GATEWAY_WRITE_THROUGH"]),
 ];
 
-/// Settings that are secrets: also read from the file that `<NAME>_FILE` names, refused in configuration files, and
-/// masked wherever the configuration is shown.
+/// Settings that are secrets: also read from the file that `<NAME>_FILE` names or from the place in Vault that `<NAME>_VAULT`
+/// names, refused in configuration files, and masked wherever the configuration is shown.
 pub(super) const SECRETS: &[&str] = &[
     "audit.checkpoint_key",
     "auth.jwt_secret",
     "brain.api_key",
     "database.dsn",
+    "http.internal_token",
     "kafka.sasl_password",
     "model.api_key",
     "oidc.client_secret",
+    "vault.token",
 ];
 
 /// Settings that are no secrets and are also read from the file that `<NAME>_FILE` names: they have many lines.
 const LONG: &[&str] = &["audit.checkpoint_public_key", "auth.jwt_public_key"];
 
 /// Secrets whose file is read again while the program runs: the room gets its name too, as `<key>_file`.
-const ROTATED: &[&str] = &["brain.api_key"];
+const ROTATED: &[&str] = &["brain.api_key", "vault.token"];
 
 /// Settings whose value may refer to other variables as `${NAME}`.
 const EXPANDED: &[&str] = &["database.dsn"];
@@ -176,6 +188,8 @@ pub struct Environment {
     variables: BTreeMap<String, String>,
     /// Those of them whose value is not UTF-8 and was changed here.
     spoiled: BTreeSet<String>,
+    /// What was read of Vault.
+    pub(super) vault: Read,
 }
 
 /// A text from the environment, with the variable that gave it.
@@ -211,6 +225,11 @@ impl Environment {
         self.variables.insert(name.to_owned(), value.to_owned());
         self.spoiled.remove(name);
         self
+    }
+
+    /// The same with what was read of Vault.
+    pub(super) fn holding(self, vault: Read) -> Self {
+        Self { vault, ..self }
     }
 
     /// An environment of exactly these variables.
@@ -313,6 +332,12 @@ impl Environment {
         self.first(&files.iter().map(String::as_str).collect::<Vec<_>>())
     }
 
+    /// The place in Vault that one of a setting's names gives with `_VAULT` behind it.
+    pub(super) fn vault_of(&self, key: &str) -> Option<Found> {
+        let names: Vec<String> = names_of(key).into_iter().map(|name| format!("{name}_VAULT")).collect();
+        self.first(&names.iter().map(String::as_str).collect::<Vec<_>>())
+    }
+
     /// Replaces every `${NAME}` by that variable's value.
     fn expand(&self, key: &str, found: &mut Found, faults: &mut Faults) {
         let mut expanded = String::with_capacity(found.text.len());
@@ -356,13 +381,14 @@ fn generic_name(key: &str) -> String {
     format!("{PREFIX}{}", key.replacen('.', "__", 1).to_uppercase())
 }
 
-/// `SA01_TURNS__MAX_ATTEMPTS` → `turns.max_attempts`. Variables without `__` and those that name a secret's file are
-/// no settings.
+/// `SA01_TURNS__MAX_ATTEMPTS` → `turns.max_attempts`. Variables without `__` and those that name a secret's file or its place in
+/// Vault are no settings.
 fn key_of(variable: &str) -> Option<String> {
     let (section, name) = variable.strip_prefix(PREFIX)?.split_once("__")?;
     let key = format!("{}.{}", section.to_lowercase(), name.to_lowercase());
     let names_file = key.strip_suffix("_file").is_some_and(is_in_files);
-    (!section.is_empty() && !name.is_empty() && !names_file).then_some(key)
+    let names_place = key.strip_suffix("_vault").is_some_and(|key| SECRETS.contains(&key));
+    (!section.is_empty() && !name.is_empty() && !names_file && !names_place).then_some(key)
 }
 
 /// Whether a file may give the setting.

@@ -1,5 +1,5 @@
 //! The layers of the configuration, from the general to the particular: `config/default.toml`, the overlay of the
-//! environment, the file named by `SA01_CONFIG`, the variables of the process.
+//! environment, the file named by `SA01_CONFIG`, the variables of the process, secrets that one of these says are in Vault.
 
 use toml::{Table, Value};
 
@@ -58,7 +58,13 @@ pub(super) fn defaults(faults: &mut Faults) -> Table {
     parse("the defaults", "config/default.toml", DEFAULT, faults)
 }
 
-/// All layers merged.
+/// All layers merged but Vault's, for which they say where it is.
+pub(super) fn before_vault(environment: &Environment, faults: &mut Faults) -> Table {
+    let deployment = Deployment::read(environment, faults);
+    merged(deployment, environment, faults)
+}
+
+/// All layers merged but Vault's.
 pub(super) fn merged(deployment: Deployment, environment: &Environment, faults: &mut Faults) -> Table {
     let mut table = defaults(faults);
     merge(&mut table, parse("SA01_ENV", "the overlay", deployment.overlay(), faults));

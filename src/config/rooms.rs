@@ -14,6 +14,7 @@ use somaagent_actors::{
     policy::{FgaSettings, Membership, Policy, PolicySettings},
     replicator::ReplicatorSettings,
     somabrain::BrainSettings,
+    vault::VaultSettings,
 };
 use somaagent_http::{
     DoorSettings,
@@ -23,11 +24,13 @@ use somaagent_http::{
     },
 };
 
-use super::{faults::Faults, sections::DAY_MS};
+use super::{Deployment, faults::Faults, sections::DAY_MS};
 use crate::embedded::responder::ResponderSettings;
 
 /// Shortest time of what the HTTP library measures by its own clock, which is up to half a second behind.
 const COARSE_MS: u64 = 1000;
+/// Shortest internal token.
+const MIN_TOKEN_BYTES: usize = 16;
 
 pub(super) fn check_http(http: &DoorSettings, faults: &mut Faults) {
     if Tenant::new(http.default_tenant.trim()).is_none() {
@@ -38,6 +41,11 @@ pub(super) fn check_http(http: &DoorSettings, faults: &mut Faults) {
     }
     if !is_header_text(&http.api_version) {
         faults.add("http.api_version", NO_HEADER_TEXT);
+    }
+    if let Some(token) = &http.internal_token
+        && let Err(what) = check_internal_token(token.present().expose())
+    {
+        faults.add("http.internal_token", what);
     }
     if let Err(what) = http.proxies() {
         faults.add("http.trusted_proxies", what);
@@ -57,6 +65,18 @@ pub(super) fn check_http(http: &DoorSettings, faults: &mut Faults) {
     faults.range("http.health_timeout_ms", http.health_timeout_ms, 10..=DAY_MS);
     faults.range("http.workers", http.workers, 0..=1024);
     faults.range("http.max_connections", http.max_connections, 1..=1_000_000);
+}
+
+/// Whether workers can show this, and nobody guesses it.
+///
+/// # Errors
+/// What is wrong with it.
+pub(super) fn check_internal_token(token: &str) -> Result<(), &'static str> {
+    match token {
+        token if !token.bytes().all(|byte| byte.is_ascii_graphic()) => Err("has characters that a header cannot carry"),
+        token if token.len() < MIN_TOKEN_BYTES => Err("is shorter than 16 bytes"),
+        _ => Ok(()),
+    }
 }
 
 /// Tokens that nobody could prove would shut everybody out, and it would look like their fault.
@@ -85,7 +105,7 @@ pub(super) fn check_policy(policy: &PolicySettings, faults: &mut Faults) {
     faults.range("policy.cache_ttl_seconds", policy.cache_ttl_seconds, 0.0..=60.0);
     faults.range("policy.breaker_failures", policy.breaker_failures, 1..=1_000);
     faults.range("policy.breaker_cooldown_ms", policy.breaker_cooldown_ms, 10..=DAY_MS);
-    if let Err(error) = Policy::from_settings(policy) {
+    for error in Policy::faults(policy) {
         let what = match std::error::Error::source(&error) {
             Some(source) => format!("{error}: {source}"),
             None => error.to_string(),
@@ -123,7 +143,7 @@ pub(super) fn check_openfga(openfga: &FgaSettings, auth_required: bool, faults: 
     faults.range("openfga.cache_ttl_seconds", openfga.cache_ttl_seconds, 0.0..=60.0);
     faults.range("openfga.breaker_failures", openfga.breaker_failures, 1..=1_000);
     faults.range("openfga.breaker_cooldown_ms", openfga.breaker_cooldown_ms, 10..=DAY_MS);
-    if let Err(fault) = Membership::from_settings(openfga) {
+    for fault in Membership::faults(openfga) {
         faults.add(fault.key, fault.what);
     }
 }
@@ -271,4 +291,20 @@ pub(super) fn check_export_jobs(jobs: &ExportJobSettings, faults: &mut Faults) {
 
 pub(super) fn check_responder(responder: ResponderSettings, faults: &mut Faults) {
     faults.range("responder.token_delay_ms", responder.token_delay_ms, 0..=60_000);
+}
+
+/// Of a Vault that nothing is kept in nothing counts: its variables are in many an environment for other programs.
+pub(super) fn check_vault(vault: &VaultSettings, deployment: Deployment, faults: &mut Faults) {
+    for (name, what) in vault.faults() {
+        faults.add(&format!("vault.{name}"), what);
+    }
+    if vault.skip_verify && deployment == Deployment::Prod {
+        faults
+            .add("vault.skip_verify", "is set, and SA01_ENV=PROD gives its token only to who proves to be the server");
+    }
+    faults.range("vault.timeout_seconds", vault.timeout_seconds, 0.1..=60.0);
+    faults.range("vault.start_seconds", vault.start_seconds, 1..=3_600);
+    faults.range("vault.refresh_seconds", vault.refresh_seconds, 1..=3_600);
+    faults.range("vault.stale_seconds", vault.stale_seconds, vault.refresh_seconds..=30 * 86_400);
+    faults.range("vault.grace_seconds", vault.grace_seconds, 0..=86_400);
 }

@@ -1,7 +1,9 @@
 //! Secrets that everybody knows: what examples and forgotten settings have in their place. Whoever reaches the process may try
 //! them, so only one that nobody else reaches may have them.
 
+use percent_encoding::percent_decode_str;
 use secrecy::{ExposeSecret, SecretString};
+use somaagent_actors::secret::Secret;
 use url::Url;
 
 use super::{Config, Deployment, faults::Faults};
@@ -17,43 +19,62 @@ const FILLING: &str = "a agent an and api app at auth be before bit bits brain b
     master me minimum must my never not of only or own please prod production random real secure server session set shared sign \
     signing sk some string strong super that the this to token use user value very with x your";
 
+const KNOWN: &str = "is a known development secret, which only a process on loopback and outside production may have: `openssl rand -base64 32` makes another";
+
 /// Every secret of a process that others may reach, or that is in production, must be one that nobody can look up.
 pub(super) fn check(config: &Config, faults: &mut Faults) {
-    // Whoever names a proxy, or a host that is not this one, is not alone behind it.
-    let is_alone = config.server.address().is_ok_and(|address| address.is_loopback())
-        && config.http.trusted_proxies.trim().is_empty()
-        && config.http.allowed_hosts.trim().is_empty();
-    if is_alone && config.deployment != Deployment::Prod {
+    if may_be_known(config) {
         return;
     }
     let dsn = config.database.dsn.as_ref().map(|dsn| passwords(dsn.expose_secret())).unwrap_or_default();
     let given = [
-        ("auth.jwt_secret", plain(config.auth.jwt_secret.as_ref())),
-        ("brain.api_key", plain(config.brain.api_key.as_ref())),
+        ("auth.jwt_secret", present(config.auth.jwt_secret.as_ref())),
+        ("brain.api_key", present(config.brain.api_key.as_ref())),
         ("database.dsn", dsn),
+        ("http.internal_token", present(config.http.internal_token.as_ref())),
         ("kafka.sasl_password", plain(config.kafka.sasl_password.as_ref())),
-        ("model.api_key", plain(config.model.api_key.as_ref())),
+        ("model.api_key", present(config.model.api_key.as_ref())),
         ("oidc.client_secret", plain(config.oidc.client_secret.as_ref())),
+        ("vault.token", plain(config.vault.token.as_ref().filter(|_| !config.kept.is_empty()))),
     ];
     for (key, secrets) in given {
         if secrets.iter().any(|secret| is_known(secret)) {
-            faults.add(
-                key,
-                "is a known development secret, which only a process on loopback and outside production may have: `openssl rand -base64 32` makes another",
-            );
+            faults.add(key, KNOWN);
         }
     }
+}
+
+/// Whether a new text may take the place of a secret while the process runs.
+///
+/// # Errors
+/// What is wrong with it.
+pub(super) fn check_new(text: &str, may_be_known: bool) -> Result<(), String> {
+    if is_known(text) && !may_be_known { Err(KNOWN.to_owned()) } else { Ok(()) }
+}
+
+/// Whether nobody else reaches the process, so that its secrets may be known ones.
+pub(super) fn may_be_known(config: &Config) -> bool {
+    // Whoever names a proxy, or a host that is not this one, is not alone behind it.
+    let is_alone = config.server.address().is_ok_and(|address| address.is_loopback())
+        && config.http.trusted_proxies.trim().is_empty()
+        && config.http.allowed_hosts.trim().is_empty();
+    is_alone && config.deployment != Deployment::Prod
+}
+
+fn present(secret: Option<&Secret>) -> Vec<String> {
+    secret.map(|secret| secret.present().expose().to_owned()).into_iter().collect()
 }
 
 fn plain(secret: Option<&SecretString>) -> Vec<String> {
     secret.map(|secret| secret.expose_secret().to_owned()).into_iter().collect()
 }
 
-/// The passwords in an address of a database.
+/// The passwords in an address of a database, as the server is told them.
 fn passwords(dsn: &str) -> Vec<String> {
     let Ok(url) = Url::parse(dsn) else { return Vec::new() };
     let query = url.query_pairs().filter(|(name, _)| name == "password").map(|(_, value)| value.into_owned());
-    query.chain(url.password().map(str::to_owned)).collect()
+    let before_host = url.password().map(|password| percent_decode_str(password).decode_utf8_lossy().into_owned());
+    query.chain(before_host).collect()
 }
 
 /// Whether a secret is made of such words alone, whatever stands between them and in whatever case.
@@ -131,6 +152,7 @@ mod tests {
     #[test]
     fn an_address_has_its_password_in_two_places() {
         assert_eq!(passwords("postgres://me:one@db/soma?password=two&sslmode=disable"), ["two", "one"]);
+        assert_eq!(passwords("postgres://me:ch%61nge%2Dme@db/soma?password=s%6Fma"), ["soma", "change-me"]);
         assert!(passwords("postgres://me@db/soma").is_empty() && passwords("rubbish").is_empty());
     }
 }

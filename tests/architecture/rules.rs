@@ -22,7 +22,7 @@ pub(crate) const FOREIGN: &[(&str, &[&str])] = &[
 ];
 
 /// Rooms of `actors` that have no actor and are called as they are.
-pub(crate) const CALLED: &[&str] = &["base_url", "breaker", "llm", "policy", "retry"];
+pub(crate) const CALLED: &[&str] = &["base_url", "breaker", "llm", "policy", "retry", "secret"];
 
 /// The only crates that rules without I/O, clock and actors need.
 pub(crate) const PURE: &[&str] = &["alloc", "core", "serde", "serde_json", "sha2", "std", "thiserror", "time", "uuid"];

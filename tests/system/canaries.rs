@@ -14,6 +14,7 @@ use somaagent_test_services::postgres::Postgres;
 use somaagent_test_services::process::Binary;
 use somaagent_test_services::proxy::Proxy;
 use somaagent_test_services::tokens::Signer;
+use somaagent_test_services::vault::{Mood as VaultMood, Vault};
 use somaagent_test_services::wait::eventually;
 use sqlx::{AssertSqlSafe, PgPool};
 
@@ -24,6 +25,10 @@ const JWT_SECRET: &str = "canary-jwt-7c1e5f0a93b24d68-long-enough";
 const MODEL_KEY: &str = "canary-model-4b8d21";
 const BRAIN_KEY: &str = "canary-brain-90fe37";
 const DATABASE_PASSWORD: &str = "canary-database-c2a6d4";
+const TLS_PASSWORD: &str = "canary-tls-81d0ab";
+const VAULT_TOKEN: &str = "hvs.canary-vault-2f6b8d";
+const INTERNAL_TOKEN: &str = "canary-internal-a3c5e7";
+const OTHER_INTERNAL_TOKEN: &str = "canary-internal-b4d6f8";
 const KAFKA_PASSWORD: &str = "canary-kafka-5e17b9";
 
 /// What was found out, by the place it comes from.
@@ -84,16 +89,25 @@ fn files(folder: &Path, places: &mut Places) {
     }
 }
 
-fn configured(dsn: &str, model: &Model, brain: &Brain, metrics: u16) -> Binary {
+/// The address of a database, with a canary wherever it takes a password.
+fn with_canaries(dsn: &str) -> String {
     let mut dsn: Url = dsn.parse().unwrap();
-    // A server that asks for a password has its own; there its canary is the parameter that only the client reads.
-    if dsn.password().is_none() {
-        dsn.set_password(Some(DATABASE_PASSWORD)).unwrap();
+    // A server that asks for a password has its own, which then stands where it wins over the canary.
+    if let Some(own) = dsn.password().map(str::to_owned) {
+        dsn.set_query(Some(&format!("{}&password={own}", dsn.query().unwrap_or_default())));
     }
+    dsn.set_password(Some(DATABASE_PASSWORD)).unwrap();
+    // What the driver does not know it may tell of.
+    dsn.query_pairs_mut().append_pair("sslpassword", TLS_PASSWORD);
+    dsn.into()
+}
+
+fn configured(dsn: &str, model: &Model, brain: &Brain, metrics: u16) -> Binary {
     binary()
         .set("LOG_LEVEL", "DEBUG")
         .set("GATEWAY_JWT_SECRET", JWT_SECRET)
-        .set("SA01_DB_DSN", dsn.as_str())
+        .set("GATEWAY_INTERNAL_TOKEN", INTERNAL_TOKEN)
+        .set("SA01_DB_DSN", &with_canaries(dsn))
         .set("SA01_LLM_BASE_URL", &model.base_url())
         .set("SA01_LLM_MODEL", "scripted")
         .set("SA01_LLM_API_KEY", MODEL_KEY)
@@ -141,7 +155,7 @@ async fn no_secret_gets_anywhere_but_to_whom_it_is_for() {
     places.answer("a message that fails", &program.message(&Post::new("and now").to(&failed)).await.unwrap());
     ended_turns(&program, &failed, 1).await;
     let forged = format!("{}{}", &key[..key.len() - 1], if key.ends_with('A') { "E" } else { "A" });
-    for shown in [key.as_str(), &forged, &token, &format!("{token}x"), JWT_SECRET] {
+    for shown in [key.as_str(), &forged, &token, &format!("{token}x"), JWT_SECRET, INTERNAL_TOKEN] {
         for request in [
             nobody.request(Method::GET, "/v1/sessions").header("X-API-Key", shown),
             nobody.request(Method::GET, "/v1/sessions").header("Cookie", format!("jwt={shown}")),
@@ -150,6 +164,8 @@ async fn no_secret_gets_anywhere_but_to_whom_it_is_for() {
         ] {
             places.answer("a request that shows something", &nobody.send(request).await.unwrap());
         }
+        let internal = nobody.request(Method::POST, "/v1/llm/test").header("X-Internal-Token", shown);
+        places.answer("a worker", &nobody.send(internal.json(&json!({"role": "dialogue"}))).await.unwrap());
     }
     for path in ["/v1/keys", "/v1/runtime-config", "/ui/config.json", "/healthz", "/v1/admin/actors", "/openapi.json"] {
         places.answer(path, &ada.get(path).await.unwrap());
@@ -182,12 +198,119 @@ async fn no_secret_gets_anywhere_but_to_whom_it_is_for() {
     let token_signature = token.rsplit('.').next().unwrap();
     places.have_none_of(&[
         JWT_SECRET,
+        INTERNAL_TOKEN,
         MODEL_KEY,
         BRAIN_KEY,
         DATABASE_PASSWORD,
+        TLS_PASSWORD,
         &key[36..],
         &forged[36..],
         token_signature,
+    ]);
+}
+
+#[tokio::test]
+async fn what_is_kept_in_vault_gets_nowhere_but_to_whom_it_is_for() {
+    let (model, brain) = (Model::start().await.unwrap(), Brain::start().await.unwrap());
+    let vault = Vault::start(VAULT_TOKEN).await.unwrap();
+    let database = Postgres::shared().unwrap().fresh_database().await.unwrap();
+    let dsn = with_canaries(&database.dsn());
+    let keep = |jwt: &str, internal: &str| {
+        let fields = [("jwt", jwt), ("internal", internal), ("model", MODEL_KEY), ("brain", BRAIN_KEY), ("dsn", &dsn)];
+        vault.keep("secret/canary", &fields);
+    };
+    keep(JWT_SECRET, INTERNAL_TOKEN);
+    let metrics = port::free();
+    let mut binary = binary()
+        .set("LOG_LEVEL", "TRACE")
+        .set("VAULT_ADDR", &vault.url())
+        .set("VAULT_TOKEN", VAULT_TOKEN)
+        .set("SA01_VAULT__REFRESH_SECONDS", "1")
+        .set("SA01_VAULT__START_SECONDS", "2")
+        .set("SA01_LLM_BASE_URL", &model.base_url())
+        .set("SA01_LLM_MODEL", "scripted")
+        .set("SOMA_BASE_URL", &brain.base_url())
+        .set("SA01_TURNS__RECALL_DEADLINE_MS", "20000")
+        .set("GATEWAY_METRICS_PORT", &metrics.to_string());
+    for (name, field) in [
+        ("GATEWAY_JWT_SECRET", "jwt"),
+        ("GATEWAY_INTERNAL_TOKEN", "internal"),
+        ("SA01_LLM_API_KEY", "model"),
+        ("SOMA_API_KEY", "brain"),
+        ("SA01_DB_DSN", "dsn"),
+    ] {
+        binary = binary.set(&format!("{name}_VAULT"), &format!("secret/canary#{field}"));
+    }
+    let mut app = binary.start().await.unwrap();
+    let nobody = Client::new(app.url()).unwrap();
+    let ada = nobody.showing(&Signer::secret(JWT_SECRET).sign(&claims("acme", "ada", "admin"))).unwrap();
+    let mut places = Places::default();
+    let session = new_session();
+    places.answer("a message", &ada.message(&Post::new("hi").to(&session)).await.unwrap());
+    ended_turns(&ada, &session, 1).await;
+    assert_eq!(model.exchange(0).await.headers["authorization"], format!("Bearer {MODEL_KEY}"));
+    let internal = |token: String| {
+        let request = nobody.request(Method::POST, "/v1/llm/test").json(&json!({"role": "dialogue"}));
+        request.header("X-Internal-Token", token)
+    };
+    for (token, status) in
+        [(INTERNAL_TOKEN.to_owned(), 200), (format!("{INTERNAL_TOKEN}x"), 403), (JWT_SECRET.to_owned(), 403)]
+    {
+        let answer = nobody.send(internal(token)).await.unwrap();
+        assert_eq!(answer.status, status, "{}", answer.text);
+        places.answer("the internal door", &answer);
+    }
+    // Exchanged for what cannot be used and for what can; refused by a Vault that repeats what it was shown.
+    keep("canary-short", INTERNAL_TOKEN);
+    let health = async || nobody.get("/healthz").await.unwrap();
+    let vault_is = async |status: &str| {
+        eventually(&format!("the vault is {status}"), async || {
+            Some(health().await).filter(|answer| answer.json()["components"]["vault"]["status"] == status)
+        })
+        .await
+    };
+    places.answer("health", &vault_is("degraded").await);
+    keep(JWT_SECRET, OTHER_INTERNAL_TOKEN);
+    vault_is("ok").await;
+    for mood in [VaultMood::Failing(403), VaultMood::Failing(503), VaultMood::Babbling] {
+        vault.set_mood(mood);
+        places.answer("health", &vault_is("degraded").await);
+        let ended = app.binary().clone().set("GATEWAY_METRICS_PORT", "0").set("GATEWAY_PORT", "0").run().await.unwrap();
+        assert!([1, 78].contains(&ended.code.unwrap()), "{}", ended.output);
+        places.add(format!("a start with {mood:?}"), ended.output);
+        vault.set_mood(VaultMood::Well);
+        vault_is("ok").await;
+    }
+    let answer = nobody.send(internal(OTHER_INTERNAL_TOKEN.to_owned())).await.unwrap();
+    assert_eq!(answer.status, 200, "{}", answer.text);
+    for path in
+        ["/v1/runtime-config", "/ui/config.json", "/v1/health", "/v1/admin/actors", "/v1/admin/audit", "/openapi.json"]
+    {
+        places.answer(path, &ada.get(path).await.unwrap());
+    }
+    let page = Client::new(&format!("http://127.0.0.1:{metrics}")).unwrap().get("/metrics").await.unwrap();
+    assert!(page.text.contains("vault_exchanges_total"), "{}", page.text);
+    places.answer("metrics", &page);
+    let arguments = fs::read(format!("/proc/{}/cmdline", app.id())).unwrap();
+    places.add("the list of processes", String::from_utf8_lossy(&arguments));
+    let checked = app.binary().clone().argument("--check-config").run().await.unwrap();
+    assert!(checked.output.contains("internal_token = \"********\""), "{}", checked.output);
+    places.add("--check-config", checked.output);
+    app.terminate().await.unwrap();
+    assert!(app.output().contains("a secret was exchanged"), "{}", app.output());
+    places.add("the log", app.output());
+    files(app.binary().home(), &mut places);
+    rows(&database.pool().await.unwrap(), &mut places).await;
+    places.have_none_of(&[
+        VAULT_TOKEN,
+        JWT_SECRET,
+        "canary-short",
+        INTERNAL_TOKEN,
+        OTHER_INTERNAL_TOKEN,
+        MODEL_KEY,
+        BRAIN_KEY,
+        DATABASE_PASSWORD,
+        TLS_PASSWORD,
     ]);
 }
 
@@ -215,7 +338,15 @@ async fn a_process_that_cannot_start_tells_no_secret_either() {
     for (place, output) in [("away", away.output), ("checked", checked.output), ("faulty", faulty.output)] {
         places.add(place, output);
     }
-    places.have_none_of(&[JWT_SECRET, MODEL_KEY, BRAIN_KEY, DATABASE_PASSWORD, KAFKA_PASSWORD]);
+    places.have_none_of(&[
+        JWT_SECRET,
+        INTERNAL_TOKEN,
+        MODEL_KEY,
+        BRAIN_KEY,
+        DATABASE_PASSWORD,
+        TLS_PASSWORD,
+        KAFKA_PASSWORD,
+    ]);
 }
 
 #[tokio::test]

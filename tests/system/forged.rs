@@ -1,6 +1,7 @@
 //! Tokens and requests that must not be taken, each with its exact answer. None of them changes anything.
 
 mod api_keys;
+mod internal;
 mod requests;
 mod tokens;
 
@@ -19,6 +20,7 @@ const RSA_ISSUER: &str = "https://rsa.example";
 const EC_ISSUER: &str = "https://ec.example";
 const ED_ISSUER: &str = "https://ed.example";
 const AUDIENCE: &str = "soma";
+const INTERNAL: &str = "internal-5d1c7e90ab";
 
 /// A request as it goes over the wire, and its answer: the status, and the problem's code if it has one.
 struct Case {
@@ -93,6 +95,7 @@ async fn start() -> Stack {
     .collect();
     Setup::default()
         .set("GATEWAY_JWT_SECRET", SECRET)
+        .set("GATEWAY_INTERNAL_TOKEN", INTERNAL)
         .set("SA01_AUTH__ISSUERS", format!("[{}]", issuers.join(", ")))
         // All of them come from one address.
         .set("GATEWAY_AUTH_FAILURE_RPS", 0)
@@ -111,7 +114,8 @@ async fn what_is_forged_is_refused_with_its_exact_answer_and_changes_nothing() {
     let stack = start().await;
     let pool = stack.database.pool().await.unwrap();
     let before = rows(&pool).await;
-    let cases: Vec<Case> = tokens::all().into_iter().chain(requests::all()).chain(api_keys::all()).collect();
+    let cases = [tokens::all(), requests::all(), api_keys::all(), internal::all()];
+    let cases: Vec<Case> = cases.into_iter().flatten().collect();
     let names: BTreeSet<&str> = cases.iter().map(|case| case.name.as_str()).collect();
     assert_eq!(names.len(), cases.len(), "a name is there twice");
     assert!(cases.len() >= 150, "{} cases", cases.len());

@@ -42,7 +42,8 @@ impl Operation {
                 all.push(Self { method, path: path.clone(), action });
             }
         }
-        all.retain(|operation| operation.action != "public");
+        // What is for workers is nobody's here, whatever they show: that has tests of its own.
+        all.retain(|operation| operation.action != "public" && !operation.action.starts_with("internal."));
         assert!(all.len() > 30, "{}", all.len());
         all
     }

@@ -44,6 +44,7 @@ mod receipts;
 mod replica;
 mod resume;
 mod roles;
+mod secrets;
 mod sessions;
 mod stack;
 mod start_stop;

@@ -10,7 +10,6 @@ mod owning;
 use std::{sync::Arc, time::Duration};
 
 use futures_util::{StreamExt, future::join};
-use secrecy::SecretString;
 use serde_json::Value;
 use somaagent_supervision::{Probe, Restart, Strategy, SupervisorSpec, Tree};
 use somaagent_test_services::model::{Gate, Model, Script};
@@ -68,7 +67,7 @@ impl World {
         let model = Model::start().await.unwrap();
         let settings = ModelSettings {
             base_url: model.base_url(),
-            api_key: Some(SecretString::from("secret")),
+            api_key: Some("secret".into()),
             model: "scripted".into(),
             max_retries: 0,
             idle_timeout_ms: 500,

@@ -8,7 +8,6 @@ use jsonwebtoken::{
     Algorithm, AlgorithmFamily, DecodingKey,
     jwk::{AlgorithmParameters, EllipticCurve, Jwk, KeyOperations, PublicKeyUse},
 };
-use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -76,20 +75,20 @@ impl std::fmt::Debug for KeySet {
 }
 
 impl KeySet {
-    /// Adds a secret, for signatures by HMAC.
+    /// The set of one secret, for signatures by HMAC.
     ///
     /// # Errors
     /// It is too short, or repeats itself.
-    pub(super) fn add_secret(&mut self, secret: &SecretString) -> Result<(), KeyError> {
-        let secret = secret.expose_secret().as_bytes();
+    pub(super) fn of_secret(secret: &str) -> Result<Self, KeyError> {
+        let secret = secret.as_bytes();
         if secret.len() < MIN_SECRET_BYTES {
             return Err(KeyError::Short);
         }
         if secret.iter().collect::<HashSet<_>>().len() < MIN_SECRET_VARIETY {
             return Err(KeyError::Monotonous);
         }
-        self.keys.push(Key { id: None, proves: Proves::Family, decoding: DecodingKey::from_secret(secret) });
-        Ok(())
+        let key = Key { id: None, proves: Proves::Family, decoding: DecodingKey::from_secret(secret) };
+        Ok(Self { keys: vec![key] })
     }
 
     /// Adds a public key in PEM.
@@ -273,10 +272,10 @@ mod tests {
         }
         let many = json!({ "keys": vec![json!({}); MAX_KEYS + 1] }).to_string();
         assert_eq!(KeySet::published(many.as_bytes()).unwrap_err(), KeyError::TooMany);
-        let mut set = KeySet::default();
-        assert_eq!(set.add_secret(&"a".repeat(MIN_SECRET_BYTES - 1).into()), Err(KeyError::Short));
-        assert_eq!(set.add_secret(&"secret".repeat(20).into()), Err(KeyError::Monotonous));
-        assert_eq!(set.add_secret(&"01234567".repeat(8).into()), Ok(()));
+        let secret = |text: String| KeySet::of_secret(&text).map(|set| set.has(Algorithm::HS256));
+        assert_eq!(secret("a".repeat(MIN_SECRET_BYTES - 1)), Err(KeyError::Short));
+        assert_eq!(secret("secret".repeat(20)), Err(KeyError::Monotonous));
+        assert_eq!(secret("01234567".repeat(8)), Ok(true));
         let mut set = KeySet::default();
         assert_eq!(set.add_pem("rubbish"), Err(KeyError::NoPublicKey));
         assert_eq!(set.add_pem(&rsa_signer().private_pem), Err(KeyError::Private));

@@ -2,18 +2,17 @@
 
 use jsonwebtoken::{Algorithm, AlgorithmFamily};
 use reqwest::Url;
-use secrecy::SecretString;
 use serde::Deserialize;
 
 use super::keys::{KeyError, KeySet};
-use crate::base_url;
+use crate::{base_url, secret::Secret};
 
 /// The section `auth` of the configuration. With none of its keys set nobody can prove who they are.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct AuthSettings {
     /// Secret of tokens signed by HMAC (`GATEWAY_JWT_SECRET`).
-    pub jwt_secret: Option<SecretString>,
+    pub jwt_secret: Option<Secret>,
     /// Public key in PEM of tokens signed by RSA, ECDSA or Ed25519 (`GATEWAY_JWT_PUBLIC_KEY`).
     pub jwt_public_key: Option<String>,
     /// Address of the keys that the issuer publishes (`GATEWAY_JWKS_URL`).
@@ -101,11 +100,28 @@ pub(super) struct Issuer {
     pub is_listed: bool,
     /// Tenants that others speak for.
     pub of_others: Vec<String>,
+    /// The secret of its signatures, if it signs by one.
+    pub secret: Option<Secret>,
     pub fixed: KeySet,
     pub published: Option<Url>,
 }
 
+impl Issuer {
+    /// Whether one of its own keys may have made a signature of this algorithm.
+    pub(super) fn has(&self, algorithm: Algorithm) -> bool {
+        self.fixed.has(algorithm) || self.secret.is_some() && algorithm.family() == AlgorithmFamily::Hmac
+    }
+}
+
 impl AuthSettings {
+    /// Whether tokens may be signed by this text, should it take the place of the present secret.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn check_secret(text: &str) -> Result<(), KeyError> {
+        KeySet::of_secret(text).map(drop)
+    }
+
     /// Whether somebody can prove who they are.
     #[must_use]
     pub fn has_keys(&self) -> bool {
@@ -147,8 +163,10 @@ impl AuthSettings {
     /// The issuer that the section's own keys make.
     fn own(&self, faults: &mut Faults) -> Issuer {
         let mut fixed = KeySet::default();
-        if let Some(secret) = &self.jwt_secret {
-            faults.note("jwt_secret", fixed.add_secret(secret));
+        let mut secret = self.jwt_secret.clone();
+        if let Some(Err(error)) = secret.as_ref().map(|secret| Self::check_secret(secret.present().expose())) {
+            faults.note("jwt_secret", Err(error));
+            secret = None;
         }
         if let Some(pem) = &self.jwt_public_key {
             faults.note("jwt_public_key", fixed.add_pem(pem));
@@ -161,6 +179,7 @@ impl AuthSettings {
             tenants: None,
             is_listed: false,
             of_others: Vec::new(),
+            secret,
             fixed,
             published: faults.address("jwks_url", self.jwks_url.as_deref()),
         };
@@ -189,6 +208,7 @@ impl AuthSettings {
             tenants: given.tenants.as_deref().map(|tenants| faults.names(&key("tenants"), tenants)),
             is_listed: true,
             of_others: Vec::new(),
+            secret: None,
             fixed,
             published: faults.address(&key("jwks_url"), given.jwks_url.as_deref()),
         };
@@ -270,8 +290,8 @@ impl Faults {
         // Published keys are public keys.
         let published =
             |algorithm: &Algorithm| issuer.published.is_some() && algorithm.family() != AlgorithmFamily::Hmac;
-        let usable = issuer.algorithms.iter().any(|algorithm| issuer.fixed.has(*algorithm) || published(algorithm));
-        let has_keys = !issuer.fixed.is_empty() || issuer.published.is_some();
+        let usable = issuer.algorithms.iter().any(|algorithm| issuer.has(*algorithm) || published(algorithm));
+        let has_keys = issuer.secret.is_some() || !issuer.fixed.is_empty() || issuer.published.is_some();
         if has_keys && !usable {
             self.add(setting, "has no algorithm that fits the key");
         }

@@ -1,6 +1,7 @@
 //! Proves tokens.
 
 mod proven;
+mod secret_keys;
 
 use std::{future::Future, sync::Arc, time::Duration};
 
@@ -12,7 +13,10 @@ use serde_json::Value;
 use somaagent_supervision::Port;
 use tokio::{sync::watch, time::Instant};
 
-use self::proven::{Fingerprint, Proof, Proven};
+use self::{
+    proven::{Fingerprint, Proof, Proven},
+    secret_keys::SecretKeys,
+};
 use super::{
     keeper::{Fetched, KeeperDeps, Refresh},
     keys::KeySet,
@@ -68,7 +72,19 @@ pub struct Verifier {
 #[derive(Debug)]
 struct Trusted {
     issuer: Issuer,
+    secret: Option<SecretKeys>,
     published: Option<Published>,
+}
+
+/// The keys by which something was proved.
+#[derive(Debug, Clone)]
+enum By {
+    /// Those of the settings, which stay.
+    Fixed,
+    /// A secret as it was then.
+    Secret(Arc<KeySet>),
+    /// Those that were published then.
+    Published(Arc<KeySet>),
 }
 
 /// Keys that an issuer publishes, as the keeper last saw them.
@@ -108,7 +124,8 @@ impl Verifier {
                 }
                 None => None,
             };
-            trusted.push(Trusted { issuer, published });
+            let secret = issuer.secret.clone().map(SecretKeys::new);
+            trusted.push(Trusted { issuer, secret, published });
         }
         Ok(Self { issuers: trusted.into(), leeway: settings.jwt_leeway_seconds, proven: Arc::new(Proven::new()) })
     }
@@ -140,12 +157,16 @@ impl Verifier {
         self.proven.get(token, |proof| self.is_current(proof))
     }
 
-    /// Whether the issuer's keys are those with which something was proved.
+    /// Whether the keys with which something was proved still are the issuer's.
     fn is_current(&self, proof: &Proof) -> bool {
-        let published = self.issuers.get(proof.issuer).and_then(|trusted| trusted.published.as_ref());
-        match (published.and_then(Published::usable), &proof.keys) {
-            (Some(now), Some(then)) => Arc::ptr_eq(&now, then),
-            (now, then) => now.is_none() && then.is_none(),
+        let Some(trusted) = self.issuers.get(proof.issuer) else { return false };
+        match &proof.by {
+            By::Fixed => true,
+            By::Secret(then) => trusted.secrets().any(|now| Arc::ptr_eq(&now, then)),
+            By::Published(then) => {
+                let now = trusted.published.as_ref().and_then(Published::usable);
+                now.is_some_and(|now| Arc::ptr_eq(&now, then))
+            }
         }
     }
 
@@ -157,16 +178,17 @@ impl Verifier {
         }
         let validation = trusted.validation(parts.algorithm, self.leeway);
         let published = trusted.published(&parts).await?;
+        let secrets: Vec<By> = trusted.secrets_for(&parts)?.map(By::Secret).collect();
         let mut refused = TokenError::Invalid("its key is unknown");
-        for key in
-            std::iter::once(&trusted.issuer.fixed).chain(published.as_deref()).flat_map(|keys| parts.keys_of(keys))
-        {
-            match prove(token, key, &validation) {
-                Ok(()) => {
-                    let (verified, until) = trusted.verified(&parts, self.leeway)?;
-                    return Ok(Proof { verified, issuer, keys: published.clone(), until });
+        for by in std::iter::once(By::Fixed).chain(secrets).chain(published.map(By::Published)) {
+            for key in parts.keys_of(by.keys(&trusted.issuer)) {
+                match prove(token, key, &validation) {
+                    Ok(()) => {
+                        let (verified, until) = trusted.verified(&parts, self.leeway)?;
+                        return Ok(Proof { verified, issuer, by: by.clone(), until });
+                    }
+                    Err(error) => refused = error,
                 }
-                Err(error) => refused = error,
             }
         }
         Err(refused)
@@ -209,7 +231,34 @@ fn until(parts: &Parts, leeway: u64) -> u64 {
     given.unwrap_or_default().as_secs().saturating_add(leeway)
 }
 
+impl By {
+    fn keys<'a>(&'a self, issuer: &'a Issuer) -> &'a KeySet {
+        match self {
+            Self::Fixed => &issuer.fixed,
+            Self::Secret(keys) | Self::Published(keys) => keys,
+        }
+    }
+}
+
 impl Trusted {
+    /// The keys of the secret, and of the one before while that counts.
+    fn secrets(&self) -> impl Iterator<Item = Arc<KeySet>> {
+        self.secret.iter().flat_map(SecretKeys::usable)
+    }
+
+    /// Those of them that may have made the signature.
+    ///
+    /// # Errors
+    /// There is a secret, and it was confirmed too long ago to prove anything.
+    fn secrets_for(&self, parts: &Parts) -> Result<impl Iterator<Item = Arc<KeySet>>, TokenError> {
+        let is_meant = self.secret.is_some() && parts.algorithm.family() == AlgorithmFamily::Hmac;
+        let mut usable = is_meant.then(|| self.secrets()).into_iter().flatten().peekable();
+        if is_meant && usable.peek().is_none() {
+            return Err(TokenError::KeysUnavailable);
+        }
+        Ok(usable)
+    }
+
     /// What is checked besides the signature: the end always, so that no token is valid for ever.
     fn validation(&self, algorithm: Algorithm, leeway: u64) -> Validation {
         let mut validation = Validation::new(algorithm);
@@ -239,7 +288,7 @@ impl Trusted {
     /// The keys cannot be had, or none of them is for signatures, and no fixed key could prove the token either.
     async fn published(&self, parts: &Parts) -> Result<Option<Arc<KeySet>>, TokenError> {
         let Some(published) = &self.published else { return Ok(None) };
-        let has_fixed = self.issuer.fixed.has(parts.algorithm);
+        let has_fixed = self.issuer.has(parts.algorithm);
         let may_be_published =
             parts.algorithm.family() != AlgorithmFamily::Hmac && (parts.key_id.is_some() || !has_fixed);
         let mut keys = published.usable();

@@ -7,7 +7,6 @@ use bytes::Bytes;
 use futures_util::stream::{self, Stream};
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
 use reqwest::{Url, redirect};
-use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::{Map, Value, json};
 
 use super::run::Run;
@@ -15,6 +14,7 @@ use super::settings::{self, ModelSettings, SettingsError};
 use super::{LlmMetrics, ModelError, Piece};
 use crate::base_url;
 use crate::domain::context::ChatMessage;
+use crate::secret::Secret;
 
 /// Keep-alive probes start after this silence, so that a peer that vanished is noticed.
 const TCP_KEEPALIVE: Duration = Duration::from_secs(30);
@@ -97,7 +97,8 @@ impl ModelClient {
             .connect_timeout(Duration::from_millis(settings.connect_timeout_ms))
             // A redirected POST would lose its body or carry the conversation to another host.
             .redirect(redirect::Policy::none())
-            .default_headers(headers(settings.api_key.as_ref())?);
+            .default_headers(headers());
+        authorization(settings.api_key.as_ref())?;
         if base_url::is_loopback(&url) {
             http = http.no_proxy();
         }
@@ -146,28 +147,53 @@ impl Endpoint {
         Value::Object(body).to_string().into()
     }
 
-    /// The error without the key, should the endpoint have repeated it.
-    pub(super) fn without_key(&self, error: ModelError) -> ModelError {
-        match &self.settings.api_key {
-            Some(key) => error.without(key.expose_secret().trim()),
-            None => error,
+    /// A request with this body and the key of now.
+    pub(super) fn request(&self, body: Bytes) -> reqwest::RequestBuilder {
+        let request = self.http.post(self.url.clone()).body(body);
+        // A key that no header can carry takes no other's place.
+        match authorization(self.settings.api_key.as_ref()).ok().flatten() {
+            Some(bearer) => request.header(AUTHORIZATION, bearer),
+            None => request,
         }
+    }
+
+    /// The error without the key, should the endpoint have repeated it; it may also repeat the one before.
+    pub(super) fn without_key(&self, error: ModelError) -> ModelError {
+        let keys = self.settings.api_key.iter().flat_map(Secret::texts);
+        keys.fold(error, |error, key| error.without(key.expose().trim()))
     }
 }
 
-/// The headers of every request.
-fn headers(key: Option<&SecretString>) -> Result<HeaderMap, SettingsError> {
-    let mut headers = HeaderMap::new();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    headers.insert(ACCEPT, HeaderValue::from_static("text/event-stream, application/json"));
+/// The headers of every request that are the same in all.
+fn headers() -> HeaderMap {
+    HeaderMap::from_iter([
+        (CONTENT_TYPE, HeaderValue::from_static("application/json")),
+        (ACCEPT, HeaderValue::from_static("text/event-stream, application/json")),
+    ])
+}
+
+/// Whether a header can carry a key.
+///
+/// # Errors
+/// It cannot.
+pub fn check_key(key: &str) -> Result<(), SettingsError> {
+    authorization(Some(&key.into())).map(drop)
+}
+
+/// The header that shows the key, if there is one.
+///
+/// # Errors
+/// No header can carry it.
+fn authorization(key: Option<&Secret>) -> Result<Option<HeaderValue>, SettingsError> {
+    let Some(key) = key.map(Secret::present) else { return Ok(None) };
     // A key read from a file often ends in a line feed.
-    let key = key.map_or("", |key| key.expose_secret().trim());
-    if !key.is_empty() {
-        let mut bearer = HeaderValue::try_from(format!("Bearer {key}")).map_err(|_| SettingsError::ApiKey)?;
-        bearer.set_sensitive(true);
-        headers.insert(AUTHORIZATION, bearer);
+    let key = key.expose().trim();
+    if key.is_empty() {
+        return Ok(None);
     }
-    Ok(headers)
+    let mut bearer = HeaderValue::try_from(format!("Bearer {key}")).map_err(|_| SettingsError::ApiKey)?;
+    bearer.set_sensitive(true);
+    Ok(Some(bearer))
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@
 //!
 //! `settings` is the section `model` of the configuration; `client` owns the HTTP client, `run` one answer's requests,
 //! waits and retries, `body` the bytes of one response; `sse` and `chunk` read the wire, `answer` decides what it
-//! means, all three without I/O; `error` has the codes, `metrics` the counters. No actor lives here: a conversation polls the
+//! means, all three without I/O; `error` has the codes, `metrics` the counters; `probe` looks whether an endpoint is there. No actor lives here: a conversation polls the
 //! stream itself, so that its end is the stream's end. Nothing here knows sessions, events or the store.
 
 mod answer;
@@ -16,13 +16,15 @@ mod chunk;
 mod client;
 mod error;
 mod metrics;
+mod probe;
 mod run;
 mod settings;
 mod sse;
 
-pub use client::{ChatRequest, ModelClient};
+pub use client::{ChatRequest, ModelClient, check_key};
 pub use error::ModelError;
 pub use metrics::LlmMetrics;
+pub use probe::{Found, ModelProbe};
 pub use settings::{ModelSettings, SettingsError, normalize_base_url};
 
 use serde::ser::{Serialize, SerializeMap as _, Serializer};

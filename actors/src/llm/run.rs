@@ -85,7 +85,7 @@ impl Run {
             sleep(wait).await;
         }
         let first_byte_by = Instant::now() + self.endpoint.settings.first_byte_timeout();
-        let request = self.endpoint.http.post(self.endpoint.url.clone()).body(self.body.clone());
+        let request = self.endpoint.request(self.body.clone());
         match Body::open(request, first_byte_by.min(self.deadline)).await {
             Ok(body) => self.state = State::Read(Box::new(body)),
             Err(error) => self.failed(error),

@@ -3,10 +3,9 @@
 use std::time::Duration;
 
 use reqwest::Url;
-use secrecy::SecretString;
 use serde::Deserialize;
 
-use crate::{base_url, retry::RetryPolicy};
+use crate::{base_url, retry::RetryPolicy, secret::Secret};
 
 /// Where the model is, how it is called, and how long anything may take.
 #[derive(Debug, Clone, Deserialize)]
@@ -16,7 +15,7 @@ pub struct ModelSettings {
     /// configured, and boot puts the offline responder's address here.
     pub base_url: String,
     /// Sent as a bearer token; none for endpoints that want none.
-    pub api_key: Option<SecretString>,
+    pub api_key: Option<Secret>,
     /// Name of the model as the endpoint knows it.
     pub model: String,
     /// Sampling temperature; without it the endpoint's own default holds (some models refuse the parameter).

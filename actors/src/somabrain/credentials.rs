@@ -1,7 +1,7 @@
 //! The secret that goes with every call, and its exchange for a new one without a restart.
 //!
 //! A secret from a file is read again with each health probe, and at once when the server refuses the present one. A
-//! file that cannot be read or used changes nothing.
+//! file that cannot be read or used changes nothing. One that somebody else looks after is taken over with the next call.
 
 use std::{
     fmt,
@@ -14,12 +14,15 @@ use secrecy::{ExposeSecret, SecretString};
 use tracing::{info, warn};
 
 use super::settings::{BrainSettings, SettingsError};
+use crate::secret::Secret;
 
 /// The header that carries the secret. Clones share the secret.
 #[derive(Clone)]
 pub(super) struct Credentials {
     header: HeaderName,
     file: Option<PathBuf>,
+    /// Exchanged by others; without a file.
+    shared: Option<Secret>,
     keys: Arc<Mutex<Keys>>,
 }
 
@@ -48,19 +51,23 @@ impl Credentials {
     pub fn of(settings: &BrainSettings) -> Result<Self, SettingsError> {
         let header: HeaderName =
             settings.auth_header.trim().parse().map_err(|_| SettingsError::HeaderName("auth_header"))?;
-        let secret = match &settings.api_key_file {
-            Some(file) => Some(read(file).map_err(SettingsError::ApiKeyFile)?),
-            None => settings.api_key.clone(),
+        let shared = settings.api_key.clone().filter(|_| settings.api_key_file.is_none());
+        let secret = match (&settings.api_key_file, &shared) {
+            (Some(file), _) => Some(read(file).map_err(SettingsError::ApiKeyFile)?),
+            (None, shared) => shared.as_ref().map(|shared| shared.present().expose().into()),
         };
         let secret = secret.filter(|secret| !secret.expose_secret().is_empty());
         let present = secret.map(|secret| Key::new(secret, &header)).transpose()?;
         let keys = Arc::new(Mutex::new(Keys { present, former: None, troubled: false }));
-        Ok(Self { header, file: settings.api_key_file.clone(), keys })
+        Ok(Self { header, file: settings.api_key_file.clone(), shared, keys })
     }
 
     /// The header to send, if there is a secret: a bearer token under the standard name, the bare key under any other.
     pub fn header(&self) -> Option<(HeaderName, HeaderValue)> {
-        let keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(shared) = self.shared.as_ref().map(Secret::present) {
+            keys.follow(shared.expose(), &self.header);
+        }
         keys.present.as_ref().map(|key| (self.header.clone(), key.value.clone()))
     }
 
@@ -93,6 +100,19 @@ impl Credentials {
         let keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
         let secrets = keys.present.as_ref().map(|key| &key.secret).into_iter().chain(&keys.former);
         secrets.fold(text.to_owned(), |text, secret| text.replace(secret.expose_secret(), "[redacted]"))
+    }
+}
+
+impl Keys {
+    /// Takes over what the secret is now, if a header can carry it. An empty one is none.
+    fn follow(&mut self, text: &str, header: &HeaderName) {
+        let is_same = self.present.as_ref().map_or(text.is_empty(), |key| key.secret.expose_secret() == text);
+        if is_same {
+            return;
+        }
+        if let Ok(fresh) = Key::new(text.into(), header) {
+            self.former = self.present.replace(fresh).map(|key| key.secret);
+        }
     }
 }
 
@@ -137,6 +157,17 @@ mod tests {
         assert_eq!(sent(&credentials), "Bearer sk-two");
         assert_eq!(credentials.scrubbed("sk-one, sk-two"), "[redacted], [redacted]");
         assert!(!format!("{credentials:?}").contains("sk-"));
+    }
+
+    #[tokio::test]
+    async fn a_key_that_others_exchange_goes_with_the_next_call_and_both_are_blotted_out() {
+        let secret = Secret::from("sk-one");
+        let settings = BrainSettings { api_key: Some(secret.clone()), ..BrainSettings::default() };
+        let credentials = Credentials::of(&settings).unwrap();
+        assert_eq!(sent(&credentials), "Bearer sk-one");
+        secret.exchange("sk-two".into(), std::time::Duration::ZERO);
+        assert_eq!(sent(&credentials), "Bearer sk-two");
+        assert_eq!(credentials.scrubbed("sk-one, sk-two"), "[redacted], [redacted]");
     }
 
     #[tokio::test]

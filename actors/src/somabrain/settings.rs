@@ -2,11 +2,10 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use secrecy::SecretString;
 use serde::Deserialize;
 
 use super::connection::{Connection, MAX_RETRY_AFTER};
-use crate::{base_url, breaker::BreakerRules, domain::memory::MemorySpace, retry::RetryPolicy};
+use crate::{base_url, breaker::BreakerRules, domain::memory::MemorySpace, retry::RetryPolicy, secret::Secret};
 
 /// Settings of the SomaBrain client: the section `brain` of the configuration.
 ///
@@ -19,7 +18,7 @@ pub struct BrainSettings {
     /// host is rewritten. Empty means that none is configured, and that the embedded one takes its place.
     pub base_url: String,
     /// Secret sent with every call (`SOMA_API_KEY`): as a bearer token in `Authorization`, bare in any other header.
-    pub api_key: Option<SecretString>,
+    pub api_key: Option<Secret>,
     /// File with the secret (`SOMA_API_KEY_FILE`), which decides over `api_key` and is read again while the program
     /// runs, so that a new secret needs no restart.
     pub api_key_file: Option<PathBuf>,
@@ -214,7 +213,7 @@ mod tests {
     fn validation_names_the_key_that_is_unusable() {
         let usable = BrainSettings { base_url: "http://brain".into(), ..BrainSettings::default() };
         assert!(usable.validate().is_ok());
-        let key = Some(SecretString::from("sk-canary\n"));
+        let key = Some(Secret::from("sk-canary\n"));
         let cases = [
             (BrainSettings::default(), "brain.base_url"),
             (BrainSettings { tenant_header: "X Tenant".into(), ..usable.clone() }, "brain.tenant_header"),

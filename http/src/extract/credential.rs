@@ -9,6 +9,16 @@ use crate::problem::{Code, Problem};
 /// The header of an API key, for programs that cannot send `Authorization`.
 const KEY_HEADER: &str = "X-API-Key";
 
+/// The header of the internal token.
+pub(crate) const INTERNAL_HEADER: &str = "X-Internal-Token";
+
+/// What a worker of this installation shows; nothing if it is there twice.
+pub(crate) fn internal_token(headers: &HeaderMap) -> Option<&str> {
+    let mut given = headers.get_all(INTERNAL_HEADER);
+    let first = given.next().and_then(text).filter(|token| is_one(token));
+    first.filter(|_| given.next().is_none())
+}
+
 /// A token, an API key or a login, and how it came.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Credential<'a> {

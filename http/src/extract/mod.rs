@@ -18,7 +18,7 @@ mod session_id;
 pub(crate) use api_key::{ApiKeyId, KeyMaker};
 pub(crate) use body::{JsonBody, wrong};
 pub(crate) use caller::{By, CorrelationId, TENANT_RULE};
-pub(crate) use credential::{CookieNames, Credential};
+pub(crate) use credential::{CookieNames, Credential, INTERNAL_HEADER, internal_token};
 pub(crate) use dead_letter::{JobId, LetterId, LetterTopic};
 pub(crate) use declares::{Declared, declared_by};
 pub(crate) use export_job::ExportJobId;

@@ -3,7 +3,7 @@
 //! | limit | counts | when |
 //! | --- | --- | --- |
 //! | requests under way | all of them, but probes and streams that have begun | first of all, before tokens are verified and bodies are read |
-//! | `auth-failures` | what failed to prove who it is from, by its address | before a token is verified |
+//! | `auth-failures` | what failed to prove who it is from, by its address | before a token is verified, and when a wrong internal one was |
 //! | `default` | requests, by identity, or by address where nobody has to prove theirs | when it is known who asks |
 //! | `admin` | what only those may do who look after the system, by route | when it is known that they may |
 //! | open streams | those of an identity, or of an address of another machine, and all | before a stream begins |
@@ -92,7 +92,7 @@ pub(crate) fn is_admin(action: &str) -> bool {
 }
 
 impl Limits {
-    /// The limits of `settings` for the operations of `actions`. Where `guarded`, callers must prove who they are.
+    /// The limits of `settings` for the operations of `actions`. Where `guarded`, some callers must prove who they are.
     pub(crate) fn new(
         settings: &LimitSettings,
         guarded: bool,

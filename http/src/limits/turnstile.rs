@@ -53,7 +53,8 @@ impl<'a> Turnstile<'a> {
 
     /// The sender could not prove who they are. What is not their fault does not count.
     pub(crate) fn failed(&self, problem: &Problem) {
-        if let (Some(failures), 401) = (&self.limits.failures, problem.code().status()) {
+        let counts = problem.code().status() == 401 || problem.code() == Code::InternalDenied;
+        if let Some(failures) = self.limits.failures.as_ref().filter(|_| counts) {
             // Who is refused from now on is told by the next request.
             let _counted = failures.take(self.limits.hash(&Whose::of(None, self.address)));
         }

@@ -22,13 +22,14 @@ use somaagent_actors::{
         Asker, Context, Decision, Membership, Policy, Subject,
         decision::{ADMIN_SCOPE, POLICY_ERROR, PUBLIC},
     },
+    secret::Secret,
 };
 use tokio::time::{Instant, sleep_until};
 
 use super::{refused, site};
 use crate::{
     door::Door,
-    extract::{CookieNames, Credential},
+    extract::{CookieNames, Credential, internal_token},
     limits::{Limits, Turnstile, tell},
     metrics::Metrics,
     problem::{Code, Problem},
@@ -94,6 +95,8 @@ pub(crate) struct Gate {
     membership: Option<Membership>,
     actions: Actions,
     cookies: CookieNames,
+    /// What workers of this installation show.
+    internal_token: Option<Secret>,
     /// Whose tenant nobody is of.
     default_tenant: Option<Tenant>,
 }
@@ -105,7 +108,8 @@ impl Gate {
         let Door { verifier, api_keys, policy, membership, sign_in, .. } = door.clone();
         let login = sign_in.map(|sign_in| sign_in.is_secure());
         let cookies = CookieNames { token: settings.jwt_cookie_name.clone(), login };
-        Self { verifier, api_keys, policy, membership, actions, cookies, default_tenant }
+        let internal_token = settings.internal_token.clone();
+        Self { verifier, api_keys, policy, membership, actions, cookies, internal_token, default_tenant }
     }
 
     /// The action of an operation; none if the path has no such method.
@@ -121,8 +125,12 @@ impl Gate {
         path: &str,
         action: &str,
     ) -> Result<Authorised, Problem> {
+        let is_internal = is_internal(action);
+        if is_internal {
+            self.admit_worker(turnstile, request.request())?;
+        }
         let (identity, ends) = match &self.verifier {
-            Some(verifier) if action != PUBLIC => {
+            Some(verifier) if action != PUBLIC && !is_internal => {
                 let shown = self.shown(request.request());
                 // Whoever was proved before gets in, however many others fail at their address.
                 let known = shown.as_ref().ok().and_then(|shown| self.known(verifier, shown));
@@ -145,6 +153,7 @@ impl Gate {
         }
         let tenant = identity.as_ref().map(|who| &who.tenant).or(self.default_tenant.as_ref()).ok_or(Code::Internal)?;
         let asker = match &identity {
+            _ if is_internal => Asker::Worker { subject: None },
             Some(Identity { subject, issuer, scope, .. }) => {
                 Asker::Member { subject, issuer: issuer.as_deref(), scope: scope.as_deref() }
             }
@@ -170,6 +179,26 @@ impl Gate {
                 Err(problem.caused_by(format!("rule {rule}: {reason}")))
             }
         }
+    }
+
+    /// Lets in who shows the internal token, whoever has proved what else, and whether or not people must prove anything. Whoever
+    /// shows the right one gets in, however many others fail at their address: nobody guesses it.
+    fn admit_worker(&self, turnstile: &Turnstile<'_>, request: &HttpRequest) -> Result<(), Problem> {
+        let shown = internal_token(request.headers());
+        let is_right = |token: &Secret| shown.is_some_and(|shown| token.is_shown_by(shown));
+        if self.internal_token.as_ref().is_some_and(is_right) {
+            return Ok(());
+        }
+        turnstile.may_prove()?;
+        let problem = match &self.internal_token {
+            Some(token) if token.proving().next().is_none() => {
+                Problem::new(Code::Unavailable).caused_by("the internal token was confirmed too long ago")
+            }
+            Some(_) => Problem::new(Code::InternalDenied).caused_by("the internal token is missing or wrong"),
+            None => Problem::new(Code::InternalDenied).caused_by("no internal token is configured"),
+        };
+        turnstile.failed(&problem);
+        Err(problem)
     }
 
     /// Whether somebody belongs to the tenant that their token names, where that is known.
@@ -247,6 +276,11 @@ fn unheard(code: Code, left_alone_for: Option<Duration>) -> Problem {
         Some(delay) => problem.retry_after(delay),
         None => problem,
     }
+}
+
+/// Whether an action is for workers of this installation.
+pub(crate) fn is_internal(action: &str) -> bool {
+    action.starts_with("internal.")
 }
 
 fn of_key(ProvenKey { identity, standing }: ProvenKey) -> (Identity, Ends) {

@@ -23,9 +23,9 @@ use utoipa::{
 
 use self::parameters::{header, refine, tenant_in_head, tenant_in_query};
 use crate::{
-    extract::Declared,
+    extract::{Declared, INTERNAL_HEADER},
     limits::is_admin,
-    middleware::authorise::Actions,
+    middleware::authorise::{Actions, is_internal},
     problem::{Code, MEDIA_TYPE},
     routes::{Paths, TABLE, is_probe},
 };
@@ -37,11 +37,13 @@ Every failure is `application/problem+json` whose `type` ends in a stable code."
 const BEARER: &str = "bearer";
 /// How a program shows its API key, if not as its token.
 const API_KEY: &str = "api-key";
+/// How a worker of this installation does.
+const INTERNAL: &str = "internal-token";
 /// How a browser does.
 const COOKIE: &str = "cookie";
 
 /// Tags in the order of reading.
-const TAGS: [(&str, &str); 11] = [
+const TAGS: [(&str, &str); 12] = [
     ("messages", "Say something and read the answer while it is written"),
     ("sessions", "Find, read and change conversations"),
     ("memory", "See, export and change what is remembered"),
@@ -52,6 +54,7 @@ const TAGS: [(&str, &str); 11] = [
     ("admin", "Look inside the process"),
     ("audit", "See who changed what"),
     ("dead-letters", "See, mend and send again what could not be carried on"),
+    ("internal", "For workers of the same installation"),
     ("page", "The web page"),
 ];
 
@@ -75,6 +78,9 @@ const GUARDED: [Code; 14] = [
     Code::AuthorizationUnavailable,
     Code::Unavailable,
 ];
+
+/// Problems of any operation for workers of this installation.
+const FOR_WORKERS: [Code; 4] = [Code::InternalDenied, Code::PolicyDenied, Code::PolicyUnavailable, Code::Unavailable];
 
 /// Problems of any operation but probes.
 const LIMITED: [Code; 2] = [Code::RateLimited, Code::Overloaded];
@@ -109,6 +115,7 @@ pub fn describe(version: &str, auth: bool) -> OpenApi {
     components.add_security_scheme(BEARER, SecurityScheme::Http(bearer));
     components.add_security_scheme(API_KEY, SecurityScheme::ApiKey(ApiKey::Header(ApiKeyValue::new("X-API-Key"))));
     components.add_security_scheme(COOKIE, SecurityScheme::ApiKey(ApiKey::Cookie(ApiKeyValue::new("jwt"))));
+    components.add_security_scheme(INTERNAL, SecurityScheme::ApiKey(ApiKey::Header(ApiKeyValue::new(INTERNAL_HEADER))));
     api.tags = Some(TAGS.map(|(name, text)| TagBuilder::new().name(name).description(Some(text)).build()).into());
     for resource in TABLE {
         let Some(item) = api.paths.paths.get_mut(&template(resource.pattern)) else { continue };
@@ -144,13 +151,20 @@ fn template(pattern: &str) -> String {
 /// Adds what every operation has in common.
 fn complete(operation: &mut Operation, arguments: &Declared, limits: &[Code], auth: bool) {
     let mut codes = own(operation);
-    let guarded = if is_public(operation) { &[][..] } else { &GUARDED };
+    let internal = is_internal(action_of(operation));
+    let guarded = match (is_public(operation), internal) {
+        (true, _) => &[][..],
+        (false, true) => &FOR_WORKERS,
+        (false, false) => &GUARDED,
+    };
     for code in arguments.problems.iter().chain(guarded).chain(limits) {
         if !codes.contains(code) {
             codes.push(*code);
         }
     }
-    if !guarded.is_empty() {
+    if internal {
+        operation.security = Some(vec![SecurityRequirement::new(INTERNAL, Vec::<String>::new())]);
+    } else if !guarded.is_empty() {
         // Any of them will do.
         let any = [BEARER, API_KEY, COOKIE].map(|name| SecurityRequirement::new(name, Vec::<String>::new()));
         operation.security =

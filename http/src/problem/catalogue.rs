@@ -72,6 +72,8 @@ catalogue! {
     SignInNotAllowed: 403 "sign-in-not-allowed" "People of this tenant may not sign in here";
     /// The caller may not do this.
     PolicyDenied: 403 "policy-denied" "Request blocked by policy";
+    /// Only workers of this installation may do this.
+    InternalDenied: 403 "internal-denied" "forbidden";
     /// Only who looks after the system may do this.
     AdminScopeRequired: 403 "admin-scope-required" "Admin scope required";
     /// An API key may not do this, whatever its scopes are.
@@ -90,6 +92,8 @@ catalogue! {
     DeadLetterNotFound: 404 "dead-letter-not-found" "DLQ item not found";
     /// The caller has no such order or export job.
     JobNotFound: 404 "job-not-found" "Job not found";
+    /// The role has no model.
+    ModelProfileNotFound: 404 "model-profile-not-found" "model profile not found";
     /// The caller's tenant has no such API key.
     ApiKeyNotFound: 404 "api-key-not-found" "API key not found";
     /// The caller has no such memory.

@@ -12,6 +12,7 @@ mod describe;
 mod export_jobs;
 mod health;
 mod history;
+mod llm;
 mod memory;
 mod memory_batch;
 pub(crate) mod memory_deletion;
@@ -128,6 +129,7 @@ table! {
     Stream "/v1/memory/export/jobs/{job_id}/download" { GET export_jobs::get_export_download }
     Plain "/v1/memory/{event_id}/receipt" { GET memory_receipt::get_receipt }
     Plain "/v1/memory/{event_id}" { DELETE memory_deletion::delete_memory }
+    Plain "/v1/llm/test" { POST llm::post_test }
     Plain "/v1/auth/login" { GET auth::get_login }
     Plain "/v1/auth/callback" { GET auth::get_callback }
     Plain "/v1/auth/logout" { POST auth::post_logout }

@@ -14,6 +14,7 @@
 //! | [`client`] | an HTTP and SSE client that records what it was sent |
 //! | [`tokens`] | tokens, good and forged, and who signs them |
 //! | [`seed`] | random schedules that can be played again |
+//! | [`vault`] | a server that keeps secrets as Vault does |
 //! | [`wait`] | conditions with a deadline |
 //!
 //! The program `with-postgres` runs a command with a server of [`postgres`].
@@ -39,4 +40,5 @@ pub mod process;
 pub mod proxy;
 pub mod seed;
 pub mod tokens;
+pub mod vault;
 pub mod wait;

@@ -6,7 +6,7 @@ use jsonwebtoken::get_current_timestamp;
 use quick_cache::{Weighter, sync::Cache};
 use sha2::{Digest as _, Sha256};
 
-use super::{KeySet, Verified};
+use super::{By, Verified};
 
 /// What all entries may weigh, in bytes.
 const CAPACITY_BYTES: u64 = 8 << 20;
@@ -32,8 +32,8 @@ pub(super) struct Proof {
     pub(super) verified: Verified,
     /// The issuer, by its place among those of the settings.
     pub(super) issuer: usize,
-    /// The published keys that could be had at that time: with others the token may prove nothing.
-    pub(super) keys: Option<Arc<KeySet>>,
+    /// By which keys: once they are not the issuer's any more the token may prove nothing.
+    pub(super) by: By,
     /// The last second since 1970 for which it is, the leeway included. Not an instant: the machine's clock may be set, or may
     /// have slept.
     pub(super) until: u64,
@@ -93,7 +93,7 @@ mod tests {
             issuer: None,
             scope: Some(scope),
         };
-        Proof { verified: Verified { identity, ends: Instant::now() }, issuer: 0, keys: None, until }
+        Proof { verified: Verified { identity, ends: Instant::now() }, issuer: 0, by: By::Fixed, until }
     }
 
     #[test]

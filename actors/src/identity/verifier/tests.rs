@@ -262,3 +262,37 @@ async fn a_token_that_was_proved_proves_nothing_once_it_has_ended() {
     }
     assert_eq!(verifier.verify(&token).await, Err(TokenError::Invalid("it has expired")));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_secret_is_exchanged_without_a_restart_and_the_former_one_counts_on_for_its_grace() {
+    const OTHER: &str = "another-secret-0123456789-abcdefghij";
+    let (settings, grace) = (settings(), Duration::from_mins(5));
+    let verifier = verifier(&settings).await;
+    let far = with(&json!({"exp": now() + 3_600}));
+    let (old, new) = (Signer::secret(SECRET).sign(&far), Signer::secret(OTHER).sign(&far));
+    assert!(verifier.verify(&old).await.is_ok());
+    assert_eq!(verifier.verify(&new).await, Err(TokenError::Invalid("its signature is wrong")));
+    settings.jwt_secret.as_ref().unwrap().exchange(OTHER.into(), grace);
+    assert!(verifier.verify(&new).await.is_ok());
+    assert!(verifier.known(&old).is_some() && verifier.verify(&old).await.is_ok());
+    tokio::time::advance(grace).await;
+    assert_eq!(verifier.known(&old), None, "what was proved before is forgotten");
+    assert_eq!(verifier.verify(&old).await, Err(TokenError::Invalid("its signature is wrong")));
+    assert!(verifier.known(&new).is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_secret_that_nobody_confirms_proves_nothing_and_other_keys_do() {
+    let settings = AuthSettings { jwt_public_key: Some(rsa_signer().public_pem.clone()), ..settings() };
+    let verifier = verifier(&settings).await;
+    let (by_secret, by_key) = (Signer::secret(SECRET).sign(&claims()), rsa_signer().sign(&claims()));
+    let secret = settings.jwt_secret.as_ref().unwrap();
+    secret.confirm(Duration::from_hours(1));
+    assert!(verifier.verify(&by_secret).await.is_ok());
+    tokio::time::advance(Duration::from_hours(1) + Duration::from_secs(1)).await;
+    assert_eq!(verifier.known(&by_secret), None);
+    assert_eq!(verifier.verify(&by_secret).await, Err(TokenError::KeysUnavailable));
+    assert!(verifier.verify(&by_key).await.is_ok());
+    secret.confirm(Duration::from_hours(1));
+    assert!(verifier.verify(&by_secret).await.is_ok());
+}

@@ -62,6 +62,8 @@ async fn an_operation_is_everybodys_or_nobodys_without_a_token() {
         let answer = door.send(request(method.clone(), &path)).await;
         if action == PUBLIC {
             assert!(![401, 403].contains(&answer.status.as_u16()), "{method} {path}: {}", answer.text);
+        } else if is_internal(&action) {
+            assert_eq!(code(&answer), (403, "internal-denied".to_owned()), "{method} {path}");
         } else {
             assert_eq!(code(&answer), (401, "authorization-missing".to_owned()), "{method} {path}");
             assert_eq!(answer.header("www-authenticate"), r#"Bearer realm="somaagent01""#, "{method} {path}");
