@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use reqwest::{
     Client, Request,
-    header::{CONTENT_TYPE, HeaderValue},
+    header::{AGE, DATE, HeaderMap, HeaderName},
     redirect::Policy,
 };
+use time::OffsetDateTime;
 
 use super::keys::KeyError;
-use crate::base_url::root_cause;
+use crate::{base_url::root_cause, retry};
 
 /// Longest document that is read, in bytes.
 pub(super) const MAX_BYTES: usize = 256 * 1024;
@@ -29,6 +30,9 @@ pub enum FetchError {
     /// It holds no keys.
     #[error("the answer {0}")]
     Keys(#[from] KeyError),
+    /// It describes somebody else.
+    #[error("the answer names another issuer than the settings")]
+    OtherIssuer,
     /// It describes no provider that could be used.
     #[error("the answer describes no provider that could be used")]
     Unreadable,
@@ -37,7 +41,7 @@ pub enum FetchError {
 /// An answer as it came.
 pub(super) struct Answer {
     pub(super) status: u16,
-    pub(super) content_type: Option<HeaderValue>,
+    pub(super) headers: HeaderMap,
     pub(super) body: Vec<u8>,
 }
 
@@ -58,7 +62,7 @@ pub(super) fn client(timeout: Duration) -> Result<Client, reqwest::Error> {
 pub(super) async fn answer(http: &Client, request: Request) -> Result<Answer, FetchError> {
     let lost = |error: reqwest::Error| FetchError::Transport(root_cause(&error));
     let mut response = http.execute(request).await.map_err(lost)?;
-    let (status, content_type) = (response.status().as_u16(), response.headers().get(CONTENT_TYPE).cloned());
+    let (status, headers) = (response.status().as_u16(), std::mem::take(response.headers_mut()));
     let mut body = Vec::new();
     while let Some(piece) = response.chunk().await.map_err(lost)? {
         if body.len() + piece.len() > MAX_BYTES {
@@ -66,5 +70,19 @@ pub(super) async fn answer(http: &Client, request: Request) -> Result<Answer, Fe
         }
         body.extend_from_slice(&piece);
     }
-    Ok(Answer { status, content_type, body })
+    Ok(Answer { status, headers, body })
+}
+
+/// The time at the issuer, in whole seconds, if it tells.
+pub(super) fn date(headers: &HeaderMap) -> Option<OffsetDateTime> {
+    retry::http_date(text(headers, &DATE)?)
+}
+
+/// How long some cache on the way has kept the answer, if one did (RFC 9111 §5.1).
+pub(super) fn age(headers: &HeaderMap) -> Option<Duration> {
+    text(headers, &AGE)?.trim().parse().ok().map(Duration::from_secs)
+}
+
+fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
+    headers.get(name)?.to_str().ok()
 }

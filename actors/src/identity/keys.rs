@@ -124,6 +124,11 @@ impl KeySet {
         Ok(Self { keys: set.keys.into_iter().filter_map(Key::published).collect() })
     }
 
+    /// How many keys there are.
+    pub(super) const fn len(&self) -> usize {
+        self.keys.len()
+    }
+
     /// Whether no signature can be proved at all.
     pub(super) fn is_empty(&self) -> bool {
         self.keys.is_empty()

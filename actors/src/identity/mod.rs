@@ -10,6 +10,7 @@
 //! | [`keeper`] | fetches what an issuer publishes and keeps it fresh: [`Keeper`] |
 //! | `published_keys` | the keys that an issuer publishes: [`PublishedKeys`] |
 //! | `fetching` | one call to an issuer, within its limits |
+//! | [`looking`] | what is to be said of keys without any token: for whoever sets them up |
 //!
 //! A token proves nothing by what it says about itself (RFC 8725): its algorithm must be allowed and fit the key's kind, its key
 //! is looked up among known ones and never fetched from where a token points, and a public key is no secret.
@@ -18,6 +19,7 @@ pub mod api_keys;
 mod fetching;
 pub mod keeper;
 mod keys;
+pub mod looking;
 mod published_keys;
 pub mod settings;
 pub mod sign_in;

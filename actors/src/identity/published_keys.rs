@@ -5,7 +5,7 @@ use std::time::Duration;
 use reqwest::{Client, Method, Request, Url};
 
 use super::{
-    fetching::{self, FetchError},
+    fetching::{self, Answer, FetchError},
     keeper::Source,
     keys::KeySet,
     settings::{AuthSettings, SettingsError},
@@ -28,6 +28,15 @@ impl PublishedKeys {
         let http = http.map_err(|error| SettingsError { setting: "jwks_url".to_owned(), what: error.to_string() })?;
         Ok(Self { http, url })
     }
+
+    /// What is answered there, if it is a document.
+    ///
+    /// # Errors
+    /// Nothing came, too much, or no document.
+    pub(super) async fn answer(&self) -> Result<Answer, FetchError> {
+        let answer = fetching::answer(&self.http, Request::new(Method::GET, self.url.clone())).await?;
+        if answer.status == 200 { Ok(answer) } else { Err(FetchError::Status(answer.status)) }
+    }
 }
 
 impl Source for PublishedKeys {
@@ -41,10 +50,6 @@ impl Source for PublishedKeys {
     }
 
     async fn fetch(&self) -> Result<KeySet, FetchError> {
-        let answer = fetching::answer(&self.http, Request::new(Method::GET, self.url.clone())).await?;
-        if answer.status != 200 {
-            return Err(FetchError::Status(answer.status));
-        }
-        Ok(KeySet::published(&answer.body)?)
+        Ok(KeySet::published(&self.answer().await?.body)?)
     }
 }

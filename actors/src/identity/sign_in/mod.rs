@@ -6,11 +6,13 @@
 //! | [`attempt`] | one attempt, kept by the browser alone |
 //! | `provider` | the provider's description and keys, and calls to it |
 //! | [`person`] | who came back |
+//! | [`looking`] | how the provider describes itself, for whoever sets it up |
 //!
 //! What a provider says is proved by its keys, which come from where its description says, which comes from where the settings
 //! say. Signatures by secret are not taken: everybody who knows the client's secret could make them.
 
 pub mod attempt;
+pub mod looking;
 pub mod person;
 mod provider;
 pub mod settings;

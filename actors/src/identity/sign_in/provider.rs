@@ -3,8 +3,12 @@
 use openidconnect::{
     DiscoveryError, HttpClientError, IssuerUrl, TokenUrl,
     core::CoreProviderMetadata,
-    http::{self, header::CONTENT_TYPE},
+    http::{
+        self, HeaderMap,
+        header::{CONTENT_TYPE, DATE},
+    },
 };
+use parking_lot::Mutex;
 use reqwest::{Client, Request, Url};
 
 use super::super::{
@@ -38,16 +42,34 @@ impl Source for Provider {
     }
 
     async fn fetch(&self) -> Result<CoreProviderMetadata, FetchError> {
-        let call = |request| call(self.http.clone(), request);
+        Ok(self.discover().await?.0)
+    }
+}
+
+impl Provider {
+    /// Its description, and the headers of its last answer.
+    ///
+    /// # Errors
+    /// There is none that could be used.
+    pub(super) async fn discover(&self) -> Result<(CoreProviderMetadata, HeaderMap), FetchError> {
+        let last = Mutex::new(HeaderMap::new());
+        let call = |request| async {
+            let response = call(self.http.clone(), request).await?;
+            last.lock().clone_from(response.headers());
+            Ok(response)
+        };
         let found = CoreProviderMetadata::discover_async(self.issuer.clone(), &call).await;
         let found = found.map_err(|error| match error {
             DiscoveryError::Request(HttpClientError::Other(what)) => FetchError::Transport(what),
             DiscoveryError::Response(status, ..) => FetchError::Status(status.as_u16()),
-            // Its words quote the document.
+            // It names another issuer. The words of both quote the document.
+            DiscoveryError::Validation(_) => FetchError::OtherIssuer,
             _ => FetchError::Unreadable,
         })?;
         let urls = [Some(found.authorization_endpoint().url()), found.token_endpoint().map(TokenUrl::url)];
-        if urls.into_iter().all(|url| url.is_some_and(is_safe)) { Ok(found) } else { Err(FetchError::Unreadable) }
+        let headers = std::mem::take(&mut *last.lock());
+        let is_usable = urls.into_iter().all(|url| url.is_some_and(is_safe));
+        if is_usable { Ok((found, headers)) } else { Err(FetchError::Unreadable) }
     }
 }
 
@@ -63,8 +85,10 @@ pub(super) async fn call(
     let answer = fetching::answer(&http, request).await;
     let answer = answer.map_err(|error| HttpClientError::Other(error.to_string()))?;
     let mut response = http::Response::builder().status(answer.status);
-    if let Some(content_type) = answer.content_type {
-        response = response.header(CONTENT_TYPE, content_type);
+    for name in [CONTENT_TYPE, DATE] {
+        if let Some(value) = answer.headers.get(&name) {
+            response = response.header(name, value);
+        }
     }
     response.body(answer.body).map_err(|error| HttpClientError::Other(error.to_string()))
 }
