@@ -14,6 +14,7 @@
 //! | [`openfga`] | asks an OpenFGA whether somebody belongs to a tenant: [`Membership`] |
 //! | `remote`, `kept` | one question to a judge on the network; its answers, for a moment |
 //! | [`shadow`] | a candidate beside the policy that decides |
+//! | [`parity`] | questions about everything that may be asked, and two policies compared by them |
 //! | `fault` | why there is no decision |
 //! | [`metrics`] | Prometheus |
 //!
@@ -32,6 +33,7 @@ mod masked;
 pub mod metrics;
 mod opa;
 pub mod openfga;
+pub mod parity;
 pub mod rego;
 mod remote;
 pub mod request;

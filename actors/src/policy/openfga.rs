@@ -16,6 +16,7 @@ use super::{
 };
 use crate::{breaker::BreakerState, domain::ids::Tenant};
 
+pub mod looking;
 pub mod settings;
 
 pub use settings::{FgaSettings, SettingsFault};

@@ -5,7 +5,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use prometheus::Histogram;
 use reqwest::{
-    Client, Url,
+    Client, Response, Url,
     header::{ACCEPT, CONTENT_TYPE},
     redirect,
 };
@@ -114,18 +114,16 @@ impl Remote {
     async fn exchange(&self, question: Vec<u8>) -> Result<Vec<u8>, RemoteError> {
         let asked = self.http.post(self.url.clone()).header(CONTENT_TYPE, "application/json");
         let asked = asked.header(ACCEPT, "application/json").body(question);
-        let mut reply = asked.send().await.map_err(|error| lost(&error))?;
-        if reply.status().as_u16() != 200 {
-            return Err(RemoteError::Status(reply.status().as_u16()));
-        }
-        let mut answer = Vec::new();
-        while let Some(piece) = reply.chunk().await.map_err(|error| lost(&error))? {
-            if answer.len() + piece.len() > MAX_BYTES {
-                return Err(RemoteError::TooLong);
-            }
-            answer.extend_from_slice(&piece);
-        }
-        Ok(answer)
+        let reply = asked.send().await.map_err(|error| lost(&error))?;
+        read(reply).await
+    }
+
+    /// Reads the document at `path` of the judge, past the breaker.
+    pub(super) async fn look(&self, path: &str) -> Result<Vec<u8>, RemoteError> {
+        let mut url = self.url.clone();
+        url.set_path(path);
+        let reply = self.http.get(url).header(ACCEPT, "application/json").send().await.map_err(|error| lost(&error))?;
+        read(reply).await
     }
 
     fn settle(&self, ticket: Ticket, verdict: Verdict) {
@@ -152,6 +150,21 @@ const fn verdict<T>(answer: &Result<T, RemoteError>) -> Verdict {
         Err(RemoteError::Status(400 | 413 | 414 | 422 | 429 | 431)) => Verdict::Neutral,
         Err(_) => Verdict::Failed,
     }
+}
+
+/// The whole answer, if it is one.
+async fn read(mut reply: Response) -> Result<Vec<u8>, RemoteError> {
+    if reply.status().as_u16() != 200 {
+        return Err(RemoteError::Status(reply.status().as_u16()));
+    }
+    let mut answer = Vec::new();
+    while let Some(piece) = reply.chunk().await.map_err(|error| lost(&error))? {
+        if answer.len() + piece.len() > MAX_BYTES {
+            return Err(RemoteError::TooLong);
+        }
+        answer.extend_from_slice(&piece);
+    }
+    Ok(answer)
 }
 
 /// What became of the connection: the innermost cause, which names what the system said. Never the address.

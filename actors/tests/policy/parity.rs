@@ -5,117 +5,26 @@ use std::{collections::BTreeSet, fs, path::Path};
 use serde_json::{Value, json};
 use somaagent_actors::{
     domain::ids::Tenant,
-    policy::{Asker, Context, Decision, Policy, PolicySettings, Subject, decision::POLICY_ERROR},
+    policy::{
+        Asker, Context, Decision, Policy, PolicySettings, Subject,
+        decision::POLICY_ERROR,
+        parity::{arguments, compare, questions},
+    },
 };
 use somaagent_test_services::judge::Judge;
-use uuid::Uuid;
 
 use crate::opa::{SHIPPED, settings};
 
 const API: &str = include_str!("../../../http/openapi.json");
 
-/// What no operation asks for, near misses among it.
-const ODD_ACTIONS: [&str; 17] = [
-    "",
-    " ",
-    "Public",
-    "public ",
-    "admin",
-    "admin.",
-    "adminactors.read",
-    "ADMIN.actors.read",
-    "conversation.send.more",
-    "memory.recall",
-    "tool.execute",
-    "tool.catalog.update",
-    "settings.update",
-    "0",
-    "\u{202e}nimda",
-    "admin\u{200b}.actors.read",
-    "ádmin.äctors.🦜",
-];
-
-const RESOURCES: [&str; 10] = [
-    "message",
-    "somabrain",
-    "conversation_memory",
-    "echo",
-    "timestamp",
-    "document_ingest",
-    "/v1/sessions/{session_id}",
-    "",
-    "\"\\\u{7}\u{2028}",
-    "ｅｃｈｏ",
-];
-
-const TENANTS: [&str; 4] = ["acme", "public", "Public", "größe \"7\" 🦜"];
-
-const SCOPES: [Option<&str>; 10] = [
-    None,
-    Some(""),
-    Some("chat"),
-    Some(" chat  sessions:tenant "),
-    Some("admin"),
-    Some("Admin administrator xadmin"),
-    Some("keys:manage"),
-    Some("a\u{a0}admin"),
-    Some("\u{61}dm\u{69}n"),
-    Some("ａｄｍｉｎ 🦜"),
-];
-
-fn askers() -> Vec<Asker<'static>> {
-    let mut all = vec![
-        Asker::Nobody { auth_required: true },
-        Asker::Nobody { auth_required: false },
-        Asker::Worker { subject: None },
-        Asker::Worker { subject: Some("u-1") },
-    ];
-    for scope in SCOPES {
-        all.push(Asker::Member { subject: "u-1", issuer: None, scope });
-    }
-    all.push(Asker::Member {
-        subject: "ü\u{0}\n\"'🦜",
-        issuer: Some("https://id.example/ä"),
-        scope: Some("admin chat"),
-    });
-    all
-}
-
-/// Every action of the API, and odd ones.
-fn actions() -> Vec<String> {
+/// Every action of the API.
+fn actions() -> BTreeSet<String> {
     let api: Value = serde_json::from_str(API).unwrap();
     let operations = api["paths"].as_object().unwrap().values().flat_map(|item| item.as_object().unwrap().values());
-    let known: BTreeSet<&str> = operations.filter_map(|operation| operation["x-action"].as_str()).collect();
+    let known: BTreeSet<String> =
+        operations.filter_map(|operation| operation["x-action"].as_str()).map(str::to_owned).collect();
     assert!(known.len() > 15 && known.contains("public"), "{known:?}");
-    known.into_iter().chain(ODD_ACTIONS).map(str::to_owned).collect()
-}
-
-/// Arguments of tools, and values that JSON readers disagree about.
-fn arguments() -> Vec<Value> {
-    let values = [
-        json!("DENY"),
-        json!("deny"),
-        json!("DENY\u{0}"),
-        json!("\u{44}ENY"),
-        json!(["DENY"]),
-        json!({"DENY": "DENY"}),
-        json!(null),
-        json!(true),
-        json!(0),
-        json!(-1),
-        json!(i64::MIN),
-        json!(u64::MAX),
-        json!(9_007_199_254_740_993_u64),
-        json!(0.1),
-        json!(-0.0),
-        json!(1e-7),
-        // Twice of it is still a number; beyond, OPA goes on and the policy inside the process closes.
-        json!(1e300),
-        json!(5e-324),
-        json!(3.0),
-        json!("🦜\u{2028}ß"),
-    ];
-    values.into_iter().map(|value| json!({"format": value, "deep": [{"api_key": "k", "n": value}]})).collect()
+    known
 }
 
 /// Who decides inside of the process and outside.
@@ -157,34 +66,13 @@ async fn both_decide_alike_about_everything_that_may_be_asked() {
     let (mut rules, mut asked) = (BTreeSet::new(), 0);
     for tenant_sessions in [false, true] {
         let inside = PolicySettings { tenant_sessions, ..PolicySettings::default() };
-        let mut pair = Pair::new(&inside, &PolicySettings { tenant_sessions, ..settings(&judge) });
-        for action in actions() {
-            for asker in askers() {
-                // What actors may do, they may do to the first two.
-                for resource in ["message", "somabrain", RESOURCES[pair.asked % RESOURCES.len()]] {
-                    let n = pair.asked;
-                    let tenant = TENANTS[n % TENANTS.len()];
-                    let context = Context {
-                        session_id: n.is_multiple_of(2).then(|| Uuid::from_u128(n as u128)),
-                        message_length: [None, Some(0), Some(u64::MAX)][n % 3],
-                        payload_type: [None, Some("user"), Some("ä\"")][n % 3],
-                        role: [None, Some("assistant")][n % 2],
-                        args: None,
-                    };
-                    let decision = pair.decide(tenant, asker, (&action, resource), &context).await;
-                    rules.insert((decision.rule.to_string(), decision.allow));
-                }
-            }
+        let pair = Pair::new(&inside, &PolicySettings { tenant_sessions, ..settings(&judge) });
+        for answers in compare(&pair.inside, &pair.outside, questions(&actions())).await {
+            assert_eq!(answers.one, answers.other, "{answers:?}");
+            let Some(decision) = &answers.one else { panic!("nobody decided: {answers:?}") };
+            rules.insert((decision.rule.to_string(), decision.allow));
+            asked += 1;
         }
-        for args in arguments() {
-            for (asker, resource) in askers().into_iter().step_by(3).flat_map(|asker| RESOURCES.map(|of| (asker, of))) {
-                let context = Context { args: args.as_object(), ..Context::default() };
-                let tenant = TENANTS[pair.asked % TENANTS.len()];
-                let decision = pair.decide(tenant, asker, ("tool.execute", resource), &context).await;
-                rules.insert((decision.rule.to_string(), decision.allow));
-            }
-        }
-        asked += pair.asked;
     }
     assert!(asked >= 500, "{asked} inputs");
     // Every line of the policy was heard.
