@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `client` | what every connection has in common |
 //! | `delivery` | one producer of the library, and what becomes of its records |
+//! | `looking` | what the brokers promise, for whoever sets them up |
 //! | `member` | a member of a group, on a thread of its own |
 //! | `producer` | the appending half |
 //! | `reach` | whether the brokers answer |
@@ -16,6 +17,7 @@
 
 mod client;
 mod delivery;
+mod looking;
 mod member;
 mod producer;
 mod reach;
@@ -27,6 +29,7 @@ mod topics;
 use futures_util::future::BoxFuture;
 use tokio::sync::OnceCell;
 
+pub use looking::{BrokersLook, TopicLook};
 pub use settings::{KafkaSettings, KafkaSettingsError, TLS};
 pub use topics::{TopicError, TopicNeed};
 
@@ -56,6 +59,14 @@ impl KafkaLog {
     /// The first topic that cannot be used as it is, or that the brokers cannot be asked.
     pub async fn ready(&self) -> Result<(), TopicError> {
         self.ready.get_or_try_init(|| topics::ensure(&self.settings, &self.needs)).await.copied()
+    }
+
+    /// Looks at the brokers and the topics; nothing is made.
+    ///
+    /// # Errors
+    /// They cannot be asked.
+    pub async fn look(&self) -> Result<BrokersLook, TopicError> {
+        looking::look(&self.settings, &self.needs).await
     }
 
     async fn used(&self) -> Result<(), LogError> {
