@@ -69,7 +69,7 @@ impl ChatRequest {
 /// ```
 #[derive(Debug, Clone)]
 pub struct ModelClient {
-    inner: Arc<Endpoint>,
+    pub(super) inner: Arc<Endpoint>,
 }
 
 /// What all answers of a client share. No field shows the key in `Debug`.

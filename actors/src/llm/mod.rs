@@ -7,7 +7,8 @@
 //!
 //! `settings` is the section `model` of the configuration; `client` owns the HTTP client, `run` one answer's requests,
 //! waits and retries, `body` the bytes of one response; `sse` and `chunk` read the wire, `answer` decides what it
-//! means, all three without I/O; `error` has the codes, `metrics` the counters; `probe` looks whether an endpoint is there. No actor lives here: a conversation polls the
+//! means, all three without I/O; `error` has the codes, `metrics` the counters; `probe` looks whether an endpoint is there,
+//! `looking` reads its list of models, for whoever sets one up. No actor lives here: a conversation polls the
 //! stream itself, so that its end is the stream's end. Nothing here knows sessions, events or the store.
 
 mod answer;
@@ -15,6 +16,7 @@ mod body;
 mod chunk;
 mod client;
 mod error;
+mod looking;
 mod metrics;
 mod probe;
 mod run;
@@ -23,6 +25,7 @@ mod sse;
 
 pub use client::{ChatRequest, ModelClient, check_key};
 pub use error::ModelError;
+pub use looking::{CatalogueLook, LookError};
 pub use metrics::LlmMetrics;
 pub use probe::{Found, ModelProbe};
 pub use settings::{ModelSettings, SettingsError, normalize_base_url};

@@ -14,6 +14,7 @@
 //! | `credentials`, `tls` | the secret of every call and its exchange; how each side proves who it is |
 //! | `budget` | how many retries all calls may make |
 //! | [`health`] | how the server is, for readers that do not ask |
+//! | [`looking`] | how the server is and whether it takes the secret, for whoever sets it up |
 //! | [`endpoint`], `wire` | methods and paths; the shapes of a recall |
 //! | [`settings`], [`metrics`] | the section `brain` of the configuration; Prometheus |
 //!
@@ -35,6 +36,7 @@ pub mod endpoint;
 mod exchange;
 pub mod health;
 mod lane;
+pub mod looking;
 pub mod messages;
 pub mod metrics;
 pub mod placement;
