@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
-use secrecy::ExposeSecret;
 use somaagent_actors::audit::{
     told,
     verify::{Checkpoints, Report, verify},
@@ -17,9 +16,9 @@ use sqlx::postgres::PgPoolOptions;
 use tokio::runtime::Handle;
 
 use crate::cli::Verify;
-use crate::config::{Config, parse_dsn};
+use crate::config::Config;
 use crate::data_dir::{DataDir, DataDirError};
-use crate::database::Database;
+use crate::database::{Database, read_only};
 use crate::embedded::postgres::EmbeddedServer;
 use crate::rooms::log::kafka_log;
 use crate::{refuse, say};
@@ -65,14 +64,10 @@ async fn report(config: &Config, asked: &Verify) -> anyhow::Result<Report> {
 
 /// The configured database, where nothing can be written, else the one of the data folder, which nobody else may have open.
 fn open(config: &Config) -> anyhow::Result<(PgPool, Option<Database>)> {
-    if let Some(dsn) = &config.database.dsn {
-        let options = parse_dsn(dsn.expose_secret()).map_err(|why| anyhow!("database.dsn {why}"))?;
-        let timeout = format!("{}ms", config.database.statement_timeout_ms);
-        let options = options
-            .application_name("somaagent-audit")
-            // Whoever may read only some rows is refused: to find the others missing would be a false alarm.
-            .options([("default_transaction_read_only", "on"), ("row_security", "off")])
-            .options([("statement_timeout", timeout.as_str())]);
+    let server = read_only(&config.database, "somaagent-audit").map_err(|why| anyhow!("database.dsn {why}"))?;
+    if let Some(options) = server {
+        // Whoever may read only some rows is refused: to find the others missing would be a false alarm.
+        let options = options.options([("row_security", "off")]);
         let patience = Duration::from_millis(config.database.acquire_timeout_ms);
         return Ok((
             PgPoolOptions::new().max_connections(1).acquire_timeout(patience).connect_lazy_with(options),

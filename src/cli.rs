@@ -31,6 +31,23 @@ pub enum Command {
     /// Look after the audit trail
     #[command(subcommand)]
     Audit(AuditCommand),
+    /// Look at everything that a process with this configuration would use, and say what to do about each fault
+    ///
+    /// Changes and starts nothing: no table, no topic, no file is made. Exits with 0 if everything is as it should be or only
+    /// worth knowing, 1 if there are warnings, 2 if there are faults, 78 if the configuration is refused.
+    Doctor(Doctor),
+}
+
+/// How to look.
+#[derive(Debug, Args)]
+pub struct Doctor {
+    /// Tell it as one JSON object
+    #[arg(long)]
+    pub json: bool,
+
+    /// Longest time for each subject; all are looked at together
+    #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=600))]
+    pub timeout: u64,
 }
 
 /// What can be done with the audit trail.

@@ -11,6 +11,7 @@ mod rooms;
 mod secrets;
 mod sections;
 mod show;
+mod strangers;
 mod vault;
 
 pub use environment::Environment;
@@ -38,6 +39,7 @@ use somaagent_http::{
     DoorSettings,
     settings::{CorsSettings, HeaderSettings, LimitSettings, WriteThroughSettings},
 };
+pub use strangers::Stranger;
 pub use vault::{Kept, Unanswered};
 
 use crate::embedded::responder::ResponderSettings;
@@ -158,7 +160,7 @@ impl Config {
     }
 
     /// What is not configured and therefore runs inside the process: the key that would change that, and its name.
-    fn embedded(&self) -> impl Iterator<Item = (&'static str, &'static str)> {
+    pub(crate) fn embedded(&self) -> impl Iterator<Item = (&'static str, &'static str)> {
         let parts = [
             (self.database.dsn.is_none(), "database.dsn", "database"),
             (self.needs_model() && self.model.base_url.is_empty(), "model.base_url", "offline responder"),

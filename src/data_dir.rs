@@ -5,6 +5,8 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
+use rustix::io::Errno;
+use rustix::process::{Pid, test_kill_process};
 use thiserror::Error;
 
 use crate::config::DataSettings;
@@ -78,6 +80,33 @@ impl DataDir {
     }
 }
 
+/// The process that has the folder, as far as it left its number there; nothing if nobody has it. Takes nothing: a process that
+/// starts at the same moment is not held up, for the number of its predecessor is that of no process any more.
+///
+/// # Errors
+/// The lock cannot be looked at.
+pub(crate) fn user_of(folder: &Path) -> io::Result<Option<String>> {
+    let mut lock = match File::open(folder.join(LOCK)) {
+        Ok(lock) => lock,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let mut text = String::new();
+    lock.read_to_string(&mut text)?;
+    let process = text.trim().parse().ok().and_then(Pid::from_raw);
+    // A process of somebody else is alive too, though it may not be told so.
+    let is_alive = process.is_some_and(|process| test_kill_process(process) != Err(Errno::SRCH));
+    if !is_alive {
+        return Ok(None);
+    }
+    // The number may be that of another program by now: only the lock tells.
+    match lock.try_lock_shared() {
+        Ok(()) => Ok(None),
+        Err(TryLockError::WouldBlock) => Ok(Some(text.trim().to_owned())),
+        Err(TryLockError::Error(error)) => Err(error),
+    }
+}
+
 /// Makes a folder and its parents, readable by this user alone. One that is there keeps its rights.
 pub(crate) fn make_private(path: &Path) -> io::Result<()> {
     let mut builder = DirBuilder::new();
@@ -115,7 +144,10 @@ mod tests {
         let refused = DataDir::open(&settings).unwrap_err().to_string();
         assert!(refused.contains(&format!("(process {})", std::process::id())), "{refused}");
         assert!(refused.contains("SA01_DATA_DIR"));
+        let folder = first.path().to_owned();
+        assert_eq!(user_of(&folder).unwrap(), Some(std::process::id().to_string()));
         drop(first);
+        assert_eq!(user_of(&folder).unwrap(), None, "its number is still there");
         DataDir::open(&settings).unwrap();
     }
 

@@ -16,10 +16,10 @@ use crate::embedded::postgres::EmbeddedServer;
 use crate::roles::{Role, Roles};
 
 /// The oldest server that has everything our SQL uses, as the server itself writes its version.
-const VERSION_MIN: i32 = 150_000;
+pub(crate) const VERSION_MIN: i32 = 150_000;
 
 /// What the names of our connections begin with; the roles of the process follow.
-const APPLICATION: &str = "somaagent ";
+pub(crate) const APPLICATION: &str = "somaagent ";
 
 /// Rest before a server that does not answer yet is tried again.
 const RETRY_EVERY: Duration = Duration::from_millis(200);
@@ -252,6 +252,21 @@ impl Database {
         drop(connection.close().await);
         version
     }
+}
+
+/// How a connection is opened on which nothing can be written; `None` if no server is configured. It is known there as
+/// `application`.
+///
+/// # Errors
+/// What is wrong with the DSN; a checked configuration has no such DSN.
+pub(crate) fn read_only(
+    settings: &DatabaseSettings,
+    application: &str,
+) -> Result<Option<PgConnectOptions>, &'static str> {
+    let Some(dsn) = &settings.dsn else { return Ok(None) };
+    let timeout = format!("{}ms", settings.statement_timeout_ms);
+    let options = parse_dsn(dsn.expose_secret())?.application_name(application);
+    Ok(Some(options.options([("default_transaction_read_only", "on"), ("statement_timeout", timeout.as_str())])))
 }
 
 /// Whether waiting may help: nobody listens, the line broke, or the server says that it is not ready (class 57P).

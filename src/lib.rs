@@ -9,7 +9,7 @@
 //! | [`listen`], [`open_files`] | sockets, and how many of them the system allows |
 //! | [`roles`] | what a process does of the whole |
 //! | [`rooms`] | how each room is built on the base |
-//! | `cli`, `audit` | the command line, and what it does besides running |
+//! | `cli`, `audit`, `doctor` | the command line, and what it does besides running |
 //! | [`embedded`] | the stand-ins for outside systems that are not configured |
 //!
 //! Never here: what a session, a turn or a memory is.
@@ -20,6 +20,7 @@ mod cli;
 pub mod config;
 pub mod data_dir;
 pub mod database;
+mod doctor;
 pub mod embedded;
 pub mod listen;
 pub mod open_files;
@@ -62,11 +63,16 @@ pub fn run() -> ExitCode {
     if let Some(role) = &cli.role {
         environment = environment.with("SA01_ROLE", role);
     }
-    let environment = match with_vault(environment) {
-        Ok(environment) => environment,
-        Err(why) => return refuse(&why, 1),
+    let environment = match (with_vault(environment.clone()), &cli.command) {
+        (Ok(environment), _) => environment,
+        (Err(why), Some(Command::Doctor(asked))) => return doctor::without_vault(&why, &environment, asked),
+        (Err(why), _) => return refuse(&why, 1),
     };
-    let config = match Config::load(&environment) {
+    let loaded = Config::load(&environment);
+    if let Some(Command::Doctor(asked)) = &cli.command {
+        return actix_rt::System::new().block_on(doctor::run(loaded.as_ref(), &environment, asked));
+    }
+    let config = match loaded {
         Ok(config) => config,
         Err(faults) => return refuse(&faults, CONFIG_REFUSED),
     };

@@ -34,8 +34,9 @@ pub fn room(needs: Needs) -> Option<usize> {
     getrlimit(Resource::Nofile).current.map(|files| room_of(files, needs))
 }
 
-/// Of a small limit half is kept.
-fn room_of(files: u64, needs: Needs) -> usize {
+/// How many connections of clients so many files leave room for beside `needs`. Of a small limit half is kept.
+#[must_use]
+pub fn room_of(files: u64, needs: Needs) -> usize {
     let files = usize::try_from(files).unwrap_or(usize::MAX);
     files - needs.files().min(files / 2)
 }

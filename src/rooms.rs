@@ -358,7 +358,7 @@ fn node_name(base: &Base) -> anyhow::Result<String> {
 
 /// What time it is: the one place that asks the machine.
 #[expect(clippy::disallowed_methods, reason = "the clock of the process, handed to everybody who needs one")]
-fn now() -> OffsetDateTime {
+pub(crate) fn now() -> OffsetDateTime {
     OffsetDateTime::now_utc()
 }
 

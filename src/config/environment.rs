@@ -14,10 +14,10 @@ use super::faults::Faults;
 use super::vault::Read;
 
 /// Prefix of the variables that are this program's own.
-const PREFIX: &str = "SA01_";
+pub(super) const PREFIX: &str = "SA01_";
 
 /// Settings with names of their own, the preferred name first.
-const NAMES: &[(&str, &[&str])] = &[
+pub(super) const NAMES: &[(&str, &[&str])] = &[
     ("audit.checkpoint_every_seconds", &["AUDIT_CHECKPOINT_EVERY_SECONDS"]),
     ("audit.checkpoint_key", &["AUDIT_CHECKPOINT_KEY"]),
     ("audit.checkpoint_public_key", &["AUDIT_CHECKPOINT_PUBLIC_KEY"]),
@@ -239,6 +239,17 @@ impl Environment {
         Self { variables, ..Self::default() }
     }
 
+    /// The names of all variables, in the order of the alphabet.
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        self.variables.keys().map(String::as_str)
+    }
+
+    /// Whether a variable is set, and not empty.
+    #[must_use]
+    pub fn is_set(&self, name: &str) -> bool {
+        self.variables.get(name).is_some_and(|text| !text.is_empty())
+    }
+
     /// The first of these variables that is set.
     pub(super) fn first(&self, names: &[&str]) -> Option<Found> {
         names.iter().find_map(|name| {
@@ -360,7 +371,7 @@ impl Environment {
 }
 
 /// Every name of a setting, in the order in which they win.
-fn names_of(key: &str) -> Vec<String> {
+pub(super) fn names_of(key: &str) -> Vec<String> {
     let own = NAMES.iter().find(|(known, _)| *known == key).map_or(&[][..], |(_, names)| names);
     let (new, old): (Vec<&str>, Vec<&str>) = own.iter().partition(|name| name.starts_with(PREFIX));
     let mut names = vec![generic_name(key)];
@@ -383,7 +394,7 @@ fn generic_name(key: &str) -> String {
 
 /// `SA01_TURNS__MAX_ATTEMPTS` → `turns.max_attempts`. Variables without `__` and those that name a secret's file or its place in
 /// Vault are no settings.
-fn key_of(variable: &str) -> Option<String> {
+pub(super) fn key_of(variable: &str) -> Option<String> {
     let (section, name) = variable.strip_prefix(PREFIX)?.split_once("__")?;
     let key = format!("{}.{}", section.to_lowercase(), name.to_lowercase());
     let names_file = key.strip_suffix("_file").is_some_and(is_in_files);
@@ -392,7 +403,7 @@ fn key_of(variable: &str) -> Option<String> {
 }
 
 /// Whether a file may give the setting.
-fn is_in_files(key: &str) -> bool {
+pub(super) fn is_in_files(key: &str) -> bool {
     SECRETS.contains(&key) || LONG.contains(&key)
 }
 

@@ -30,6 +30,14 @@ impl Faults {
         self.found.is_empty()
     }
 
+    /// Each fault: the name that people know of what it belongs to, and what is wrong with that.
+    pub fn iter(&self) -> impl Iterator<Item = (String, &str)> {
+        self.found.iter().map(|(key, what)| {
+            let name = if key.contains('.') { format!("{key} ({})", best_name(key)) } else { key.clone() };
+            (name, what.as_str())
+        })
+    }
+
     #[cfg(test)]
     pub(super) const fn count(&self) -> usize {
         self.found.len()
@@ -40,14 +48,7 @@ impl fmt::Display for Faults {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let plural = if self.found.len() == 1 { "fault" } else { "faults" };
         write!(f, "the configuration has {} {plural}:", self.found.len())?;
-        for (key, what) in &self.found {
-            if key.contains('.') {
-                write!(f, "\n  {key} ({}): {what}", best_name(key))?;
-            } else {
-                write!(f, "\n  {key}: {what}")?;
-            }
-        }
-        Ok(())
+        self.iter().try_for_each(|(name, what)| write!(f, "\n  {name}: {what}"))
     }
 }
 

@@ -195,6 +195,9 @@ async fn no_secret_gets_anywhere_but_to_whom_it_is_for() {
     let checked = app.binary().clone().argument("--check-config").run().await.unwrap();
     assert!(checked.output.contains("jwt_secret"), "{}", checked.output);
     places.add("--check-config", checked.output);
+    let looked = app.binary().clone().argument("doctor").run().await.unwrap();
+    assert!(looked.output.contains("Memory service"), "{}", looked.output);
+    places.add("doctor", looked.output);
     let token_signature = token.rsplit('.').next().unwrap();
     places.have_none_of(&[
         JWT_SECRET,
@@ -331,11 +334,15 @@ async fn a_process_that_cannot_start_tells_no_secret_either() {
     assert_ne!(away.code, Some(0), "{}", away.output);
     let checked = binary.clone().argument("--check-config").run().await.unwrap();
     assert!(checked.output.contains("sasl_password"), "{}", checked.output);
+    let looked = binary.clone().argument("doctor").argument("--json").run().await.unwrap();
+    assert_eq!(looked.code, Some(2), "{}", looked.output);
     // Faulty, and where others reach it: every fault is told at once.
     let faulty = binary.set("GATEWAY_HOST", "0.0.0.0").set("GATEWAY_JWT_ALGORITHMS", "none").set("SA01_ENV", "PROD");
     let faulty = faulty.run().await.unwrap();
     assert_eq!(faulty.code, Some(78), "{}", faulty.output);
-    for (place, output) in [("away", away.output), ("checked", checked.output), ("faulty", faulty.output)] {
+    for (place, output) in
+        [("away", away.output), ("checked", checked.output), ("doctor", looked.output), ("faulty", faulty.output)]
+    {
         places.add(place, output);
     }
     places.have_none_of(&[

@@ -24,6 +24,7 @@ mod crash;
 mod database_faults;
 mod dead_letters;
 mod disturbance;
+mod doctor;
 mod embedded;
 mod exports;
 mod forged;

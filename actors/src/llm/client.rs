@@ -149,7 +149,11 @@ impl Endpoint {
 
     /// A request with this body and the key of now.
     pub(super) fn request(&self, body: Bytes) -> reqwest::RequestBuilder {
-        let request = self.http.post(self.url.clone()).body(body);
+        self.showing_key(self.http.post(self.url.clone()).body(body))
+    }
+
+    /// The same request with the key of now.
+    pub(super) fn showing_key(&self, request: reqwest::RequestBuilder) -> reqwest::RequestBuilder {
         // A key that no header can carry takes no other's place.
         match authorization(self.settings.api_key.as_ref()).ok().flatten() {
             Some(bearer) => request.header(AUTHORIZATION, bearer),

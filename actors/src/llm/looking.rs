@@ -65,7 +65,7 @@ impl ModelClient {
     async fn catalogue(&self) -> Result<Vec<u8>, LookError> {
         let lost = |error: reqwest::Error| LookError::Lost(root_cause(&error));
         let url: Url = self.inner.url.join("../models").map_err(|_| LookError::NoList)?;
-        let mut reply = self.inner.http.get(url).send().await.map_err(lost)?;
+        let mut reply = self.inner.showing_key(self.inner.http.get(url)).send().await.map_err(lost)?;
         match reply.status().as_u16() {
             200 => {}
             status @ (401 | 403 | 407) => return Err(LookError::Refused(status)),

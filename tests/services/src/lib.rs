@@ -7,6 +7,7 @@
 //! | [`proxy`] | a TCP proxy that cuts, stalls, delays and spoils what passes, on command or by seed |
 //! | [`model`] | a scriptable server of the OpenAI chat-completions stream |
 //! | [`brain`] | a scriptable SomaBrain |
+//! | [`site`] | a server of documents |
 //! | [`judge`] | a real OPA, a real OpenFGA |
 //! | [`process`] | the built binary as a child process |
 //! | [`port`] | ports that nothing else takes |
@@ -39,6 +40,7 @@ pub mod postgres;
 pub mod process;
 pub mod proxy;
 pub mod seed;
+pub mod site;
 pub mod tokens;
 pub mod vault;
 pub mod wait;

@@ -66,6 +66,12 @@ impl Binary {
         self
     }
 
+    /// The value of a variable that was set.
+    #[must_use]
+    pub fn setting(&self, name: &str) -> Option<&str> {
+        self.settings.get(name).map(String::as_str)
+    }
+
     /// Without a variable.
     #[must_use]
     pub fn without(mut self, name: &str) -> Self {

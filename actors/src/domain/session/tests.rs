@@ -66,7 +66,10 @@ fn whoever_ended_a_turn_is_told_be_it_the_process() {
     say(&mut session, "one");
     let line = end(&mut session, 1, EventType::Error).audit.remove(0);
     assert_eq!((line.action, line.doer.subject.as_deref()), ("turn.end", Some("system:conversation")));
-    assert_eq!((line.details["event"].as_str(), line.doer.correlation_id), (Some("assistant.error"), Uuid::from_u128(7)));
+    assert_eq!(
+        (line.details["event"].as_str(), line.doer.correlation_id),
+        (Some("assistant.error"), Uuid::from_u128(7))
+    );
     assert_eq!(
         (&line.workflow_id, &line.target_id),
         (&Some(Uuid::from_u128(7).to_string()), &Uuid::from_u128(7).to_string())
