@@ -1,7 +1,7 @@
 //! Logins: a login is a key that a browser keeps, in a cookie that no script reads. It is proved, believed, ended and watched like
 //! one; it differs in how long it lasts, in who makes it, and in that no list shows it.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::json;
@@ -14,7 +14,8 @@ use super::{
 };
 use crate::{
     domain::{
-        caller::{Caller, Reach},
+        caller::{Admission, Caller, Reach},
+        identity::Identity,
         session::audit,
     },
     identity::sign_in::Person,
@@ -48,13 +49,7 @@ impl ApiKeys {
         let fresh = Fresh::new(Kind::Login).map_err(|_| LoginError::NoChance)?;
         let hash = secret::hash(Kind::Login, &fresh.secret).map_err(|_| LoginError::NoChance)?;
         let Person { identity: who, name } = person;
-        let caller = Caller {
-            tenant: who.tenant.clone(),
-            subject: Some(who.subject.clone()),
-            scope: who.scope.clone(),
-            reach: Reach::Own,
-            ..by.clone()
-        };
+        let caller = as_somebody(by, &who);
         let new = NewApiKey {
             key_id: fresh.key_id,
             tenant: who.tenant,
@@ -110,7 +105,7 @@ impl ApiKeys {
             Err(error) => return Err(LogoutError::Unproved(error)),
         };
         let Some((_, key_id)) = secret::key_id(secret) else { return Ok(()) };
-        let caller = Caller { tenant: who.tenant, subject: Some(who.subject), reach: Reach::Own, ..by.clone() };
+        let caller = as_somebody(by, &who);
         let at = (self.inner.clock)();
         let work = self.inner.store.change_for(caller.tenant.clone(), move |rows| {
             Box::pin(async move {
@@ -138,6 +133,20 @@ impl ApiKeys {
             Box::pin(async move { api_keys::login_name(rows, tenant.as_str(), key_id).await })
         });
         Ok(work.await?.filter(|name| !name.is_empty()))
+    }
+}
+
+/// The one who made the request `by`, now that it is known who that is.
+fn as_somebody(by: &Caller, who: &Identity) -> Caller {
+    let admission =
+        by.admission.as_deref().map(|admission| Admission { issuer: who.issuer.clone(), ..admission.clone() });
+    Caller {
+        tenant: who.tenant.clone(),
+        subject: Some(who.subject.clone()),
+        scope: who.scope.clone(),
+        reach: Reach::Own,
+        admission: admission.map(Arc::new),
+        ..by.clone()
     }
 }
 
