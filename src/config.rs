@@ -250,7 +250,7 @@ impl Config {
         if self.database.dsn.is_none() {
             self.data.check(faults);
         }
-        rooms::check_http(&self.http, faults);
+        rooms::check_http(&self.http, self.server.role.has(Role::Gateway) && !self.require_auth(), faults);
         rooms::check_auth(&self.auth, &self.oidc, self.http.require_auth, faults);
         rooms::check_policy(&self.policy, faults);
         rooms::check_oidc(&self.oidc, faults);

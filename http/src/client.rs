@@ -17,6 +17,7 @@ use actix_web::{
 pub use proxies::{ProxyHeaders, TrustedProxies};
 
 use forwarded::Hop;
+use proxies::is_told_to_be_ours;
 
 /// Where a request comes from, found once and kept with it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -83,6 +84,11 @@ impl Client {
     pub(crate) fn of(request: &HttpRequest) -> Self {
         let found = request.extensions().get::<Self>().cloned();
         found.unwrap_or_else(|| Self::find(&TrustedProxies::default(), request.peer_addr(), request.headers()))
+    }
+
+    /// Whether a request with these `headers` is of a program on this machine, as far as anybody says.
+    pub(crate) fn is_here(&self, headers: &HeaderMap) -> bool {
+        self.address.is_some_and(|address| address.is_loopback()) && is_told_to_be_ours(headers)
     }
 
     /// The host that the request was sent to, with its port if that was written; none if it names none, or two.

@@ -21,6 +21,10 @@ pub struct DoorSettings {
     pub require_auth: bool,
     /// The cookie in which a browser may keep its token.
     pub jwt_cookie_name: String,
+    /// Whether a request that changes something and relies on a cookie must show a CSRF token.
+    pub csrf_enabled: bool,
+    /// The cookie of that token; its name begins with `__Host-` where people see the door by TLS.
+    pub csrf_cookie_name: String,
     /// Proxies that are believed whom a request is from: addresses and networks, with commas.
     pub trusted_proxies: String,
     /// In which headers they say it.
@@ -94,6 +98,8 @@ impl Default for DoorSettings {
         Self {
             require_auth: false,
             jwt_cookie_name: "jwt".to_owned(),
+            csrf_enabled: false,
+            csrf_cookie_name: "csrf_token".to_owned(),
             trusted_proxies: String::new(),
             proxy_headers: ProxyHeaders::XForwarded,
             allowed_hosts: String::new(),
@@ -138,6 +144,22 @@ impl DoorSettings {
     /// What of the list is no address or network, or too wide.
     pub fn proxies(&self) -> Result<TrustedProxies, String> {
         TrustedProxies::parse(&self.trusted_proxies, self.proxy_headers)
+    }
+
+    /// What is wrong with the name of the cookie of CSRF tokens.
+    #[must_use]
+    pub fn csrf_faults(&self) -> Vec<&'static str> {
+        let name = self.csrf_cookie_name.as_str();
+        let bare = name.strip_prefix("__Host-").unwrap_or(name);
+        let taken = [self.jwt_cookie_name.as_str(), "login", "sign-in", "ask-who"];
+        [
+            (!is_cookie_name(name), "is no name of a cookie"),
+            (taken.contains(&name) || taken.contains(&bare), "is the name of another cookie"),
+            (name.starts_with("__"), "must be without a prefix: it is added where people see the door by TLS"),
+        ]
+        .into_iter()
+        .filter_map(|(is_so, fault)| is_so.then_some(fault))
+        .collect()
     }
 
     /// The host names that are served with authentication; empty: any.

@@ -28,7 +28,7 @@ use somaagent_actors::conversation::{Frame, FrameBody, StreamMode};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
 use uuid::Uuid;
 
-use crate::{limits::StreamSlot, render::to_html};
+use crate::{limits::Slot, render::to_html};
 
 /// The first bytes: how many milliseconds an `EventSource` waits before it connects again.
 const OPENING: Bytes = Bytes::from_static(b"retry: 1000\n\n");
@@ -42,7 +42,7 @@ pub(crate) fn respond<S>(
     subscription: S,
     mode: StreamMode,
     heartbeat: Duration,
-    slot: StreamSlot,
+    slot: Slot,
 ) -> HttpResponse
 where
     S: Stream<Item = Arc<Frame>> + Unpin + 'static,
@@ -63,13 +63,13 @@ struct Blocks<S> {
     keepalive: Bytes,
     /// The frame that is being encoded elsewhere. Dropped with the reader; whoever else reads the frame gets its bytes.
     encoding: Option<Encoding>,
-    _slot: StreamSlot,
+    _slot: Slot,
 }
 
 type Encoding = Pin<Box<dyn Future<Output = Result<Bytes, BlockingError>>>>;
 
 impl<S> Blocks<S> {
-    fn new(session_id: Uuid, subscription: S, mode: StreamMode, every: Duration, slot: StreamSlot) -> Self {
+    fn new(session_id: Uuid, subscription: S, mode: StreamMode, every: Duration, slot: Slot) -> Self {
         let mut heartbeat = interval_at(Instant::now() + every, every);
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let keepalive = json!({"type": "system.keepalive", "role": "system", "session_id": session_id});
@@ -227,7 +227,7 @@ mod tests {
         let gauge = IntGauge::new("g", "g").unwrap_or_else(|_| unreachable!());
         let frames = stream::iter([Arc::new(frame(FrameBody::Event(json!({"n": 1}))))]).chain(stream::pending());
         let every = Duration::from_secs(20);
-        let mut blocks = Blocks::new(Uuid::nil(), frames, StreamMode::Full, every, StreamSlot::of(&gauge));
+        let mut blocks = Blocks::new(Uuid::nil(), frames, StreamMode::Full, every, Slot::of(&gauge));
         let mut seen = Vec::new();
         let began = Instant::now();
         while seen.len() < 4 {
@@ -247,7 +247,7 @@ mod tests {
     async fn a_stream_ends_with_its_subscription() {
         let gauge = IntGauge::new("g", "g").unwrap_or_else(|_| unreachable!());
         let blocks =
-            Blocks::new(Uuid::nil(), stream::empty(), StreamMode::Full, Duration::from_secs(1), StreamSlot::of(&gauge));
+            Blocks::new(Uuid::nil(), stream::empty(), StreamMode::Full, Duration::from_secs(1), Slot::of(&gauge));
         assert_eq!(blocks.count().await, 1);
     }
 
@@ -262,7 +262,7 @@ mod tests {
         let frames = [said(1, long.clone()), said(2, "short".to_owned()), said(3, long)];
         let subscription = stream::iter(frames.clone());
         let every = Duration::from_hours(1);
-        let mut blocks = Blocks::new(Uuid::nil(), subscription, StreamMode::Html, every, StreamSlot::of(&gauge));
+        let mut blocks = Blocks::new(Uuid::nil(), subscription, StreamMode::Html, every, Slot::of(&gauge));
         assert_eq!(blocks.next().await, Some(Ok(OPENING)));
         assert!(futures_util::poll!(blocks.next()).is_pending(), "a long text was rendered in place");
         blocks.heartbeat.reset_immediately();
@@ -278,7 +278,7 @@ mod tests {
 
         // A reader that goes away meanwhile leaves nothing open.
         let subscription = stream::iter([said(4, "*long* ".repeat(4_000))]).chain(stream::pending());
-        let mut blocks = Blocks::new(Uuid::nil(), subscription, StreamMode::Html, every, StreamSlot::of(&gauge));
+        let mut blocks = Blocks::new(Uuid::nil(), subscription, StreamMode::Html, every, Slot::of(&gauge));
         assert_eq!(blocks.next().await, Some(Ok(OPENING)));
         assert!(futures_util::poll!(blocks.next()).is_pending());
         drop(blocks);

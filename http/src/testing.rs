@@ -3,7 +3,12 @@
 
 #![expect(clippy::expect_used, reason = "a fixture that cannot be built is a failed test")]
 
-use std::{rc::Rc, sync::Arc, time::Duration};
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    rc::Rc,
+    sync::Arc,
+    time::Duration,
+};
 
 use actix_web::{
     body::{MessageBody, to_bytes},
@@ -69,7 +74,8 @@ async fn read<B: MessageBody>(response: ServiceResponse<B>) -> Answer {
 
 /// A request as a program on this machine sends it.
 pub(crate) fn request(method: Method, uri: &str) -> TestRequest {
-    TestRequest::default().method(method).uri(uri).insert_header(("Host", "127.0.0.1:8010"))
+    let peer = SocketAddr::from((Ipv4Addr::LOCALHOST, 4711));
+    TestRequest::default().method(method).uri(uri).peer_addr(peer).insert_header(("Host", "127.0.0.1:8010"))
 }
 
 /// A request with a JSON body.

@@ -32,12 +32,23 @@ const COARSE_MS: u64 = 1000;
 /// Shortest internal token.
 const MIN_TOKEN_BYTES: usize = 16;
 
-pub(super) fn check_http(http: &DoorSettings, faults: &mut Faults) {
+/// `only_here` says whether the process serves people, and nobody has to prove who they are.
+pub(super) fn check_http(http: &DoorSettings, only_here: bool, faults: &mut Faults) {
     if Tenant::new(http.default_tenant.trim()).is_none() {
         faults.add("http.default_tenant", "is no name of a tenant");
     }
     if !is_cookie_name(&http.jwt_cookie_name) {
         faults.add("http.jwt_cookie_name", "is no name of a cookie");
+    }
+    for fault in http.csrf_faults() {
+        faults.add("http.csrf_cookie_name", fault);
+    }
+    let for_others = [("http.trusted_proxies", &http.trusted_proxies), ("http.allowed_hosts", &http.allowed_hosts)];
+    for (name, _) in for_others.into_iter().filter(|(_, list)| only_here && !list.trim().is_empty()) {
+        faults.add(
+            name,
+            "is set, and nobody would have to prove who they are: other machines are served only with GATEWAY_REQUIRE_AUTH=true and a key",
+        );
     }
     if !is_header_text(&http.api_version) {
         faults.add("http.api_version", NO_HEADER_TEXT);
@@ -169,6 +180,8 @@ pub(super) fn check_limits(limits: &LimitSettings, faults: &mut Faults) {
     faults.range("limits.admin_burst", limits.admin_burst, 0..=1_000_000);
     faults.range("limits.failure_burst", limits.failure_burst, 1..=1_000_000);
     faults.range("limits.max_in_flight", limits.max_in_flight, 1..=1_000_000);
+    faults.range("limits.max_bodies", limits.max_bodies, 0..=1_000_000);
+    faults.range("limits.max_bodies_each", limits.max_bodies_each, 0..=1_000_000);
     faults.range("limits.max_streams", limits.max_streams, 0..=10_000_000);
     faults.range("limits.max_streams_each", limits.max_streams_each, 0..=10_000_000);
 }

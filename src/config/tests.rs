@@ -197,7 +197,9 @@ fn limits_have_their_old_names_and_0_switches_a_pace_off() {
 
 #[test]
 fn proxies_and_hosts_that_cannot_be_meant_are_faults() {
+    let key = ("GATEWAY_JWKS_URL", "https://id.example/keys");
     let text = faults([
+        key,
         ("GATEWAY_TRUSTED_PROXIES", "10.0.0.0/8,0.0.0.0/0"),
         ("GATEWAY_PROXY_HEADERS", "both"),
         ("GATEWAY_ALLOWED_HOSTS", "soma.example,soma.example:443,https://soma.example"),
@@ -211,8 +213,36 @@ fn proxies_and_hosts_that_cannot_be_meant_are_faults() {
         assert!(text.contains(named), "{named} is missing in {text}");
     }
     let hosts = ("GATEWAY_ALLOWED_HOSTS", "soma.example, [::1],127.0.0.1");
-    let config = Config::load(&Environment::of([("GATEWAY_TRUSTED_PROXIES", "127.0.0.1, fd00::/8"), hosts])).unwrap();
+    let proxies = ("GATEWAY_TRUSTED_PROXIES", "127.0.0.1, fd00::/8");
+    let config = Config::load(&Environment::of([proxies, hosts, key])).unwrap();
     assert_eq!(config.http.hosts(), ["soma.example", "[::1]", "127.0.0.1"]);
+    // Without a key nobody has to prove who they are, and nobody else is served.
+    let text = faults([proxies, hosts]);
+    for named in ["2 faults", "http.trusted_proxies (GATEWAY_TRUSTED_PROXIES): is set, and", "http.allowed_hosts"] {
+        assert!(text.contains(named), "{named} is missing in {text}");
+    }
+    let elsewhere = ("SA01_DB_DSN", "postgres://localhost/soma");
+    assert!(
+        Config::load(&Environment::of([proxies, elsewhere, ("SA01_ROLE", "replicator")])).is_ok(),
+        "it serves nobody"
+    );
+}
+
+#[test]
+fn the_cookie_of_csrf_tokens_has_a_name_of_its_own() {
+    let config = Config::load(&Environment::of([("GATEWAY_CSRF_ENABLED", "1"), ("GATEWAY_CSRF_COOKIE_NAME", "xsrf")]));
+    let http = config.unwrap().http;
+    assert_eq!((http.csrf_enabled, &*http.csrf_cookie_name), (true, "xsrf"));
+    for (name, fault) in [
+        ("a b", "is no name of a cookie"),
+        ("jwt", "is the name of another cookie"),
+        ("login", "is the name of another cookie"),
+        ("__Host-csrf", "must be without a prefix"),
+    ] {
+        let text = faults([("GATEWAY_CSRF_COOKIE_NAME", name)]);
+        let named = format!("http.csrf_cookie_name (GATEWAY_CSRF_COOKIE_NAME): {fault}");
+        assert!(text.contains(&named), "{named} is missing in {text}");
+    }
 }
 
 #[test]

@@ -40,7 +40,7 @@ const CHANGES: &[(&str, &str)] = &[
     ("PUT /v1/admin/dlq/{topic}/{id}/reprocess", "admin.dlq.reprocess"),
 ];
 
-/// What changes something only for somebody whom a provider has signed in.
+/// What changes something only for somebody whom a provider has signed in: `logins` shows that it leaves a row.
 const OF_LOGINS: &[&str] = &["POST /v1/auth/logout"];
 
 const DLQ: &str = "/v1/admin/dlq/memory.wal.dlq";

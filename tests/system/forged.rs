@@ -96,6 +96,7 @@ async fn start() -> Stack {
     Setup::default()
         .set("GATEWAY_JWT_SECRET", SECRET)
         .set("GATEWAY_INTERNAL_TOKEN", INTERNAL)
+        .set("GATEWAY_CSRF_ENABLED", true)
         .set("SA01_AUTH__ISSUERS", format!("[{}]", issuers.join(", ")))
         // All of them come from one address.
         .set("GATEWAY_AUTH_FAILURE_RPS", 0)

@@ -33,6 +33,7 @@ mod hostile_page;
 mod identity;
 mod kafka;
 mod limits;
+mod logins;
 mod losses;
 mod memories;
 mod memory_admin;

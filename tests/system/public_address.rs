@@ -22,6 +22,34 @@ async fn without_authentication_nobody_listens_to_other_machines() {
 }
 
 #[tokio::test]
+async fn without_authentication_no_proxy_brings_other_machines_in() {
+    for (name, value) in [("GATEWAY_TRUSTED_PROXIES", "127.0.0.1"), ("GATEWAY_ALLOWED_HOSTS", "soma.example")] {
+        let refused = binary().set(name, value).run().await.unwrap();
+        assert_eq!(refused.code, Some(78), "{}", refused.output);
+        let told = format!("({name}): is set, and nobody would have to prove who they are");
+        assert!(refused.output.contains(&told), "{}", refused.output);
+    }
+    // One that nobody has told of.
+    let stack = Stack::start().await;
+    let posted = ask(&stack, "/v1/sessions", &[("X-Forwarded-For", "127.0.0.1, ::1")]).await;
+    assert_eq!(posted.status, 200, "{}", posted.text);
+    for header in [
+        ("X-Forwarded-For", "203.0.113.9"),
+        ("X-Forwarded-For", "127.0.0.1, 203.0.113.9"),
+        ("X-Forwarded-For", "203.0.113.9, 127.0.0.1"),
+        ("X-Forwarded-For", "unknown"),
+        ("X-Real-IP", "203.0.113.9"),
+        ("Forwarded", "for=\"[2001:db8::1]:4711\";proto=https"),
+        ("Forwarded", "for=_hidden"),
+    ] {
+        for path in ["/v1/sessions", "/", "/readyz", "/v1/session/0190a3f0-0000-7000-8000-000000000001/events"] {
+            let answer = ask(&stack, path, &[header]).await;
+            assert_eq!((answer.status, &*answer.code()), (403, "address-not-allowed"), "{header:?} {path}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn with_authentication_others_are_served_under_the_names_of_the_settings() {
     let stack = Setup::default()
         .set("GATEWAY_HOST", "0.0.0.0")

@@ -11,6 +11,9 @@ use super::{
     forwarded::{Hop, address, elements},
 };
 
+/// What some proxies write in place of `X-Forwarded-For`.
+const REAL_IP: &str = "x-real-ip";
+
 /// In which headers the trusted proxies say whom a request is from. The others are the client's own words: a proxy that
 /// writes one kind hands the other on as it came.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -80,6 +83,19 @@ fn x_forwarded(headers: &HeaderMap) -> Vec<Hop> {
         (nearest.scheme, nearest.host) = (scheme, host);
     }
     hops
+}
+
+/// Whether whatever handed a request on, trusted or not, says that it comes from this machine, or says nothing. One that hides
+/// whom it got the request from may have got it from anybody.
+pub(crate) fn is_told_to_be_ours(headers: &HeaderMap) -> bool {
+    let is_ours = |address: Option<IpAddr>| address.is_some_and(|address| address.is_loopback());
+    let listed = [X_FORWARDED_FOR.as_str(), REAL_IP].map(|name| joined(headers, name)).join(",");
+    let mut listed = listed.split(',').map(str::trim).filter(|text| !text.is_empty());
+    let forwarded = joined(headers, FORWARDED.as_str());
+    let hops = elements(&forwarded);
+    let says_nothing = forwarded.trim().is_empty();
+    listed.all(|text| is_ours(address(text)))
+        && (says_nothing || !hops.is_empty() && hops.iter().all(|hop| is_ours(hop.address)))
 }
 
 /// All values of a header as one list (RFC 9110 §5.3); one that is no text reads as something that is no address.

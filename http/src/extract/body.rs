@@ -9,12 +9,14 @@ use actix_web::{
     http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE},
     web::{BytesMut, Data},
 };
-use futures_util::StreamExt as _;
+use futures_util::{FutureExt as _, StreamExt as _};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, error::Category};
 use serde_path_to_error::Segment;
+use tokio::time::timeout;
 
 use crate::{
+    limits::unhurried,
     problem::{Code, Problem},
     settings::DoorSettings,
 };
@@ -37,12 +39,12 @@ impl<T: DeserializeOwned + 'static> FromRequest for JsonBody<T> {
         let settings = request.app_data::<Data<DoorSettings>>().cloned();
         let settings = settings.unwrap_or_else(|| Data::new(DoorSettings::default()));
         let announced = announced(request, settings.body_limit_bytes);
-        let payload = payload.take();
+        let (request, payload) = (request.clone(), payload.take());
         Box::pin(async move {
             announced?;
-            let reading = read(payload, settings.body_limit_bytes);
-            let read = tokio::time::timeout(settings.body_timeout(), reading).await;
-            parse(&read.unwrap_or_else(|_| Err(Code::RequestTimeout.into()))?)
+            let reading = timeout(settings.body_timeout(), read(payload, settings.body_limit_bytes));
+            let reading = reading.map(|read| read.unwrap_or_else(|_| Err(Code::RequestTimeout.into())));
+            parse(&unhurried(request, reading).await?)
         })
     }
 }

@@ -2,9 +2,12 @@
 //! very host, by TLS, and no other site of the domain can plant one (RFC 6265bis §4.1.3.2).
 
 use actix_web::{
+    HttpResponse,
     cookie::{Cookie, SameSite, time::Duration},
     http::header::{COOKIE, HeaderMap},
 };
+
+use crate::problem::{Code, Problem};
 
 /// What a cookie is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,6 +16,8 @@ pub(crate) enum Purpose {
     Login,
     /// Keeps an attempt to sign in, until somebody comes back from the provider.
     Attempt,
+    /// Remembers that the provider is to ask who signs in: the last one has signed out, or may not sign in.
+    AskWho,
 }
 
 impl Purpose {
@@ -23,6 +28,8 @@ impl Purpose {
             (Self::Login, false) => "login",
             (Self::Attempt, true) => "__Host-sign-in",
             (Self::Attempt, false) => "sign-in",
+            (Self::AskWho, true) => "__Host-ask-who",
+            (Self::AskWho, false) => "ask-who",
         }
     }
 
@@ -49,6 +56,20 @@ impl Purpose {
     pub(crate) fn of(self, is_secure: bool, headers: &HeaderMap) -> Result<Option<String>, Twice> {
         one(headers, self.name(is_secure))
     }
+}
+
+/// The reply, with these cookies.
+///
+/// # Errors
+/// One of them is none that a header could carry.
+pub(crate) fn with_cookies(
+    mut reply: HttpResponse,
+    cookies: impl IntoIterator<Item = Cookie<'static>>,
+) -> Result<HttpResponse, Problem> {
+    for cookie in cookies {
+        reply.add_cookie(&cookie).map_err(|error| Problem::new(Code::Internal).caused_by(error.to_string()))?;
+    }
+    Ok(reply)
 }
 
 /// A cookie is there twice.

@@ -69,6 +69,14 @@ impl<'a> Credential<'a> {
         if shown.starts_with(PREFIX) { Self::Key(shown) } else { Self::Header(shown) }
     }
 
+    /// What a browser keeps and sends by itself.
+    pub(crate) fn kept_by_browser(&self) -> Option<&str> {
+        match self {
+            Self::Cookie(text) | Self::Login(text) => Some(text),
+            Self::Key(_) | Self::Header(_) => None,
+        }
+    }
+
     /// The token or key.
     pub(crate) fn text(&self) -> &str {
         match self {

@@ -82,6 +82,7 @@ impl<T> Declares for JsonBody<T> {
         Code::BadJson,
         Code::BadRequest,
         Code::RequestTimeout,
+        Code::TooManyBodies,
         Code::BodyTooLarge,
         Code::UnsupportedMediaType,
         Code::InvalidBody,

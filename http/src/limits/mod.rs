@@ -2,19 +2,21 @@
 //!
 //! | limit | counts | when |
 //! | --- | --- | --- |
-//! | requests under way | all of them, but probes and streams that have begun | first of all, before tokens are verified and bodies are read |
+//! | requests under way | all of them, but probes, streams that have begun and requests whose body has not come | first of all, before tokens are verified |
 //! | `auth-failures` | what failed to prove who it is from, by its address | before a token is verified, and when a wrong internal one was |
 //! | `default` | requests, by identity, or by address where nobody has to prove theirs | when it is known who asks |
 //! | `admin` | what only those may do who look after the system, by route | when it is known that they may |
-//! | open streams | those of an identity, or of an address of another machine, and all | before a stream begins |
+//! | open streams | those of an identity, and all | before a stream begins |
+//! | bodies | those of an identity, or of an address, that have not come yet, and all such | when a handler waits for one |
 //!
-//! What is known of callers has a fixed size (`cells`), but for those who have streams open. The limits are this process's own.
+//! What is known of callers has a fixed size (`cells`), but for those who have streams open or bodies under way. The limits are this process's own.
 
+mod bodies;
 mod bucket;
 mod cells;
 mod metrics;
 mod overload;
-mod streams;
+mod slots;
 mod turnstile;
 
 use std::{
@@ -25,20 +27,19 @@ use std::{
     time::Duration,
 };
 
-use actix_web::HttpRequest;
 use prometheus::Registry;
 use somaagent_actors::domain::identity::Identity;
 use tokio::sync::Semaphore;
 
+pub(crate) use bodies::unhurried;
 use bucket::{Each, Shared, Standing};
 use metrics::LimitMetrics;
 pub(crate) use overload::shed;
-pub(crate) use streams::StreamSlot;
-use streams::{Full, Streams};
+pub(crate) use slots::Slot;
+use slots::{Full, Slots};
 pub(crate) use turnstile::{Turnstile, tell};
 
 use crate::{
-    client::Client,
     middleware::authorise::Actions,
     problem::{Code, Problem},
     settings::LimitSettings,
@@ -52,8 +53,9 @@ pub(crate) struct Limits {
     failures: Option<Each>,
     /// By route template.
     admin: HashMap<&'static str, Shared>,
-    places: Semaphore,
-    streams: Arc<Streams>,
+    places: Arc<Semaphore>,
+    streams: Arc<Slots>,
+    bodies: Arc<Slots>,
     metrics: LimitMetrics,
 }
 
@@ -107,14 +109,15 @@ impl Limits {
         let callers = settings.enabled.then(|| Each::new("default", settings.rps, settings.burst)).flatten();
         let failures = guarded.then(|| Each::new("auth-failures", settings.failure_rps, settings.failure_burst));
         let metrics = LimitMetrics::register(registry)?;
-        let LimitSettings { max_streams, max_streams_each, .. } = *settings;
+        let LimitSettings { max_streams, max_streams_each, max_bodies, max_bodies_each, .. } = *settings;
         Ok(Self {
             secret: RandomState::new(),
             callers,
             failures: failures.flatten(),
             admin: admin.collect(),
-            places: Semaphore::new(settings.max_in_flight.min(Semaphore::MAX_PERMITS)),
-            streams: Streams::new(max_streams, max_streams_each, metrics.streams.clone()),
+            places: Arc::new(Semaphore::new(settings.max_in_flight.min(Semaphore::MAX_PERMITS))),
+            streams: Slots::new(max_streams, max_streams_each, metrics.streams.clone()),
+            bodies: Slots::new(max_bodies, max_bodies_each, metrics.bodies.clone()),
             metrics,
         })
     }
@@ -123,19 +126,13 @@ impl Limits {
         self.secret.hash_one(whose)
     }
 
-    /// Opens a stream of whoever sent `request`. Without authentication the programs of this machine are nobody's guests.
+    /// Opens a stream of somebody. Without authentication nobody is counted: all are programs of this machine.
     ///
     /// # Errors
     /// They have as many as one may have, or all together have.
-    pub(crate) fn open_stream(
-        &self,
-        request: &HttpRequest,
-        identity: Option<&Identity>,
-    ) -> Result<StreamSlot, Problem> {
-        let address = Client::of(request).address;
-        let counted = identity.is_some() || address.is_some_and(|address| !address.is_loopback());
-        let whose = counted.then(|| self.hash(&Whose::of(identity, address)));
-        self.streams.open(whose).map_err(|full| {
+    pub(crate) fn open_stream(&self, identity: Option<&Identity>) -> Result<Slot, Problem> {
+        let whose = identity.map(|who| self.hash(&Whose::of(Some(who), None)));
+        self.streams.take(whose).map_err(|full| {
             let (code, reason) = match full {
                 Full::Caller => (Code::TooManyStreams, "caller"),
                 Full::All => (Code::Overloaded, "all"),

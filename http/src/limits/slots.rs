@@ -1,4 +1,4 @@
-//! How many streams are open at a time: of each caller, and in all.
+//! How many of something there are at a time: of each caller, and in all.
 
 use std::{
     collections::{HashMap, hash_map::Entry},
@@ -8,21 +8,22 @@ use std::{
 use parking_lot::Mutex;
 use prometheus::IntGauge;
 
-/// The streams that are open. What is known of a caller is forgotten with their last one.
-pub(super) struct Streams {
+/// Slots that are held for as long as something lasts, such as an open stream. What is known of a caller is forgotten with their
+/// last one.
+pub(super) struct Slots {
     most: usize,
     most_each: usize,
-    open: Mutex<Open>,
+    held: Mutex<Held>,
     gauge: IntGauge,
 }
 
 #[derive(Default)]
-struct Open {
+struct Held {
     all: usize,
     each: HashMap<u64, usize>,
 }
 
-/// Why another stream may not be opened.
+/// Why there is no slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Full {
     /// The caller has as many as one may have.
@@ -31,60 +32,60 @@ pub(super) enum Full {
     All,
 }
 
-/// One open stream, for as long as this exists.
-pub(crate) struct StreamSlot {
-    streams: Arc<Streams>,
+/// One slot, for as long as this exists.
+pub(crate) struct Slot {
+    slots: Arc<Slots>,
     whose: Option<u64>,
 }
 
-impl Streams {
-    /// At most `most` streams, and `most_each` of one caller; 0 is no limit. `gauge` shows how many there are.
+impl Slots {
+    /// At most `most` slots, and `most_each` of one caller; 0 is no limit. `gauge` shows how many are held.
     pub(super) fn new(most: usize, most_each: usize, gauge: IntGauge) -> Arc<Self> {
-        Arc::new(Self { most, most_each, open: Mutex::default(), gauge })
+        Arc::new(Self { most, most_each, held: Mutex::default(), gauge })
     }
 
-    /// Opens a stream of a caller, whose hash is `whose`, or of one who is not counted.
+    /// Takes a slot for a caller, whose hash is `whose`, or for one who is not counted.
     ///
     /// # Errors
-    /// There are as many as may be.
-    pub(super) fn open(self: &Arc<Self>, whose: Option<u64>) -> Result<StreamSlot, Full> {
-        let mut open = self.open.lock();
-        if self.most > 0 && open.all >= self.most {
+    /// As many are held as may be.
+    pub(super) fn take(self: &Arc<Self>, whose: Option<u64>) -> Result<Slot, Full> {
+        let mut held = self.held.lock();
+        if self.most > 0 && held.all >= self.most {
             return Err(Full::All);
         }
         if let Some(whose) = whose {
-            let own = open.each.entry(whose).or_default();
+            let own = held.each.entry(whose).or_default();
             if self.most_each > 0 && *own >= self.most_each {
                 return Err(Full::Caller);
             }
             *own += 1;
         }
-        open.all += 1;
+        held.all += 1;
         self.gauge.inc();
-        Ok(StreamSlot { streams: Arc::clone(self), whose })
+        Ok(Slot { slots: Arc::clone(self), whose })
     }
 }
 
-impl Drop for StreamSlot {
+impl Drop for Slot {
     fn drop(&mut self) {
-        let mut open = self.streams.open.lock();
-        open.all = open.all.saturating_sub(1);
-        if let Some(Entry::Occupied(mut own)) = self.whose.map(|whose| open.each.entry(whose)) {
+        let mut held = self.slots.held.lock();
+        held.all = held.all.saturating_sub(1);
+        if let Some(Entry::Occupied(mut own)) = self.whose.map(|whose| held.each.entry(whose)) {
             *own.get_mut() = own.get().saturating_sub(1);
             if *own.get() == 0 {
                 own.remove();
             }
         }
-        self.streams.gauge.dec();
+        self.slots.gauge.dec();
     }
 }
 
 #[cfg(test)]
-impl StreamSlot {
-    /// A stream that only `gauge` knows of.
+impl Slot {
+    /// One that only `gauge` knows of.
     pub(crate) fn of(gauge: &IntGauge) -> Self {
         gauge.inc();
-        Self { streams: Streams::new(0, 0, gauge.clone()), whose: None }
+        Self { slots: Slots::new(0, 0, gauge.clone()), whose: None }
     }
 }
 
@@ -95,29 +96,29 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_stream_that_ends_makes_room_for_one_of_the_same_caller() {
+    fn what_ends_makes_room_for_another_of_the_same_caller() {
         let gauge = IntGauge::new("g", "g").unwrap();
-        let streams = Streams::new(5, 2, gauge.clone());
-        let [first, second] = [streams.open(Some(1)).unwrap(), streams.open(Some(1)).unwrap()];
-        assert_eq!(streams.open(Some(1)).err(), Some(Full::Caller));
-        let others = [Some(2), None, None].map(|whose| streams.open(whose).unwrap());
+        let slots = Slots::new(5, 2, gauge.clone());
+        let [first, second] = [slots.take(Some(1)).unwrap(), slots.take(Some(1)).unwrap()];
+        assert_eq!(slots.take(Some(1)).err(), Some(Full::Caller));
+        let others = [Some(2), None, None].map(|whose| slots.take(whose).unwrap());
         for whose in [None, Some(1), Some(3)] {
-            assert_eq!(streams.open(whose).err(), Some(Full::All));
+            assert_eq!(slots.take(whose).err(), Some(Full::All));
         }
         assert_eq!(gauge.get(), 5);
         drop(others);
-        assert_eq!(streams.open(Some(1)).err(), Some(Full::Caller));
+        assert_eq!(slots.take(Some(1)).err(), Some(Full::Caller));
         drop(first);
-        drop(streams.open(Some(1)).unwrap());
+        drop(slots.take(Some(1)).unwrap());
         drop(second);
-        let left = streams.open.lock();
+        let left = slots.held.lock();
         assert_eq!((gauge.get(), left.all, left.each.len()), (0, 0, 0));
     }
 
     #[test]
     fn no_limit_is_none() {
-        let streams = Streams::new(0, 0, IntGauge::new("g", "g").unwrap());
-        let open: Vec<_> = (0..1_000).map(|_| streams.open(Some(1)).unwrap()).collect();
-        assert_eq!(streams.open.lock().each.values().sum::<usize>(), open.len());
+        let slots = Slots::new(0, 0, IntGauge::new("g", "g").unwrap());
+        let held: Vec<_> = (0..1_000).map(|_| slots.take(Some(1)).unwrap()).collect();
+        assert_eq!(slots.held.lock().each.values().sum::<usize>(), held.len());
     }
 }

@@ -233,6 +233,18 @@ async fn an_address_that_fails_to_prove_who_it_is_may_not_try_for_ever() {
 }
 
 #[actix_web::test]
+async fn what_cannot_be_checked_just_now_is_not_tried_for_ever_either() {
+    let door = guarded(LimitSettings { failure_rps: SLOW, failure_burst: 3, ..LimitSettings::default() }).await;
+    // The database is away.
+    let key = |n: u32| format!("sk_{n:032}_{}", "A".repeat(43));
+    for n in 0..3 {
+        assert_eq!(door.send(showing(&key(n))).await.problem(), (503, "unavailable".to_owned()));
+    }
+    assert_eq!(door.send(showing(&key(3))).await.problem(), (429, "rate-limited".to_owned()));
+    assert_eq!(door.send(from(shown("ada", ""), "192.0.2.1")).await.status, 200);
+}
+
+#[actix_web::test]
 async fn a_full_door_refuses_before_it_looks_and_says_how_it_is() {
     let door = guarded(LimitSettings { max_in_flight: 0, ..LimitSettings::default() }).await;
     for asked in [shown("ada", ""), request(Method::GET, "/"), with_body(Method::POST, "/v1/session/message", "{")] {

@@ -3,8 +3,8 @@
 use std::{fmt::Write as _, net::IpAddr};
 
 use actix_web::{
-    HttpMessage,
-    dev::{ServiceRequest, ServiceResponse},
+    HttpMessage, HttpRequest,
+    dev::ServiceResponse,
     http::header::{HeaderName, HeaderValue},
 };
 use somaagent_actors::domain::identity::Identity;
@@ -25,14 +25,14 @@ struct Standings(Vec<Standing>);
 /// Where a request is counted on its way in.
 pub(crate) struct Turnstile<'a> {
     limits: &'a Limits,
-    request: &'a ServiceRequest,
+    request: &'a HttpRequest,
     address: Option<IpAddr>,
 }
 
 impl<'a> Turnstile<'a> {
     /// The way in of `request`.
-    pub(crate) fn new(limits: &'a Limits, request: &'a ServiceRequest) -> Self {
-        Self { limits, request, address: Client::of(request.request()).address }
+    pub(crate) fn new(limits: &'a Limits, request: &'a HttpRequest) -> Self {
+        Self { limits, request, address: Client::of(request).address }
     }
 
     /// Whether the sender may try to prove who they are: too many have failed from their address.
@@ -51,9 +51,11 @@ impl<'a> Turnstile<'a> {
         }
     }
 
-    /// The sender could not prove who they are. What is not their fault does not count.
+    /// The sender could not prove who they are. Nobody knows whether one that could not be checked now was right, so it counts
+    /// too: else guesses would be free for as long as they keep the database from answering. What a page of another site made
+    /// a browser send is no guess.
     pub(crate) fn failed(&self, problem: &Problem) {
-        let counts = problem.code().status() == 401 || problem.code() == Code::InternalDenied;
+        let counts = problem.code().status() != 403 || problem.code() == Code::InternalDenied;
         if let Some(failures) = self.limits.failures.as_ref().filter(|_| counts) {
             // Who is refused from now on is told by the next request.
             let _counted = failures.take(self.limits.hash(&Whose::of(None, self.address)));

@@ -5,31 +5,37 @@
 //! or denies, the caller is no member of the tenant, only an admin's scope is missing. A path or method that does not exist is refused by the router in the same words for everybody, but for
 //! `HEAD`, which is taken for `GET` also where there is none.
 
+mod prover;
+
 use std::{collections::HashMap, time::Duration};
 
 use actix_web::{
-    Error, HttpMessage, HttpRequest,
+    Error, HttpMessage, HttpRequest, HttpResponse,
     body::{BoxBody, MessageBody},
     dev::{ServiceRequest, ServiceResponse},
-    http::Method,
+    http::{
+        Method,
+        header::{CACHE_CONTROL, HeaderValue},
+    },
     middleware::Next,
     web::Data,
 };
 use somaagent_actors::{
     domain::{caller::Reach, identity::Identity, ids::Tenant},
-    identity::{ApiKeyError, ApiKeys, ProvenKey, Verified, Verifier, api_keys::Standing},
     policy::{
         Asker, Context, Decision, Membership, Policy, Subject,
         decision::{ADMIN_SCOPE, POLICY_ERROR, PUBLIC},
     },
     secret::Secret,
 };
-use tokio::time::{Instant, sleep_until};
 
-use super::{refused, site};
+pub(crate) use prover::Ends;
+use prover::{Proven, Prover};
+
+use super::{csrf::Csrf, refused};
 use crate::{
     door::Door,
-    extract::{CookieNames, Credential, internal_token},
+    extract::{CookieNames, Credential, cookies::with_cookies, internal_token},
     limits::{Limits, Turnstile, tell},
     metrics::Metrics,
     problem::{Code, Problem},
@@ -50,27 +56,6 @@ pub(crate) struct Authorised {
     pub(crate) ends: Option<Ends>,
 }
 
-/// When what somebody showed ends.
-#[derive(Clone, Debug)]
-pub(crate) enum Ends {
-    /// A token: when it says.
-    At(Instant),
-    /// An API key: when it may not be believed any more.
-    WithKey(Standing),
-    /// A login: likewise.
-    WithLogin(Standing),
-}
-
-impl Ends {
-    /// Done when it has ended.
-    pub(crate) async fn reached(self) {
-        match self {
-            Self::At(at) => sleep_until(at).await,
-            Self::WithKey(standing) | Self::WithLogin(standing) => standing.ended().await,
-        }
-    }
-}
-
 impl Authorised {
     /// What was found out about the sender of `request`.
     ///
@@ -88,13 +73,12 @@ pub(crate) type Actions = HashMap<&'static str, Vec<(Method, String)>>;
 
 /// Decides about requests.
 pub(crate) struct Gate {
-    verifier: Option<Verifier>,
-    api_keys: ApiKeys,
+    /// Proves who callers are; without it nobody has to.
+    prover: Option<Prover>,
     policy: Policy,
     /// Knows who belongs to which tenant; without it the token is believed.
     membership: Option<Membership>,
     actions: Actions,
-    cookies: CookieNames,
     /// What workers of this installation show.
     internal_token: Option<Secret>,
     /// Whose tenant nobody is of.
@@ -108,8 +92,10 @@ impl Gate {
         let Door { verifier, api_keys, policy, membership, sign_in, .. } = door.clone();
         let login = sign_in.map(|sign_in| sign_in.is_secure());
         let cookies = CookieNames { token: settings.jwt_cookie_name.clone(), login };
+        let csrf = Csrf::new(settings, login == Some(true));
+        let prover = verifier.map(|verifier| Prover { verifier, api_keys, cookies, csrf });
         let internal_token = settings.internal_token.clone();
-        Self { verifier, api_keys, policy, membership, actions, cookies, internal_token, default_tenant }
+        Self { prover, policy, membership, actions, internal_token, default_tenant }
     }
 
     /// The action of an operation; none if the path has no such method.
@@ -129,25 +115,13 @@ impl Gate {
         if is_internal {
             self.admit_worker(turnstile, request.request())?;
         }
-        let (identity, ends) = match &self.verifier {
-            Some(verifier) if action != PUBLIC && !is_internal => {
-                let shown = self.shown(request.request());
-                // Whoever was proved before gets in, however many others fail at their address.
-                let known = shown.as_ref().ok().and_then(|shown| self.known(verifier, shown));
-                let (identity, ends) = if let Some(known) = known {
-                    known
-                } else {
-                    turnstile.may_prove()?;
-                    let proven = match shown {
-                        Ok(shown) => self.prove(verifier, &shown).await,
-                        Err(problem) => Err(problem),
-                    };
-                    proven.inspect_err(|problem| turnstile.failed(problem))?
-                };
-                (Some(identity), Some(ends))
+        let proven = match &self.prover {
+            Some(prover) if action != PUBLIC && !is_internal => {
+                Some(prover.identify(turnstile, prover.shown(request.request())).await?)
             }
-            _ => (None, None),
+            _ => None,
         };
+        let (identity, ends) = proven.map(|Proven { identity, ends }| (identity, ends)).unzip();
         if !is_probe(path) {
             turnstile.count(identity.as_ref())?;
         }
@@ -157,7 +131,7 @@ impl Gate {
             Some(Identity { subject, issuer, scope, .. }) => {
                 Asker::Member { subject, issuer: issuer.as_deref(), scope: scope.as_deref() }
             }
-            None => Asker::Nobody { auth_required: self.verifier.is_some() },
+            None => Asker::Nobody { auth_required: self.prover.is_some() },
         };
         let subject = Subject { tenant, persona_id: None, asker };
         let decision = self.policy.decide(&subject, action, path, &Context::default()).await;
@@ -212,60 +186,40 @@ impl Gate {
         }
     }
 
-    /// What the sender shows of themselves. A browser adds a cookie to whatever any page makes it send, so a request that
-    /// relies on one must come from a page of this door.
-    fn shown<'a>(&self, request: &'a HttpRequest) -> Result<Credential<'a>, Problem> {
-        let credential = Credential::of(request.headers(), &self.cookies)?;
-        let is_cookie = matches!(credential, Credential::Cookie(_) | Credential::Login(_));
-        if is_cookie && site::is_foreign(request) {
-            return Err(Code::OriginNotAllowed.into());
+    /// Who opens a page.
+    pub(crate) async fn visitor(&self, request: &HttpRequest) -> Visitor {
+        let Some(prover) = self.prover.as_ref().filter(|prover| prover.signs_in()) else { return Visitor::Anybody };
+        let Some(limits) = request.app_data::<Data<Limits>>() else { return Visitor::Unsure };
+        let shown = prover.shown(request);
+        // Whoever shows nothing fails at nothing: so does everybody who comes for the first time.
+        if shown.as_ref().is_err_and(|problem| problem.code() == Code::AuthorizationMissing) {
+            return Visitor::Stranger;
         }
-        Ok(credential)
-    }
-
-    /// Who that is, if it was proved before.
-    fn known(&self, verifier: &Verifier, shown: &Credential<'_>) -> Option<(Identity, Ends)> {
-        match shown {
-            Credential::Key(key) => self.api_keys.known(key).map(of_key),
-            Credential::Login(login) => self.api_keys.known_login(login).map(of_login),
-            Credential::Header(_) | Credential::Cookie(_) => verifier.known(shown.text()).map(of_token),
+        match prover.identify(&Turnstile::new(limits, request), shown).await {
+            Ok(_) => Visitor::Known,
+            Err(problem) if [401, 403].contains(&problem.code().status()) => Visitor::Stranger,
+            Err(_) => Visitor::Unsure,
         }
     }
 
-    /// Proves who it is.
-    async fn prove(&self, verifier: &Verifier, shown: &Credential<'_>) -> Result<(Identity, Ends), Problem> {
-        match shown {
-            Credential::Key(key) => Ok(of_key(self.api_keys.prove(key).await?)),
-            Credential::Login(login) => match self.api_keys.prove_login(login).await {
-                Ok(proven) => Ok(of_login(proven)),
-                Err(ApiKeyError::Invalid(why)) => Err(Problem::new(Code::TokenInvalid).caused_by(why)),
-                Err(error) => Err(error.into()),
-            },
-            Credential::Header(_) | Credential::Cookie(_) => Ok(of_token(verifier.verify(shown.text()).await?)),
-        }
+    /// What pages show, in a header, to change something by a cookie; none where that is switched off.
+    pub(crate) fn csrf(&self) -> Option<&Csrf> {
+        self.prover.as_ref().and_then(|prover| prover.csrf.as_ref())
     }
 
-    async fn identify(&self, verifier: &Verifier, request: &HttpRequest) -> Result<(Identity, Ends), Problem> {
-        let shown = self.shown(request)?;
-        self.prove(verifier, &shown).await
-    }
-
-    /// Whether somebody proves who they are who need not.
-    pub(crate) async fn recognises(&self, request: &HttpRequest) -> bool {
-        match &self.verifier {
-            Some(verifier) => self.identify(verifier, request).await.is_ok(),
-            None => false,
-        }
-    }
-
-    /// Whether the page is to be shown to whoever asks for it: to everybody where people cannot sign in, else to those who have.
-    /// Whom nobody can tell from others just now sees it too: it holds nothing, and says itself what is wrong.
-    pub(crate) async fn lets_in(&self, request: &HttpRequest) -> bool {
-        let (Some(verifier), Some(_)) = (&self.verifier, self.cookies.login) else { return true };
-        match self.identify(verifier, request).await {
-            Ok(_) => true,
-            Err(problem) => problem.code().status() >= 500,
-        }
+    /// The page, with what it is to show.
+    ///
+    /// # Errors
+    /// The system has no chance to give.
+    pub(crate) fn arm(&self, request: &HttpRequest, page: HttpResponse) -> Result<HttpResponse, Problem> {
+        let Some(Prover { cookies, csrf: Some(csrf), .. }) = &self.prover else { return Ok(page) };
+        let shown = Credential::of(request.headers(), cookies).ok();
+        let Some(kept) = shown.as_ref().and_then(Credential::kept_by_browser) else { return Ok(page) };
+        let Some(cookie) = csrf.renew(request.headers(), kept)? else { return Ok(page) };
+        let mut page = with_cookies(page, [cookie])?;
+        // It is this browser's alone.
+        page.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("private, no-cache"));
+        Ok(page)
     }
 }
 
@@ -283,16 +237,18 @@ pub(crate) fn is_internal(action: &str) -> bool {
     action.starts_with("internal.")
 }
 
-fn of_key(ProvenKey { identity, standing }: ProvenKey) -> (Identity, Ends) {
-    (identity, Ends::WithKey(standing))
-}
-
-fn of_login(ProvenKey { identity, standing }: ProvenKey) -> (Identity, Ends) {
-    (identity, Ends::WithLogin(standing))
-}
-
-fn of_token(Verified { identity, ends }: Verified) -> (Identity, Ends) {
-    (identity, Ends::At(ends))
+/// Who opens a page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Visitor {
+    /// People cannot sign in here, so everybody sees the page; it says itself what is wrong.
+    Anybody,
+    /// Somebody who has proved who they are.
+    Known,
+    /// Somebody who has not.
+    Stranger,
+    /// Somebody whom nobody can tell from others just now. They see the page too: it holds nothing, and says itself what is
+    /// wrong.
+    Unsure,
 }
 
 /// Lets a request for `path` through if its sender may do what it asks. The router says which path that is: what a client
@@ -309,7 +265,7 @@ pub(crate) async fn authorise<B: MessageBody + 'static>(
     let Some(action) = gate.action(path, request.method()) else {
         return Ok(next.call(request).await?.map_into_boxed_body());
     };
-    let admitted = gate.admit(&Turnstile::new(&limits, &request), &request, path, action).await;
+    let admitted = gate.admit(&Turnstile::new(&limits, request.request()), &request, path, action).await;
     if let Some(metrics) = request.app_data::<Data<Metrics>>() {
         metrics.decided(action, admitted.as_ref().err().map(Problem::code));
     }

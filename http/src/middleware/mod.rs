@@ -6,7 +6,8 @@
 //! 4. [`site`]: who may speak to a door without authentication;
 //! 5. [`shed`](crate::limits::shed): whether there is room for one more; from here on around each path, because only the
 //!    router knows which one is meant, and not around probes;
-//! 6. [`authorise`]: who asks, and whether they may, and how much.
+//! 6. [`authorise`]: who asks, and whether they may, and how much; whoever relies on a cookie to change something shows a
+//!    token as well, if the settings want it ([`csrf`]).
 
 use actix_web::{
     HttpResponse,
@@ -18,6 +19,7 @@ use crate::problem::Problem;
 
 pub(crate) mod authorise;
 pub(crate) mod cors;
+pub(crate) mod csrf;
 pub(crate) mod headers;
 pub(crate) mod observe;
 pub(crate) mod site;

@@ -1,6 +1,7 @@
 //! Which hosts are served, and which pages may make a browser speak to the door.
 //!
-//! Without authentication the door trusts this machine. A browser on this machine runs pages of strangers, so two of their
+//! Without authentication the door trusts this machine, and a proxy on it may bring in others: what one says to be another
+//! machine's is refused, whether it is trusted or not. A browser on this machine runs pages of strangers, so two of their
 //! ways in are shut: a page that sends requests here (its `Origin` or `Sec-Fetch-Site` says so), and a page whose own host
 //! name was made to point here (its `Host` is not a name of this machine, whatever a proxy's headers say: such a page can
 //! write them). With authentication on, tokens decide, and only what relies on a cookie, which a browser adds by itself, must
@@ -60,6 +61,9 @@ impl Site {
     fn admit(&self, request: &ServiceRequest, client: &Client) -> Result<(), Code> {
         let (method, headers, target) = (request.method(), request.headers(), request.uri().host());
         if self.open {
+            if !client.is_here(headers) {
+                return Err(Code::AddressNotAllowed);
+            }
             return admit(method, target, headers, client, self.is_of_friend(headers));
         }
         // Who asks whether the process is well does so by whatever address it has.
@@ -330,6 +334,40 @@ mod tests {
         // Probes use addresses.
         assert_eq!(asked(&some, "192.0.2.1", "/readyz", &[inner]), Ok(()));
         assert_eq!(asked(&some, "192.0.2.1", "/readyz/../v1/sessions", &[inner]), Err(Code::Misdirected));
+    }
+
+    #[test]
+    fn without_authentication_what_may_be_another_machines_is_refused() {
+        let host = ("host", "localhost:8010");
+        let lists = ["127.0.0.1", "::1", "127.0.0.1, [::1]:4711", "::ffff:127.0.0.1", ""];
+        let here = lists.map(|list| ("x-forwarded-for", list)).into_iter().chain([
+            ("x-real-ip", "127.0.0.9"),
+            ("forwarded", "for=127.0.0.1;proto=https, for=\"[::1]:80\""),
+            ("via", "1.1 proxy"),
+        ]);
+        let lists = ["203.0.113.9", "127.0.0.1, 203.0.113.9", "203.0.113.9, 127.0.0.1", "unknown", "2001:db8::1"];
+        let elsewhere = lists.map(|list| ("x-forwarded-for", list)).into_iter().chain([
+            ("x-real-ip", "203.0.113.9"),
+            ("forwarded", "for=203.0.113.9"),
+            ("forwarded", "for=127.0.0.1, for=_hidden"),
+            ("forwarded", "proto=https"),
+            ("forwarded", "for=\"127.0.0.1"),
+        ]);
+        let told: Vec<_> = here
+            .map(|header| (header, Ok(())))
+            .chain(elsewhere.map(|header| (header, Err(Code::AddressNotAllowed))))
+            .collect();
+        for trusted in ["", "127.0.0.1"] {
+            let settings = DoorSettings { trusted_proxies: trusted.to_owned(), ..DoorSettings::default() };
+            let site = Site::new(&settings);
+            for (header, expected) in &told {
+                assert_eq!(asked(&site, "127.0.0.1", "/", &[host, *header]), *expected, "{header:?} {trusted}");
+            }
+            assert_eq!(asked(&site, "192.0.2.1", "/", &[host]), Err(Code::AddressNotAllowed));
+        }
+        let nowhere = TestRequest::with_uri("/").append_header(host).to_srv_request();
+        let client = Client::find(&TrustedProxies::default(), None, nowhere.headers());
+        assert_eq!(Site::new(&DoorSettings::default()).admit(&nowhere, &client), Err(Code::AddressNotAllowed));
     }
 
     #[test]

@@ -59,7 +59,8 @@ const TAGS: [(&str, &str); 12] = [
 ];
 
 /// Problems any operation can answer with.
-const EVERYWHERE: [Code; 4] = [Code::HostNotAllowed, Code::OriginNotAllowed, Code::Misdirected, Code::Internal];
+const EVERYWHERE: [Code; 5] =
+    [Code::AddressNotAllowed, Code::HostNotAllowed, Code::OriginNotAllowed, Code::Misdirected, Code::Internal];
 
 /// Problems of any operation that is not everybody's.
 const GUARDED: [Code; 14] = [
@@ -122,7 +123,7 @@ pub fn describe(version: &str, auth: bool) -> OpenApi {
         for (method, _, declared) in resource.methods {
             if let Some(operation) = operation!(item, method, as_mut) {
                 let limits = limits_of(resource.pattern, action_of(operation));
-                complete(operation, &declared(), limits, auth);
+                complete(operation, *method != Method::GET, &declared(), limits, auth);
             }
         }
     }
@@ -149,7 +150,7 @@ fn template(pattern: &str) -> String {
 }
 
 /// Adds what every operation has in common.
-fn complete(operation: &mut Operation, arguments: &Declared, limits: &[Code], auth: bool) {
+fn complete(operation: &mut Operation, changes: bool, arguments: &Declared, limits: &[Code], auth: bool) {
     let mut codes = own(operation);
     let internal = is_internal(action_of(operation));
     let guarded = match (is_public(operation), internal) {
@@ -157,7 +158,10 @@ fn complete(operation: &mut Operation, arguments: &Declared, limits: &[Code], au
         (false, true) => &FOR_WORKERS,
         (false, false) => &GUARDED,
     };
-    for code in arguments.problems.iter().chain(guarded).chain(limits) {
+    // Only people have cookies.
+    let by_cookie = changes && !internal && !guarded.is_empty();
+    let csrf = Some(&Code::CsrfTokenInvalid).filter(|_| by_cookie);
+    for code in arguments.problems.iter().chain(guarded).chain(csrf).chain(limits) {
         if !codes.contains(code) {
             codes.push(*code);
         }
@@ -192,6 +196,12 @@ fn complete(operation: &mut Operation, arguments: &Declared, limits: &[Code], au
         "Where the request stands in a trace (W3C Trace Context); handed on with what it causes",
     ));
     parameters.push(header("tracestate", "What vendors add to it"));
+    if changes && !internal {
+        parameters.push(header(
+            "X-CSRF-Token",
+            "With a cookie in place of a token or a key, if the deployment wants it: what the cookie says that `/ui/config.json` names",
+        ));
+    }
     if arguments.names_tenant {
         parameters.extend([tenant_in_head(), tenant_in_query()]);
     }

@@ -6,11 +6,15 @@ use actix_web::{http::Method, test::TestRequest};
 use somaagent_actors::{
     domain::caller::Reach,
     domain::ids::Tenant,
+    identity::{AuthSettings, SettingsError, Verifier},
     policy::{Asker, Context, Policy, PolicyError, PolicySettings, Subject},
 };
+use somaagent_supervision::Probe;
+use somaagent_test_services::tokens::{SECRET, Signer};
 
 use super::*;
 use crate::{
+    door::Door,
     routes::TABLE,
     settings::DoorSettings,
     testing::{TestDoor, request, with_body},
@@ -76,6 +80,34 @@ async fn the_policy_has_a_rule_for_every_action() -> Result<(), PolicyError> {
     }
     assert!(public.is_some());
     Ok(())
+}
+
+#[actix_web::test]
+async fn every_operation_that_takes_a_body_takes_one_of_limited_size() {
+    let api = described();
+    let keys = AuthSettings { jwt_secret: Some(SECRET.into()), ..AuthSettings::default() };
+    let keep = |_| async { Ok::<_, SettingsError>(Probe::new(1).1) };
+    let Ok(verifier) = Verifier::start(&keys, keep).await else { unreachable!("the secret is good") };
+    let claims = json!({"tenant": "acme", "sub": "ada", "scope": "admin", "exp": 4_102_444_800_u64});
+    let bearer = format!("Bearer {}", Signer::secret(SECRET).sign(&claims));
+    let settings = DoorSettings { require_auth: true, body_limit_bytes: 2_000, ..DoorSettings::default() };
+    let door = TestDoor::before(&settings, |door| Door { verifier: Some(verifier), ..door }).await;
+    let mut seen = 0;
+    for resource in TABLE {
+        let uri = template(resource.pattern).replace("{topic}", "memory.wal.dlq").replace("{id}", "1");
+        let uri = uri.replace("{session_id}", ID).replace("{event_id}", ID);
+        for (method, ..) in resource.methods {
+            let operation = &api["paths"][template(resource.pattern)][method.as_str().to_ascii_lowercase()];
+            if operation["requestBody"].is_object() {
+                let body = format!(r#"{{"more": "{}"}}"#, "x".repeat(2_000));
+                let asked = with_body(method.clone(), &uri, &body).insert_header(("Authorization", &*bearer));
+                let answer = door.send(asked).await;
+                assert_eq!(answer.problem(), (413, "body-too-large".to_owned()), "{method} {uri}: {}", answer.text);
+                seen += 1;
+            }
+        }
+    }
+    assert!(seen >= 8, "{seen}");
 }
 
 #[test]

@@ -84,6 +84,10 @@ catalogue! {
     HostNotAllowed: 403 "host-not-allowed" "This host name is not served";
     /// The request comes from another site's page.
     OriginNotAllowed: 403 "origin-not-allowed" "Requests from other sites are refused";
+    /// The request relies on a cookie and does not show the token that goes with it.
+    CsrfTokenInvalid: 403 "csrf-token-invalid" "CSRF token missing or invalid";
+    /// Nobody has to prove who they are, and the request is another machine's.
+    AddressNotAllowed: 403 "address-not-allowed" "Only this machine is served";
     /// Nothing has this path.
     NotFound: 404 "not-found" "Not Found";
     /// The caller has no such session.
@@ -154,6 +158,8 @@ catalogue! {
     AdminRateLimited: 429 "admin-rate-limited" "Too Many Requests (admin rate limit)";
     /// The caller has as many streams open as it may have.
     TooManyStreams: 429 "too-many-streams" "Too many open streams";
+    /// As many requests of the caller wait for their bodies as may.
+    TooManyBodies: 429 "too-many-bodies" "Too many unfinished requests";
     /// Something broke here.
     Internal: 500 "internal" "Internal error";
     /// The issuer of tokens has no key that could prove one.

@@ -2,6 +2,7 @@
 
 use actix_web::{
     HttpRequest, HttpResponse,
+    cookie::Cookie,
     http::header::{ACCEPT, LOCATION},
     web::{Data, Json},
 };
@@ -21,14 +22,18 @@ use crate::{
     door::Door,
     extract::{
         By, Query,
-        cookies::{Purpose, Twice},
+        cookies::{Purpose, Twice, with_cookies},
     },
     middleware::{
-        authorise::{Authorised, Ends, Gate},
+        authorise::{Authorised, Ends, Gate, Visitor},
+        csrf::Csrf,
         site,
     },
     problem::{Code, Problem},
 };
+
+/// How long it is remembered that the provider is to ask who signs in, in seconds.
+const ASKED_FOR_SECONDS: u64 = 30 * 24 * 3600;
 
 /// Sends the browser to the provider, or, if a page of another site made it come, to the page on which people sign in.
 #[utoipa::path(
@@ -54,7 +59,8 @@ pub(crate) async fn get_login(request: HttpRequest, door: Data<Door>, query: Que
     if site::is_of_another_page(request.headers()) {
         return Ok(sign_in_first(attempt.path()));
     }
-    match sign_in.begin(&attempt).await {
+    let ask_who = !matches!(Purpose::AskWho.of(sign_in.is_secure(), request.headers()), Ok(None));
+    match sign_in.begin(&attempt, ask_who).await {
         Ok(url) => {
             let cookie = Purpose::Attempt.set(sign_in.is_secure(), &attempt.cookie(), LASTS_SECONDS);
             Ok(HttpResponse::SeeOther().cookie(cookie).insert_header((LOCATION, url.as_str())).finish())
@@ -91,6 +97,7 @@ pub(crate) async fn get_login(request: HttpRequest, door: Data<Door>, query: Que
 pub(crate) async fn get_callback(
     request: HttpRequest,
     door: Data<Door>,
+    gate: Data<Gate>,
     by: By,
     query: Query,
 ) -> Result<HttpResponse, Problem> {
@@ -100,20 +107,26 @@ pub(crate) async fn get_callback(
     let path = attempt.as_ref().ok().map(|attempt| attempt.path().to_owned());
     let before = Purpose::Login.of(is_secure, request.headers()).ok().flatten();
     let landed = async { land(&door, sign_in, &attempt?, &by.caller(), &query, before).await };
-    let mut reply = match landed.await {
+    let reply = match landed.await {
         Ok(secret) => {
-            let seconds = sign_in.login_lasts().as_secs();
-            let cookie = Purpose::Login.set(is_secure, secret.expose_secret(), seconds);
-            let path = path.unwrap_or_default();
-            HttpResponse::SeeOther().cookie(cookie).insert_header((LOCATION, path)).finish()
+            let secret = secret.expose_secret();
+            let login = Purpose::Login.set(is_secure, secret, sign_in.login_lasts().as_secs());
+            let reply = HttpResponse::SeeOther().insert_header((LOCATION, path.unwrap_or_default())).finish();
+            let csrf = gate.csrf().map(|csrf| csrf.make(secret)).transpose()?;
+            with_cookies(reply, [login, Purpose::AskWho.clear(is_secure)].into_iter().chain(csrf))?
         }
-        Err(problem) => failed(&request, problem, path.as_deref()),
+        Err(problem) => {
+            let may_not = matches!(problem.code(), Code::SignInNotAllowed | Code::IdentityMissing);
+            with_cookies(failed(&request, problem, path.as_deref()), may_not.then(|| ask_who(is_secure)))?
+        }
     };
     // An attempt is good for one return.
-    if let Err(error) = reply.add_cookie(&Purpose::Attempt.clear(is_secure)) {
-        return Err(Problem::new(Code::Internal).caused_by(error.to_string()));
-    }
-    Ok(reply)
+    with_cookies(reply, [Purpose::Attempt.clear(is_secure)])
+}
+
+/// Else the provider would say the same person again, whoever sits there.
+fn ask_who(is_secure: bool) -> Cookie<'static> {
+    Purpose::AskWho.set(is_secure, "1", ASKED_FOR_SECONDS)
 }
 
 /// Signs whoever came back in.
@@ -178,9 +191,14 @@ pub(crate) struct LoggedOutReply {
     path = "/v1/auth/logout",
     tag = "sign-in",
     responses((status = 200, description = "Nobody is logged in with this browser", body = LoggedOutReply)),
-    extensions(("x-action" = json!("public")), ("x-problems" = json!(["overloaded", "unavailable", "outcome-unknown"]))),
+    extensions(("x-action" = json!("public")), ("x-problems" = json!(["csrf-token-invalid", "overloaded", "unavailable", "outcome-unknown"]))),
 )]
-pub(crate) async fn post_logout(request: HttpRequest, door: Data<Door>, by: By) -> Result<HttpResponse, Problem> {
+pub(crate) async fn post_logout(
+    request: HttpRequest,
+    door: Data<Door>,
+    gate: Data<Gate>,
+    by: By,
+) -> Result<HttpResponse, Problem> {
     // A page of another site is not to log people out.
     if site::is_foreign(&request) {
         return Err(Code::OriginNotAllowed.into());
@@ -189,9 +207,12 @@ pub(crate) async fn post_logout(request: HttpRequest, door: Data<Door>, by: By) 
     let Some(sign_in) = &door.sign_in else { return Ok(HttpResponse::Ok().json(reply)) };
     let is_secure = sign_in.is_secure();
     if let Ok(Some(login)) = Purpose::Login.of(is_secure, request.headers()) {
+        gate.csrf().map_or(Ok(()), |csrf| csrf.check(request.method(), request.headers(), &login))?;
         end(&door, &by.caller(), login).await?;
     }
-    Ok(HttpResponse::Ok().cookie(Purpose::Login.clear(is_secure)).json(reply))
+    let cleared = [Purpose::Login.clear(is_secure), ask_who(is_secure)];
+    let csrf = gate.csrf().map(Csrf::clear);
+    with_cookies(HttpResponse::Ok().json(reply), cleared.into_iter().chain(csrf))
 }
 
 async fn end(door: &Door, by: &Caller, login: String) -> Result<(), Problem> {
@@ -255,12 +276,8 @@ pub(crate) async fn get_session(request: HttpRequest, door: Data<Door>, by: By) 
     ),
     extensions(("x-action" = json!("public")), ("x-problems" = json!([]))),
 )]
-pub(crate) async fn get_login_page(
-    request: HttpRequest,
-    door: Data<Door>,
-    gate: Data<Gate>,
-) -> Result<HttpResponse, Problem> {
-    if door.sign_in.is_some() && gate.recognises(&request).await {
+pub(crate) async fn get_login_page(request: HttpRequest, gate: Data<Gate>) -> Result<HttpResponse, Problem> {
+    if gate.visitor(&request).await == Visitor::Known {
         return Ok(HttpResponse::SeeOther().insert_header((LOCATION, "/")).finish());
     }
     file(&request, "login.html")

@@ -4,7 +4,7 @@ use actix_web::web::{Data, Json};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::{door::Door, settings::DoorSettings};
+use crate::{door::Door, middleware::authorise::Gate, settings::DoorSettings};
 
 /// What the page needs to know before anything else.
 #[derive(Debug, Serialize, ToSchema)]
@@ -29,6 +29,8 @@ pub(crate) struct UiConfigReply {
     model: Option<String>,
     /// Whether people can sign in here.
     sign_in: SignInConfig,
+    /// The cookie that the page repeats in the header `X-CSRF-Token` to change something; none where that is switched off.
+    csrf_cookie: Option<String>,
 }
 
 /// Whether people can sign in, and where.
@@ -62,7 +64,11 @@ pub(crate) struct Features {
     responses((status = 200, description = "The configuration", body = UiConfigReply)),
     extensions(("x-action" = json!("public")), ("x-problems" = json!([]))),
 )]
-pub(crate) async fn get_ui_config(door: Data<Door>, settings: Data<DoorSettings>) -> Json<UiConfigReply> {
+pub(crate) async fn get_ui_config(
+    door: Data<Door>,
+    gate: Data<Gate>,
+    settings: Data<DoorSettings>,
+) -> Json<UiConfigReply> {
     let facts = &*door.facts;
     Json(UiConfigReply {
         api_base: "/v1",
@@ -83,6 +89,7 @@ pub(crate) async fn get_ui_config(door: Data<Door>, settings: Data<DoorSettings>
             enabled: door.sign_in.is_some(),
             provider: door.sign_in.as_ref().map(|sign_in| sign_in.provider().to_owned()),
         },
+        csrf_cookie: gate.csrf().map(|csrf| csrf.name().to_owned()),
     })
 }
 

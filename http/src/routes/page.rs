@@ -14,7 +14,7 @@ use rust_embed::{EmbeddedFile, RustEmbed};
 
 use crate::{
     extract::SessionId,
-    middleware::authorise::Gate,
+    middleware::authorise::{Gate, Visitor},
     problem::{Code, Problem},
 };
 
@@ -39,7 +39,7 @@ const POLICY: &str = "default-src 'self'; require-trusted-types-for 'script'; ob
     extensions(("x-action" = json!("public")), ("x-problems" = json!(["not-found"]))),
 )]
 pub(crate) async fn get_page(request: HttpRequest, gate: Data<Gate>) -> Result<HttpResponse, Problem> {
-    if gate.lets_in(&request).await { file(&request, "index.html") } else { Ok(sign_in_first("/")) }
+    show(&request, &gate, "/").await
 }
 
 /// The page, opened at a session.
@@ -58,8 +58,7 @@ pub(crate) async fn get_page(request: HttpRequest, gate: Data<Gate>) -> Result<H
 )]
 pub(crate) async fn get_session_page(request: HttpRequest, gate: Data<Gate>) -> Result<HttpResponse, Problem> {
     if let Ok(session) = SessionId::of(&request) {
-        let path = format!("/s/{}", session.0);
-        return if gate.lets_in(&request).await { file(&request, "index.html") } else { Ok(sign_in_first(&path)) };
+        return show(&request, &gate, &format!("/s/{}", session.0)).await;
     }
     // Whoever follows a broken link reads a page, not a problem.
     let mut page = Found::at("index.html")?.whole();
@@ -96,6 +95,14 @@ pub(crate) async fn get_docs(request: HttpRequest) -> Result<HttpResponse, Probl
 )]
 pub(crate) async fn get_file(request: HttpRequest, path: Path<String>) -> Result<HttpResponse, Problem> {
     file(&request, &path)
+}
+
+/// The page at `path`, for whoever may see it.
+async fn show(request: &HttpRequest, gate: &Gate, path: &str) -> Result<HttpResponse, Problem> {
+    match gate.visitor(request).await {
+        Visitor::Stranger => Ok(sign_in_first(path)),
+        Visitor::Anybody | Visitor::Known | Visitor::Unsure => gate.arm(request, file(request, "index.html")?),
+    }
 }
 
 /// The way to the page on which people sign in, and back to `path`.

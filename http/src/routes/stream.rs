@@ -85,7 +85,7 @@ pub(crate) async fn get_stream(
     let after = position(&request, &query)?;
     door.accepting()?;
     let Authorised { identity, ends, .. } = Authorised::of(&request)?;
-    let slot = limits.open_stream(&request, identity.as_ref())?;
+    let slot = limits.open_stream(identity.as_ref())?;
     let subscription =
         door.conversations.subscribe(&by.caller(), session.0, after, mode).await.map_err(super::asked_to_read)?;
     let subscription = match ends {

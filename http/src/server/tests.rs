@@ -8,7 +8,10 @@ use futures_util::{
     stream::pending,
 };
 use prometheus::{IntGauge, TextEncoder};
-use somaagent_actors::conversation::StreamMode;
+use somaagent_actors::{
+    conversation::StreamMode,
+    policy::{Policy, PolicySettings},
+};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     time::{sleep, timeout},
@@ -16,15 +19,24 @@ use tokio::{
 use uuid::Uuid;
 
 use super::*;
-use crate::{limits::StreamSlot, settings::LimitSettings, sse, testing::dark};
+use crate::{limits::Slot, settings::LimitSettings, sse, testing::dark};
 
 /// Serves with `settings` while `client` works; answers what it found.
 async fn served<T, F: Future<Output = T>>(settings: DoorSettings, client: impl FnOnce(SocketAddr) -> F) -> T {
-    let registry = Registry::new();
+    served_by(Registry::new(), settings, |door| door, client).await
+}
+
+/// The same, by a door that was changed and counts in `registry`.
+async fn served_by<T, F: Future<Output = T>>(
+    registry: Registry,
+    settings: DoorSettings,
+    change: impl FnOnce(Door) -> Door,
+    client: impl FnOnce(SocketAddr) -> F,
+) -> T {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap_or_else(|error| unreachable!("{error}"));
     let settings = DoorSettings { workers: 1, ..settings };
     let serving =
-        serve(&settings, dark(&registry), &registry, listener).unwrap_or_else(|error| unreachable!("{error}"));
+        serve(&settings, change(dark(&registry)), &registry, listener).unwrap_or_else(|error| unreachable!("{error}"));
     let work = timeout(Duration::from_mins(1), client(serving.address));
     match select(Box::pin(work), serving.server).await {
         Either::Left((Ok(found), server)) => {
@@ -208,29 +220,34 @@ async fn the_end_waits_for_a_request_under_way() {
 async fn a_full_door_sheds_and_opens_again() {
     let limits = LimitSettings { max_in_flight: 1, ..LimitSettings::default() };
     let settings = DoorSettings { limits, ..DoorSettings::default() };
-    let ask = async |address, path: &str| {
-        let mut stream = connect(address).await;
-        send(&mut stream, &format!("GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n")).await;
-        rest(&mut stream).await
-    };
-    let answers = served(settings, async move |address| {
-        let mut first = connect(address).await;
-        send(&mut first, &format!("{HEAD}Connection: close\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n"))
-            .await;
-        // It is under way: the server asks for its body.
-        let mut asked = [0; 25];
-        first.read_exact(&mut asked).await.unwrap_or_else(|error| unreachable!("{error}"));
-        let shed = ask(address, "/v1/runtime-config").await;
-        let mut unread = connect(address).await;
-        send(&mut unread, &format!("{HEAD}Connection: close\r\nContent-Length: 2\r\n\r\n")).await;
-        let unread = rest(&mut unread).await;
-        let probe = ask(address, "/healthz").await;
-        send(&mut first, "{}").await;
-        let first = rest(&mut first).await;
-        [first, shed, unread, probe, ask(address, "/v1/runtime-config").await]
-    });
+    // Whoever needs a decision waits for one that says nothing.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap_or_else(|error| unreachable!("{error}"));
+    let opa_url = silent.local_addr().ok().map(|address| format!("http://{address}"));
+    let opa = PolicySettings { opa_url, opa_timeout_seconds: 60.0, ..PolicySettings::default() };
+    let policy = Policy::from_settings(&opa).unwrap_or_else(|error| unreachable!("{error}"));
+    let registry = Registry::new();
+    let counted = registry.clone();
+    let get = |path: &str| format!("GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n");
+    let answers = served_by(
+        registry,
+        settings,
+        |door| Door { policy, ..door },
+        async move |address| {
+            let mut first = connect(address).await;
+            send(&mut first, &get("/v1/runtime-config")).await;
+            while metric(&counted, "http_requests_in_flight") != Some(1.0) {
+                sleep(Duration::from_millis(5)).await;
+            }
+            let shed = asked(address, &get("/")).await;
+            let unread = asked(address, &format!("{HEAD}Connection: close\r\nContent-Length: 2\r\n\r\n")).await;
+            let probe = asked(address, &get("/healthz")).await;
+            drop(silent);
+            let first = rest(&mut first).await;
+            [first, shed, unread, probe, asked(address, &get("/")).await]
+        },
+    );
     let answers = answers.await;
-    for (answer, status) in answers.iter().zip(["422", "503", "503", "200", "200"]) {
+    for (answer, status) in answers.iter().zip(["502", "503", "503", "200", "200"]) {
         assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{status}: {answer}");
     }
     assert!(
@@ -247,7 +264,7 @@ async fn a_server_that_stops_leaves_no_stream_open() {
     let gauge = IntGauge::new("g", "g").unwrap_or_else(|error| unreachable!("{error}"));
     let open = gauge.clone();
     let endless = move || {
-        let slot = StreamSlot::of(&open);
+        let slot = Slot::of(&open);
         async move { sse::respond(Uuid::nil(), pending(), StreamMode::Full, Duration::from_hours(1), slot) }
     };
     let server = HttpServer::new(move || App::new().route("/", web::get().to(endless.clone())))
@@ -274,4 +291,64 @@ async fn a_server_that_stops_leaves_no_stream_open() {
         }
     });
     assert!(left.await.is_ok(), "{} streams are open", gauge.get());
+}
+
+/// Sends this over a connection of its own, which is closed behind the answer; the answer.
+async fn asked(address: SocketAddr, text: &str) -> String {
+    let mut stream = connect(address).await;
+    send(&mut stream, text).await;
+    rest(&mut stream).await
+}
+
+/// The value of a metric.
+fn metric(registry: &Registry, name: &str) -> Option<f64> {
+    let text = TextEncoder::new().encode_to_string(&registry.gather()).unwrap_or_default();
+    text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok())
+}
+
+#[actix_web::test]
+async fn bodies_that_never_come_keep_nobody_out() {
+    let limits = LimitSettings { max_in_flight: 1, max_bodies: 4, max_bodies_each: 3, ..LimitSettings::default() };
+    let registry = Registry::new();
+    let counted = registry.clone();
+    let awaited = async move |count: f64| {
+        while metric(&counted, "http_bodies_awaited") != Some(count)
+            || metric(&counted, "http_requests_in_flight") != Some(0.0)
+        {
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let settings = DoorSettings { limits, ..DoorSettings::default() };
+    let answers = served_by(
+        registry,
+        settings,
+        |door| door,
+        async |address| {
+            let mut slow = Vec::new();
+            for count in 1..=3_u8 {
+                let mut stream = connect(address).await;
+                send(&mut stream, &format!("{HEAD}Connection: close\r\nContent-Length: 13\r\n\r\n{{\"mess")).await;
+                awaited(count.into()).await;
+                slow.push(stream);
+            }
+            let config = "GET /v1/runtime-config HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n";
+            let other = asked(address, config).await;
+            let quick = asked(address, &format!("{HEAD}Connection: close\r\nContent-Length: 2\r\n\r\n{{}}")).await;
+            let fourth =
+                asked(address, &format!("{HEAD}Connection: close\r\nContent-Length: 13\r\n\r\n{{\"mess")).await;
+            // One goes on, one goes away.
+            let mut first = slow.remove(0);
+            send(&mut first, "age\":1}").await;
+            let first = rest(&mut first).await;
+            drop(slow.pop());
+            awaited(1.0).await;
+            [other, quick, fourth, first]
+        },
+    );
+    let [other, quick, fourth, first] = answers.await;
+    assert!(other.starts_with("HTTP/1.1 200 "), "{other}");
+    assert!(quick.starts_with("HTTP/1.1 422 "), "a body that is here needs not be waited for: {quick}");
+    assert!(fourth.starts_with("HTTP/1.1 429 ") && fourth.contains("too-many-bodies"), "{fourth}");
+    assert!(fourth.to_lowercase().contains("retry-after: 1"), "{fourth}");
+    assert!(first.starts_with("HTTP/1.1 422 "), "{first}");
 }

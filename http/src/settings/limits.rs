@@ -20,11 +20,15 @@ pub struct LimitSettings {
     pub failure_rps: f64,
     /// How often at once.
     pub failure_burst: u32,
-    /// Requests under way at a time, without probes and open streams.
+    /// Requests under way at a time, without probes, open streams and those that wait for their bodies.
     pub max_in_flight: usize,
+    /// Requests at a time whose bodies have not come yet; 0: no limit.
+    pub max_bodies: usize,
+    /// Those of one identity, or of one address where there is none; 0: no limit.
+    pub max_bodies_each: usize,
     /// Event streams open at a time; 0: no limit.
     pub max_streams: usize,
-    /// Those of one identity, or of one address of another machine where there is none; 0: no limit.
+    /// Those of one identity; 0: no limit.
     pub max_streams_each: usize,
 }
 
@@ -39,6 +43,8 @@ impl Default for LimitSettings {
             failure_rps: 1.0,
             failure_burst: 200,
             max_in_flight: 4_096,
+            max_bodies: 512,
+            max_bodies_each: 32,
             max_streams: 50_000,
             max_streams_each: 100,
         }

@@ -21,20 +21,51 @@ export function problemOf(error) {
   return { status: 0, code: 'unreachable', detail: text.problem.unreachable, retryAfter: null };
 }
 
+/** @typedef {{method?: string, body?: unknown, headers?: Record<string, string>, signal?: AbortSignal}} Options */
+
 /**
  * @param {string} path
- * @param {{method?: string, body?: unknown, headers?: Record<string, string>, signal?: AbortSignal}} [options]
+ * @param {Options} [options]
  * @returns {Promise<Response>} a response with a 2xx status
  */
-export async function request(path, { method = 'GET', body, headers = {}, signal } = {}) {
+export async function request(path, options) {
+  try {
+    return await send(path, options);
+  } catch (error) {
+    if (problemOf(error).code !== 'csrf-token-invalid') throw error;
+    // The cookie is gone, or of an earlier login: the server sets it with the page. It may not have wanted it before.
+    described = null;
+    await fetch('/', { cache: 'no-store' });
+    return send(path, options);
+  }
+}
+
+/** @param {string} path @param {Options} [options] */
+async function send(path, { method = 'GET', body, headers = {}, signal } = {}) {
   const response = await fetch(path, {
     method,
     signal,
-    headers: { Accept: 'application/json', ...(body === undefined ? {} : { 'Content-Type': 'application/json' }), ...headers },
+    headers: {
+      Accept: 'application/json',
+      ...(body === undefined ? {} : { 'Content-Type': 'application/json' }),
+      ...(method === 'GET' ? {} : await csrf()),
+      ...headers,
+    },
     body: body === undefined ? undefined : JSON.stringify(body),
   });
   if (!response.ok) throw new RequestError(await readProblem(response));
   return response;
+}
+
+/**
+ * What shows that a request which changes something comes from this page, if the server wants that. Read anew each time: another
+ * page of this browser may have signed somebody in.
+ * @returns {Promise<Record<string, string>>}
+ */
+async function csrf() {
+  const name = await config().then(({ csrf_cookie: cookie }) => cookie, () => null);
+  const token = name && document.cookie.split('; ').find((cookie) => cookie.startsWith(`${name}=`))?.slice(name.length + 1);
+  return token ? { 'X-CSRF-Token': token } : {};
 }
 
 /** @param {Response} response @returns {Promise<Problem>} */
@@ -47,7 +78,7 @@ export async function readProblem(response) {
   return { status: response.status, code: code || `status-${response.status}`, detail, retryAfter };
 }
 
-/** @param {string} path @param {Parameters<typeof request>[1]} [options] @returns {Promise<any>} */
+/** @param {string} path @param {Options} [options] @returns {Promise<any>} */
 const json = async (path, options) => (await request(path, options)).json();
 
 /** @param {string} id */
@@ -68,8 +99,17 @@ export async function signOut() {
   }
 }
 
-/** @returns {Promise<UiConfig>} */
-export const config = () => json('/ui/config.json');
+/** What the server said of itself, or is about to. @type {Promise<UiConfig> | null} */
+let described = null;
+
+/** What this server is; it is asked once. @returns {Promise<UiConfig>} */
+export function config() {
+  described ??= json('/ui/config.json').catch((error) => {
+    described = null;
+    throw error;
+  });
+  return described;
+}
 
 /**
  * @param {string} address  a page's address, from {@link sessionsAddress} or an earlier page

@@ -181,6 +181,7 @@ export const text = {
     byCode: {
       'authorization-missing': 'You are signed out. Sign in again, then try once more.',
       'token-invalid': 'Your sign-in has ended. Sign in again, then try once more.',
+      'csrf-token-invalid': 'This page is out of date. Load it again, then try once more.',
       'session-paused': 'The conversation is paused. Resume it, then send again.',
       'session-queue-full': 'Too many messages are waiting here. Let an answer finish, then send again.',
       'session-deleted': 'The conversation was deleted.',

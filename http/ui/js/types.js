@@ -87,6 +87,7 @@
  * @property {string} [namespace_default]
  * @property {Record<string, boolean>} [features]
  * @property {{enabled: boolean, provider: string | null}} [sign_in]  whether people can sign in, and at what
+ * @property {string | null} [csrf_cookie]  the cookie whose value requests that change something show as a header
  */
 
 /**

@@ -5,6 +5,7 @@ use super::{Case, good};
 pub(super) fn all() -> Vec<Case> {
     let mut cases = headers();
     cases.extend(cookies());
+    cases.extend(csrf());
     cases.extend(shapes());
     cases
 }
@@ -108,6 +109,41 @@ fn cookies() -> Vec<Case> {
             403,
             "origin-not-allowed",
         ),
+    ]
+}
+
+/// What a page of another site can make a browser send, or plant in it, to change something.
+fn csrf() -> Vec<Case> {
+    let token = good();
+    let forged = "AAAAAAAAAAAAAAAAAAAAAA.AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
+    let refused = |name: &str, start: &str, cookie: &str, lines: &str| {
+        let request = format!(
+            "{start} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\nCookie: jwt={token}{cookie}\r\n{lines}\
+             Content-Type: application/json\r\nContent-Length: 17\r\n\r\n{{\"message\":\"tea\"}}"
+        );
+        Case::raw(name, request.as_bytes(), 403, "csrf-token-invalid")
+    };
+    let message = "POST /v1/session/message";
+    let planted = format!("; csrf_token={forged}");
+    let shown = format!("X-CSRF-Token: {forged}\r\n");
+    vec![
+        refused("a cookie alone", message, "", ""),
+        refused("a cookie and a token in the header alone", message, "", &shown),
+        refused("a cookie and a token in the cookie alone", message, &planted, ""),
+        refused("a planted token that is shown", message, &planted, &shown),
+        refused("a planted word that is shown", message, "; csrf_token=x", "X-CSRF-Token: x\r\n"),
+        refused("two empty tokens", message, "; csrf_token=", "X-CSRF-Token:\r\n"),
+        refused("two planted tokens", message, &format!("{planted}{planted}"), &shown),
+        refused("a token that is shown twice", message, &planted, &format!("{shown}{shown}")),
+        refused(
+            "a token of another name",
+            message,
+            &format!("; XSRF-TOKEN={forged}"),
+            &format!("X-XSRF-TOKEN: {forged}\r\n"),
+        ),
+        refused("a token in the query", &format!("{message}?csrf_token={forged}"), &planted, ""),
+        refused("another method by header beside a cookie", message, "", "X-HTTP-Method-Override: GET\r\n"),
+        refused("a deletion by a cookie alone", "DELETE /v1/sessions/0190a3f0-0000-7000-8000-000000000001", "", ""),
     ]
 }
 

@@ -22,9 +22,9 @@ use std::{future::Future, sync::Arc, time::Duration};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use jsonwebtoken::get_current_timestamp;
 use openidconnect::{
-    AccessTokenHash, AuthType, AuthorizationCode, ClaimsVerificationError, ClientId, ClientSecret, CsrfToken,
-    IssuerUrl, Nonce, OAuth2TokenResponse as _, PkceCodeChallenge, PkceCodeVerifier, RedirectUrl, Scope,
-    SignatureVerificationError, TokenResponse as _,
+    AccessTokenHash, AuthType, AuthorizationCode, AuthorizationRequest, ClaimsVerificationError, ClientId,
+    ClientSecret, CsrfToken, IssuerUrl, Nonce, OAuth2TokenResponse as _, PkceCodeChallenge, PkceCodeVerifier,
+    RedirectUrl, Scope, SignatureVerificationError, TokenResponse as _,
     core::{
         CoreAuthenticationFlow, CoreClient, CoreClientAuthMethod, CoreIdToken, CoreJwsSigningAlgorithm,
         CoreProviderMetadata, CoreTokenResponse,
@@ -170,11 +170,11 @@ impl SignIn {
         Attempt::resume(cookie, get_current_timestamp())
     }
 
-    /// Where the browser goes to sign in.
+    /// Where the browser goes to sign in; with `ask_who` the provider asks who it is, even if it has not forgotten the last one.
     ///
     /// # Errors
     /// [`SignInError::Discovery`].
-    pub async fn begin(&self, attempt: &Attempt) -> Result<Url, SignInError> {
+    pub async fn begin(&self, attempt: &Attempt, ask_who: bool) -> Result<Url, SignInError> {
         let Inner { settings, callback, .. } = &*self.inner;
         let provider = self.described(false).await?;
         let client = CoreClient::from_provider_metadata((*provider).clone(), self.client_id(), None)
@@ -184,6 +184,8 @@ impl SignIn {
         let scopes = settings.scopes.split_whitespace().filter(|scope| *scope != "openid");
         let request = client.authorize_url(CoreAuthenticationFlow::AuthorizationCode, move || state, move || nonce);
         let request = request.add_scopes(scopes.map(|scope| Scope::new(scope.to_owned())));
+        let prompt = settings.prompt_after_sign_out.as_prompt().filter(|_| ask_who);
+        let request = prompt.into_iter().fold(request, AuthorizationRequest::add_prompt);
         Ok(request.set_pkce_challenge(challenge).url().0)
     }
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use openidconnect::core::CoreAuthPrompt;
 use reqwest::Url;
 use secrecy::SecretString;
 use serde::Deserialize;
@@ -40,12 +41,36 @@ pub struct OidcSettings {
     pub tenants: String,
     /// Subjects and proved e-mail addresses, with commas, of those who are granted `admin`.
     pub admins: String,
+    /// What the provider is asked to ask whoever comes after somebody who has signed out or may not sign in.
+    pub prompt_after_sign_out: Prompt,
     /// Seconds that a login lasts (`GATEWAY_JWT_TTL_SECONDS`).
     pub login_seconds: u64,
     /// Seconds that the provider's description and keys are kept.
     pub cache_seconds: u64,
     /// Seconds that one call to the provider may take.
     pub timeout_seconds: f64,
+}
+
+/// What a provider is asked to ask people (`prompt`, OpenID Connect Core §3.1.2.1). Some providers know one of them only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Prompt {
+    /// Which of their accounts they want.
+    SelectAccount,
+    /// Their password, or whatever they prove themselves with there.
+    Login,
+    /// Nothing that it would not ask by itself.
+    Nothing,
+}
+
+impl Prompt {
+    pub(super) const fn as_prompt(self) -> Option<CoreAuthPrompt> {
+        match self {
+            Self::SelectAccount => Some(CoreAuthPrompt::SelectAccount),
+            Self::Login => Some(CoreAuthPrompt::Login),
+            Self::Nothing => None,
+        }
+    }
 }
 
 impl Default for OidcSettings {
@@ -62,6 +87,7 @@ impl Default for OidcSettings {
             tenant_from_email_domain: true,
             tenants: String::new(),
             admins: String::new(),
+            prompt_after_sign_out: Prompt::SelectAccount,
             login_seconds: 3_600,
             cache_seconds: 600,
             timeout_seconds: 5.0,

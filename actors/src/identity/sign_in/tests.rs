@@ -134,7 +134,7 @@ impl Stage {
 fn the_browser_is_sent_to_the_provider_with_what_only_it_can_bring_back() {
     stage(async {
         let stage = Stage::start().await;
-        let url = stage.sign_in.begin(&stage.attempt).await.unwrap();
+        let url = stage.sign_in.begin(&stage.attempt, false).await.unwrap();
         assert!(url.as_str().starts_with(&format!("{}/authorize?", stage.server.url)), "{url}");
         let given = |name: &str| url.query_pairs().find(|(key, _)| key == name).unwrap().1.into_owned();
         let challenge = URL_SAFE_NO_PAD.encode(Sha256::digest(stage.attempt.pkce_verifier()));
@@ -151,6 +151,9 @@ fn the_browser_is_sent_to_the_provider_with_what_only_it_can_bring_back() {
             assert_eq!(given(name), expected, "{name}");
         }
         assert!(!url.as_str().contains(&stage.attempt.pkce_verifier()));
+        assert!(!url.as_str().contains("prompt="), "a provider that knows somebody need not ask");
+        let asking = stage.sign_in.begin(&stage.attempt, true).await.unwrap();
+        assert!(asking.query_pairs().any(|pair| pair == ("prompt".into(), "select_account".into())), "{asking}");
     });
 }
 
@@ -283,7 +286,7 @@ fn a_provider_that_describes_somebody_else_is_not_asked() {
                 |settings| settings.timeout_seconds = 1.0,
             );
             let stage = stage.await;
-            assert_eq!(stage.sign_in.begin(&stage.attempt).await, Err(SignInError::Discovery), "{described}");
+            assert_eq!(stage.sign_in.begin(&stage.attempt, false).await, Err(SignInError::Discovery), "{described}");
         }
     });
 }

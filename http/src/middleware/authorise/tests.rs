@@ -4,7 +4,7 @@ use actix_web::{App, HttpResponse, HttpServer, http::StatusCode, test::TestReque
 use jsonwebtoken::get_current_timestamp;
 use serde_json::json;
 use somaagent_actors::{
-    identity::{AuthSettings, SettingsError},
+    identity::{AuthSettings, SettingsError, Verifier},
     policy::{FgaSettings, PolicySettings},
 };
 use somaagent_supervision::Probe;
@@ -230,4 +230,75 @@ async fn the_token_says_the_tenant() {
     assert_eq!(code(&door.send(own).await), (503, "unavailable".to_owned()));
     let body = with_body(Method::POST, "/v1/memory/export/jobs", r#"{"tenant":"umbrella"}"#);
     assert_eq!(code(&door.send(bearing(body, &token)).await), (403, "tenant-denied".to_owned()));
+}
+
+/// A door that wants a token beside a cookie.
+async fn door_with_csrf() -> TestDoor {
+    let settings = DoorSettings { require_auth: true, csrf_enabled: true, ..DoorSettings::default() };
+    let verifier = verifier().await;
+    TestDoor::before(&settings, |door| Door { verifier: Some(verifier), ..door }).await
+}
+
+#[actix_web::test]
+async fn a_cookie_changes_something_only_beside_the_token_that_goes_with_it() {
+    let door = door_with_csrf().await;
+    let (own, others) = (token("chat"), token("chat admin"));
+    let page = door.send(request(Method::GET, "/").insert_header(("Cookie", format!("jwt={own}")))).await;
+    assert_eq!((page.status.as_u16(), page.header("cache-control")), (200, "private, no-cache"));
+    let set = page.header("set-cookie").to_owned();
+    let csrf = set.strip_prefix("csrf_token=").and_then(|rest| rest.strip_suffix("; SameSite=Lax; Path=/")).unwrap();
+    let (with_own, with_others) = (format!("jwt={own}; csrf_token={csrf}"), format!("jwt={others}; csrf_token={csrf}"));
+    let ask = async |method: Method, path: &str, headers: &[(&'static str, &str)]| {
+        let asked = headers.iter().fold(request(method, path), |asked, header| asked.append_header(*header));
+        code(&door.send(asked).await).1
+    };
+    let stop = "/v1/sessions/00000000-0000-4000-8000-000000000000/stop";
+    let shown = ("X-CSRF-Token", csrf);
+    assert_eq!(ask(Method::POST, stop, &[("Cookie", &with_own), shown]).await, "unavailable", "the database is away");
+    for headers in [
+        &[("Cookie", &*with_own)][..],
+        &[("Cookie", &with_own), ("X-CSRF-Token", "made-up")],
+        &[("Cookie", &with_own), shown, shown],
+        &[("Cookie", &with_others), shown],
+        &[("Cookie", &format!("jwt={own}")), shown],
+        &[("Cookie", &format!("jwt={own}; csrf_token=evil")), ("X-CSRF-Token", "evil")],
+    ] {
+        for (method, path) in [(Method::POST, stop), (Method::DELETE, "/v1/keys/00000000-0000-4000-8000-000000000000")]
+        {
+            assert_eq!(ask(method, path, headers).await, "csrf-token-invalid", "{headers:?}");
+        }
+        assert_eq!(ask(Method::GET, "/v1/sessions", headers).await, "unavailable", "it changes nothing: {headers:?}");
+    }
+    // What no browser adds by itself needs nothing else, and what another site sends is refused for that.
+    let bearer = format!("Bearer {own}");
+    let unknown = format!("sk_{}_{}", "0".repeat(32), "A".repeat(43));
+    for header in [("Authorization", &*bearer), ("X-API-Key", &*unknown)] {
+        assert_eq!(ask(Method::POST, stop, &[header, ("Cookie", &with_own)]).await, "unavailable");
+    }
+    let foreign = [("Cookie", &*with_own), shown, ("Origin", "https://evil.example")];
+    assert_eq!(ask(Method::POST, stop, &foreign).await, "origin-not-allowed");
+    assert_eq!(door.send(request(Method::GET, "/ui/config.json")).await.json()["csrf_cookie"], "csrf_token");
+}
+
+#[actix_web::test]
+async fn a_page_gives_a_token_to_who_needs_one_and_has_none() {
+    let door = door_with_csrf().await;
+    let csrf = |answer: &Answer| answer.header("set-cookie").to_owned();
+    let open = async |cookie: &str| door.send(request(Method::GET, "/").insert_header(("Cookie", cookie))).await;
+    let jwt = format!("jwt={}", token(""));
+    let given = csrf(&open(&jwt).await);
+    let kept = given.split(';').next().unwrap();
+    let again = open(&format!("{jwt}; {kept}")).await;
+    assert_eq!((&*csrf(&again), again.header("cache-control")), ("", "no-cache"), "it has the right one");
+    assert!(csrf(&open(&format!("{jwt}; csrf_token=evil")).await).starts_with("csrf_token="));
+    let known = request(Method::GET, "/").insert_header(("Cookie", jwt.clone())).insert_header(("If-None-Match", "*"));
+    let unchanged = door.send(known).await;
+    assert_eq!((unchanged.status.as_u16(), csrf(&unchanged).starts_with("csrf_token=")), (304, true));
+    assert_eq!(csrf(&open("theme=dark").await), "", "nothing is kept");
+    assert_eq!(csrf(&door.send(bearing(request(Method::GET, "/"), &token(""))).await), "");
+    // Where it is off nothing is wanted and nothing given.
+    let off = self::door().await;
+    let page = off.send(request(Method::GET, "/").insert_header(("Cookie", jwt))).await;
+    assert_eq!((page.status.as_u16(), csrf(&page)), (200, String::new()));
+    assert!(off.send(request(Method::GET, "/ui/config.json")).await.json()["csrf_cookie"].is_null());
 }

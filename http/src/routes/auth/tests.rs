@@ -8,7 +8,10 @@ use somaagent_supervision::Probe;
 use somaagent_test_services::tokens::{SECRET, Signer};
 
 use super::*;
-use crate::testing::{Answer, TestDoor, request};
+use crate::{
+    settings::{DoorSettings, LimitSettings},
+    testing::{Answer, TestDoor, request},
+};
 
 const SESSION: &str = "/s/0190a3f0-0000-7000-8000-000000000001";
 
@@ -188,4 +191,71 @@ async fn a_door_that_people_see_by_tls_takes_no_cookie_that_others_may_have_plan
     let answer = door.send(own).await;
     assert_eq!(problem(&answer).1, "sign-in-denied");
     assert!(answer.header("set-cookie").contains("Secure"), "{}", answer.header("set-cookie"));
+}
+
+fn cookies(answer: &Answer) -> Vec<&str> {
+    answer.headers.get_all("set-cookie").map(|value| value.to_str().unwrap()).collect()
+}
+
+#[actix_web::test]
+async fn who_has_signed_out_is_asked_again_who_they_are() {
+    let door = open().await;
+    let out = door.send(request(Method::POST, "/v1/auth/logout")).await;
+    assert!(
+        cookies(&out).contains(&"ask-who=1; HttpOnly; SameSite=Lax; Path=/; Max-Age=2592000"),
+        "{:?}",
+        cookies(&out)
+    );
+}
+
+#[actix_web::test]
+async fn logging_out_needs_the_token_of_the_login_and_takes_it_away() {
+    let sign_in = sign_in("https://soma.example").await;
+    let settings = DoorSettings { require_auth: true, csrf_enabled: true, ..DoorSettings::default() };
+    let verifier = verifier().await;
+    let door =
+        TestDoor::before(&settings, |door| Door { verifier: Some(verifier), sign_in: Some(sign_in), ..door }).await;
+    let post = |cookie: &str| request(Method::POST, "/v1/auth/logout").insert_header(("Cookie", cookie.to_owned()));
+    let refused = door.send(post("__Host-login=sl_rubbish")).await;
+    assert_eq!(problem(&refused), (403, "csrf-token-invalid".to_owned()));
+    assert!(cookies(&refused).is_empty());
+    let unknown = format!("__Host-login=sl_{}_{}", "0".repeat(32), "A".repeat(43));
+    let page = door.send(get("/").insert_header(("Cookie", unknown.clone()))).await;
+    let given = cookies(&page)[0].to_owned();
+    let csrf =
+        given.strip_prefix("__Host-csrf_token=").unwrap().strip_suffix("; SameSite=Lax; Secure; Path=/").unwrap();
+    let both = format!("{unknown}; __Host-csrf_token={csrf}");
+    let away = door.send(post(&both).insert_header(("X-CSRF-Token", csrf))).await;
+    assert_eq!(away.status, 503, "the database is away");
+    let out = door.send(post(&format!("__Host-csrf_token={csrf}"))).await;
+    assert_eq!(out.status, 200, "nobody is logged in with it");
+    assert!(
+        cookies(&out).contains(&"__Host-csrf_token=; SameSite=Lax; Secure; Path=/; Max-Age=0"),
+        "{:?}",
+        cookies(&out)
+    );
+    assert_eq!(door.send(get("/ui/config.json")).await.json()["csrf_cookie"], "__Host-csrf_token");
+}
+
+#[actix_web::test]
+async fn guesses_at_the_page_count_and_first_visits_do_not() {
+    let sign_in = sign_in("http://localhost:8010").await;
+    let limits = LimitSettings { failure_rps: 0.001, failure_burst: 3, ..LimitSettings::default() };
+    let settings = DoorSettings { require_auth: true, limits, ..DoorSettings::default() };
+    let verifier = verifier().await;
+    let door =
+        TestDoor::before(&settings, |door| Door { verifier: Some(verifier), sign_in: Some(sign_in), ..door }).await;
+    let ask = async |path: &str, cookie: Option<&str>| {
+        let asked = cookie.into_iter().fold(get(path), |asked, cookie| asked.insert_header(("Cookie", cookie)));
+        door.send(asked).await.status.as_u16()
+    };
+    for _ in 0..5 {
+        assert_eq!((ask("/", None).await, ask("/login", None).await), (303, 200));
+    }
+    for path in ["/", "/login", SESSION] {
+        assert!([200, 303].contains(&ask(path, Some("login=sl_rubbish")).await), "{path}");
+    }
+    assert_eq!(ask("/v1/sessions", Some("login=sl_rubbish")).await, 429);
+    assert_eq!(ask("/", Some("login=sl_rubbish")).await, 200, "nobody can tell now, and the page holds nothing");
+    assert_eq!(ask("/", None).await, 303);
 }
