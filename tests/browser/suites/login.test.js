@@ -4,9 +4,10 @@ import { randomUUID } from 'node:crypto';
 import { test } from 'node:test';
 import { answer, assertNoFaults, axe, openPage, say, screenshot, untilAnswer, untilConnection, untilFocused } from '../support/browser.js';
 import { cancel, sayWho, signIn } from '../support/provider.js';
-import { systemWithProvider } from '../support/suite.js';
+import { freePort } from '../support/server.js';
+import { startWithProvider, systemWithProvider } from '../support/suite.js';
 
-const parts = systemWithProvider();
+const parts = systemWithProvider({ GATEWAY_CSRF_ENABLED: 'true' });
 
 /** @typedef {import('playwright-core').Page} Page */
 
@@ -78,12 +79,103 @@ test('what the provider gives for somebody stays in the server', async () => {
   await page.getByRole('button', { name: 'Account of Ann Tea' }).waitFor();
   const kept = await page.evaluate(() => JSON.stringify([{ ...localStorage }, { ...sessionStorage }]));
   const cookies = await page.context().cookies(parts.server.url);
-  assert.deepEqual(cookies.map(({ name }) => name), ['login']);
+  assert.deepEqual(cookies.map(({ name }) => name).toSorted(), ['csrf_token', 'login']);
   const told = [...await Promise.all(answers), kept, JSON.stringify(cookies)].join('\n');
   const issued = parts.provider.issued.slice(-2);
   assert.deepEqual(issued.map((token) => token.length > 20 && !told.includes(token)), [true, true]);
   assert.ok(told.includes('Ann Tea'), 'the answers were not read');
 });
+
+/** @param {Page} page @param {string} name */
+const cookie = async (page, name) => (await page.context().cookies(parts.server.url)).find((one) => one.name === name);
+
+/** What a message is answered with that shows a token, or none. @param {Page} page @param {string | null} token */
+const forged = (page, token) => page.evaluate(async (shown) => {
+  const headers = { 'Content-Type': 'application/json', ...(shown === null ? {} : { 'X-CSRF-Token': shown }) };
+  const answered = await fetch('/v1/session/message', { method: 'POST', headers, body: JSON.stringify({ message: 'forged' }) });
+  return `${answered.status} ${(await answered.json()).code ?? ''}`.trim();
+}, token);
+
+test('what changes something shows a token of this login, and a page that has lost it gets another', async () => {
+  const page = await openPage(parts.browser);
+  await signIn(page, `${parts.server.url}/`, 'ann');
+  const first = await cookie(page, 'csrf_token');
+  assert.deepEqual({ httpOnly: first?.httpOnly, sameSite: first?.sameSite, path: first?.path }, { httpOnly: false, sameSite: 'Lax', path: '/' });
+  assert.equal(await forged(page, null), '403 csrf-token-invalid');
+  assert.equal(await forged(page, 'made-up'), '403 csrf-token-invalid');
+  await page.context().addCookies([{ name: 'csrf_token', value: 'planted', url: parts.server.url }]);
+  assert.equal(await forged(page, 'planted'), '403 csrf-token-invalid');
+  await say(page, 'Said in spite of that');
+  await answer(page).getByText('You said: Said in spite of that').waitFor();
+  const second = await cookie(page, 'csrf_token');
+  assert.ok(second && second.value !== 'planted' && second.value !== first?.value);
+  assert.equal(await forged(page, second.value), '200');
+  await page.context().clearCookies({ name: 'csrf_token' });
+  await say(page, 'Said without a cookie');
+  await answer(page).getByText('You said: Said without a cookie').waitFor();
+  assertNoFaults(page);
+});
+
+test('the token goes with the login: another one has another, and who signs out has none', async () => {
+  const page = await openPage(parts.browser);
+  await signIn(page, `${parts.server.url}/`, 'ann');
+  const anns = await cookie(page, 'csrf_token');
+  await page.context().clearCookies({ name: 'login' });
+  await page.context().clearCookies({ domain: 'localhost' });
+  const tab = await openPage(page.context());
+  await signIn(tab, `${parts.server.url}/`, 'bob');
+  await untilConnection(tab, 'live');
+  const bobs = await cookie(tab, 'csrf_token');
+  assert.ok(anns && bobs && anns.value !== bobs.value);
+  assert.equal(await forged(tab, anns.value), '403 csrf-token-invalid');
+  await say(tab, 'Said by Bob');
+  await answer(tab).getByText('You said: Said by Bob').waitFor();
+  await tab.getByRole('button', { name: 'Account of Bob Train' }).click();
+  await tab.getByRole('menuitem', { name: 'Sign out' }).click();
+  await tab.waitForURL(`${parts.server.url}/login`);
+  assert.deepEqual([await cookie(tab, 'csrf_token'), await cookie(tab, 'login')], [undefined, undefined]);
+});
+
+for (const colorScheme of /** @type {const} */ (['light', 'dark'])) {
+  test(`whoever may not sign in here is told, and may be somebody else the next time, in ${colorScheme} colours`, async () => {
+    const few = await startWithProvider({ SA01_OIDC__TENANTS: 'tea' });
+    try {
+      const page = await openPage(parts.browser, { colorScheme, reducedMotion: 'reduce', viewport: { width: 360, height: 640 } });
+      await page.goto(few.server.url);
+      await link(page).click();
+      await sayWho(page, 'bob');
+      await untilTold(page, 'Your organisation may not sign in here');
+      assert.equal(await page.evaluate(() => document.documentElement.scrollWidth), 360);
+      assert.deepEqual(await axe(page), []);
+      await screenshot(page, `login-not-allowed-${colorScheme}`);
+      await link(page).click();
+      await sayWho(page, 'ann');
+      await page.waitForURL(`${few.server.url}/`);
+      await untilConnection(page, 'live');
+      assertNoFaults(page);
+    } finally {
+      await few.stop();
+    }
+  });
+
+  test(`whoever comes while the provider is away is told, in ${colorScheme} colours`, async () => {
+    const alone = await startWithProvider({ OIDC_ISSUER: `http://localhost:${await freePort()}` });
+    try {
+      const page = await openPage(parts.browser, { colorScheme, reducedMotion: 'reduce', viewport: { width: 360, height: 640 } });
+      const wanted = `/s/${randomUUID()}`;
+      await page.goto(alone.server.url + wanted);
+      await link(page).click();
+      await untilTold(page, 'The sign-in service cannot be reached');
+      assert.equal(new URL(page.url()).searchParams.get('next'), wanted);
+      assert.equal(await page.evaluate(() => document.documentElement.scrollWidth), 360);
+      assert.deepEqual(await axe(page), []);
+      await screenshot(page, `login-unavailable-${colorScheme}`);
+      assertNoFaults(page);
+    } finally {
+      await alone.stop();
+    }
+  });
+}
 
 test('whoever says no at the provider is told, and can still go where they wanted to', async () => {
   const wanted = `${parts.server.url}/s/${randomUUID()}`;
@@ -121,7 +213,11 @@ test('an answer that is none to this attempt signs nobody in', async () => {
 
 test('nobody is sent to another site, and nothing that an address says is shown', async () => {
   const page = await openPage(parts.browser);
-  for (const next of ['//evil.example', 'https://evil.example/', '/\\evil.example', '/s/../v1/auth/logout', 'javascript:alert(1)']) {
+  for (const next of [
+    '//evil.example', 'https://evil.example/', '/\\evil.example', '\\\\evil.example', '/s/../v1/auth/logout', 'javascript:alert(1)', '%2f%2fevil.example',
+    '/%2f/evil.example', '/\t/evil.example', '\t//evil.example', '/\n/evil.example', '///evil.example', '/@evil.example', '//ada:secret@evil.example', 'http:evil.example',
+    `/s/${randomUUID()}@evil.example`, `/s/${randomUUID()}/..//evil.example`,
+  ]) {
     await page.goto(`${parts.server.url}/login?${new URLSearchParams({ next, problem: next })}`);
     assert.equal(await link(page).getAttribute('href'), '/v1/auth/login', next);
     assert.equal(await page.getByRole('alert').textContent(), '', next);

@@ -23,9 +23,12 @@ async function signedIn(who) {
 /** @param {Page} page */
 const again = (page) => page.getByRole('button', { name: 'Sign in again' }).first();
 
-/** Ends the login of a page without a word to the page. @param {Page} page */
+/** Ends the login of a page without a word to its browser. @param {Page} page */
 async function endLogin(page) {
-  assert.equal((await page.request.post(`${new URL(page.url()).origin}/v1/auth/logout`)).status(), 200);
+  const { origin } = new URL(page.url());
+  const login = (await page.context().cookies(origin)).find(({ name }) => name === 'login');
+  const ended = await fetch(`${origin}/v1/auth/logout`, { method: 'POST', headers: { cookie: `login=${login?.value}` } });
+  assert.equal(ended.status, 200);
 }
 
 /** What is kept for the way to the provider and back. @param {Page} page */
@@ -56,6 +59,25 @@ test('signing out ends every page of that login and no other', async () => {
   await answer(elsewhere).getByText('You said: Still here').waitFor();
   await untilConnection(elsewhere, 'live');
   [page, tab, elsewhere].forEach(assertNoFaults);
+});
+
+test('whoever comes after somebody who signed out is asked who they are, once', async () => {
+  const page = await signedIn('ann');
+  await page.getByRole('button', { name: 'Account of Ann Tea' }).click();
+  await page.getByRole('menuitem', { name: 'Sign out' }).click();
+  await page.waitForURL(`${parts.server.url}/login`);
+  // The provider still knows Ann.
+  await page.goto(parts.server.url);
+  await page.getByRole('link', { name: 'Sign in with' }).click();
+  await sayWho(page, 'bob');
+  await page.getByRole('button', { name: 'Account of Bob Train' }).waitFor();
+  await untilConnection(page, 'live');
+  await endLogin(page);
+  await untilConnection(page, 'signed-out');
+  await again(page).click();
+  await untilConnection(page, 'live');
+  await page.getByRole('button', { name: 'Account of Bob Train' }).waitFor();
+  assertNoFaults(page);
 });
 
 test('a login that has ended by itself is begun again where it ended, with the draft', async () => {

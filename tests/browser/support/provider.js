@@ -5,7 +5,7 @@
 import { generateKeyPairSync, randomUUID } from 'node:crypto';
 import { once } from 'node:events';
 import { createServer } from 'node:http';
-import { Provider as Oidc } from 'oidc-provider';
+import { Provider as Oidc, interactionPolicy } from 'oidc-provider';
 
 const CLIENT_ID = 'soma';
 const LASTS_SECONDS = 600;
@@ -74,7 +74,7 @@ export class Provider {
         await grant.save();
         return grant;
       },
-      interactions: { url: (_, { uid }) => `/form/${uid}` },
+      interactions: { policy: asked(), url: (_, { uid }) => `/form/${uid}` },
       features: { devInteractions: { enabled: false } },
       cookies: { keys: [randomUUID()] },
       jwks: { keys: [{ ...privateKey.export({ format: 'jwk' }), alg: 'RS256', use: 'sig', kid: randomUUID() }] },
@@ -92,9 +92,16 @@ export class Provider {
     let body = '';
     for await (const chunk of request.setEncoding('utf8')) body += chunk;
     const who = new URLSearchParams(body).get('who');
-    const outcome = who !== null && Object.hasOwn(PEOPLE, who) ? { login: { accountId: who } } : { error: 'access_denied' };
+    const outcome = who !== null && Object.hasOwn(PEOPLE, who) ? { login: { accountId: who }, select_account: {} } : { error: 'access_denied' };
     await this.#oidc.interactionFinished(request, response, outcome, { mergeWithLastSubmission: false });
   }
+}
+
+/** What people are asked at the form: who they are, if that is not known or a client wants to know it again. */
+function asked() {
+  const policy = interactionPolicy.base();
+  policy.add(new interactionPolicy.Prompt({ name: 'select_account', requestable: true }), 0);
+  return policy;
 }
 
 const FORM = `<!doctype html><html lang="en"><title>Provider</title><form method="post"><label>Who are you? <input name="who"></label><button>Continue</button></form>

@@ -53,11 +53,14 @@ export async function startWithProvider(env = {}) {
   }
 }
 
-/** What {@link system} is, for people who sign in. */
-export function systemWithProvider() {
+/**
+ * What {@link system} is, for people who sign in.
+ * @param {Record<string, string>} [env]
+ */
+export function systemWithProvider(env = {}) {
   const parts = /** @type {Awaited<ReturnType<typeof startWithProvider>> & {browser: import('playwright-core').Browser}} */ ({});
   before(async () => {
-    Object.assign(parts, await startWithProvider());
+    Object.assign(parts, await startWithProvider(env));
     parts.browser = await launch();
   });
   after(async () => {
