@@ -22,6 +22,11 @@ SEEN = {
         "must be a time to come, in seconds since 1970": "what is past depends on the clock",
         "is no scope of whoever makes the key": "what may be lent depends on who lends it",
     },
+    "PUT /v1/admin/dlq/{topic}/{id}/reprocess": {
+        "must keep its `tenant`": "what a record must hold depends on the letter that it replaces",
+        "names another tenant": "it is the letter's",
+        "must have an object `payload` with a text `id`": "so must the record of a memory, and no other one",
+    },
     "GET /gateway_stream": {"is missing": "either of `session_id` and `sid` will do"},
     "GET /v1/sessions/{session_id}/events": {
         "must not be given with after or limit": "`last` counts from the end, they from the beginning",

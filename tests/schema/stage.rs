@@ -146,6 +146,9 @@ impl Stage {
             .arg(&report)
             .env("SA01_TEST_HOOKS", home.join("hooks.py"))
             .env("SA01_TEST_TOKEN", self.token(subject, scope))
+            // The same seed asks the same, and nothing is left in the sources.
+            .env("PYTHONHASHSEED", "0")
+            .env("PYTHONDONTWRITEBYTECODE", "1")
             .current_dir(folder.path())
             .stdin(Stdio::null())
             .status()

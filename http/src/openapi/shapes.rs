@@ -332,8 +332,8 @@ pub(crate) struct OwnerState {
     node: String,
     /// The fence: rises with every owner.
     epoch: i64,
-    /// Until when, RFC 3339 in UTC.
-    lease_until: String,
+    /// Until when, RFC 3339 in UTC; null: it has let go of the session.
+    lease_until: Option<String>,
 }
 
 /// What a recall brought.
