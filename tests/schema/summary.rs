@@ -25,10 +25,4 @@ impl Summary {
             assert_eq!(report["phases"][phase]["status"], "success", "{phase}");
         }
     }
-
-    /// The operations that schemathesis warns of for this reason.
-    pub fn warnings(&self, reason: &str) -> Vec<String> {
-        let listed = self.0["warnings"][reason].as_array().expect("a list of warnings");
-        listed.iter().map(Value::to_string).collect()
-    }
 }
