@@ -5,6 +5,8 @@ parameters do not go together. Each such refusal is known by its exact words, fo
 one fails the run.
 """
 
+import re
+
 import schemathesis
 from schemathesis.openapi.checks import RejectedPositiveData
 
@@ -37,6 +39,9 @@ SEEN = {
 # Words that any operation may say.
 ANYWHERE = {"must not contain U+0000": "a body is refused for it wherever it is, in unknown members too"}
 
+# A description takes 7.0 for a whole number; here one is written without a point.
+POINT = re.compile(r"invalid type: floating point `-?[0-9.e+]+`, expected [iu](32|64)")
+
 
 @schemathesis.hook
 def filter_failure(context, failure, case, response):
@@ -46,4 +51,5 @@ def filter_failure(context, failure, case, response):
     problem = response.json()
     known = ANYWHERE | SEEN.get(case.operation.label, {})
     errors = problem.get("errors") or []
-    return problem["code"] not in HAPPENED and not (errors and all(error["msg"] in known for error in errors))
+    foreseen = all(error["msg"] in known or POINT.fullmatch(error["msg"]) for error in errors)
+    return problem["code"] not in HAPPENED and not (errors and foreseen)
