@@ -224,11 +224,9 @@ mod tests {
 
     #[tokio::test]
     async fn a_policy_that_does_not_answer_holds_memories_up_no_longer_than_a_call_may_take() {
-        let server = Server::start(|request| match request.contains("assistant") {
-            true => Play::Hang,
-            false => Play::json(200, YES),
-        })
-        .await;
+        let server =
+            Server::start(|request| if request.contains("assistant") { Play::Hang } else { Play::json(200, YES) })
+                .await;
         let (allowed, held_up) = asked(&server, Duration::from_secs(1), &["user", "assistant", "user"]).await;
         assert!(allowed == 1 && matches!(held_up, Some(NotWritten::Later { .. })), "it answers in an hour");
     }

@@ -161,6 +161,9 @@ impl Wall {
 }
 
 /// Does `work` behind the wall and keeps what it changed.
+///
+/// # Panics
+/// If anything fails.
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "for tests")]
 pub async fn within<T>(

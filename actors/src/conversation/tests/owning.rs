@@ -167,7 +167,7 @@ async fn the_conversation_itself_answers_a_stranger_so(pool: PgPool) {
 
 #[sqlx::test(migrations = "../migrations")]
 async fn who_asks_while_the_first_message_is_on_its_way_is_judged_by_it(pool: PgPool) {
-    local(async {
+    local(Box::pin(async {
         let world = World::start(&pool, None).await;
         world.model.always(Script::silence());
         let (all, ann, bob) = (&world.conversations, own("ann"), own("bob"));
@@ -191,7 +191,7 @@ async fn who_asks_while_the_first_message_is_on_its_way_is_judged_by_it(pool: Pg
             under_way(session).then(|()| world.post(&bob, session)),
         );
         assert_eq!((told(&said), told(&erased), told(&his)), ("Ok(1)".into(), "Ok(1)".into(), "Err(NotFound)".into()));
-    })
+    }))
     .await;
 }
 

@@ -233,11 +233,8 @@ async fn a_judge_that_is_not_there_or_talks_nonsense_is_left_alone_and_one_witho
 async fn a_trial_that_nobody_waits_for_lets_nobody_else_through() {
     let fails = Arc::new(AtomicBool::new(true));
     let says = Arc::clone(&fails);
-    let server = Server::start(move |_| match says.load(Ordering::SeqCst) {
-        true => Play::json(503, YES),
-        false => Play::Hang,
-    })
-    .await;
+    let server =
+        Server::start(move |_| if says.load(Ordering::SeqCst) { Play::json(503, YES) } else { Play::Hang }).await;
     let policy = policy(&settings(&server.url));
     for _ in 0..3 {
         assert!(failed(&decide(&policy, "conversation.list").await));
