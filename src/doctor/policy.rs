@@ -47,7 +47,7 @@ pub(super) async fn check(look: Look<'_>, notes: &Notes) {
 
 /// The actions of all operations.
 fn actions() -> BTreeSet<String> {
-    let api = serde_json::to_value(describe("")).unwrap_or_default();
+    let api = serde_json::to_value(describe("", true)).unwrap_or_default();
     let items = api["paths"].as_object().into_iter().flat_map(serde_json::Map::values);
     let operations = items.filter_map(serde_json::Value::as_object).flat_map(serde_json::Map::values);
     operations.filter_map(|operation| operation["x-action"].as_str()).map(str::to_owned).collect()

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use jsonwebtoken::{Algorithm, AlgorithmFamily};
-use secrecy::ExposeSecret as _;
 use serde::Deserialize;
 use serde_json::Value;
 use time::OffsetDateTime;
@@ -69,7 +68,7 @@ pub struct KeysLook {
 /// # Errors
 /// Everything that is wrong with them.
 pub fn issuers(settings: &AuthSettings) -> Result<Vec<IssuerLook>, Vec<SettingsError>> {
-    let secret_bytes = settings.jwt_secret.as_ref().map(|secret| secret.expose_secret().len());
+    let secret_bytes = settings.jwt_secret.as_ref().map(|secret| secret.present().expose().len());
     let looked = settings.read()?.into_iter().map(|issuer| {
         let names = |pick: &dyn Fn(&Algorithm) -> bool| names(issuer.algorithms.iter().copied().filter(pick));
         IssuerLook {

@@ -9,6 +9,7 @@ pub(crate) mod shapes;
 
 use std::collections::BTreeMap;
 
+use actix_web::http::Method;
 use serde_json::{Value, json};
 use utoipa::{
     OpenApi as _, ToSchema as _,

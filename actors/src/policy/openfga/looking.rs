@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::{FgaSettings, MembershipUnknown, RELATION, Unheard};
+use super::{FgaSettings, MembershipUnknown, RELATION};
 use crate::policy::remote::{Remote, RemoteError};
 
 /// The type of object that has members.
@@ -78,7 +78,7 @@ pub async fn look(settings: &FgaSettings) -> Result<StoreLook, LookError> {
     let missing = |otherwise: LookError| {
         |error: RemoteError| match error {
             RemoteError::Status(400 | 404) => otherwise,
-            error => unknown(Unheard::Remote(error)),
+            error => unknown(error),
         }
     };
     let found = remote.look(&store).await.map_err(missing(LookError::NoStore))?;
@@ -106,11 +106,11 @@ impl Model {
 }
 
 fn read<T: for<'a> Deserialize<'a>>(answer: &[u8]) -> Result<T, LookError> {
-    serde_json::from_slice(answer).map_err(|_| unknown(Unheard::Odd))
+    serde_json::from_slice(answer).map_err(|_| unknown(RemoteError::Unreadable))
 }
 
-const fn unknown(unheard: Unheard) -> LookError {
-    LookError::Unknown(MembershipUnknown(unheard))
+const fn unknown(error: RemoteError) -> LookError {
+    LookError::Unknown(MembershipUnknown(error))
 }
 
 #[cfg(test)]
