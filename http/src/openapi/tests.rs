@@ -82,6 +82,9 @@ async fn the_policy_has_a_rule_for_every_action() -> Result<(), PolicyError> {
     Ok(())
 }
 
+/// What workers show.
+const WORKERS: &str = "6f1c0a0e9b7d4c2f8e3a5b6d";
+
 #[actix_web::test]
 async fn every_operation_that_takes_a_body_takes_one_of_limited_size() {
     let api = described();
@@ -90,7 +93,12 @@ async fn every_operation_that_takes_a_body_takes_one_of_limited_size() {
     let Ok(verifier) = Verifier::start(&keys, keep).await else { unreachable!("the secret is good") };
     let claims = json!({"tenant": "acme", "sub": "ada", "scope": "admin", "exp": 4_102_444_800_u64});
     let bearer = format!("Bearer {}", Signer::secret(SECRET).sign(&claims));
-    let settings = DoorSettings { require_auth: true, body_limit_bytes: 2_000, ..DoorSettings::default() };
+    let settings = DoorSettings {
+        require_auth: true,
+        body_limit_bytes: 2_000,
+        internal_token: Some(WORKERS.into()),
+        ..DoorSettings::default()
+    };
     let door = TestDoor::before(&settings, |door| Door { verifier: Some(verifier), ..door }).await;
     let mut seen = 0;
     for resource in TABLE {
@@ -101,6 +109,7 @@ async fn every_operation_that_takes_a_body_takes_one_of_limited_size() {
             if operation["requestBody"].is_object() {
                 let body = format!(r#"{{"more": "{}"}}"#, "x".repeat(2_000));
                 let asked = with_body(method.clone(), &uri, &body).insert_header(("Authorization", &*bearer));
+                let asked = asked.insert_header((INTERNAL_HEADER, WORKERS));
                 let answer = door.send(asked).await;
                 assert_eq!(answer.problem(), (413, "body-too-large".to_owned()), "{method} {uri}: {}", answer.text);
                 seen += 1;
