@@ -30,8 +30,10 @@ const PAGE: i64 = 500;
 const CHECKPOINTS: i64 = 500;
 /// When the first checkpoints are signed, at the latest: what was sealed before the process began has none yet.
 const FIRST_SIGNED_AFTER: Duration = Duration::from_secs(5);
-/// Rest between two pages while people wait for the database.
+/// Rest between two pages, or two looks, while people wait for the database.
 const CROWDED_REST: Duration = Duration::from_millis(100);
+/// How long a row waits for its seal meanwhile, in seconds: people come first, but not for ever.
+const PATIENCE_SECONDS: f64 = 10.0;
 
 /// What the sealer needs; survives a restart.
 #[derive(Clone)]
@@ -132,6 +134,9 @@ async fn seal(deps: &SealerDeps, known: &mut Known) -> Result<bool, StoreError> 
     let oldest = deps.store.run(|connection| Box::pin(audit_chain::oldest_unsealed(connection))).await?;
     let lag = oldest.map_or(0.0, |oldest| ((deps.clock)() - oldest).as_seconds_f64());
     deps.metrics.lag(lag);
+    if oldest.is_some() && lag < PATIENCE_SECONDS && (deps.crowded)() {
+        return Ok(true);
+    }
     let sealed = if oldest.is_none() {
         // Nothing is written while there is nothing to do.
         deps.store.run(|connection| Box::pin(audit_chain::look(connection))).await?

@@ -92,6 +92,17 @@ async fn a_row_that_is_committed_late_is_sealed_behind_those_it_came_before(pool
 }
 
 #[sqlx::test(migrations = "../migrations")]
+async fn while_people_wait_for_the_database_rows_wait_for_their_seals_but_not_for_long(pool: PgPool) {
+    let crowded = SealerDeps { crowded: Arc::new(|| true), ..deps(&pool, &Registry::new()) };
+    let mut known = at_home(&crowded).await;
+    put(&pool, "t", "x", 1).await;
+    assert!(seal(&crowded, &mut known).await.unwrap(), "it is still to be done");
+    assert_eq!(sealed(&pool, "t").await, [""; 0]);
+    all_sealed(&SealerDeps { clock: || OffsetDateTime::now_utc() + Duration::from_mins(1), ..crowded }).await;
+    assert_eq!(sealed(&pool, "t").await, ["x"]);
+}
+
+#[sqlx::test(migrations = "../migrations")]
 async fn of_two_sealers_one_works_and_the_other_waits_for_nothing(pool: PgPool) {
     let deps = deps(&pool, &Registry::new());
     let mut known = at_home(&deps).await;
