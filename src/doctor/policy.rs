@@ -18,6 +18,8 @@ use super::{
 const STRIDE: usize = 19;
 /// Differences that are named.
 const NAMED: usize = 3;
+/// How actions begin that are for workers in other processes.
+const INTERNAL: &str = "internal.";
 /// What actors ask for, and to what they would do it.
 const OF_ACTORS: [(&str, &str); 2] = [("memory.recall", "somabrain"), ("memory.write", "somabrain")];
 /// Every scope that the shipped policy knows.
@@ -124,10 +126,11 @@ async fn rules(live: &Policy, actions: &BTreeSet<String>, notes: &Notes) {
         // Nothing is waited for inside the process, and others want to go on meanwhile.
         tokio::task::yield_now().await;
         let member = Asker::Member { subject: "somaagent-doctor", issuer: None, scope: Some(ALL_SCOPES) };
-        let somebody = [member, Asker::Nobody { auth_required: false }, Asker::Nobody { auth_required: true }];
+        let people = [member, Asker::Nobody { auth_required: false }, Asker::Nobody { auth_required: true }];
+        let workers = [Asker::Worker { subject: None }];
         let mut may = false;
-        for asker in somebody {
-            may = may || allowed(asker, action, "message").await;
+        for asker in if action.starts_with(INTERNAL) { &workers[..] } else { &people[..] } {
+            may = may || allowed(*asker, action, "message").await;
         }
         if !may {
             forgotten.push(action.as_str());
