@@ -134,7 +134,8 @@ mod tests {
         assert!(line["error"].as_str().is_some_and(told) && line["steps"] == 2, "{line}");
         assert_eq!((&line["level"], &line["message"]), (&"WARN".into(), &"it \"failed\"".into()), "{line}");
         assert_eq!((&line["spans"][0]["name"], &line["spans"][0]["session"]), (&"outer".into(), &7.into()), "{line}");
-        assert!(line["timestamp"].is_string() && line["target"].is_string(), "{line}");
+        let is_utc = |at: &str| at.len() == 27 && at.ends_with('Z');
+        assert!(line["timestamp"].as_str().is_some_and(is_utc) && line["target"].is_string(), "{line}");
     }
 
     #[tokio::test]

@@ -8,13 +8,14 @@ use std::time::Duration;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize as _;
 use somaagent_actors::identity::AuthSettings;
+use somaagent_actors::llm;
 use somaagent_actors::secret::Secret;
 use somaagent_actors::vault::{Place, Vault, VaultError, VaultSettings, Watched, keeper::field_of};
 use tokio::time::{Instant, sleep, timeout_at};
 use toml::{Table, Value};
 
 use super::environment::{Environment, SECRETS};
-use super::{Config, Faults, layers, rooms, secrets};
+use super::{Config, Deployment, Faults, layers, rooms, secrets};
 
 /// Wait between two attempts at the start.
 const WAIT: Duration = Duration::from_secs(1);
@@ -64,13 +65,17 @@ impl Environment {
         let merged = layers::before_vault(&self, &mut faults);
         let kept = kept(&self, &merged, &mut faults);
         let settings = merged.get("vault").cloned().map(VaultSettings::deserialize);
+        let (false, Some(Ok(settings))) = (kept.is_empty(), settings) else { return Ok(self) };
+        // Before the token is shown to anybody.
+        rooms::check_vault(&settings, Deployment::read(&self, &mut Faults::default()), &mut faults);
         // Whatever is wrong so far is found again, and told, by whoever reads the configuration.
-        let (false, Some(Ok(settings)), true) = (kept.is_empty(), settings, faults.is_empty()) else { return Ok(self) };
-        let vault = Some(settings).filter(|settings| settings.faults().is_empty()).map(Vault::new);
-        let read = match vault {
-            None => return Ok(self),
-            Some(Err(error)) => kept.iter().map(|kept| (kept.key, Err(error.to_string()))).collect(),
-            Some(Ok(vault)) => read(&vault, &kept, patience(&merged)).await?,
+        if !faults.is_empty() {
+            return Ok(self);
+        }
+        let patience = settings.patience();
+        let read = match Vault::new(settings) {
+            Err(error) => kept.iter().map(|kept| (kept.key, Err(error.to_string()))).collect(),
+            Ok(vault) => read(&vault, &kept, patience).await?,
         };
         Ok(self.holding(read))
     }
@@ -105,17 +110,13 @@ impl Config {
             match key {
                 JWT_SECRET => AuthSettings::check_secret(fresh).map_err(|error| error.to_string()),
                 "http.internal_token" => rooms::check_internal_token(fresh).map_err(str::to_owned),
+                "model.api_key" => llm::check_key(fresh).map_err(|error| error.to_string()),
                 _ if fresh.bytes().all(|byte| byte.is_ascii_graphic()) => Ok(()),
                 _ => Err("has characters that a header cannot carry".to_owned()),
             }
         });
         Some(Watched { key, place: place.clone(), secret, is_live, check })
     }
-}
-
-fn patience(merged: &Table) -> Duration {
-    let settings = merged.get("vault").cloned().and_then(|section| VaultSettings::deserialize(section).ok());
-    settings.unwrap_or_default().patience()
 }
 
 /// Every setting whose secret is kept in Vault. `merged` has what the other layers say of it.

@@ -168,12 +168,9 @@ fn durability(settings: &Settings, notes: &Notes) {
 
 /// Who we are there, and whether others may listen.
 async fn user(look: Look<'_>, connection: &mut PgConnection, notes: &Notes) -> Result<(), sqlx::Error> {
-    let (is_super, is_encrypted): (bool, bool) = sqlx::query_as(
-        "SELECT (SELECT rolsuper FROM pg_roles WHERE rolname = current_user),
-                COALESCE((SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()), false)",
-    )
-    .fetch_one(&mut *connection)
-    .await?;
+    let is_super: bool = sqlx::query_scalar("SELECT rolsuper FROM pg_roles WHERE rolname = current_user")
+        .fetch_one(&mut *connection)
+        .await?;
     if is_super {
         let advice = "make a user that owns this database and nothing else, and name it in SA01_DB_DSN";
         notes.warning("user", "we are a superuser: whoever takes over this program has the whole server", advice);
@@ -184,12 +181,10 @@ async fn user(look: Look<'_>, connection: &mut PgConnection, notes: &Notes) -> R
         Ok(Some(options)) => is_this_machine(&options),
         _ => true,
     };
-    if is_encrypted {
-        notes.ok("tls", "the connection is encrypted");
-    } else if is_here {
+    if is_here {
         notes.ok("tls", "the server is on this machine: nobody is in between");
     } else {
-        let advice = "add sslmode=verify-full and sslrootcert=… to the DSN";
+        let advice = "this program speaks no TLS with PostgreSQL: keep both in a network of their own, or put a tunnel between them";
         notes.warning("tls", "the connection is not encrypted: whoever is in between reads everything", advice);
     }
     Ok(())

@@ -76,7 +76,7 @@ pub(crate) async fn run(config: Result<&Config, &Faults>, environment: &Environm
         Err(faults) => unready(refused(faults), environment),
     };
     let surroundings = config.ok().map(|config| config.deployment.name());
-    let report = Report::new(findings, surroundings, checked_at, begun.elapsed());
+    let report = Report::new(findings, surroundings, config.is_err(), checked_at, begun.elapsed());
     told(&report, environment, asked)
 }
 
@@ -84,7 +84,7 @@ pub(crate) async fn run(config: Result<&Config, &Faults>, environment: &Environm
 pub(crate) fn without_vault(why: &str, environment: &Environment, asked: &Doctor) -> ExitCode {
     let notes = Notes::of("secrets");
     notes.fault("vault", why, "bring the Vault at VAULT_ADDR back; the rest can be looked at after that");
-    let report = Report::new(unready(notes, environment), None, now(), Duration::ZERO);
+    let report = Report::new(unready(notes, environment), None, false, now(), Duration::ZERO);
     told(&report, environment, asked)
 }
 

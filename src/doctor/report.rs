@@ -68,14 +68,15 @@ impl Verdict {
 }
 
 impl Report {
-    /// `environment` is that of a configuration that was not refused.
+    /// `environment` is that of a configuration that could be read.
     pub(crate) fn new(
         findings: Vec<Finding>,
         environment: Option<&'static str>,
+        is_refused: bool,
         checked_at: OffsetDateTime,
         took: Duration,
     ) -> Self {
-        let verdict = Verdict::of(&findings, environment.is_none());
+        let verdict = Verdict::of(&findings, is_refused);
         let mut counts: BTreeMap<_, _> = SEVERITIES.map(|(_, name)| (name, 0)).into();
         for finding in &findings {
             *counts.entry(name_of(finding.severity)).or_default() += 1;
@@ -213,7 +214,13 @@ mod tests {
                 Severity::Fault => notes.fault("version", "14\nfourteen\u{1b}", "take a newer one"),
             }
         }
-        Report::new(notes.into_findings(), environment, OffsetDateTime::UNIX_EPOCH, Duration::from_millis(7))
+        Report::new(
+            notes.into_findings(),
+            environment,
+            environment.is_none(),
+            OffsetDateTime::UNIX_EPOCH,
+            Duration::from_millis(7),
+        )
     }
 
     #[test]

@@ -24,6 +24,9 @@ const UNWALLED: &[(&str, &str, &str)] = &[
     ("turns.rs", "last", OWNER),
     ("turns.rs", "open", OWNER),
     // Work for all tenants, one after the other.
+    ("audit_event.rs", "insert_of_process", WORKER),
+    ("audit_takeover.rs", "*", WORKER),
+    ("audit_walk.rs", "came_from", WORKER),
     ("audit_walk.rs", "head", WORKER),
     ("audit_walk.rs", "page", WORKER),
     ("audit_walk.rs", "unsealed", WORKER),

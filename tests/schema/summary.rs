@@ -14,7 +14,7 @@ impl Summary {
         Self(serde_json::from_slice(&text).unwrap())
     }
 
-    /// Nothing failed, and every one of `operations` was tested by every phase that there is something to do for.
+    /// Nothing failed, and every one of `operations` was tested, and coverage and fuzzing ended well.
     pub fn all_is_well(&self, operations: &[String]) {
         let Self(report) = self;
         let tested = report["operations"]["tested"].as_u64();

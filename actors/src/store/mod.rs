@@ -5,7 +5,7 @@
 //! anything failed is closed and never reused, and the Journal never waits behind more than one other query.
 //!
 //! What is done for one caller goes through [`Store::read_for`] and [`Store::change_for`], which let nobody see more than one
-//! tenant (see [`wall`]): its functions take a [`TenantTx`](wall::TenantTx). Those that take a connection are for what works for
+//! tenant (see [`wall`]): its functions take a [`TenantTx`]. Those that take a connection are for what works for
 //! all tenants, or are steps of both.
 
 pub mod api_keys;

@@ -7,6 +7,9 @@ use tokio::time::Instant;
 /// A token that is renewed later than this before its end may end first.
 const MARGIN: Duration = Duration::from_secs(2);
 
+/// A longer time is cut to this: the token is renewed before it.
+const MOST_SECONDS: u64 = 10 * 365 * 86_400;
+
 /// What is known of the own token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Lease {
@@ -20,7 +23,7 @@ pub(super) struct Lease {
 impl Lease {
     /// As Vault tells it: no seconds means for ever.
     pub(super) fn told(seconds: u64, is_renewable: bool, now: Instant) -> Self {
-        let good_for = (seconds > 0).then(|| Duration::from_secs(seconds));
+        let good_for = (seconds > 0).then(|| Duration::from_secs(seconds.min(MOST_SECONDS)));
         Self { at: now, good_for, is_renewable }
     }
 
@@ -49,6 +52,15 @@ impl Lease {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_time_longer_than_any_clock_is_cut() {
+        let now = Instant::now();
+        let [renewable, other] = [true, false].map(|is_renewable| Lease::told(u64::MAX, is_renewable, now));
+        let most = Duration::from_secs(MOST_SECONDS);
+        assert!(renewable.renewal().is_some_and(|at| at < now + most));
+        assert_eq!((other.certain_end(), other.left(now)), (Some(now + most), Some(most)));
+    }
 
     #[tokio::test(start_paused = true)]
     async fn a_token_is_renewed_well_before_its_end_or_never() {

@@ -16,8 +16,8 @@ pub struct VaultSettings {
     pub addr: Option<String>,
     /// The own token (`VAULT_TOKEN`).
     pub token: Option<SecretString>,
-    /// File with the own token (`VAULT_TOKEN_FILE`), which decides over `token` and is read again before every call, so that an
-    /// agent may exchange it.
+    /// File with the own token (`VAULT_TOKEN_FILE`), which decides over `token` and is read again before every call, so that a
+    /// program may exchange it.
     pub token_file: Option<PathBuf>,
     /// The namespace, where the server has several (`VAULT_NAMESPACE`).
     pub namespace: Option<String>,

@@ -9,7 +9,8 @@
 //! | open streams | those of an identity, and all | before a stream begins |
 //! | bodies | those of an identity, or of an address, that have not come yet, and all such | when a handler waits for one |
 //!
-//! What is known of callers has a fixed size (`cells`), but for those who have streams open or bodies under way. The limits are this process's own.
+//! What is known of callers has a fixed size (`cells`), but for those who have streams open or bodies under way.
+//! The limits are this process's own.
 
 mod bodies;
 mod bucket;

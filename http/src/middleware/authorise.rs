@@ -2,8 +2,8 @@
 //!
 //! Every operation has an action, which its description names. The policy decides about it before the handler runs; what it cannot
 //! decide is refused. Of several reasons for a refusal the first of these is told: there is no identity, the policy has not decided
-//! or denies, the caller is no member of the tenant, only an admin's scope is missing. A path or method that does not exist is refused by the router in the same words for everybody, but for
-//! `HEAD`, which is taken for `GET` also where there is none.
+//! or denies, the caller is no member of the tenant, only an admin's scope is missing. A path or method that does not exist is
+//! refused by the router in the same words for everybody, but for `HEAD`, which is taken for `GET` also where there is none.
 
 mod prover;
 

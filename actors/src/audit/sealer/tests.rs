@@ -93,7 +93,11 @@ async fn a_row_that_is_committed_late_is_sealed_behind_those_it_came_before(pool
 
 #[sqlx::test(migrations = "../migrations")]
 async fn while_people_wait_for_the_database_rows_wait_for_their_seals_but_not_for_long(pool: PgPool) {
-    let crowded = SealerDeps { crowded: Arc::new(|| true), ..deps(&pool, &Registry::new()) };
+    let crowded = SealerDeps {
+        crowded: Arc::new(|| true),
+        clock: || OffsetDateTime::now_utc() + Duration::from_secs(1),
+        ..deps(&pool, &Registry::new())
+    };
     let mut known = at_home(&crowded).await;
     put(&pool, "t", "x", 1).await;
     assert!(seal(&crowded, &mut known).await.unwrap(), "it is still to be done");

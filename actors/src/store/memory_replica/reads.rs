@@ -73,8 +73,8 @@ pub struct PageOf {
     pub bytes: i64,
 }
 
-/// The memories of `tenant` that pass `filter`, the newest row first; with `among`, only those of these rows. Fewer than asked for do not mean that there are no
-/// more; none do.
+/// The memories of `tenant` that pass `filter`, the newest row first; with `among`, only those of these rows. Fewer than asked
+/// for do not mean that there are no more; none do.
 ///
 /// # Errors
 /// The database's.

@@ -189,7 +189,7 @@ fn the_own_token_is_renewed_before_it_ends() {
     stage(async {
         let stage = Stage::start(|settings| settings).await;
         assert_eq!(stage.server.count("/renew-self"), 0);
-        // Another token, as an agent would bring it, is looked at anew.
+        // Another token, as another program would bring it, is looked at anew.
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(&file, "hvs.short").unwrap();
         stage.server.admit("hvs.short", 3, true);
