@@ -1,4 +1,4 @@
--- The second wall between tenants: whoever works as the role `soma_tenant` sees and writes the rows of one tenant only, the one
+-- The second wall between tenants: whoever works as the role `tenant_role()` sees and writes the rows of one tenant only, the one
 -- that `soma.tenant` names. Without that there are no rows. The owner of the tables is not held back: its queries name the
 -- tenant, and what carries records on works for all of them.
 
@@ -33,43 +33,65 @@ BEGIN
     END LOOP;
 END $$;
 
--- Makes the role and lets whoever calls this become it, as far as they may. Roles are of the whole server, and a user that owns
--- a database is not always one that makes them: then an administrator does, and the next start of the program goes on from
--- there. Safe to repeat, also by several databases of one server at once.
+-- The role of this database's tenants. Each database has its own: roles are the whole server's, and who may be the tenants of one
+-- database is not to be those of another.
+CREATE FUNCTION tenant_role() RETURNS text LANGUAGE sql STABLE AS $$
+    SELECT 'soma_tenant_' || oid FROM pg_database WHERE datname = current_database()
+$$;
+
+-- Makes the role and lets whoever calls this become it, as far as they may. A user that owns a database is not always one that
+-- makes roles: then an administrator does, and the next start of the program goes on from there. Safe to repeat.
 CREATE FUNCTION raise_tenant_wall() RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    ours   CONSTANT text := tenant_role();
+    given  text;
+    others text;
 BEGIN
     -- Processes that start together would change the same rights at once.
     PERFORM pg_advisory_xact_lock(hashtextextended('raise_tenant_wall', 0));
-    IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'soma_tenant') THEN
+    IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = ours) THEN
         BEGIN
-            CREATE ROLE soma_tenant NOLOGIN;
+            EXECUTE format('CREATE ROLE %I NOLOGIN', ours);
         EXCEPTION
-            -- Another database was faster.
-            WHEN duplicate_object OR unique_violation THEN NULL;
             WHEN insufficient_privilege THEN RETURN;
         END;
     END IF;
     IF NOT (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) THEN
         BEGIN
-            GRANT soma_tenant TO CURRENT_USER;
+            EXECUTE format('GRANT %I TO CURRENT_USER', ours);
         EXCEPTION
-            -- Somebody else may have done that, or does right now.
-            WHEN insufficient_privilege OR unique_violation OR internal_error THEN NULL;
+            -- Somebody else may have done that.
+            WHEN insufficient_privilege THEN NULL;
         END;
     END IF;
-    EXECUTE format('GRANT USAGE ON SCHEMA %I TO soma_tenant', current_schema());
-    GRANT SELECT ON session_events, turns, export_chunks TO soma_tenant;
-    -- What is written there stays.
-    GRANT SELECT, INSERT ON audit_event TO soma_tenant;
-    GRANT SELECT, UPDATE ON session_envelopes TO soma_tenant;
-    GRANT SELECT, INSERT, UPDATE ON dlq_jobs, export_jobs TO soma_tenant;
-    GRANT SELECT, UPDATE, DELETE ON dlq_messages TO soma_tenant;
-    GRANT SELECT, INSERT, DELETE ON message_outbox TO soma_tenant;
-    GRANT SELECT, INSERT, UPDATE, DELETE ON memory_write_outbox, memory_replica, memory_tombstones, api_keys TO soma_tenant;
-    -- These are nobody's: how far the replica is, and which keys of the queues are being sent.
-    GRANT SELECT ON memory_replica_offsets, outbox_leases TO soma_tenant;
-    -- Numbers of versions.
-    EXECUTE format('GRANT USAGE ON SEQUENCE %s TO soma_tenant', pg_get_serial_sequence('memory_write_outbox', 'id'));
+    -- A copy of a database brings the rights of its role along.
+    FOR others IN
+        SELECT DISTINCT r.rolname
+        FROM pg_class AS c
+        CROSS JOIN LATERAL aclexplode(c.relacl) AS a
+        JOIN pg_roles AS r ON r.oid = a.grantee
+        WHERE c.relnamespace = current_schema()::regnamespace AND r.rolname ~ '^soma_tenant_[0-9]+$' AND r.rolname <> ours
+    LOOP
+        EXECUTE format('REVOKE ALL ON ALL TABLES IN SCHEMA %I FROM %I', current_schema(), others);
+        EXECUTE format('REVOKE ALL ON ALL SEQUENCES IN SCHEMA %I FROM %I', current_schema(), others);
+    END LOOP;
+    FOREACH given IN ARRAY ARRAY[
+        format('USAGE ON SCHEMA %I', current_schema()),
+        'SELECT ON session_events, turns, export_chunks',
+        -- What is written there stays.
+        'SELECT, INSERT ON audit_event',
+        'SELECT, UPDATE ON session_envelopes',
+        'SELECT, INSERT, UPDATE ON dlq_jobs, export_jobs',
+        'SELECT, UPDATE, DELETE ON dlq_messages',
+        'SELECT, INSERT, DELETE ON message_outbox',
+        'SELECT, INSERT, UPDATE, DELETE ON memory_write_outbox, memory_replica, memory_tombstones, api_keys',
+        -- These are nobody's: how far the replica is, and which keys of the queues are being sent.
+        'SELECT ON memory_replica_offsets, outbox_leases',
+        -- Numbers of versions.
+        format('USAGE ON SEQUENCE %s', pg_get_serial_sequence('memory_write_outbox', 'id'))
+    ] LOOP
+        EXECUTE format('GRANT %s TO %I', given, ours);
+    END LOOP;
 EXCEPTION
     WHEN insufficient_privilege THEN NULL;
 END $$;

@@ -49,7 +49,7 @@ const IDLE: &[Idle] = &[
         "nothing is signed: AUDIT_CHECKPOINT_KEY is the key for that",
     ),
     (
-        &["http.allowed_hosts", "auth.jwt_algorithms", "auth.jwt_audience", "auth.jwt_issuer"],
+        &["http.csrf_enabled", "auth.jwt_algorithms", "auth.jwt_audience", "auth.jwt_issuer"],
         Config::require_auth,
         "nobody has to prove who they are: GATEWAY_REQUIRE_AUTH=true and a key have them do so",
     ),
@@ -216,8 +216,8 @@ mod tests {
         assert!(!warns([("GATEWAY_WRITE_THROUGH_ASYNC", "true"), ("GATEWAY_WRITE_THROUGH", "1")], "no effect"));
         assert!(warns([("OIDC_CLIENT_ID", "soma")], "oidc.client_id"));
         assert!(warns([("SA01_BRAIN__API_KEY", "k")], "brain.api_key"));
-        assert!(warns([("GATEWAY_ALLOWED_HOSTS", "soma.example")], "http.allowed_hosts"));
-        assert!(!warns([("GATEWAY_ALLOWED_HOSTS", "soma.example"), KEY], "no effect"));
+        assert!(warns([("GATEWAY_CSRF_ENABLED", "true")], "http.csrf_enabled"));
+        assert!(!warns([("GATEWAY_CSRF_ENABLED", "true"), KEY], "no effect"));
     }
 
     #[test]

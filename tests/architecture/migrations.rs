@@ -20,8 +20,8 @@ const APPLIED: &[(&str, &str)] = &[
     ("0009_session_subjects.sql", "4e6f5974d617236e507b4c06a8de2fb5b7d8139ccc8e6951fa2b3feca00dd0fe"),
     ("0010_audit.sql", "73bf9344b3983258d2051d90cd8be65b56f7000bd206b3c3ed4dee5538438509"),
     ("0011_api_keys.sql", "41d8ef61bcf3dc063cd334940ad223d394cc7a801ab8d18c0720f2486909ae79"),
-    ("0012_audit_server.sql", "e7543dc3c98332b6371f9b3ca4ec0ffcd8910968cad522330453ccdef970fafd"),
-    ("0013_tenant_rows.sql", "2671ff8d46c9637d7d54cf6da86f2653e25d56de2a8e2d7aa4d5760c033af2df"),
+    ("0012_audit_server.sql", "521ea703995665d816c54fae7ca68b54f22515d5029c00e83251a62c1330b1a8"),
+    ("0013_tenant_rows.sql", "589c77a5efa9db99f0dce5bc195f00e55aaa282391f8bef28641dcf9c8f4d2cc"),
 ];
 
 #[test]

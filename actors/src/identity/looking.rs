@@ -74,7 +74,7 @@ pub fn issuers(settings: &AuthSettings) -> Result<Vec<IssuerLook>, Vec<SettingsE
         IssuerLook {
             name: issuer.name.clone(),
             checks_audience: issuer.audience.is_some(),
-            proved: names(&|algorithm| issuer.fixed.has(*algorithm)),
+            proved: names(&|algorithm| issuer.has(*algorithm)),
             weak: secret_bytes.filter(|_| !issuer.is_listed).map(|bytes| weak(&issuer, bytes)).unwrap_or_default(),
             publishes_at: issuer.published.as_ref().and_then(|url| url.host_str().map(str::to_owned)),
             issuer,

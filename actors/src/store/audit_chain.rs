@@ -291,7 +291,7 @@ pub async fn tell(
     let stand = stand.fetch_optional(&mut *transaction).await?;
     let grown = sqlx::query!(
         "SELECT tenant, number, hash FROM audit_chain
-         WHERE checkpointed < number
+         WHERE checkpointed <> number
          ORDER BY tenant
          LIMIT $1
          FOR UPDATE SKIP LOCKED",

@@ -2,7 +2,7 @@
 //! takes rows of one tenant only, so that a query that forgot its tenant finds less, and not more.
 //!
 //! What is done for one caller outside the Journal takes a [`TenantTx`], which only [`Store`](super::Store) opens: a transaction
-//! as the role [`ROLE`], under row-level security, with the tenant in `soma.tenant`. A transaction, because both end with it:
+//! as the role that the function `tenant_role` names, under row-level security, with the tenant in `soma.tenant`. A transaction, because both end with it:
 //! whoever has the connection next is nobody's again, also through a pooler that hands it on. The role owns nothing and may log
 //! in nowhere, and policies hold for all but the owner of the tables: what works for all tenants (the Journal, the queues, the
 //! replicator, the sealer) is the owner, pays nothing, and need not be trusted with more than it had. To hold the owner back too
@@ -21,8 +21,8 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection, Postgres, Transaction};
 
 use crate::domain::ids::Tenant;
 
-/// Who sees one tenant only.
-pub const ROLE: &str = "soma_tenant";
+/// Becomes who sees one tenant only, until the end of the transaction. Each database has a role of its own.
+const BEHIND: &str = "set_config('role', tenant_role(), true)";
 
 /// Whether the database keeps tenants apart.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -95,7 +95,8 @@ fn beginning(wall: &Wall, tenant: &Tenant, purpose: Purpose) -> String {
     };
     match wall {
         Wall::Up => {
-            format!("{begin}; SET LOCAL ROLE {ROLE}; SET LOCAL soma.tenant = {}", quoted(tenant.as_str()))
+            let tenant = quoted(tenant.as_str());
+            format!("{begin}; SELECT {BEHIND}, set_config('soma.tenant', {tenant}, true)")
         }
         Wall::Absent(_) => begin.to_owned(),
     }
@@ -130,7 +131,7 @@ pub async fn raise(connection: &mut PgConnection) -> Result<Wall, WallError> {
         return Err(WallError::Outside);
     }
     sqlx::raw_sql("SELECT raise_tenant_wall()").execute(&mut *connection).await?;
-    let begin = format!("BEGIN READ ONLY; SET LOCAL ROLE {ROLE}");
+    let begin = format!("BEGIN READ ONLY; SELECT {BEHIND}");
     let looked = async {
         sqlx::raw_sql(AssertSqlSafe(begin)).execute(&mut *connection).await?;
         sqlx::query_scalar(held_back).fetch_one(&mut *connection).await
@@ -139,7 +140,7 @@ pub async fn raise(connection: &mut PgConnection) -> Result<Wall, WallError> {
     sqlx::raw_sql("ROLLBACK").execute(&mut *connection).await?;
     match looked {
         Ok(true) => Ok(Wall::Up),
-        Ok(false) => Ok(Wall::Absent(format!("the role {ROLE} is not held back by row-level security"))),
+        Ok(false) => Ok(Wall::Absent("its role is not held back by row-level security".to_owned())),
         Err(sqlx::Error::Database(refusal)) => Ok(Wall::Absent(refusal.message().to_owned())),
         Err(error) => Err(error.into()),
     }

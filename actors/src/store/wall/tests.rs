@@ -108,7 +108,7 @@ async fn whoever_names_no_tenant_has_no_rows(pool: PgPool) {
     // At first the setting is unknown; after its first use it is known, and empty.
     for _ in 0..2 {
         for (table, may, row) in COVERED {
-            let begin = format!("BEGIN; SET LOCAL ROLE {ROLE}");
+            let begin = format!("BEGIN; SELECT {BEHIND}");
             let mut transaction = connection.begin_with(AssertSqlSafe(begin)).await.unwrap();
             let count = format!("SELECT count(*) FROM {table}");
             let seen: i64 = sqlx::query_scalar(AssertSqlSafe(count)).fetch_one(&mut *transaction).await.unwrap();
@@ -138,7 +138,7 @@ async fn every_table_is_behind_the_wall_or_said_to_be_nobodys(pool: PgPool) {
          WHERE c.relnamespace = current_schema()::regnamespace AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
            AND c.relname <> '_sqlx_migrations'",
     )
-    .bind(ROLE)
+    .bind(role(&pool).await)
     .fetch_all(&pool)
     .await
     .unwrap();
@@ -177,11 +177,12 @@ async fn a_connection_is_nobodys_again_whatever_was_done_with_it(pool: PgPool) {
             |rows| Box::pin(async move { sqlx::query_scalar::<_, String>(WHO).fetch_one(&mut **rows).await })
         };
     }
-    assert_eq!(store.change_for(tenant.clone(), me!()).await.unwrap(), "soma_tenant a off auto");
+    let ours = role(&pool).await;
+    assert_eq!(store.change_for(tenant.clone(), me!()).await.unwrap(), format!("{ours} a off auto"));
     assert_eq!(who().await.unwrap(), owner);
-    assert_eq!(store.read_for(tenant.clone(), me!()).await.unwrap(), "soma_tenant a on auto");
+    assert_eq!(store.read_for(tenant.clone(), me!()).await.unwrap(), format!("{ours} a on auto"));
     assert_eq!(who().await.unwrap(), owner);
-    assert_eq!(store.search_for(tenant.clone(), me!()).await.unwrap(), "soma_tenant a on force_custom_plan");
+    assert_eq!(store.search_for(tenant.clone(), me!()).await.unwrap(), format!("{ours} a on force_custom_plan"));
     assert_eq!(who().await.unwrap(), owner);
     let failing = store.change_for(tenant.clone(), |rows| {
         Box::pin(async move { sqlx::raw_sql("SELECT 1 / 0").execute(&mut **rows).await.map(drop) })
@@ -223,6 +224,7 @@ async fn a_change_is_kept_whole_or_undone_whole_and_a_read_changes_nothing(pool:
 #[sqlx::test(migrations = "../migrations")]
 async fn a_tenant_may_have_any_name(pool: PgPool) {
     let mut connection = pool.acquire().await.unwrap();
+    let ours = role(&pool).await;
     for standard in ["on", "off"] {
         let set = format!("SET standard_conforming_strings = {standard}");
         sqlx::raw_sql(AssertSqlSafe(set)).execute(&mut *connection).await.unwrap();
@@ -231,9 +233,16 @@ async fn a_tenant_may_have_any_name(pool: PgPool) {
                 let sql = "SELECT current_user::text, current_setting('soma.tenant')";
                 sqlx::query_as::<_, (String, String)>(sql).fetch_one(&mut **rows).await
             };
-            assert_eq!(within(&mut connection, name, who).await, (ROLE.to_owned(), name.to_owned()));
+            assert_eq!(within(&mut connection, name, who).await, (ours.clone(), name.to_owned()));
         }
     }
+}
+
+/// Who the tenants of this database are, which no other database has.
+async fn role(pool: &PgPool) -> String {
+    let sql =
+        "SELECT tenant_role() FROM pg_database WHERE datname = current_database() AND tenant_role() LIKE '%' || oid";
+    sqlx::query_scalar(sql).fetch_one(pool).await.unwrap()
 }
 
 /// A user that owns the tables and no more, in the place of whoever is connected.
@@ -261,9 +270,10 @@ async fn become_user(connection: &mut PgConnection, name: &str) {
 
 #[sqlx::test(migrations = "../migrations")]
 async fn without_the_right_to_the_role_there_is_no_wall_and_that_is_told(pool: PgPool) {
+    let ours = role(&pool).await;
     let (mut connection, name) = humble(&pool).await;
     let raised = raise(&mut connection).await.unwrap();
-    assert!(matches!(&raised, Wall::Absent(why) if why.contains(ROLE)), "{raised:?}");
+    assert!(matches!(&raised, Wall::Absent(why) if why.contains(&ours)), "{raised:?}");
     let registry = Registry::new();
     raised.register(&registry).unwrap();
     assert!(registry.gather()[0].get_metric()[0].get_gauge().get_value().abs() < 0.5);
@@ -273,11 +283,25 @@ async fn without_the_right_to_the_role_there_is_no_wall_and_that_is_told(pool: P
     assert!(TenantTx::begin(&mut connection, &Wall::Up, &tenant, Purpose::Read).await.is_err());
     sqlx::raw_sql("ROLLBACK").execute(&mut *connection).await.unwrap();
     // An administrator makes good for it.
-    sqlx::raw_sql(AssertSqlSafe(format!("GRANT {ROLE} TO {name}"))).execute(&pool).await.unwrap();
+    sqlx::raw_sql(AssertSqlSafe(format!("GRANT {ours} TO {name}"))).execute(&pool).await.unwrap();
     assert_eq!(raise(&mut connection).await.unwrap(), Wall::Up);
     drop(connection.detach());
     let sql = format!("REASSIGN OWNED BY {name} TO CURRENT_USER; DROP OWNED BY {name}; DROP ROLE {name}");
     sqlx::raw_sql(AssertSqlSafe(sql)).execute(&pool).await.unwrap();
+}
+
+#[sqlx::test(migrations = "../migrations")]
+async fn what_a_copy_brought_of_another_databases_role_is_taken_away(pool: PgPool) {
+    // No database has this number.
+    let other = format!("soma_tenant_{}", u64::MAX - u64::from(std::process::id()));
+    let may = format!("SELECT has_table_privilege('{other}', 'api_keys', 'SELECT')");
+    let may = async || sqlx::query_scalar::<_, bool>(AssertSqlSafe(may.clone())).fetch_one(&pool).await.unwrap();
+    let sql = format!("CREATE ROLE {other}; GRANT SELECT ON api_keys TO {other}");
+    sqlx::raw_sql(AssertSqlSafe(sql)).execute(&pool).await.unwrap();
+    assert!(may().await);
+    assert_eq!(raise(&mut pool.acquire().await.unwrap()).await.unwrap(), Wall::Up);
+    assert!(!may().await);
+    sqlx::raw_sql(AssertSqlSafe(format!("DROP OWNED BY {other}; DROP ROLE {other}"))).execute(&pool).await.unwrap();
 }
 
 #[sqlx::test(migrations = "../migrations")]
