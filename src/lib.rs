@@ -54,8 +54,8 @@ const EXHAUSTED: u8 = 70;
 
 /// Runs the program with the arguments and the environment of the process until it is told to end.
 ///
-/// The exit code is 0 after a drain, 1 if the start failed or Vault does not answer, 70 if the actors could not be kept alive, 78 if the
-/// configuration is refused. Commands have their own, which `--help` tells.
+/// The exit code is 0 after a drain, 1 if the start failed or Vault does not answer, 70 if the actors could not be kept
+/// alive, 78 if the configuration is refused. Commands have their own, which `--help` tells.
 #[must_use]
 pub fn run() -> ExitCode {
     let cli = Cli::parse();

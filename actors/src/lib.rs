@@ -22,9 +22,9 @@
 //! | [`store`] | SQL, one file a table; the only place that knows PostgreSQL |
 //! | [`domain`] | the rules as values and functions, without I/O |
 //!
-//! Families use `store` and `bus`, `bus` uses `store`, `store` uses `domain`, `domain` uses nothing of the project. A family talks to another only
-//! through its `messages`; the model client and the policy have no actor and are called as they are. This crate never reads the
-//! environment, never listens on a socket, and knows no HTTP route.
+//! Families use `store` and `bus`, `bus` uses `store`, `store` uses `domain`, `domain` uses nothing of the project. A
+//! family talks to another only through its `messages`; the model client and the policy have no actor and are called as
+//! they are. This crate never reads the environment, never listens on a socket, and knows no HTTP route.
 
 pub mod audit;
 mod base_url;

@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use somaagent_actors::breaker::BreakerState;
 use somaagent_actors::domain::ids::Tenant;
 use somaagent_actors::policy::parity::{Answers, Question, compare, questions};
 use somaagent_actors::policy::{Asker, Context, Policy, PolicyFiles, PolicySettings, Subject, decision::PUBLIC};
@@ -84,7 +83,7 @@ async fn opa(settings: &PolicySettings, live: &Policy, actions: &BTreeSet<String
     let unheard = asked.iter().filter(|both| both.other.is_none()).count();
     if unheard > 0 {
         let seen = format!("the OPA left {unheard} of {} undecided", counted(asked.len(), "question"));
-        let advice = if live.opa_state() == Some(BreakerState::Closed) {
+        let advice = if live.opa_answers() {
             "it answers, but not with a decision: give it the files of config/policy, and see whether OPA_DECISION_PATH is right"
         } else {
             "see whether OPA_URL is right and reached from here; until then everything is refused with 502"

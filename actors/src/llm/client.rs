@@ -121,8 +121,8 @@ impl ModelClient {
 
     /// Asks the model and yields its answer piece by piece.
     ///
-    /// Nothing is sent before the stream is polled, but the total deadline runs from here. It ends after [`Piece::Finished`] or after the one error.
-    /// Dropping it closes the endpoint's socket at once.
+    /// Nothing is sent before the stream is polled, but the total deadline runs from here. It ends after
+    /// [`Piece::Finished`] or after the one error. Dropping it closes the endpoint's socket at once.
     pub fn stream(&self, request: ChatRequest) -> impl Stream<Item = Result<Piece, ModelError>> + Send + 'static {
         let run = Box::new(Run::new(Arc::clone(&self.inner), request));
         stream::unfold(run, |mut run| async move { run.next().await.map(|item| (item, run)) })

@@ -125,6 +125,12 @@ impl Policy {
         }
     }
 
+    /// Whether something answered at the address of the OPA when it was last asked there, with a decision or without.
+    #[must_use]
+    pub fn opa_answers(&self) -> bool {
+        matches!(&*self.judge, Judge::Outside { opa, .. } if opa.answers())
+    }
+
     /// How long the OPA on the network is left alone from now on, because it failed: until then nobody need ask again.
     #[must_use]
     pub fn left_alone_for(&self) -> Option<Duration> {

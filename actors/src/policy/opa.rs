@@ -63,6 +63,11 @@ impl Opa {
         self.remote.left_alone_for()
     }
 
+    /// Whether something answers there.
+    pub(super) fn answers(&self) -> bool {
+        self.remote.answers()
+    }
+
     /// How it was when it was last asked.
     pub(super) fn state(&self) -> BreakerState {
         self.remote.state()

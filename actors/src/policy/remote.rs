@@ -1,6 +1,9 @@
 //! Asks a judge outside of this process: one question, one answer in JSON, no second try.
 
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
 
 use parking_lot::Mutex;
 use prometheus::Histogram;
@@ -48,6 +51,7 @@ pub(super) struct Remote {
     http: Client,
     url: Url,
     breaker: Mutex<Breaker>,
+    answers: AtomicBool,
 }
 
 /// How to ask.
@@ -74,7 +78,13 @@ impl Remote {
             .pool_idle_timeout(IDLE_TIMEOUT)
             .tcp_nodelay(true)
             .build()?;
-        Ok(Self { name, http, url, breaker: Mutex::new(Breaker::new(manners.breaker)) })
+        Ok(Self {
+            name,
+            http,
+            url,
+            breaker: Mutex::new(Breaker::new(manners.breaker)),
+            answers: AtomicBool::new(false),
+        })
     }
 
     /// Asks once; `read` tells an answer of a judge from others. Whoever stops waiting for the answer has found out nothing about
@@ -91,6 +101,8 @@ impl Remote {
         if let Some(seconds) = seconds {
             seconds.observe(begun.elapsed().as_secs_f64());
         }
+        let lost = matches!(&answer, Err(RemoteError::Lost(_) | RemoteError::Status(500..)));
+        self.answers.store(!lost, Ordering::Relaxed);
         let answer = answer.and_then(|answer| read(&answer).ok_or(RemoteError::Unreadable));
         self.settle(ticket, verdict(&answer));
         answer
@@ -104,6 +116,11 @@ impl Remote {
     /// How it was when it was last asked.
     pub(super) fn state(&self) -> BreakerState {
         self.breaker.lock().state()
+    }
+
+    /// Whether something answered when it was last asked, be it a judge or not, that had no trouble of its own.
+    pub(super) fn answers(&self) -> bool {
+        self.answers.load(Ordering::Relaxed)
     }
 
     fn admit(&self) -> Result<Ticket, RemoteError> {

@@ -39,8 +39,8 @@ impl ClaimTerms {
         Self { claim: Uuid::new_v4(), now, lease_until: now + lease, keys, rows_a_key: rows, rows }
     }
 
-    /// Where the next walk begins after one that had room for the rows of the keys up to `last`. `walked` is the last key it saw and how many
-    /// it saw, unless it had enough before.
+    /// Where the next walk begins after one that had room for the rows of the keys up to `last`. `walked` is the last
+    /// key it saw and how many it saw, unless it had enough before.
     pub(super) fn next_place<P: Default>(&self, last: Option<P>, walked: Option<(P, i64)>) -> P {
         match walked {
             // There may be keys for which there was no room.

@@ -1,17 +1,19 @@
 //! The second wall between tenants. The first one is the tenant in every query; behind this one the database itself shows and
 //! takes rows of one tenant only, so that a query that forgot its tenant finds less, and not more.
 //!
-//! What is done for one caller outside the Journal takes a [`TenantTx`], which only [`Store`](super::Store) opens: a transaction
-//! as the role that the function `tenant_role` names, under row-level security, with the tenant in `soma.tenant`. A transaction, because both end with it:
-//! whoever has the connection next is nobody's again, also through a pooler that hands it on. The role owns nothing and may log
-//! in nowhere, and policies hold for all but the owner of the tables: what works for all tenants (the Journal, the queues, the
-//! replicator, the sealer) is the owner, pays nothing, and need not be trusted with more than it had. To hold the owner back too
-//! would mean to trust a setting that says "everybody" instead.
+//! What is done for one caller outside the Journal takes a [`TenantTx`], which only [`Store`](super::Store) opens: a
+//! transaction as the role that the function `tenant_role` names, under row-level security, with the tenant in
+//! `soma.tenant`. A transaction, because both end with it: whoever has the connection next is nobody's again, also
+//! through a pooler that hands it on. The role owns nothing and may log in nowhere, and policies hold for all but the
+//! owner of the tables: what works for all tenants (the Journal, the queues, the replicator, the sealer) is the owner,
+//! pays nothing, and need not be trusted with more than it had. To hold the owner back too would mean to trust a
+//! setting that says "everybody" instead.
 //!
 //! It costs a read one round trip, for the beginning; the end comes after the answer. A change has had a beginning before.
 //!
-//! Behind the wall a condition finds its index only if PostgreSQL knows that it tells nobody of the rows it sees: comparisons of
-//! columns do, what looks into JSON or changes a text does not. So such things are looked for in a column of their own.
+//! Behind the wall a condition finds its index only if PostgreSQL knows that it tells nobody of the rows it sees:
+//! comparisons of columns do, what looks into JSON or changes a text does not. So such things are looked for in a
+//! column of their own.
 //!
 //! The server may refuse the role, because whoever brought the tables up to date may make none. Then there is no wall, which is
 //! logged, counted, and shown: see [`raise`].
@@ -40,7 +42,8 @@ pub(super) enum Purpose {
     Change,
     /// To read.
     Read,
-    /// To read by a filter: a plan for any filter would look at every row of the tenant, where one for this filter has an index.
+    /// To read by a filter: a plan for any filter would look at every row of the tenant, where one for this filter has
+    /// an index.
     Search,
 }
 

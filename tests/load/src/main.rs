@@ -10,8 +10,8 @@
 //! | `clock`, `measure`, `process` | time, percentiles, memory and processor time |
 //! | `report` | figures, references and budgets as a table and as JSON lines |
 //!
-//! Nothing here but the bench `brain` may use a crate of the system under test. A missed budget is told, and is no failure: the exit code says
-//! whether everything could be measured.
+//! Nothing here but the bench `brain` may use a crate of the system under test. A missed budget is told, and is no
+//! failure: the exit code says whether everything could be measured.
 #![allow(
     clippy::disallowed_methods,
     reason = "a bench reads the environment, keeps real time and spawns its own tasks"
