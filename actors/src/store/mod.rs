@@ -62,7 +62,7 @@ pub use self::error::StoreError;
 use self::{
     lane::Lane,
     outbox_events::{Enqueued, OutboxEvents},
-    wall::{Purpose, TenantTx, Wall},
+    wall::{Entrance, Purpose, TenantTx, Wall},
 };
 use crate::domain::ids::Tenant;
 
@@ -123,7 +123,7 @@ impl Store {
         let journal = journal.map(Lane::new);
         let back = journal.is_none().then(|| Semaphore::new(1));
         let inner = Arc::new(Inner { pool, journal, back, runtime, limit });
-        Self { inner, outbox_events: OutboxEvents::default(), wall: Arc::new(Wall::Up) }
+        Self { inner, outbox_events: OutboxEvents::default(), wall: Arc::new(Wall::Up(Entrance::ASKING)) }
     }
 
     /// The same store; what happens to rows of the outbox is counted by `outbox_events`.

@@ -18,21 +18,33 @@
 //! The server may refuse the role, because whoever brought the tables up to date may make none. Then there is no wall, which is
 //! logged, counted, and shown: see [`raise`].
 
+use std::borrow::Cow;
+
 use prometheus::{IntGauge, Registry};
 use sqlx::{AssertSqlSafe, Connection, PgConnection, Postgres, Transaction};
 
 use crate::domain::ids::Tenant;
 
-/// Becomes who sees one tenant only, until the end of the transaction. Each database has a role of its own.
-const BEHIND: &str = "set_config('role', tenant_role(), true)";
-
 /// Whether the database keeps tenants apart.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Wall {
-    /// It does.
-    Up,
+    /// It does, if this is done first.
+    Up(Entrance),
     /// It does not, for this reason.
     Absent(String),
+}
+
+/// The statement that becomes the role of the tenants until the end of the transaction.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entrance(Cow<'static, str>);
+
+impl Entrance {
+    /// For a database whose role is not known: it is asked for each time, which is dearer than all the rest of a beginning.
+    pub const ASKING: Self = Self(Cow::Borrowed("SELECT set_config('role', tenant_role(), true)"));
+
+    fn of(quoted_role: &str) -> Self {
+        Self(Cow::Owned(format!("SET LOCAL ROLE {quoted_role}")))
+    }
 }
 
 /// What a transaction of a tenant is for.
@@ -97,9 +109,9 @@ fn beginning(wall: &Wall, tenant: &Tenant, purpose: Purpose) -> String {
         Purpose::Search => "BEGIN READ ONLY; SET LOCAL plan_cache_mode = force_custom_plan",
     };
     match wall {
-        Wall::Up => {
+        Wall::Up(Entrance(enter)) => {
             let tenant = quoted(tenant.as_str());
-            format!("{begin}; SELECT {BEHIND}, set_config('soma.tenant', {tenant}, true)")
+            format!("{begin}; {enter}; SET LOCAL soma.tenant = {tenant}")
         }
         Wall::Absent(_) => begin.to_owned(),
     }
@@ -134,15 +146,16 @@ pub async fn raise(connection: &mut PgConnection) -> Result<Wall, WallError> {
         return Err(WallError::Outside);
     }
     sqlx::raw_sql("SELECT raise_tenant_wall()").execute(&mut *connection).await?;
-    let begin = format!("BEGIN READ ONLY; SELECT {BEHIND}");
+    let role: String = sqlx::query_scalar("SELECT quote_ident(tenant_role())").fetch_one(&mut *connection).await?;
+    let entrance = Entrance::of(&role);
     let looked = async {
-        sqlx::raw_sql(AssertSqlSafe(begin)).execute(&mut *connection).await?;
+        sqlx::raw_sql(AssertSqlSafe(format!("BEGIN READ ONLY; {}", entrance.0))).execute(&mut *connection).await?;
         sqlx::query_scalar(held_back).fetch_one(&mut *connection).await
     };
     let looked = looked.await;
     sqlx::raw_sql("ROLLBACK").execute(&mut *connection).await?;
     match looked {
-        Ok(true) => Ok(Wall::Up),
+        Ok(true) => Ok(Wall::Up(entrance)),
         Ok(false) => Ok(Wall::Absent("its role is not held back by row-level security".to_owned())),
         Err(sqlx::Error::Database(refusal)) => Ok(Wall::Absent(refusal.message().to_owned())),
         Err(error) => Err(error.into()),
@@ -159,7 +172,7 @@ impl Wall {
             "store_tenant_wall_up",
             "1 while row-level security keeps tenants apart besides the queries, 0 where the database's user may not use it.",
         )?;
-        gauge.set(i64::from(*self == Self::Up));
+        gauge.set(i64::from(matches!(self, Self::Up(_))));
         registry.register(Box::new(gauge))
     }
 }
@@ -176,7 +189,7 @@ pub async fn within<T>(
     work: impl AsyncFnOnce(&mut TenantTx<'_>) -> Result<T, sqlx::Error>,
 ) -> T {
     let tenant = Tenant::new(tenant).unwrap();
-    let mut rows = TenantTx::begin(connection, &Wall::Up, &tenant, Purpose::Change).await.unwrap();
+    let mut rows = TenantTx::begin(connection, &Wall::Up(Entrance::ASKING), &tenant, Purpose::Change).await.unwrap();
     let done = work(&mut rows).await.unwrap();
     rows.end().await.unwrap();
     done

@@ -130,7 +130,7 @@ mod tests {
     use sqlx::{PgConnection, PgPool};
 
     use super::*;
-    use crate::store::wall::{Purpose, Wall, within};
+    use crate::store::wall::{Entrance, Purpose, Wall, within};
 
     fn memory(id: &str, said: &str, key: &str) -> Brought {
         let payload = json!({"id": id, "content": said, "idempotency_key": key});
@@ -196,7 +196,8 @@ mod tests {
             [memory("b", "same", "k"), Brought { lane: Uuid::from_u128(n.into()), ..memory("a", &n.to_string(), "k") }]
         };
         let mut connection = pool.acquire().await.unwrap();
-        let mut first = TenantTx::begin(&mut connection, &Wall::Up, &tenant, Purpose::Change).await.unwrap();
+        let mut first =
+            TenantTx::begin(&mut connection, &Wall::Up(Entrance::ASKING), &tenant, Purpose::Change).await.unwrap();
         enqueue(&mut first, &tenant, &brought(1), OffsetDateTime::UNIX_EPOCH).await.unwrap();
         let late = async |n: u32| {
             let mut connection = pool.acquire().await.unwrap();

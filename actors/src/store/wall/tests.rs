@@ -62,7 +62,7 @@ async fn insert(connection: &mut PgConnection, table: &str, row: &str, tenant: &
 /// What comes of `sql` behind the wall, for the tenant `a`: rows, or the state of the refusal. Nothing of it remains.
 async fn comes_of(connection: &mut PgConnection, sql: String) -> Result<u64, String> {
     let tenant = Tenant::new("a").unwrap();
-    let mut rows = TenantTx::begin(connection, &Wall::Up, &tenant, Purpose::Change).await.unwrap();
+    let mut rows = TenantTx::begin(connection, &Wall::Up(Entrance::ASKING), &tenant, Purpose::Change).await.unwrap();
     let done = sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut *rows).await;
     rows.undo();
     rows.end().await.unwrap();
@@ -108,7 +108,7 @@ async fn whoever_names_no_tenant_has_no_rows(pool: PgPool) {
     // At first the setting is unknown; after its first use it is known, and empty.
     for _ in 0..2 {
         for (table, may, row) in COVERED {
-            let begin = format!("BEGIN; SELECT {BEHIND}");
+            let begin = format!("BEGIN; {}", Entrance::ASKING.0);
             let mut transaction = connection.begin_with(AssertSqlSafe(begin)).await.unwrap();
             let count = format!("SELECT count(*) FROM {table}");
             let seen: i64 = sqlx::query_scalar(AssertSqlSafe(count)).fetch_one(&mut *transaction).await.unwrap();
@@ -280,11 +280,13 @@ async fn without_the_right_to_the_role_there_is_no_wall_and_that_is_told(pool: P
     // What is done for tenants goes on without, and is refused where nobody said that there is none.
     let tenant = Tenant::new("a").unwrap();
     TenantTx::begin(&mut connection, &raised, &tenant, Purpose::Read).await.unwrap().end().await.unwrap();
-    assert!(TenantTx::begin(&mut connection, &Wall::Up, &tenant, Purpose::Read).await.is_err());
+    assert!(TenantTx::begin(&mut connection, &Wall::Up(Entrance::ASKING), &tenant, Purpose::Read).await.is_err());
     sqlx::raw_sql("ROLLBACK").execute(&mut *connection).await.unwrap();
     // An administrator makes good for it.
     sqlx::raw_sql(AssertSqlSafe(format!("GRANT {ours} TO {name}"))).execute(&pool).await.unwrap();
-    assert_eq!(raise(&mut connection).await.unwrap(), Wall::Up);
+    let raised = raise(&mut connection).await.unwrap();
+    assert_eq!(raised, Wall::Up(Entrance::of(&ours)));
+    TenantTx::begin(&mut connection, &raised, &tenant, Purpose::Read).await.unwrap().end().await.unwrap();
     drop(connection.detach());
     let sql = format!("REASSIGN OWNED BY {name} TO CURRENT_USER; DROP OWNED BY {name}; DROP ROLE {name}");
     sqlx::raw_sql(AssertSqlSafe(sql)).execute(&pool).await.unwrap();
@@ -299,7 +301,7 @@ async fn what_a_copy_brought_of_another_databases_role_is_taken_away(pool: PgPoo
     let sql = format!("CREATE ROLE {other}; GRANT SELECT ON api_keys TO {other}");
     sqlx::raw_sql(AssertSqlSafe(sql)).execute(&pool).await.unwrap();
     assert!(may().await);
-    assert_eq!(raise(&mut pool.acquire().await.unwrap()).await.unwrap(), Wall::Up);
+    assert!(matches!(raise(&mut pool.acquire().await.unwrap()).await.unwrap(), Wall::Up(_)));
     assert!(!may().await);
     sqlx::raw_sql(AssertSqlSafe(format!("DROP OWNED BY {other}; DROP ROLE {other}"))).execute(&pool).await.unwrap();
 }
@@ -321,7 +323,8 @@ async fn a_user_that_would_find_every_table_empty_is_refused(pool: PgPool) {
 async fn processes_that_start_together_raise_one_wall(pool: PgPool) {
     let raised = async || raise(&mut pool.acquire().await.unwrap()).await.unwrap();
     let all = tokio::join!(raised(), raised(), raised(), raised());
-    assert_eq!(all, (Wall::Up, Wall::Up, Wall::Up, Wall::Up));
+    let up = Wall::Up(Entrance::of(&role(&pool).await));
+    assert_eq!(all, (up.clone(), up.clone(), up.clone(), up));
 }
 
 /// So many rows of one tenant that none of these tables is read as a whole.
