@@ -161,7 +161,9 @@ pub async fn lock_next(connection: &mut PgConnection) -> Result<Option<Job>, sql
 #[instrument(level = "debug", name = "db.dlq_jobs.advance", skip_all)]
 pub async fn advance(connection: &mut PgConnection, job: &Job) -> Result<(), sqlx::Error> {
     let done = sqlx::query!(
-        "UPDATE dlq_jobs SET status = $2, place = $3, reprocessed = $4, failed = $5, updated_at = $6 WHERE id = $1",
+        "UPDATE dlq_jobs SET status = $3, place = $4, reprocessed = $5, failed = $6, updated_at = $7
+         WHERE tenant = $1 AND id = $2",
+        job.tenant,
         job.id,
         job.status,
         job.place,
@@ -233,4 +235,43 @@ pub async fn purge(
     audit_event::insert_purge(&mut transaction, "dlq-keeper", what, gone, at).await?;
     transaction.commit().await?;
     Ok(u64::try_from(count).unwrap_or(u64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failed expectation ends the test")]
+
+    use sqlx::PgPool;
+
+    use super::*;
+    use crate::store::wall::within;
+
+    #[sqlx::test(migrations = "../migrations")]
+    async fn an_order_goes_on_in_its_own_tenant_alone(pool: PgPool) {
+        let job = Job {
+            id: Uuid::from_u128(1),
+            tenant: "a".to_owned(),
+            topic: "x.dlq".to_owned(),
+            status: "running".to_owned(),
+            filter: LetterFilter::default(),
+            upto: 9,
+            max_letters: 9,
+            place: 0,
+            total: 9,
+            reprocessed: 0,
+            failed: 0,
+            subject: None,
+            request_id: Uuid::nil(),
+            ip: None,
+            created_at: OffsetDateTime::UNIX_EPOCH,
+            updated_at: OffsetDateTime::UNIX_EPOCH,
+        };
+        let mut connection = pool.acquire().await.unwrap();
+        within(&mut connection, "a", async |rows| insert(rows, &job).await).await;
+        let elsewhere = Job { tenant: "b".to_owned(), place: 4, ..job.clone() };
+        assert!(matches!(advance(&mut connection, &elsewhere).await, Err(sqlx::Error::RowNotFound)));
+        advance(&mut connection, &Job { place: 5, ..job.clone() }).await.unwrap();
+        let found = within(&mut connection, "a", async |rows| get(rows, "a", "x.dlq", job.id).await).await;
+        assert_eq!(found.unwrap().place, 5);
+    }
 }
