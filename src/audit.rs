@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
 use somaagent_actors::audit::{
-    told,
-    verify::{Checkpoints, Report, verify},
+    told::{self, Book},
+    verify::{Checkpoints, Report, Signature, verify},
 };
 use somaagent_actors::store::{Connections, Store};
 use sqlx::PgPool;
@@ -20,7 +20,7 @@ use crate::config::Config;
 use crate::data_dir::{DataDir, DataDirError};
 use crate::database::{Database, read_only};
 use crate::embedded::postgres::EmbeddedServer;
-use crate::rooms::log::kafka_log;
+use crate::rooms::log::{audit_reader, kafka_log};
 use crate::{refuse, say};
 
 /// Something does not fit.
@@ -96,11 +96,8 @@ async fn checkpoints(config: &Config, file: Option<&Path>, store: &Store) -> any
             }
             told
         }
-        None if config.kafka.bootstrap_servers.is_empty() => told::of_table(store).await.context("database")?,
-        None => {
-            let reader = format!("somaagent-audit-{}", uuid::Uuid::new_v4());
-            told::of_log(&kafka_log(&config.kafka), &reader).await?
-        }
+        None if config.kafka.bootstrap_servers.is_empty() => Book::Table(store.clone()).all().await?,
+        None => Book::Log(Arc::new(kafka_log(&config.kafka)), audit_reader()).all().await?,
     };
     match config.audit.key().context("a key of the section audit")? {
         Some(key) => Ok(Checkpoints::read(&signed, &key)),
@@ -108,6 +105,17 @@ async fn checkpoints(config: &Config, file: Option<&Path>, store: &Store) -> any
         None => bail!(
             "there are checkpoints, and no key to know them by: set AUDIT_CHECKPOINT_PUBLIC_KEY or its file, AUDIT_CHECKPOINT_PUBLIC_KEY_FILE"
         ),
+    }
+}
+
+/// Who vouches for a takeover.
+const fn vouched(signature: Signature) -> &'static str {
+    match signature {
+        Signature::Good => "a process with the key saw it",
+        Signature::OlderThanKey => "nothing was signed at that time",
+        Signature::Missing => "nobody vouches for it",
+        Signature::Wrong => "what vouches for it is signed by another key, or for another place",
+        Signature::Unread => "without a key nobody can tell who wrote that",
     }
 }
 
@@ -123,7 +131,11 @@ fn text(report: &Report) -> String {
     lines.extend(takeovers.iter().map(|moved| {
         let [from, to] = [&moved.from, &moved.to].map(|server| server.as_deref().unwrap_or("unknown"));
         let (tenant, number, rows) = (&moved.tenant, moved.number, moved.rows);
-        format!("{tenant}: from number {number} on the chain goes on on another server, {to} after {from}; {rows} rows came along unsealed")
+        let by = vouched(moved.signature);
+        format!(
+            "{tenant}: from number {number} on the chain goes on on another server, {to} after {from}; {rows} rows came along \
+             unsealed; {by}"
+        )
     }));
     lines.extend(findings.iter().map(|found| {
         let of = if found.tenant.is_empty() { String::new() } else { format!("{}: ", found.tenant) };

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context, anyhow};
 use somaagent_actors::{
-    audit::{AuditMetrics, AuditSealer, SealerDeps},
+    audit::{AuditMetrics, AuditSealer, SealerDeps, told::Book},
     bus::Log,
     dead_letters::{DeadLetterMetrics, DeadLetters, DlqKeeper, KeeperDeps, Ports, queries::LetterReads},
     domain::{dead_letter, ids::Tenant, wal::MEMORY_WAL},
@@ -27,7 +27,7 @@ use time::OffsetDateTime;
 
 use super::{
     Brain,
-    log::{Opened, TABLE},
+    log::{Opened, TABLE, audit_reader},
     now,
 };
 use crate::{
@@ -75,7 +75,8 @@ pub(super) async fn carry_on(
     let subtree = Subtree { base, supervisor, store, crowded };
     if role.has(Role::Outbox) {
         finish(shutdown, "outbox relay", subtree.relay(Arc::clone(&log), &brain).await?);
-        subtree.seal().await?;
+        let log = (source != TABLE).then(|| Arc::clone(&log));
+        subtree.seal(log).await?;
     }
     let memories = subtree.memories(source, &brain);
     let write_through = subtree.remember(brain, policy, shutdown).await?;
@@ -117,8 +118,8 @@ impl Subtree<'_> {
         Ok(port)
     }
 
-    /// Chains the audit trail; the ends of the chains go the relay's way.
-    async fn seal(&self) -> anyhow::Result<()> {
+    /// Chains the audit trail; the ends of the chains go the relay's way, into `log` or the one inside the database.
+    async fn seal(&self, log: Option<Arc<dyn Log>>) -> anyhow::Result<()> {
         let settings = Arc::new(self.base.config.audit.clone());
         let signer = settings.signer().context("audit.checkpoint_key")?;
         if signer.is_none() {
@@ -131,6 +132,10 @@ impl Subtree<'_> {
             crowded: Arc::clone(&self.crowded),
             settings,
             signer,
+            book: match log {
+                None => Book::Table(self.store.clone()),
+                Some(log) => Book::Log(log, audit_reader()),
+            },
             metrics: AuditMetrics::register(&self.base.registry)?,
             clock: now,
         };

@@ -91,6 +91,11 @@ pub(crate) fn kafka_log(kafka: &KafkaSettings) -> KafkaLog {
     KafkaLog::new(kafka.clone(), topics.map(need).collect())
 }
 
+/// The name of a group that reads checkpoints, and that nobody else has.
+pub(crate) fn audit_reader() -> String {
+    format!("somaagent-audit-{}", uuid::Uuid::new_v4())
+}
+
 fn away(reason: &str) {
     tracing::warn!(reason, "the brokers are away: what is said is kept, and goes into the log when they are back");
 }

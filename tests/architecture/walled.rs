@@ -26,9 +26,9 @@ const UNWALLED: &[(&str, &str, &str)] = &[
     // Work for all tenants, one after the other.
     ("audit_event.rs", "insert_of_process", WORKER),
     ("audit_takeover.rs", "*", WORKER),
-    ("audit_walk.rs", "came_from", WORKER),
     ("audit_walk.rs", "head", WORKER),
     ("audit_walk.rs", "page", WORKER),
+    ("audit_walk.rs", "takeover", WORKER),
     ("audit_walk.rs", "unsealed", WORKER),
     ("export_chunks.rs", "insert", WORKER),
     ("memory_write_outbox/mod.rs", "newest_state", WORKER),

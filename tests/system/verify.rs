@@ -116,6 +116,70 @@ async fn a_chain_made_anew_by_the_owner_of_the_database_does_not_fit_its_checkpo
     assert!(output.contains("is not the one of the checkpoint at "), "{output}");
 }
 
+/// Everything that was written is in its chain.
+async fn all_sealed(pool: &PgPool) {
+    eventually("everything sealed", async || {
+        let sql =
+            "SELECT count(*) FROM audit_event AS a WHERE NOT EXISTS (SELECT FROM audit_seal WHERE event_id = a.id)";
+        (sqlx::query_scalar::<_, i64>(sql).fetch_one(pool).await.unwrap() == 0).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_row_of_old_between_two_takeovers_that_somebody_wrote_is_found() {
+    let (stack, pool, _) = told().await;
+    change(
+        &pool,
+        "INSERT INTO audit_event (ts, tenant, action, resource, details)
+         SELECT now() - p.age, 'public', p.action, 'audit.chain', jsonb_build_object(
+             'from', CASE p.n WHEN 1 THEN s.server ELSE 'cluster 1' END,
+             'to', CASE p.n WHEN 1 THEN 'cluster 1' ELSE s.server END, 'rows', 0
+         )
+         FROM audit_sealer AS s, (
+             VALUES (1, interval '0', 'audit.takeover'), (2, interval '1 day', 'do'), (3, interval '0', 'audit.takeover')
+         ) AS p (n, age, action)
+         ORDER BY p.n",
+    )
+    .await;
+    all_sealed(&pool).await;
+    let (code, output) = verified(&stack, &["--json"]).await;
+    let report: Value = serde_json::from_str(output.lines().last().unwrap()).unwrap();
+    let kinds: Vec<&str> =
+        report["findings"].as_array().unwrap().iter().map(|found| found["kind"].as_str().unwrap()).collect();
+    assert_eq!((code, kinds), (Some(1), vec!["takeover-unsigned", "row-backdated", "takeover-unsigned"]), "{output}");
+    assert_eq!(report["takeovers"][0]["signature"], "missing");
+    let (_, output) = verified(&stack, &[]).await;
+    assert!(output.contains("rows came along unsealed; nobody vouches for it"), "{output}");
+}
+
+#[tokio::test]
+async fn a_server_that_somebody_wrote_down_makes_no_process_vouch_for_it() {
+    let (mut stack, pool, metrics) = told().await;
+    stack.app.terminate().await.unwrap();
+    change(&pool, "CREATE TABLE kept AS TABLE audit_sealer; UPDATE audit_sealer SET server = 'cluster 1'").await;
+    let is_told = async |says: &'static str| {
+        eventually("the sealer says so", async || {
+            metrics.get("/metrics").await.ok()?.text.contains(&format!("audit_sealer_stuck {says}\n")).then_some(())
+        })
+        .await;
+    };
+    let binary = stack.app.binary().clone();
+    let mut app = binary.start().await.unwrap();
+    is_told("1").await;
+    let (code, output) = verified(&stack, &[]).await;
+    assert_eq!(code, Some(1), "{output}");
+    assert!(output.contains("somebody wrote that, and no process with the key believes it"), "{output}");
+    let takeovers = "SELECT count(*) FROM audit_event WHERE action = 'audit.takeover'";
+    let takeovers: i64 = sqlx::query_scalar(takeovers).fetch_one(&pool).await.unwrap();
+    assert_eq!(takeovers, 0, "nothing was signed");
+    change(&pool, "UPDATE audit_sealer SET server = kept.server FROM kept").await;
+    is_told("0").await;
+    let (code, output) = verified(&stack, &[]).await;
+    assert_eq!(code, Some(0), "{output}");
+    app.terminate().await.unwrap();
+}
+
 #[tokio::test]
 async fn what_could_not_be_verified_is_not_called_good() {
     let nowhere =

@@ -1,4 +1,4 @@
-//! Signed ends of chains: compact JWS (RFC 7515) with Ed25519 (RFC 8037).
+//! Signed ends of chains, and signed takeovers: compact JWS (RFC 7515) with Ed25519 (RFC 8037).
 
 use std::{fmt, sync::Arc};
 
@@ -8,16 +8,19 @@ use jsonwebtoken::{
     Algorithm, DecodingKey, EncodingKey, Header, Validation, decode, encode,
     jwk::{Jwk, ThumbprintHash},
 };
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use time::OffsetDateTime;
 
 use crate::domain::{
     audit_chain::{Head, Stand, Sum},
+    audit_walk::Vouched,
     hex::hex,
 };
 
 /// What the head of every checkpoint says that it is, so that nothing else signed by the key is taken for one.
 const TYPE: &str = "audit-checkpoint+jwt";
+/// The same of what vouches for a takeover.
+const TAKEOVER_TYPE: &str = "audit-takeover+jwt";
 
 /// The end of a public key in PEM.
 const END: &str = "-----END PUBLIC KEY-----";
@@ -51,6 +54,13 @@ pub struct Checkpoint {
 }
 
 impl Checkpoint {
+    /// What somebody says who may not have the key.
+    #[must_use]
+    pub fn claimed(jws: &str) -> Option<Self> {
+        let claims = URL_SAFE_NO_PAD.decode(jws.split('.').nth(1)?).ok()?;
+        serde_json::from_slice(&claims).ok()
+    }
+
     /// The end of the chain; `None` if the sum is none.
     #[must_use]
     pub fn head(&self) -> Option<Head> {
@@ -65,7 +75,7 @@ impl Checkpoint {
     }
 }
 
-/// Signs checkpoints.
+/// Signs checkpoints and takeovers.
 #[derive(Clone)]
 pub struct CheckpointSigner {
     key: Arc<EncodingKey>,
@@ -90,7 +100,7 @@ impl CheckpointSigner {
         let pair = Ed25519KeyPair::from_pkcs8_maybe_unchecked(key.as_bytes()).map_err(|_| KeyError)?;
         let public = DecodingKey::from_ed_components(&URL_SAFE_NO_PAD.encode(pair.public_key()))?;
         let name = Jwk::from_decoding_key(&public, Some(Algorithm::EdDSA))?.thumbprint(ThumbprintHash::SHA256)?;
-        let header = Header { typ: Some(TYPE.to_owned()), kid: Some(name), ..Header::new(Algorithm::EdDSA) };
+        let header = Header { kid: Some(name), ..Header::new(Algorithm::EdDSA) };
         Ok(Self { key: Arc::new(key), header: Arc::new(header), public: CheckpointKey(vec![public]) })
     }
 
@@ -105,7 +115,18 @@ impl CheckpointSigner {
     pub fn sign(&self, tenant: &str, head: &Head, sealer: Option<&Stand>, at: OffsetDateTime) -> Option<String> {
         let (tenant, hash, sealer) = (tenant.to_owned(), hex(&head.hash), sealer.cloned());
         let checkpoint = Checkpoint { tenant, number: head.number, hash, iat: at.unix_timestamp(), sealer };
-        encode(&self.header, &checkpoint, &self.key).ok()
+        self.signed(TYPE, &checkpoint)
+    }
+
+    /// Vouches for a takeover. `None` as above.
+    #[must_use]
+    pub fn vouch(&self, takeover: &Vouched) -> Option<String> {
+        self.signed(TAKEOVER_TYPE, takeover)
+    }
+
+    fn signed(&self, what: &str, claims: &impl Serialize) -> Option<String> {
+        let header = Header { typ: Some(what.to_owned()), ..Header::clone(&self.header) };
+        encode(&header, claims, &self.key).ok()
     }
 }
 
@@ -141,12 +162,22 @@ impl CheckpointKey {
     /// What `jws` says, if it is a checkpoint that was signed by a key of these.
     #[must_use]
     pub fn read(&self, jws: &str) -> Option<Checkpoint> {
+        self.signed(TYPE, jws).filter(|checkpoint: &Checkpoint| checkpoint.head().is_some())
+    }
+
+    /// For which takeover `jws` vouches, if a key of these signed it.
+    #[must_use]
+    pub fn vouched(&self, jws: &str) -> Option<Vouched> {
+        self.signed(TAKEOVER_TYPE, jws)
+    }
+
+    fn signed<T: DeserializeOwned>(&self, what: &str, jws: &str) -> Option<T> {
         let mut rules = Validation::new(Algorithm::EdDSA);
-        // A checkpoint is for everybody and does not end.
+        // What is signed is for everybody and does not end.
         rules.required_spec_claims.clear();
         (rules.validate_exp, rules.validate_aud) = (false, false);
-        let read = self.0.iter().find_map(|key| decode::<Checkpoint>(jws, key, &rules).ok())?;
-        (read.header.typ.as_deref() == Some(TYPE) && read.claims.head().is_some()).then_some(read.claims)
+        let read = self.0.iter().find_map(|key| decode::<T>(jws, key, &rules).ok())?;
+        (read.header.typ.as_deref() == Some(what)).then_some(read.claims)
     }
 }
 
@@ -201,6 +232,26 @@ mod tests {
         let signer = CheckpointSigner::new(&format!("{begin}\n{half}\n{end}\n")).unwrap();
         let jws = signer.sign("t", &HEAD, None, OffsetDateTime::UNIX_EPOCH).unwrap();
         assert!(CheckpointKey::new(&pair.public_pem).unwrap().read(&jws).is_some());
+    }
+
+    #[test]
+    fn what_vouches_for_a_takeover_is_no_checkpoint_and_the_other_way_round() {
+        let signer = CheckpointSigner::new(&ed_signer().private_pem).unwrap();
+        let stranger = CheckpointSigner::new(&other_ed_signer().private_pem).unwrap();
+        let takeover = Vouched::behind(&HEAD, "t", (None, "there"), 2, 5);
+        let jws = signer.vouch(&takeover).unwrap();
+        assert_eq!(signer.public().vouched(&jws), Some(takeover.clone()));
+        assert_eq!((signer.public().read(&jws), stranger.public().vouched(&jws)), (None, None));
+        let checkpoint = signer.sign("t", &HEAD, None, OffsetDateTime::UNIX_EPOCH).unwrap();
+        assert_eq!(signer.public().vouched(&checkpoint), None);
+        // The same claims under the other name.
+        let named = signer.signed(TYPE, &takeover).unwrap();
+        assert_eq!(signer.public().vouched(&named), None);
+        assert_eq!(
+            Checkpoint::claimed(&checkpoint),
+            stranger.public().read(&checkpoint).or(signer.public().read(&checkpoint))
+        );
+        assert_eq!((Checkpoint::claimed("rubbish"), Checkpoint::claimed(&jws)), (None, None));
     }
 
     #[test]

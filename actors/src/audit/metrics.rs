@@ -25,7 +25,7 @@ impl AuditMetrics {
             )?,
             stuck: IntGauge::new(
                 "audit_sealer_stuck",
-                "1 while nothing can be sealed because what tells how far the sealing is is missing or wrong, else 0.",
+                "1 while nothing can be sealed because what tells how far the sealing is, or where, is missing or wrong, else 0.",
             )?,
             set_back: IntCounter::new(
                 "audit_sealer_set_back_total",

@@ -3,7 +3,7 @@
 //! | file | holds |
 //! | --- | --- |
 //! | [`sealer`] | the actor that makes the chains |
-//! | [`checkpoint`] | signed ends of chains |
+//! | [`checkpoint`] | signed ends of chains, and takeovers |
 //! | [`told`] | the checkpoints that the log has |
 //! | [`queries`] | lists and exports |
 //! | [`verify`] | finds what does not fit |

@@ -15,7 +15,7 @@ use somaagent_supervision::Child;
 use time::OffsetDateTime;
 
 use self::arriving::settle_in;
-use super::{checkpoint::CheckpointSigner, metrics::AuditMetrics, settings::AuditSettings};
+use super::{checkpoint::CheckpointSigner, metrics::AuditMetrics, settings::AuditSettings, told::Book};
 use crate::{
     domain::audit_chain::Place,
     store::{
@@ -44,8 +44,10 @@ pub struct SealerDeps {
     pub crowded: Arc<dyn Fn() -> bool + Send + Sync>,
     /// How to work.
     pub settings: Arc<AuditSettings>,
-    /// Who signs checkpoints; without one there are none.
+    /// Who signs checkpoints and takeovers; without one nothing is signed.
     pub signer: Option<CheckpointSigner>,
+    /// Where the checkpoints are that were told: they say whether the trail was here before.
+    pub book: Book,
     /// What is counted.
     pub metrics: AuditMetrics,
     /// What time it is.
@@ -72,8 +74,10 @@ struct Known {
     at_home: bool,
     /// How far it was, and on which server.
     reached: Option<(String, Place)>,
-    /// Whether it was told that nothing can be sealed.
-    is_stuck: bool,
+    /// From where the trail is said to come, if that is not believed; empty if that is not said.
+    disbelieved: Option<String>,
+    /// Why nothing can be sealed, as it was told.
+    stuck: Option<String>,
 }
 
 impl AuditSealer {
@@ -173,17 +177,18 @@ async fn seal(deps: &SealerDeps, known: &mut Known) -> Result<bool, StoreError> 
 
 impl Known {
     /// Nothing can be sealed, which is told once. Returns that there is nothing more to do now.
-    fn stuck(&mut self, deps: &SealerDeps, why: &'static str) -> bool {
+    fn stuck(&mut self, deps: &SealerDeps, why: &str) -> bool {
         deps.metrics.stuck(true);
-        if !std::mem::replace(&mut self.is_stuck, true) {
+        if self.stuck.as_deref() != Some(why) {
             tracing::error!(why, "the audit trail cannot be sealed; see `audit verify`");
+            self.stuck = Some(why.to_owned());
         }
         false
     }
 
     fn unstuck(&mut self, deps: &SealerDeps) {
         deps.metrics.stuck(false);
-        if std::mem::take(&mut self.is_stuck) {
+        if self.stuck.take().is_some() {
             tracing::info!("the audit trail is sealed again");
         }
     }

@@ -1,9 +1,10 @@
 //! The checkpoints that the log has.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use serde_json::Value;
 
+use super::checkpoint::{Checkpoint, CheckpointKey};
 use crate::{
     bus::{Log, LogError},
     domain::audit_chain::CHECKPOINTS,
@@ -22,13 +23,65 @@ const RECORDS: usize = 500;
 /// A page of the table.
 const PAGE: Page = Page { records: 500, bytes: 8 << 20 };
 
-/// Those of the log inside the database, signed as they are.
-///
-/// # Errors
-/// The store's.
-pub async fn of_table(store: &Store) -> Result<Vec<String>, StoreError> {
+/// The log that checkpoints are told to.
+#[derive(Clone)]
+pub enum Book {
+    /// The one inside the database.
+    Table(Store),
+    /// Another one, and the name of a group of readers that nobody else has.
+    Log(Arc<dyn Log>, String),
+}
+
+/// Why checkpoints could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum BookError {
+    /// The database's.
+    #[error("database")]
+    Store(#[from] StoreError),
+    /// The log's.
+    #[error(transparent)]
+    Log(#[from] LogError),
+}
+
+impl Book {
+    /// Every checkpoint, signed as it is.
+    ///
+    /// # Errors
+    /// [`BookError`].
+    pub async fn all(&self) -> Result<Vec<String>, BookError> {
+        let mut found = Vec::new();
+        self.each(|jws| found.push(jws)).await?;
+        Ok(found)
+    }
+
+    /// On which server the newest checkpoint was signed that tells it, of those that are known by `key`.
+    ///
+    /// # Errors
+    /// [`BookError`].
+    pub async fn signed_on(&self, key: &CheckpointKey) -> Result<Option<String>, BookError> {
+        let mut newest: Option<(i64, String)> = None;
+        self.each(|jws| {
+            // There may be many, and to look at what is said takes less time than to see who said it.
+            let is_newer = |said: &Checkpoint| newest.as_ref().is_none_or(|(at, _)| *at < said.iat);
+            let newer = Checkpoint::claimed(&jws).filter(is_newer).and_then(|_| key.read(&jws));
+            if let Some(Checkpoint { iat, sealer: Some(stand), .. }) = newer {
+                newest = Some((iat, stand.server));
+            }
+        })
+        .await?;
+        Ok(newest.map(|(_, server)| server))
+    }
+
+    async fn each(&self, found: impl FnMut(String)) -> Result<(), BookError> {
+        match self {
+            Self::Table(store) => Ok(of_table(store, found).await?),
+            Self::Log(log, reader) => Ok(of_log(&**log, reader, found).await?),
+        }
+    }
+}
+
+async fn of_table(store: &Store, mut found: impl FnMut(String)) -> Result<(), StoreError> {
     let ends = store.run(|connection| Box::pin(event_log::ends(connection, CHECKPOINTS))).await?;
-    let mut found = Vec::new();
     for (partition, _) in ends {
         let mut next = 0;
         loop {
@@ -38,28 +91,27 @@ pub async fn of_table(store: &Store) -> Result<Vec<String>, StoreError> {
             let records = work.await?;
             let Some(last) = records.last() else { break };
             next = last.offset + 1;
-            found.extend(records.iter().map(|record| signed(&record.payload)));
+            for record in &records {
+                found(signed(&record.payload));
+            }
         }
     }
-    Ok(found)
+    Ok(())
 }
 
-/// Those of another log: `reader` is the name of a group that nobody else has. A log has no end that could be asked for, so
-/// this takes a few seconds longer than the reading.
-///
-/// # Errors
-/// The log's.
-pub async fn of_log(log: &dyn Log, reader: &str) -> Result<Vec<String>, LogError> {
+/// A log has no end that could be asked for, so this takes a few seconds longer than the reading.
+async fn of_log(log: &dyn Log, reader: &str, mut found: impl FnMut(String)) -> Result<(), LogError> {
     log.reached().await?;
     let mut member = log.join(reader, CHECKPOINTS).await?;
-    let mut found = Vec::new();
-    loop {
-        let within = if found.is_empty() { FIRST_WITHIN } else { NEXT_WITHIN };
-        let Some(batch) = member.next(RECORDS, within).await? else { break };
-        found.extend(batch.records.iter().map(|record| signed(&record.payload)));
+    let mut within = FIRST_WITHIN;
+    while let Some(batch) = member.next(RECORDS, within).await? {
+        for record in &batch.records {
+            found(signed(&record.payload));
+        }
+        within = NEXT_WITHIN;
     }
     member.leave().await;
-    Ok(found)
+    Ok(())
 }
 
 /// The lines of a file: records of the log, or what is signed in them.
@@ -112,7 +164,7 @@ mod tests {
         let purge =
             store.run(move |connection| Box::pin(async move { event_log::purge(connection, later, 100).await }));
         assert_eq!(purge.await.unwrap(), 1);
-        let mut found = of_table(&store).await.unwrap();
+        let mut found = Book::Table(store).all().await.unwrap();
         found.sort();
         assert_eq!(found, ["a", "b", "c", "d"]);
     }

@@ -11,11 +11,11 @@ use serde::Serialize;
 
 use self::sealing::Sealing;
 use super::checkpoint::{Checkpoint, CheckpointKey};
-pub use crate::domain::audit_walk::{Finding, Kind, Takeover};
+pub use crate::domain::audit_walk::{Finding, Kind, Signature, Takeover};
 use crate::{
     domain::{
         audit_chain::Head,
-        audit_walk::{Clocks, Known, Walk},
+        audit_walk::{Clocks, Judge, Known, Reader, Walk},
     },
     store::{Store, StoreError, audit_chain, audit_server, audit_walk},
 };
@@ -36,7 +36,7 @@ pub struct Report {
     pub links: i64,
     /// Checkpoints that they were compared with.
     pub checkpoints: usize,
-    /// Where chains go on on another server: no fault, but nothing that happens unnoticed.
+    /// Where chains go on on another server, or are said to: no fault in itself, but nothing that happens unnoticed.
     pub takeovers: Vec<Takeover>,
     /// What does not fit.
     pub findings: Vec<Finding>,
@@ -49,13 +49,15 @@ pub struct Checkpoints {
     clocks: Clocks,
     count: usize,
     forged: Vec<Finding>,
+    /// What takeovers are judged by, too.
+    key: Option<CheckpointKey>,
 }
 
 impl Checkpoints {
     /// Reads what was signed, in the order in which it was told.
     #[must_use]
     pub fn read(signed: &[String], key: &CheckpointKey) -> Self {
-        let mut all = Self::default();
+        let mut all = Self { key: Some(key.clone()), ..Self::default() };
         // A checkpoint may have been told twice.
         let mut seen = BTreeSet::new();
         for (place, jws) in (1..).zip(signed) {
@@ -64,11 +66,9 @@ impl Checkpoints {
             }
             match key.read(jws).and_then(|checkpoint| Some((checkpoint.head()?, checkpoint))) {
                 Some((head, Checkpoint { tenant, iat, sealer, .. })) => {
-                    if let Some(stand) = &sealer {
-                        all.clocks.learn(stand, iat);
-                    }
+                    all.clocks.learn(sealer.as_ref(), iat);
                     let source = format!("the checkpoint at {iat}");
-                    all.good.entry(tenant).or_default().push(Known { head, source, stand: sealer });
+                    all.good.entry(tenant).or_default().push(Known { head, source, at: Some(iat), stand: sealer });
                     all.count += 1;
                 }
                 None => all.forged.push(Finding {
@@ -85,7 +85,7 @@ impl Checkpoints {
 }
 
 /// Verifies the chain of `only`, or all chains; of a tenant of which nothing is known the report counts no chain. The
-/// checkpoints must have been read before: a chain grows.
+/// checkpoints must have been read before: a chain grows. Those that were read with a key have takeovers judged by it.
 ///
 /// # Errors
 /// The store's.
@@ -95,7 +95,8 @@ pub async fn verify(store: &Store, only: Option<&str>, mut checkpoints: Checkpoi
     let standing = store.run(|connection| Box::pin(audit_chain::standing(connection))).await?;
     let server = store.run(|connection| Box::pin(audit_server::identity(connection))).await?;
     let clocks = Arc::new(std::mem::take(&mut checkpoints.clocks));
-    let mut all = Verifying { store, sealing: Sealing::new(standing, server, &clocks), clocks, report };
+    let reader = checkpoints.key.take().map(|key| Arc::new(move |jws: &str| key.vouched(jws)) as Reader);
+    let mut all = Verifying { store, sealing: Sealing::new(standing, server, &clocks), clocks, reader, report };
     if let Some(tenant) = only {
         let known = checkpoints.good.remove(tenant).unwrap_or_default();
         all.report.checkpoints = known.len();
@@ -128,6 +129,8 @@ struct Verifying<'s> {
     store: &'s Store,
     sealing: Sealing,
     clocks: Arc<Clocks>,
+    /// Where there is a key.
+    reader: Option<Reader>,
     report: Report,
 }
 
@@ -135,15 +138,11 @@ impl Verifying<'_> {
     async fn walk(&mut self, tenant: &str, known: Vec<Known>) -> Result<(), StoreError> {
         let end = head(self.store, tenant).await?;
         let mut is_there = end.is_some() || !known.is_empty();
-        let end = end.map(|head| Known { head, source: "its end as it is written down".to_owned(), stand: None });
-        let known = known.into_iter().chain(end);
-        let of = tenant.to_owned();
-        let came_from = self
-            .store
-            .run(move |connection| Box::pin(async move { audit_walk::came_from(connection, &of).await }))
-            .await?;
-        let server = came_from.unwrap_or_else(|| self.sealing.server());
-        let mut walk = Walk::new(tenant, known, server, Arc::clone(&self.clocks));
+        let source = || "its end as it is written down".to_owned();
+        let end = end.map(|head| Known { head, source: source(), at: None, stand: None });
+        let judge = Judge::new(tenant, &known, self.reader.clone(), Arc::clone(&self.clocks));
+        let server = self.began_on(&judge).await?;
+        let mut walk = Walk::new(judge, known.into_iter().chain(end), server);
         loop {
             let (of, after) = (tenant.to_owned(), walk.number());
             let work = self
@@ -166,6 +165,24 @@ impl Verifying<'_> {
         self.report.findings.extend(walked.findings);
         self.report.takeovers.extend(walked.takeovers);
         Ok(())
+    }
+
+    /// On which server a chain began: where the first takeover that is believed says that it came from, else where its first
+    /// checkpoint was signed, else where all chains are.
+    async fn began_on(&self, judge: &Judge) -> Result<Option<String>, StoreError> {
+        let mut after = 0;
+        loop {
+            let of = judge.tenant().to_owned();
+            let work = self
+                .store
+                .run(move |connection| Box::pin(async move { audit_walk::takeover(connection, &of, after).await }));
+            let Some((entry, previous)) = work.await? else { break };
+            if let Some(moved) = judge.believed(&entry, &previous) {
+                return Ok(moved.from);
+            }
+            after = entry.number;
+        }
+        Ok(judge.first_server().map(str::to_owned).or_else(|| self.sealing.server()))
     }
 
     /// Looks for rows that should have been sealed. Whether there are any rows.

@@ -1,16 +1,17 @@
 //! A walk along a tenant's chain, link by link, which finds what does not fit and names it.
 
 mod order;
+mod takeover;
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
-pub use self::order::{ALLOWANCE_SECONDS, Clocks};
-use self::order::{Moved, Order};
+use self::order::Order;
+pub use self::{
+    order::{ALLOWANCE_SECONDS, Clocks},
+    takeover::{Judge, Moved, Reader, Signature, Takeover, Vouched},
+};
 use super::audit_chain::{Head, Place, Said, Stand, Sum, content, linked};
 
 /// Broken places among which rows are looked for that were moved. There are a few of them, or somebody made a mess.
@@ -67,6 +68,12 @@ pub enum Kind {
     SealerAhead,
     /// The trail was sealed on another server, and nobody has taken it over here.
     ServerChanged,
+    /// The trail is said to have been sealed on another server, and a checkpoint says that it was this one.
+    ServerForged,
+    /// A row says that the chain goes on on another server, and nobody vouches for it.
+    TakeoverUnsigned,
+    /// A row says that the chain came to a server on which it was already.
+    TakeoverFeigned,
 }
 
 /// Something that does not fit.
@@ -82,21 +89,6 @@ pub struct Finding {
     pub kind: Kind,
     /// The same for people.
     pub what: String,
-}
-
-/// A place where a chain goes on on another server.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Takeover {
-    /// Whose chain.
-    pub tenant: String,
-    /// At which number of it.
-    pub number: i64,
-    /// Where it was before, if that was known.
-    pub from: Option<String>,
-    /// Where it went on.
-    pub to: Option<String>,
-    /// Rows that came along and were not sealed.
-    pub rows: i64,
 }
 
 /// What was found on a walk.
@@ -115,6 +107,8 @@ pub struct Known {
     pub head: Head,
     /// Such as `the checkpoint of …`.
     pub source: String,
+    /// When a checkpoint says so, in seconds since 1970; `None` if none does.
+    pub at: Option<i64>,
     /// How far the sealing was then, if that is told.
     pub stand: Option<Stand>,
 }
@@ -137,32 +131,29 @@ pub struct Walk {
     /// Rows that say something else: number and row, the sum of what they say, and the one they were sealed with.
     changed: Vec<(i64, i64, Sum, Sum)>,
     order: Order,
-    clocks: Arc<Clocks>,
+    judge: Judge,
+    /// The number of the last takeover that was believed.
+    moved_at: i64,
     walked: Walked,
 }
 
 impl Walk {
-    /// A walk from the beginning of `tenant`'s chain, which is known to have had these ends, and began on `server` if nothing else
-    /// is told.
+    /// A walk from the beginning of the chain that `judge` knows, which is known to have had these ends, and began on `server`.
     #[must_use]
-    pub fn new(
-        tenant: &str,
-        known: impl IntoIterator<Item = Known>,
-        server: Option<String>,
-        clocks: Arc<Clocks>,
-    ) -> Self {
+    pub fn new(judge: Judge, known: impl IntoIterator<Item = Known>, server: Option<String>) -> Self {
         let mut ends: BTreeMap<i64, Vec<Known>> = BTreeMap::new();
         for known in known {
             ends.entry(known.head.number).or_default().push(known);
         }
         Self {
-            tenant: tenant.to_owned(),
+            tenant: judge.tenant().to_owned(),
             known: ends,
             last: Head::default(),
             broken: Vec::new(),
             changed: Vec::new(),
             order: Order::on(server),
-            clocks,
+            judge,
+            moved_at: 0,
             walked: Walked::default(),
         }
     }
@@ -220,14 +211,26 @@ impl Walk {
     /// Looks whether a row that is as it was sealed comes after those before it.
     fn follow(&mut self, entry: &Entry) {
         let Some(said) = &entry.said else { return };
-        let (number, row) = (entry.number, entry.event_id);
         if let Some(moved) = Moved::read(said) {
-            self.order.moved(&moved);
-            let (tenant, Moved { from, to, rows }) = (self.tenant.clone(), moved);
-            self.walked.takeovers.push(Takeover { tenant, number, from, to, rows });
-        } else if let Some((kind, what)) = self.order.next(entry, said, &self.clocks) {
-            self.find(kind, Some(number), Some(row), what);
+            self.go_on(entry, moved);
+        } else if let Some((kind, what)) = self.order.next(entry, said, self.judge.clocks()) {
+            self.find(kind, Some(entry.number), Some(entry.event_id), what);
         }
+    }
+
+    /// Goes on on another server, if it is believed that the chain did.
+    fn go_on(&mut self, entry: &Entry, moved: Moved) {
+        let number = entry.number;
+        let verdict = self.judge.judge(entry, &moved, &self.last.hash, self.moved_at);
+        if let Some((kind, what)) = verdict.fault {
+            self.find(kind, Some(number), Some(entry.event_id), what);
+        } else {
+            self.order.moved(&moved);
+            self.moved_at = number;
+        }
+        let (tenant, Moved { from, to, rows, .. }) = (self.tenant.clone(), moved);
+        let signature = verdict.signature;
+        self.walked.takeovers.push(Takeover { tenant, number, from, to, rows, signature });
     }
 
     /// A row that should have been sealed and is not.

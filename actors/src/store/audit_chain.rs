@@ -270,7 +270,8 @@ pub(super) async fn write(connection: &mut PgConnection, rows: &[Unsealed]) -> R
     Ok(ids.len())
 }
 
-/// Puts signed ends of up to `limit` chains that have grown since they were told into the outbox. Returns how many.
+/// Puts signed ends of up to `limit` chains that have grown since they were told into the outbox. Returns how many. They tell how far
+/// the sealing is only if it is done on this server: whoever owns the database could write another name.
 ///
 /// # Errors
 /// The database's.
@@ -281,12 +282,14 @@ pub async fn tell(
     at: OffsetDateTime,
     sign: impl Fn(&str, &Head, Option<&Stand>) -> Option<String> + Send,
 ) -> Result<usize, sqlx::Error> {
+    let server = audit_server::identity(connection).await?;
     let mut transaction = connection.begin().await?;
     let stand = sqlx::query_as!(
         Stand,
         r#"SELECT server AS "server!", xact::text::bigint AS "xact!", id, pg_current_xact_id()::text::bigint AS "next!"
            FROM audit_sealer
-           WHERE server IS NOT NULL AND xact < pg_snapshot_xmax(pg_current_snapshot())"#
+           WHERE server = $1 AND xact < pg_snapshot_xmax(pg_current_snapshot())"#,
+        server,
     );
     let stand = stand.fetch_optional(&mut *transaction).await?;
     let grown = sqlx::query!(

@@ -10,9 +10,11 @@ use tracing::instrument;
 /// The database's.
 #[instrument(level = "debug", name = "db.pg_control_system.identity", skip_all)]
 pub async fn identity(connection: &mut PgConnection) -> Result<String, sqlx::Error> {
-    let may = sqlx::query_scalar!(r#"SELECT has_function_privilege('pg_control_system()', 'EXECUTE') AS "may!""#);
+    let may =
+        sqlx::query_scalar!(r#"SELECT has_function_privilege('pg_catalog.pg_control_system()', 'EXECUTE') AS "may!""#);
     if may.fetch_one(&mut *connection).await? {
-        let cluster = sqlx::query_scalar!(r#"SELECT system_identifier::text AS "cluster!" FROM pg_control_system()"#);
+        let cluster =
+            sqlx::query_scalar!(r#"SELECT system_identifier::text AS "cluster!" FROM pg_catalog.pg_control_system()"#);
         match cluster.fetch_one(&mut *connection).await {
             Ok(cluster) => return Ok(format!("cluster {cluster}")),
             // Some servers that speak the protocol have no such file.

@@ -11,11 +11,12 @@ use tracing::instrument;
 
 use super::{
     audit_chain::{Unsealed, said, write},
-    audit_event,
+    audit_event, audit_walk,
 };
 use crate::domain::{
     append::{AuditWrite, Doer},
     audit_chain::TAKEOVER,
+    audit_walk::Vouched,
 };
 
 /// A trail that is to be taken over.
@@ -79,7 +80,8 @@ pub struct Taken {
 }
 
 /// Looks at the next `limit` rows of `tenant`, those behind `after`, and seals those that nobody has sealed and that no
-/// transaction of this server will be asked for. `None` if somebody else has taken the trail over.
+/// transaction of this server will be asked for. `sign` vouches for it, where there is a key. `None` if somebody else has taken the
+/// trail over.
 ///
 /// # Errors
 /// The database's.
@@ -88,9 +90,9 @@ pub async fn take(
     connection: &mut PgConnection,
     takeover: &Takeover,
     tenant: &str,
-    after: Option<i64>,
-    limit: i64,
+    (after, limit): (Option<i64>, i64),
     at: OffsetDateTime,
+    sign: impl Fn(&Vouched) -> Option<String> + Send,
 ) -> Result<Option<Taken>, sqlx::Error> {
     let mut transaction = connection.begin().await?;
     if !lock(&mut transaction, &takeover.to).await? {
@@ -111,7 +113,7 @@ pub async fn take(
     .fetch_one(&mut *transaction)
     .await?;
     if after.is_none() || !found.ids.is_empty() {
-        tell(&mut transaction, takeover, tenant, &found.ids, at).await?;
+        tell(&mut transaction, takeover, tenant, &found.ids, at, sign).await?;
         seal(&mut transaction, takeover, tenant, &found.ids).await?;
     }
     transaction.commit().await?;
@@ -147,20 +149,27 @@ async fn tell(
     tenant: &str,
     ids: &[i64],
     at: OffsetDateTime,
+    sign: impl Fn(&Vouched) -> Option<String> + Send,
 ) -> Result<(), sqlx::Error> {
+    // Nobody else seals, so the chain still ends there when the row is sealed.
+    let end = audit_walk::head(&mut *connection, tenant).await?.unwrap_or_default();
+    let servers = (takeover.from.as_deref(), takeover.to.as_str());
+    let rows = i64::try_from(ids.len()).unwrap_or(i64::MAX);
+    let signature = sign(&Vouched::behind(&end, tenant, servers, rows, at.unix_timestamp()));
     let line = AuditWrite {
         doer: Doer::process("audit-sealer"),
         action: TAKEOVER,
         resource: "audit.chain",
         target_id: tenant.to_owned(),
         details: json!({
-            "from": takeover.from, "to": takeover.to, "rows": ids.len(), "first": ids.first(), "last": ids.last(),
+            "from": takeover.from, "to": takeover.to, "rows": rows, "first": ids.first(), "last": ids.last(),
+            "signature": signature,
         }),
         ..AuditWrite::default()
     };
     let id = audit_event::insert_of_process(&mut *connection, (tenant, None), &line, at).await?;
-    let rows = rows(&mut *connection, tenant, &[id]).await?;
-    write(connection, &rows).await?;
+    let told = self::rows(&mut *connection, tenant, &[id]).await?;
+    write(connection, &told).await?;
     Ok(())
 }
 

@@ -54,22 +54,42 @@ pub async fn head(connection: &mut PgConnection, tenant: &str) -> Result<Option<
     Ok(row.map(|row| Head { number: row.number, hash: Sum::try_from(row.hash).unwrap_or_default() }))
 }
 
-/// Where `tenant`'s chain was before it went on on another server for the first time. `None` if it never did.
+/// The next link of `tenant`'s chain that says that it goes on on another server, one with a higher number than `after`, and the sum
+/// of the link before it. `None` if there are no more.
 ///
 /// # Errors
 /// The database's.
-#[instrument(level = "debug", name = "db.audit_event.came_from", skip_all)]
-pub async fn came_from(connection: &mut PgConnection, tenant: &str) -> Result<Option<Option<String>>, sqlx::Error> {
-    sqlx::query_scalar!(
-        r#"SELECT a.details ->> 'from' AS "from"
-         FROM audit_event AS a JOIN audit_seal AS z ON z.tenant = a.tenant AND z.event_id = a.id
-         WHERE a.tenant = $1 AND a.action = 'audit.takeover'
+#[instrument(level = "debug", name = "db.audit_event.takeover", skip_all)]
+pub async fn takeover(
+    connection: &mut PgConnection,
+    tenant: &str,
+    after: i64,
+) -> Result<Option<(Entry, Sum)>, sqlx::Error> {
+    let row = said!(
+        r#"SELECT z.number, z.event_id, z.version, z.content, z.hash, p.hash AS "previous?", "#,
+        "FROM audit_event AS a
+         JOIN audit_seal AS z ON z.tenant = a.tenant AND z.event_id = a.id
+         LEFT JOIN audit_seal AS p ON p.tenant = z.tenant AND p.number = z.number - 1
+         WHERE a.tenant = $1 AND a.action = 'audit.takeover' AND z.number > $2
          ORDER BY z.number
-         LIMIT 1"#,
+         LIMIT 1",
         tenant,
+        after,
     )
     .fetch_optional(connection)
-    .await
+    .await?;
+    Ok(row.map(|row| {
+        let previous = row.previous.map(|hash| Sum::try_from(hash).unwrap_or_default()).unwrap_or_default();
+        let entry = Entry {
+            number: row.number,
+            event_id: row.event_id,
+            version: row.version,
+            content: Sum::try_from(row.content).unwrap_or_default(),
+            hash: Sum::try_from(row.hash).unwrap_or_default(),
+            said: Some(row.said),
+        };
+        (entry, previous)
+    }))
 }
 
 /// The next links of `tenant`'s chain with their rows, those with a higher number than `after`, at most `limit`.

@@ -14,6 +14,8 @@ pub(super) struct Sealing {
     standing: Option<Standing>,
     /// The server that this is.
     server: String,
+    /// Whether the newest checkpoint was signed on it.
+    is_signed_here: bool,
     /// How far it was according to checkpoints …
     told: Option<Place>,
     /// … and according to rows that are sealed.
@@ -22,8 +24,8 @@ pub(super) struct Sealing {
 
 impl Sealing {
     pub(super) fn new(standing: Option<Standing>, server: String, clocks: &Clocks) -> Self {
-        let told = clocks.reached(&server);
-        Self { standing, server, told, seen: None }
+        let (told, is_signed_here) = (clocks.reached(&server), clocks.newest() == Some(server.as_str()));
+        Self { standing, server, is_signed_here, told, seen: None }
     }
 
     /// Whether the rows were numbered by this server, as far as that is known.
@@ -55,6 +57,14 @@ impl Sealing {
             return Some((Kind::SealerMissing, what));
         };
         if let Some(server) = now.server.as_deref().filter(|server| *server != self.server) {
+            if self.is_signed_here {
+                let what = format!(
+                    "the trail is said to have been sealed on the server {server:?}, and the last checkpoint was signed on this \
+                     one, {:?}: somebody wrote that, and no process with the key believes it",
+                    self.server
+                );
+                return Some((Kind::ServerForged, what));
+            }
             let what = format!(
                 "the trail was sealed on the server {server:?} and is on {:?}: what is not sealed will be taken over when \
                  the program starts here",
@@ -79,6 +89,9 @@ impl Sealing {
     }
 
     fn known_server(&self) -> Option<&str> {
+        if self.is_signed_here {
+            return Some(&self.server);
+        }
         self.standing.as_ref()?.server.as_deref()
     }
 }

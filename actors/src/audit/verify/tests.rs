@@ -1,5 +1,7 @@
 #![allow(clippy::unwrap_used, reason = "a failed expectation ends the test")]
 
+mod takeovers;
+
 use std::time::Duration;
 
 use somaagent_test_services::tokens::{ed_signer, other_ed_signer};

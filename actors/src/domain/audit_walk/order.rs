@@ -3,10 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::Value;
-
-use super::{Entry, Kind};
-use crate::domain::audit_chain::{ACTION, DETAILS, Place, Said, Stand, TAKEOVER, TS, XACT};
+use super::{Entry, Kind, takeover::Moved};
+use crate::domain::audit_chain::{Place, Said, Stand, TS, XACT};
 
 /// The first version of sums that cover the number of the transaction.
 const COVERED: i16 = 2;
@@ -16,9 +14,14 @@ pub const ALLOWANCE_SECONDS: i64 = 600;
 /// Seconds from 1970 to 2000, where the times of the database begin.
 const EPOCH_2000: i64 = 946_684_800;
 
-/// What checkpoints tell of the time: transactions from a number on began after a time. By server.
+/// What checkpoints of all chains tell of the time.
 #[derive(Clone, Debug, Default)]
-pub struct Clocks(BTreeMap<String, Clock>);
+pub struct Clocks {
+    /// Transactions from a number on began after a time. By server.
+    servers: BTreeMap<String, Clock>,
+    /// When the first one was signed, in seconds since 1970.
+    first: Option<i64>,
+}
 
 #[derive(Clone, Debug, Default)]
 struct Clock {
@@ -28,9 +31,11 @@ struct Clock {
 }
 
 impl Clocks {
-    /// Learns what was known at `at`, in seconds since 1970.
-    pub fn learn(&mut self, stand: &Stand, at: i64) {
-        let clock = self.0.entry(stand.server.clone()).or_default();
+    /// Learns that a checkpoint was signed at `at`, in seconds since 1970, and what was known of the sealing then.
+    pub fn learn(&mut self, stand: Option<&Stand>, at: i64) {
+        self.first = Some(self.first.map_or(at, |first| first.min(at)));
+        let Some(stand) = stand else { return };
+        let clock = self.servers.entry(stand.server.clone()).or_default();
         clock.begun.insert(stand.next, at);
         clock.reached = clock.reached.max(Some((stand.xact, stand.id)));
     }
@@ -38,35 +43,25 @@ impl Clocks {
     /// How far the sealing was on `server`, at least.
     #[must_use]
     pub fn reached(&self, server: &str) -> Option<Place> {
-        self.0.get(server)?.reached
+        self.servers.get(server)?.reached
+    }
+
+    /// Whether what was signed at `at` is of the time when signing began.
+    #[must_use]
+    pub fn is_first(&self, at: i64) -> bool {
+        self.first.is_some_and(|first| at <= first + ALLOWANCE_SECONDS)
+    }
+
+    /// On which server the newest of them was signed.
+    #[must_use]
+    pub fn newest(&self) -> Option<&str> {
+        let newest = |clock: &Clock| clock.begun.values().max().copied();
+        self.servers.iter().max_by_key(|(_, clock)| newest(clock)).map(|(server, _)| server.as_str())
     }
 
     /// A time after which the transaction began, if one is known.
     fn begun_after(&self, server: &str, xact: i64) -> Option<i64> {
-        self.0.get(server)?.begun.range(..=xact).next_back().map(|(_, at)| *at)
-    }
-}
-
-/// That a chain goes on on another server.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Moved {
-    /// Where it was before, if that was known.
-    pub from: Option<String>,
-    /// Where it went on.
-    pub to: Option<String>,
-    /// Rows that were not sealed before.
-    pub rows: i64,
-}
-
-impl Moved {
-    /// What the row says, if that is what it says.
-    pub fn read(said: &Said) -> Option<Self> {
-        if said.get(ACTION)?.as_deref() != Some(TAKEOVER) {
-            return None;
-        }
-        let details: Value = serde_json::from_str(said.get(DETAILS)?.as_deref()?).unwrap_or_default();
-        let server = |name: &str| details[name].as_str().map(str::to_owned);
-        Some(Self { from: server("from"), to: server("to"), rows: details["rows"].as_i64().unwrap_or_default() })
+        self.servers.get(server)?.begun.range(..=xact).next_back().map(|(_, at)| *at)
     }
 }
 
@@ -124,7 +119,7 @@ impl Order {
             return Some((Kind::RowInserted, what));
         }
         self.last = Some((xact, row));
-        let ts = microseconds(said.get(TS)?.as_deref()?)?;
+        let ts = microseconds(said)?;
         let seconds = ts.div_euclid(1_000_000);
         if let Some((newest, before)) =
             self.newest.filter(|(newest, _)| seconds + ALLOWANCE_SECONDS < newest.div_euclid(1_000_000))
@@ -146,9 +141,14 @@ impl Order {
     }
 }
 
-/// The time that the database writes like this.
-fn microseconds(digits: &str) -> Option<i64> {
-    u64::from_str_radix(digits, 16).ok().map(u64::cast_signed)
+/// When a row says that it was written, in seconds since 1970.
+pub(super) fn seconds(said: &Said) -> Option<i64> {
+    Some(microseconds(said)?.div_euclid(1_000_000) + EPOCH_2000)
+}
+
+/// The same in microseconds since 2000, which the database writes as digits.
+fn microseconds(said: &Said) -> Option<i64> {
+    u64::from_str_radix(said.get(TS)?.as_deref()?, 16).ok().map(u64::cast_signed)
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 #![allow(clippy::unwrap_used, reason = "a failed expectation ends the test")]
 
+use std::sync::Arc;
+
 use super::*;
 use crate::domain::audit_chain::VERSION;
 
@@ -22,8 +24,8 @@ fn chain(length: i64) -> (Vec<Entry>, Head) {
 }
 
 fn walked(entries: &[Entry], known: Option<Head>, end: Option<Head>) -> Vec<(Kind, Option<i64>, Option<i64>)> {
-    let known = known.map(|head| Known { head, source: "the checkpoint".to_owned(), stand: None });
-    let mut walk = Walk::new("t", known, None, Arc::default());
+    let known = known.map(|head| Known { head, source: "the checkpoint".to_owned(), at: None, stand: None });
+    let mut walk = Walk::new(Judge::new("t", &[], None, Arc::default()), known, None);
     for entry in entries {
         walk.step(entry);
     }

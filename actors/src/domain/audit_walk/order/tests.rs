@@ -1,6 +1,7 @@
 #![allow(clippy::unwrap_used, reason = "a failed expectation ends the test")]
 
 use super::*;
+use crate::domain::audit_chain::{ACTION, DETAILS, TAKEOVER};
 
 /// A row that says that it was written so many seconds after 2000 in this transaction.
 fn row(seconds: i64, xact: i64) -> Said {
@@ -61,12 +62,18 @@ fn a_transaction_that_began_after_a_checkpoint_wrote_nothing_long_before_it() {
     let mut clocks = Clocks::default();
     let stand = |server: &str, next| Stand { server: server.into(), xact: 1, id: 1, next };
     let at = |seconds| EPOCH_2000 + seconds;
-    clocks.learn(&stand("here", 10), at(5_000));
-    clocks.learn(&stand("here", 20), at(9_000));
-    clocks.learn(&stand("there", 1), at(1_000_000));
+    clocks.learn(Some(&stand("here", 10)), at(5_000));
+    clocks.learn(Some(&stand("here", 20)), at(9_000));
+    clocks.learn(Some(&stand("there", 1)), at(1_000_000));
+    clocks.learn(None, at(4_900));
+    let none = Clocks::default();
     // What was under way at that time may be as old as it likes.
     let found = judged(&[(1, 9), (4_000, 10), (5_000 - ALLOWANCE_SECONDS, 19), (5_000, 20), (9_000, 21)], &clocks);
     assert_eq!(found, [None, Some(Kind::RowBackdated), None, Some(Kind::RowBackdated), None]);
+    let begun =
+        [4_900, 4_900 + ALLOWANCE_SECONDS, 4_901 + ALLOWANCE_SECONDS].map(|seconds| clocks.is_first(at(seconds)));
+    assert_eq!((begun, none.is_first(0)), ([true, true, false], false));
+    assert_eq!((clocks.newest(), none.newest()), (Some("there"), None));
     assert_eq!(clocks.reached("here"), Some((1, 1)));
     assert_eq!(clocks.reached("nowhere"), None);
 }
@@ -81,7 +88,7 @@ fn on_another_server_everything_begins_anew() {
     said[ACTION] = Some(TAKEOVER.to_owned());
     said[DETAILS] = Some(r#"{"from": "here", "to": "there", "rows": 3}"#.to_owned());
     let moved = Moved::read(&said).unwrap();
-    assert_eq!(moved, Moved { from: Some("here".into()), to: Some("there".into()), rows: 3 });
+    assert_eq!(moved, Moved { from: Some("here".into()), to: Some("there".into()), rows: 3, signature: None });
     order.moved(&moved);
     assert_eq!(order.next(&entry(4, 2), &row(100, 3), &none), None);
     assert_eq!((order.reached("here"), order.reached("there")), (None, Some((3, 4))));
