@@ -6,7 +6,7 @@
 //! | `configuration`, `environment` | what is set, what contradicts itself, what only looks like a setting |
 //! | `files`, `limits`, `data_folder`, `ports` | this machine |
 //! | `keys`, `sign_in`, `policy`, `members` | who may what |
-//! | `database`, `audit`, `broker`, `memory`, `model` | what the process works with |
+//! | `database`, `wall`, `audit`, `broker`, `memory`, `model` | what the process works with |
 //! | `clock` | whether two clocks agree |
 //!
 //! Nothing is changed: no table, no topic, no file is made, and nothing is started. Each subject has a bounded time, all are
@@ -30,6 +30,7 @@ mod policy;
 mod ports;
 mod report;
 mod sign_in;
+mod wall;
 
 use std::io::{IsTerminal, stdout};
 use std::process::ExitCode;
@@ -112,6 +113,7 @@ fn subjects(look: Look<'_>) -> Vec<LocalBoxFuture<'_, Vec<Finding>>> {
         subject("policy", look, async move |notes| policy::check(look, notes).await),
         subject("members of tenants", look, async move |notes| members::check(look, notes).await),
         subject("database", look, async move |notes| database::check(look, notes).await),
+        subject("tenant wall", look, async move |notes| wall::check(look, notes).await),
         subject("audit trail", look, async move |notes| audit::check(look, notes).await),
         subject("log", look, async move |notes| broker::check(look, notes).await),
         subject("memory service", look, async move |notes| memory::check(look, notes).await),

@@ -19,7 +19,7 @@ use time::Duration;
 use crate::stack::binary;
 
 /// Everything that is ever looked at, in its order.
-const SUBJECTS: [&str; 15] = [
+const SUBJECTS: [&str; 16] = [
     "configuration",
     "environment",
     "secret files",
@@ -31,6 +31,7 @@ const SUBJECTS: [&str; 15] = [
     "policy",
     "members of tenants",
     "database",
+    "tenant wall",
     "audit trail",
     "log",
     "memory service",
@@ -109,7 +110,8 @@ impl World {
         let database = Postgres::shared().unwrap().fresh_database().await.unwrap();
         let pool = database.pool().await.unwrap();
         let (name, owner) = (database.name().to_owned(), format!("{}_owner", database.name()));
-        for sql in [format!("CREATE ROLE {owner} LOGIN"), format!("ALTER DATABASE {name} OWNER TO {owner}")] {
+        for sql in [format!("CREATE ROLE {owner} LOGIN CREATEROLE"), format!("ALTER DATABASE {name} OWNER TO {owner}")]
+        {
             sqlx::raw_sql(AssertSqlSafe(sql)).execute(&pool).await.unwrap();
         }
         let (site, brain) = (Site::start().await.unwrap(), Brain::start().await.unwrap());
@@ -199,6 +201,7 @@ async fn a_well_installation_is_told_to_be_fine_before_and_while_it_runs() {
     running.is_fine();
     running.has(("database", "migrations"), "ok", "all are applied");
     running.has(("database", "processes"), "ok", "every role");
+    running.has(("tenant wall", "up"), "ok", "soma_tenant_");
     running.has(("ports", "door"), "ok", "a somaagent runs at");
     running.has(("log", "topics"), "ok", "all 8 are there");
     running.has(("log", "copies"), "note", "one copy");
@@ -415,7 +418,98 @@ async fn each_fault_of_the_database_is_named_and_gone_once_it_is_mended() {
     let away = Told::by(&world.binary.clone().set("SA01_DB_DSN", &closed)).await;
     away.has(("database", "reachable"), "fault", "until then no process starts");
     away.has(("audit trail", "sealed"), "skipped", "no database server can be asked");
+    away.has(("tenant wall", "up"), "skipped", "no database server can be asked");
     assert!(!away.document.to_string().contains("canary"), "{:#}", away.document);
+}
+
+#[tokio::test]
+async fn each_fault_of_the_wall_between_tenants_is_named_and_gone_once_it_is_mended() {
+    let world = World::begin().await;
+    world.told().await.has(("tenant wall", "up"), "skipped", "the tables are not there yet");
+    world.migrated().await;
+    world.told().await.is_fine();
+    let ours: String = sqlx::query_scalar("SELECT tenant_role()").fetch_one(&world.pool).await.unwrap();
+    let owner = &world.owner;
+    for (fall_ill, mend, check, severity, says) in [
+        (
+            format!("ALTER ROLE {ours} RENAME TO {ours}_away"),
+            format!("ALTER ROLE {ours}_away RENAME TO {ours}"),
+            "up",
+            "warning",
+            "have an administrator CREATE ROLE",
+        ),
+        (
+            format!("ALTER ROLE {ours} BYPASSRLS"),
+            format!("ALTER ROLE {ours} NOBYPASSRLS"),
+            "role",
+            "fault",
+            "ALTER ROLE",
+        ),
+        (format!("ALTER ROLE {ours} LOGIN"), format!("ALTER ROLE {ours} NOLOGIN"), "role", "fault", "may log in"),
+        (
+            format!("ALTER TABLE turns OWNER TO {ours}"),
+            format!("ALTER TABLE turns OWNER TO {owner}; GRANT SELECT ON turns TO {ours}"),
+            "role",
+            "fault",
+            "an owner sees all rows",
+        ),
+        (
+            "ALTER TABLE turns DISABLE ROW LEVEL SECURITY".to_owned(),
+            "ALTER TABLE turns ENABLE ROW LEVEL SECURITY".to_owned(),
+            "policies",
+            "fault",
+            "off for turns",
+        ),
+        (
+            "CREATE POLICY all_of_it ON turns USING (true)".to_owned(),
+            "DROP POLICY all_of_it ON turns".to_owned(),
+            "policies",
+            "fault",
+            "turns (all_of_it, one_tenant)",
+        ),
+        (
+            format!("GRANT SELECT ON audit_seal TO {ours}"),
+            format!("REVOKE SELECT ON audit_seal FROM {ours}"),
+            "rights",
+            "fault",
+            "audit_seal (SELECT)",
+        ),
+        (
+            format!("REVOKE SELECT ON turns FROM {ours}"),
+            format!("GRANT SELECT ON turns TO {ours}"),
+            "rights",
+            "fault",
+            "SELECT raise_tenant_wall()",
+        ),
+        (
+            format!("CREATE ROLE {ours}0000; GRANT SELECT ON api_keys TO {ours}0000"),
+            format!("DROP OWNED BY {ours}0000; DROP ROLE {ours}0000"),
+            "strangers",
+            "fault",
+            "other databases",
+        ),
+        (
+            "ALTER TABLE turns FORCE ROW LEVEL SECURITY".to_owned(),
+            "ALTER TABLE turns NO FORCE ROW LEVEL SECURITY".to_owned(),
+            "user",
+            "fault",
+            "NO FORCE",
+        ),
+        (
+            format!("ALTER ROLE {owner} BYPASSRLS"),
+            format!("ALTER ROLE {owner} NOBYPASSRLS"),
+            "user",
+            "warning",
+            "NOBYPASSRLS",
+        ),
+    ] {
+        world.sql(fall_ill).await;
+        let told = world.told().await;
+        told.has(("tenant wall", check), severity, says);
+        assert_eq!(told.code, if severity == "fault" { 2 } else { 1 }, "{:#?}", told.ills());
+        world.sql(mend).await;
+    }
+    world.told().await.is_fine();
 }
 
 #[tokio::test]

@@ -18,12 +18,17 @@
 //! The server may refuse the role, because whoever brought the tables up to date may make none. Then there is no wall, which is
 //! logged, counted, and shown: see [`raise`].
 
+pub mod survey;
+
 use std::borrow::Cow;
 
 use prometheus::{IntGauge, Registry};
 use sqlx::{AssertSqlSafe, Connection, PgConnection, Postgres, Transaction};
 
 use crate::domain::ids::Tenant;
+
+/// Whether row-level security holds back whoever asks.
+const HELD_BACK: &str = "SELECT row_security_active('session_envelopes')";
 
 /// Whether the database keeps tenants apart.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -136,21 +141,25 @@ pub enum WallError {
     Database(#[from] sqlx::Error),
 }
 
-/// Makes the role, as far as the user may, and tells whether the wall is up by looking from behind it.
+/// Makes the role, as far as the user may, and tells whether the wall is up.
 ///
 /// # Errors
 /// [`WallError`].
 pub async fn raise(connection: &mut PgConnection) -> Result<Wall, WallError> {
-    let held_back = "SELECT row_security_active('session_envelopes')";
-    if sqlx::query_scalar(held_back).fetch_one(&mut *connection).await? {
+    if sqlx::query_scalar(HELD_BACK).fetch_one(&mut *connection).await? {
         return Err(WallError::Outside);
     }
     sqlx::raw_sql("SELECT raise_tenant_wall()").execute(&mut *connection).await?;
+    Ok(look(connection).await?)
+}
+
+/// Looks from behind the wall whether it is up.
+async fn look(connection: &mut PgConnection) -> Result<Wall, sqlx::Error> {
     let role: String = sqlx::query_scalar("SELECT quote_ident(tenant_role())").fetch_one(&mut *connection).await?;
     let entrance = Entrance::of(&role);
     let looked = async {
         sqlx::raw_sql(AssertSqlSafe(format!("BEGIN READ ONLY; {}", entrance.0))).execute(&mut *connection).await?;
-        sqlx::query_scalar(held_back).fetch_one(&mut *connection).await
+        sqlx::query_scalar(HELD_BACK).fetch_one(&mut *connection).await
     };
     let looked = looked.await;
     sqlx::raw_sql("ROLLBACK").execute(&mut *connection).await?;
@@ -158,7 +167,7 @@ pub async fn raise(connection: &mut PgConnection) -> Result<Wall, WallError> {
         Ok(true) => Ok(Wall::Up(entrance)),
         Ok(false) => Ok(Wall::Absent("its role is not held back by row-level security".to_owned())),
         Err(sqlx::Error::Database(refusal)) => Ok(Wall::Absent(refusal.message().to_owned())),
-        Err(error) => Err(error.into()),
+        Err(error) => Err(error),
     }
 }
 

@@ -7,50 +7,47 @@ use sqlx::{PgPool, postgres::PgPoolOptions};
 use tokio::runtime::Handle;
 use uuid::Uuid;
 
-use super::*;
+use super::{
+    survey::{Gap, NOBODYS, WALLED, survey},
+    *,
+};
 use crate::store::{Connections, Store, StoreError};
 
-/// Every table whose rows are somebody's, what tenants may do with theirs (as [`raise`] grants it), and how one is made.
-const COVERED: &[(&str, &str, &str)] = &[
-    ("api_keys", "SELECT INSERT UPDATE DELETE", "(tenant, key_id, label, prefix, hash, salt, rounds, created_by, scopes, created_at)
+/// How a row of each table behind the wall is made.
+const ROWS: [(&str, &str); WALLED.len()] = [
+    ("api_keys", "(tenant, key_id, label, prefix, hash, salt, rounds, created_by, scopes, created_at)
       VALUES ($t, gen_random_uuid(), '', '', decode(repeat('00', 32), 'hex'), decode(repeat('00', 16), 'hex'), 390000, '', '{}', now())"),
-    ("audit_event", "SELECT INSERT", "(tenant, ts, action, resource) VALUES ($t, now(), 'a', 'r')"),
-    ("dlq_jobs", "SELECT INSERT UPDATE", "(tenant, id, topic, status, upto, max_letters, total, request_id, created_at, updated_at)
+    ("audit_event", "(tenant, ts, action, resource) VALUES ($t, now(), 'a', 'r')"),
+    ("dlq_jobs", "(tenant, id, topic, status, upto, max_letters, total, request_id, created_at, updated_at)
       VALUES ($t, gen_random_uuid(), 'x', 'running', 1, 1, 1, gen_random_uuid(), now(), now())"),
-    ("dlq_messages", "SELECT UPDATE DELETE", "(tenant, topic, source_topic, original, error, error_class, attempts, origin, created_at, updated_at)
+    ("dlq_messages", "(tenant, topic, source_topic, original, error, error_class, attempts, origin, created_at, updated_at)
       VALUES ($t, 'x.dlq', 'x', '', 'e', 'c', 1, 'outbox', now(), now())"),
-    ("export_chunks", "SELECT", "(tenant, job_id, number, data) VALUES ($t, 1, 0, '')"),
-    ("export_jobs", "SELECT INSERT UPDATE", "(tenant, status, params, max_rows, request_id, created_at, updated_at)
+    ("export_chunks", "(tenant, job_id, number, data) VALUES ($t, 1, 0, '')"),
+    ("export_jobs", "(tenant, status, params, max_rows, request_id, created_at, updated_at)
       VALUES ($t, 'queued', '{}', 1, gen_random_uuid(), now(), now())"),
-    ("memory_replica", "SELECT INSERT UPDATE DELETE", r#"(tenant, event_id, payload, topic, partition, "offset", sha256, created_at)
+    ("memory_replica", r#"(tenant, event_id, payload, topic, partition, "offset", sha256, created_at)
       VALUES ($t, 'e', '{}', 'x', 0, 0, '', now())"#),
-    ("memory_tombstones", "SELECT INSERT UPDATE DELETE", r#"(tenant, event_id, source, topic, partition, "offset", created_at)
+    ("memory_tombstones", r#"(tenant, event_id, source, topic, partition, "offset", created_at)
       VALUES ($t, 'e', 's', 'x', 0, 0, now())"#),
-    ("memory_write_outbox", "SELECT INSERT UPDATE DELETE", "(tenant, session_id, payload, idempotency_key, next_attempt_at, created_at, updated_at)
+    ("memory_write_outbox", "(tenant, session_id, payload, idempotency_key, next_attempt_at, created_at, updated_at)
       VALUES ($t, gen_random_uuid(), '{}', 'k', now(), now(), now())"),
-    ("message_outbox", "SELECT INSERT DELETE", "(tenant, topic, partition_key, payload, next_attempt_at, created_at, updated_at)
+    ("message_outbox", "(tenant, topic, partition_key, payload, next_attempt_at, created_at, updated_at)
       VALUES ($t, 'x', 'k', '{}', now(), now(), now())"),
-    ("session_envelopes", "SELECT UPDATE", "(tenant, session_id, epoch, created_at, updated_at)
+    ("session_envelopes", "(tenant, session_id, epoch, created_at, updated_at)
       VALUES ($t, gen_random_uuid(), 1, now(), now())"),
-    ("session_events", "SELECT", "(tenant, session_id, seq, event_id, type, occurred_at, payload)
+    ("session_events", "(tenant, session_id, seq, event_id, type, occurred_at, payload)
       VALUES ($t, gen_random_uuid(), 1, gen_random_uuid(), 'user', now(), '{}')"),
-    ("turns", "SELECT", "(tenant, session_id, turn_seq, event_id, state, started_at, updated_at)
+    ("turns", "(tenant, session_id, turn_seq, event_id, state, started_at, updated_at)
       VALUES ($t, gen_random_uuid(), 1, gen_random_uuid(), 'queued', now(), now())"),
 ];
 
-/// The others, what tenants may do there, and why they need no wall.
-const NOBODYS: &[(&str, &str, &str)] = &[
-    ("audit_chain", "", "chains are sealed and verified for all tenants together"),
-    ("audit_seal", "", "as above"),
-    ("audit_sealer", "", "how far the sealing is"),
-    ("brain_memories", "", "another service's: the stand-in asks as the owner"),
-    ("event_log", "", "the log, read by groups of readers"),
-    ("event_log_members", "", "who reads the log"),
-    ("event_log_offsets", "", "how far it is read"),
-    ("event_log_partitions", "", "how long it is"),
-    ("memory_replica_offsets", "SELECT", "how far the replica is, which receipts tell"),
-    ("outbox_leases", "SELECT", "which keys of queues are being sent, which a deletion looks at"),
-];
+/// Every table behind the wall, what tenants may do with their rows there, and how one is made.
+fn covered() -> impl Iterator<Item = (&'static str, &'static str, &'static str)> {
+    WALLED.into_iter().zip(ROWS).map(|((table, may), (of, row))| {
+        assert_eq!(table, of);
+        (table, may, row)
+    })
+}
 
 const REFUSED: Option<&str> = Some("42501");
 
@@ -73,7 +70,7 @@ async fn comes_of(connection: &mut PgConnection, sql: String) -> Result<u64, Str
 #[sqlx::test(migrations = "../migrations")]
 async fn a_query_without_a_tenant_sees_and_changes_rows_of_one_only(pool: PgPool) {
     let mut connection = pool.acquire().await.unwrap();
-    for (table, may, row) in COVERED {
+    for (table, may, row) in covered() {
         for tenant in ["a", "b"] {
             insert(&mut connection, table, row, tenant).await.unwrap();
         }
@@ -102,12 +99,12 @@ async fn a_query_without_a_tenant_sees_and_changes_rows_of_one_only(pool: PgPool
 #[sqlx::test(migrations = "../migrations")]
 async fn whoever_names_no_tenant_has_no_rows(pool: PgPool) {
     let mut connection = pool.acquire().await.unwrap();
-    for (table, _, row) in COVERED {
+    for (table, _, row) in covered() {
         insert(&mut connection, table, row, "a").await.unwrap();
     }
     // At first the setting is unknown; after its first use it is known, and empty.
     for _ in 0..2 {
-        for (table, may, row) in COVERED {
+        for (table, may, row) in covered() {
             let begin = format!("BEGIN; {}", Entrance::ASKING.0);
             let mut transaction = connection.begin_with(AssertSqlSafe(begin)).await.unwrap();
             let count = format!("SELECT count(*) FROM {table}");
@@ -142,7 +139,7 @@ async fn every_table_is_behind_the_wall_or_said_to_be_nobodys(pool: PgPool) {
     .fetch_all(&pool)
     .await
     .unwrap();
-    let covered = COVERED.iter().map(|(table, may, _)| (*table, *may, true));
+    let covered = WALLED.iter().map(|(table, may)| (*table, *may, true));
     let nobodys = NOBODYS.iter().map(|(table, may, _)| (*table, *may, false));
     let expected: BTreeSet<_> = covered
         .chain(nobodys)
@@ -202,7 +199,7 @@ async fn a_connection_is_nobodys_again_whatever_was_done_with_it(pool: PgPool) {
 #[sqlx::test(migrations = "../migrations")]
 async fn a_change_is_kept_whole_or_undone_whole_and_a_read_changes_nothing(pool: PgPool) {
     let (store, tenant) = (store(pool.clone()), Tenant::new("a").unwrap());
-    let row = COVERED.iter().find(|(table, ..)| *table == "audit_event").unwrap().2;
+    let row = ROWS.iter().find(|(table, _)| *table == "audit_event").unwrap().1;
     for (undone, left) in [(true, 0), (false, 1)] {
         let change = store.change_for(tenant.clone(), move |rows| {
             Box::pin(async move {
@@ -325,6 +322,98 @@ async fn processes_that_start_together_raise_one_wall(pool: PgPool) {
     let all = tokio::join!(raised(), raised(), raised(), raised());
     let up = Wall::Up(Entrance::of(&role(&pool).await));
     assert_eq!(all, (up.clone(), up.clone(), up.clone(), up));
+}
+
+/// What a survey finds.
+async fn gaps(pool: &PgPool) -> (Wall, Vec<Gap>) {
+    let found = survey(&mut pool.acquire().await.unwrap()).await.unwrap().unwrap();
+    assert_eq!(found.role, role(pool).await);
+    (found.wall, found.gaps)
+}
+
+#[sqlx::test(migrations = "../migrations")]
+async fn every_gap_in_the_wall_is_found_and_gone_once_it_is_mended(pool: PgPool) {
+    let up = Wall::Up(Entrance::of(&role(&pool).await));
+    assert_eq!(gaps(&pool).await, (up.clone(), vec![]));
+    let (ours, other) = (role(&pool).await, format!("soma_tenant_{}", u64::MAX - u64::from(std::process::id()) - 1));
+    let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+    let turns = || names(&["turns"]);
+    for (harm, mend, expected) in [
+        (
+            format!("ALTER ROLE {ours} BYPASSRLS"),
+            format!("ALTER ROLE {ours} NOBYPASSRLS"),
+            vec![Gap::Unbound("BYPASSRLS".to_owned())],
+        ),
+        (
+            format!("ALTER ROLE {ours} SUPERUSER BYPASSRLS"),
+            format!("ALTER ROLE {ours} NOSUPERUSER NOBYPASSRLS"),
+            vec![Gap::Unbound("SUPERUSER and BYPASSRLS".to_owned())],
+        ),
+        (format!("ALTER ROLE {ours} LOGIN"), format!("ALTER ROLE {ours} NOLOGIN"), vec![Gap::LogsIn]),
+        (
+            format!("ALTER TABLE turns OWNER TO {ours}"),
+            format!("ALTER TABLE turns OWNER TO CURRENT_USER; GRANT SELECT ON turns TO {ours}"),
+            vec![Gap::Owns(turns())],
+        ),
+        (
+            "ALTER TABLE turns DISABLE ROW LEVEL SECURITY".to_owned(),
+            "ALTER TABLE turns ENABLE ROW LEVEL SECURITY".to_owned(),
+            vec![Gap::Open(turns())],
+        ),
+        (
+            "CREATE POLICY all_of_it ON turns USING (true)".to_owned(),
+            "DROP POLICY all_of_it ON turns".to_owned(),
+            vec![Gap::OtherPolicy(names(&["turns (all_of_it, one_tenant)"]))],
+        ),
+        (
+            "ALTER POLICY one_tenant ON turns USING (tenant <> '')".to_owned(),
+            "ALTER POLICY one_tenant ON turns USING (tenant = NULLIF(current_setting('soma.tenant', true), ''))"
+                .to_owned(),
+            vec![Gap::OtherPolicy(names(&["turns (one_tenant)"]))],
+        ),
+        (
+            format!("GRANT TRUNCATE ON turns TO {ours}; GRANT SELECT ON audit_seal TO PUBLIC"),
+            format!("REVOKE TRUNCATE ON turns FROM {ours}; REVOKE SELECT ON audit_seal FROM PUBLIC"),
+            vec![Gap::MayMore(names(&["audit_seal (SELECT)", "turns (TRUNCATE)"]))],
+        ),
+        (
+            format!("REVOKE SELECT, UPDATE ON session_envelopes FROM {ours}"),
+            format!("GRANT SELECT, UPDATE ON session_envelopes TO {ours}"),
+            vec![Gap::MayLess(names(&["session_envelopes (SELECT, UPDATE)"]))],
+        ),
+        (
+            format!("CREATE ROLE {other}; GRANT SELECT ON api_keys TO {other}"),
+            format!("DROP OWNED BY {other}; DROP ROLE {other}"),
+            vec![Gap::Strangers(vec![other.clone()])],
+        ),
+    ] {
+        sqlx::raw_sql(AssertSqlSafe(harm.clone())).execute(&pool).await.unwrap();
+        assert_eq!(gaps(&pool).await.1, expected, "{harm}");
+        sqlx::raw_sql(AssertSqlSafe(mend)).execute(&pool).await.unwrap();
+        assert_eq!(gaps(&pool).await, (up.clone(), vec![]), "{harm} was mended");
+    }
+}
+
+#[sqlx::test(migrations = "../migrations")]
+async fn a_survey_tells_what_hides_rows_from_the_user_and_what_the_user_need_not_have(pool: PgPool) {
+    let (mut connection, name) = humble(&pool).await;
+    let found = async |connection: &mut PgConnection| survey(connection).await.unwrap().unwrap();
+    let begun = found(&mut connection).await;
+    assert_eq!((begun.user, begun.gaps), (name.clone(), vec![]));
+    assert!(matches!(begun.wall, Wall::Absent(_)), "{:?}", begun.wall);
+    let sql = "ALTER TABLE turns FORCE ROW LEVEL SECURITY";
+    sqlx::raw_sql(sql).execute(&pool).await.unwrap();
+    assert_eq!(found(&mut connection).await.gaps, [Gap::HidesFromUs(vec!["turns".to_owned()])]);
+    sqlx::raw_sql(AssertSqlSafe(format!("ALTER ROLE {name} BYPASSRLS"))).execute(&pool).await.unwrap();
+    assert_eq!(found(&mut connection).await.gaps, [Gap::WeBypass]);
+    drop(connection.detach());
+    let sql = format!("REASSIGN OWNED BY {name} TO CURRENT_USER; DROP OWNED BY {name}; DROP ROLE {name}");
+    sqlx::raw_sql(AssertSqlSafe(sql)).execute(&pool).await.unwrap();
+}
+
+#[sqlx::test(migrations = false)]
+async fn there_is_nothing_to_survey_before_the_tables_are_there(pool: PgPool) {
+    assert!(survey(&mut pool.acquire().await.unwrap()).await.unwrap().is_none());
 }
 
 /// So many rows of one tenant that none of these tables is read as a whole.
