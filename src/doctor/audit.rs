@@ -1,15 +1,21 @@
-//! The audit trail: whether its rows are being sealed, and what holds that up.
+//! The audit trail: whether its rows are being sealed and signed, and what holds that up.
 
 use somaagent_actors::store::audit_chain;
 use sqlx::{Connection as _, PgConnection};
 use time::OffsetDateTime;
 
-use super::{Look, database::connect, finding::Notes};
+use super::{
+    Look,
+    database::{connect, is_connected},
+    finding::Notes,
+};
 use crate::roles::Role;
 use crate::telemetry::chain::Chain;
 
 /// A row should be sealed long before it is this old.
 const LATE_SECONDS: f64 = 60.0;
+/// A row should be signed for after one period; somebody may be late once, or start anew.
+const PERIODS: u32 = 3;
 
 /// A transaction that has written and goes on, or that waits for its second phase.
 type Open = (Option<i32>, Option<String>, f64);
@@ -21,7 +27,7 @@ pub(super) async fn check(look: Look<'_>, notes: &Notes) {
         // What is wrong with the database is told there.
         return notes.skipped("sealed", "no database server can be asked");
     };
-    if let Err(error) = examine(&mut connection, notes).await {
+    if let Err(error) = examine(look, &mut connection, notes).await {
         notes.fault(
             "sealed",
             Chain(&error).to_string(),
@@ -44,7 +50,7 @@ fn signed(look: Look<'_>, notes: &Notes) {
     }
 }
 
-async fn examine(connection: &mut PgConnection, notes: &Notes) -> Result<(), sqlx::Error> {
+async fn examine(look: Look<'_>, connection: &mut PgConnection, notes: &Notes) -> Result<(), sqlx::Error> {
     let held = held_up(connection).await?;
     if let Some((process, name, seconds)) = held.as_ref().filter(|(.., seconds)| *seconds > LATE_SECONDS) {
         let whose = process.map_or_else(
@@ -65,11 +71,12 @@ async fn examine(connection: &mut PgConnection, notes: &Notes) -> Result<(), sql
         notes.skipped("sealed", "there is no audit trail yet");
         return Ok(());
     }
+    let there: OffsetDateTime = sqlx::query_scalar("SELECT clock_timestamp()").fetch_one(&mut *connection).await?;
+    signed_lately(look, connection, there, notes).await?;
     let Some(oldest) = audit_chain::oldest_unsealed(connection).await? else {
         notes.ok("sealed", "every row is in its chain");
         return Ok(());
     };
-    let there: OffsetDateTime = sqlx::query_scalar("SELECT clock_timestamp()").fetch_one(&mut *connection).await?;
     let lag = (there - oldest).as_seconds_f64().max(0.0);
     let seen = format!("the oldest row that is in no chain is {lag:.0} s old");
     if lag <= LATE_SECONDS {
@@ -78,6 +85,36 @@ async fn examine(connection: &mut PgConnection, notes: &Notes) -> Result<(), sql
         notes.warning("sealed", seen, "what holds it up is told above");
     } else {
         notes.warning("sealed", seen, "a process with the role outbox seals: see whether one runs, and its log");
+    }
+    Ok(())
+}
+
+/// Whether somebody signs, where there is a key: a row that is sealed is signed for after one period.
+async fn signed_lately(
+    look: Look<'_>,
+    connection: &mut PgConnection,
+    there: OffsetDateTime,
+    notes: &Notes,
+) -> Result<(), sqlx::Error> {
+    let audit = &look.config.audit;
+    if audit.checkpoint_key.is_none() && audit.checkpoint_public_key.is_none() {
+        return Ok(());
+    }
+    let Some(oldest) = audit_chain::oldest_unsigned(connection).await? else {
+        notes.ok("signed lately", "every row that is in its chain is signed for");
+        return Ok(());
+    };
+    let age = (there - oldest).as_seconds_f64().max(0.0);
+    let seen = format!("the oldest row that is in its chain and not signed for is {age:.0} s old");
+    if age <= f64::from(PERIODS) * audit.checkpoint_every().as_secs_f64() + LATE_SECONDS {
+        notes.ok("signed lately", seen);
+    } else if is_connected(connection, Role::Outbox).await? {
+        let advice = "give every process with the role outbox AUDIT_CHECKPOINT_KEY_FILE, and see its log for what was not signed";
+        notes.fault("signed lately", seen, advice);
+    } else {
+        let advice =
+            "a process with the role outbox and AUDIT_CHECKPOINT_KEY_FILE signs when it starts: none is connected";
+        notes.warning("signed lately", seen, advice);
     }
     Ok(())
 }

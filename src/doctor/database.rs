@@ -215,7 +215,7 @@ async fn room(
     let most = number(settings, "max_connections").saturating_sub(reserved);
     let needed = look.config.database.pool_size + BESIDES;
     let open = u32::try_from(names.len()).unwrap_or(u32::MAX);
-    let ours: Vec<Roles> = names.iter().filter_map(|name| name.strip_prefix(APPLICATION)?.parse().ok()).collect();
+    let ours = ours(&names);
     let seen =
         format!("a process needs up to {needed} connections; of {most} {open} are open, {} of them ours", ours.len());
     let advice = "raise max_connections, or lower PG_POOL_MAX_SIZE";
@@ -228,6 +228,21 @@ async fn room(
     }
     roles(&ours, notes);
     Ok(())
+}
+
+/// The roles of those clients that are processes of this program.
+fn ours(clients: &[String]) -> Vec<Roles> {
+    clients.iter().filter_map(|name| name.strip_prefix(APPLICATION)?.parse().ok()).collect()
+}
+
+/// Whether a process with a role works with this database now.
+pub(super) async fn is_connected(connection: &mut PgConnection, role: Role) -> Result<bool, sqlx::Error> {
+    let clients: Vec<String> = sqlx::query_scalar(
+        "SELECT COALESCE(application_name, '') FROM pg_stat_activity WHERE datname = current_database()",
+    )
+    .fetch_all(connection)
+    .await?;
+    Ok(ours(&clients).iter().any(|roles| roles.has(role)))
 }
 
 /// Which roles processes have that are connected now.

@@ -84,6 +84,23 @@ pub async fn oldest_unsealed(connection: &mut PgConnection) -> Result<Option<Off
     .await
 }
 
+/// When the oldest row was written that is in its chain and that no signed end of the chain covers, if there is one.
+///
+/// # Errors
+/// The database's.
+#[instrument(level = "debug", name = "db.audit_chain.oldest_unsigned", skip_all)]
+pub async fn oldest_unsigned(connection: &mut PgConnection) -> Result<Option<OffsetDateTime>, sqlx::Error> {
+    sqlx::query_scalar!(
+        "SELECT min(a.ts)
+         FROM audit_chain AS c
+         JOIN audit_seal AS z ON z.tenant = c.tenant AND z.number = LEAST(c.checkpointed + 1, c.number)
+         JOIN audit_event AS a ON a.tenant = z.tenant AND a.id = z.event_id
+         WHERE c.checkpointed <> c.number"
+    )
+    .fetch_one(connection)
+    .await
+}
+
 /// A row to be sealed.
 pub(super) struct Unsealed {
     pub(super) tenant: String,
