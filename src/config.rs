@@ -159,6 +159,14 @@ impl Config {
         self.http.require_auth || self.auth.has_keys() || self.oidc.enabled
     }
 
+    /// Whether only this machine reaches the door: whoever names a proxy, or a host that is not this one, is not alone behind it.
+    #[must_use]
+    pub fn is_alone(&self) -> bool {
+        self.server.address().is_ok_and(|address| address.is_loopback())
+            && self.http.trusted_proxies.trim().is_empty()
+            && self.http.allowed_hosts.trim().is_empty()
+    }
+
     /// What is not configured and therefore runs inside the process: the key that would change that, and its name.
     pub(crate) fn embedded(&self) -> impl Iterator<Item = (&'static str, &'static str)> {
         let parts = [

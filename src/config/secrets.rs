@@ -54,11 +54,7 @@ pub(super) fn check_new(text: &str, may_be_known: bool) -> Result<(), String> {
 
 /// Whether nobody else reaches the process, so that its secrets may be known ones.
 pub(super) fn may_be_known(config: &Config) -> bool {
-    // Whoever names a proxy, or a host that is not this one, is not alone behind it.
-    let is_alone = config.server.address().is_ok_and(|address| address.is_loopback())
-        && config.http.trusted_proxies.trim().is_empty()
-        && config.http.allowed_hosts.trim().is_empty();
-    is_alone && config.deployment != Deployment::Prod
+    config.is_alone() && config.deployment != Deployment::Prod
 }
 
 fn present(secret: Option<&Secret>) -> Vec<String> {

@@ -236,6 +236,7 @@ mod tests {
         assert!(warns([open, KEY], "nothing limits"));
         assert!(!warns([open, KEY, ("GATEWAY_RATE_LIMIT_ENABLED", "1")], "nothing limits"));
         assert!(!warns([KEY], "nothing limits"));
+        assert!(warns([KEY, ("GATEWAY_ALLOWED_HOSTS", "soma.example")], "nothing limits"));
         assert!(warns([open, KEY, ("SOMA_VERIFY_SSL", "false"), ("SOMA_BASE_URL", "https://b")], "memory service"));
     }
 }

@@ -63,8 +63,7 @@ impl Look<'_> {
 
     /// Whether other machines reach the door.
     fn is_reached_by_others(&self) -> bool {
-        let is_loopback = self.config.server.address().is_ok_and(|address| address.is_loopback());
-        !is_loopback || !self.config.http.trusted_proxies.trim().is_empty()
+        !self.config.is_alone()
     }
 }
 

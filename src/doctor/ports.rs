@@ -18,7 +18,7 @@ pub(super) async fn check(look: Look<'_>, notes: &Notes) {
         if let Ok(host) = server.address() {
             let named = http.hosts().into_iter().next();
             port(look, notes, "door", (SocketAddr::from((host, server.port)), "GATEWAY_PORT"), named).await;
-            reached(look, host, notes);
+            reached(look, notes);
         }
     } else {
         notes.skipped("door", "a process of these roles has none");
@@ -36,21 +36,20 @@ pub(super) async fn check(look: Look<'_>, notes: &Notes) {
 }
 
 /// Who reaches the door, and what is between.
-fn reached(look: Look<'_>, host: IpAddr, notes: &Notes) {
+fn reached(look: Look<'_>, notes: &Notes) {
     let http = &look.config.http;
-    let has_proxy = !http.trusted_proxies.trim().is_empty();
-    if host.is_loopback() && !has_proxy {
+    if !look.is_reached_by_others() {
         return notes.ok("reached", "only this machine reaches the door");
     }
-    if has_proxy {
-        notes.ok("reached", format!("by way of the proxies {}", http.trusted_proxies));
-    } else {
+    if http.trusted_proxies.trim().is_empty() {
         let advice = "put a proxy in front that adds TLS, and name it in GATEWAY_TRUSTED_PROXIES: docs/access.md";
         notes.warning(
             "reached",
-            "other machines reach the door without TLS: whoever is in between reads tokens and chats",
+            "other machines reach the door, and no proxy is named that adds TLS: whoever is in between may read tokens and chats",
             advice,
         );
+    } else {
+        notes.ok("reached", format!("by way of the proxies {}", http.trusted_proxies));
     }
     if http.allowed_hosts.trim().is_empty() {
         let advice = "GATEWAY_ALLOWED_HOSTS names the hosts that are served";
