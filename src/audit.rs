@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, anyhow, bail};
+use anyhow::{Context, bail};
 use somaagent_actors::audit::{
     told::{self, Book},
     verify::{Checkpoints, Report, Signature, verify},
@@ -64,7 +64,7 @@ async fn report(config: &Config, asked: &Verify) -> anyhow::Result<Report> {
 
 /// The configured database, where nothing can be written, else the one of the data folder, which nobody else may have open.
 fn open(config: &Config) -> anyhow::Result<(PgPool, Option<Database>)> {
-    let server = read_only(&config.database, "somaagent-audit").map_err(|why| anyhow!("database.dsn {why}"))?;
+    let server = read_only(&config.database, "somaagent-audit")?;
     if let Some(options) = server {
         // Whoever may read only some rows is refused: to find the others missing would be a false alarm.
         let options = options.options([("row_security", "off")]);

@@ -3,6 +3,7 @@
 //! Each room owns its section's type; this module composes them. Every fault of a configuration is found in one go and
 //! names its key. "Nothing configured" means that a key is absent; there is no default for an outside system.
 
+mod dsn;
 mod environment;
 mod faults;
 mod layers;
@@ -14,12 +15,13 @@ mod show;
 mod strangers;
 mod vault;
 
+pub use dsn::DsnError;
 pub use environment::Environment;
 pub use faults::Faults;
 pub use layers::Deployment;
 pub use sections::{
     BootSettings, DataSettings, DatabaseSettings, FaultSettings, LogFormat, LogSettings, ServerSettings,
-    ShutdownSettings, parse_dsn,
+    ShutdownSettings,
 };
 use somaagent_actors::{
     audit::AuditSettings,

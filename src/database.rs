@@ -1,17 +1,18 @@
 //! The database: a PostgreSQL server named by `database.dsn`, or the one inside the process.
 
+pub(crate) mod tls;
+
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use secrecy::ExposeSecret;
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{Connection, PgConnection, PgPool};
 use thiserror::Error;
 use tokio::time::{Instant, timeout_at};
 
-use crate::config::{DatabaseSettings, parse_dsn};
+use crate::config::{DatabaseSettings, DsnError};
 use crate::embedded::postgres::EmbeddedServer;
 use crate::roles::{Role, Roles};
 
@@ -47,9 +48,9 @@ struct Embedded {
 /// The database cannot be used.
 #[derive(Debug, Error)]
 pub enum DatabaseError {
-    /// The DSN cannot be read; a checked configuration has no such DSN.
-    #[error("database.dsn {0}")]
-    Dsn(&'static str),
+    /// The DSN, or a file that it names, cannot be read; a checked configuration has no such DSN.
+    #[error(transparent)]
+    Dsn(#[from] DsnError),
     /// It did not answer in time.
     #[error("the database did not answer within {} ms", .within.as_millis())]
     Unreachable {
@@ -57,6 +58,14 @@ pub enum DatabaseError {
         within: Duration,
         /// What the last attempt met, if one ended.
         source: Option<sqlx::Error>,
+    },
+    /// TLS is not there as it is asked for, or the server does not prove who it is.
+    #[error("there is no safe connection to the database ({advice})")]
+    Unsafe {
+        /// What to do.
+        advice: &'static str,
+        /// What the handshake met.
+        source: sqlx::Error,
     },
     /// It does not let us in.
     #[error("the database refuses us")]
@@ -88,8 +97,7 @@ impl Database {
     /// # Errors
     /// If the DSN cannot be read.
     pub fn configured(settings: &DatabaseSettings, roles: &Roles) -> Result<Option<Self>, DatabaseError> {
-        let Some(dsn) = &settings.dsn else { return Ok(None) };
-        let options = parse_dsn(dsn.expose_secret()).map_err(DatabaseError::Dsn)?;
+        let Some(options) = settings.server()? else { return Ok(None) };
         let options = options.application_name(&format!("{APPLICATION}{roles}"));
         Ok(Some(Self { options, settings: settings.clone(), embedded: None, pools: Arc::default() }))
     }
@@ -152,6 +160,12 @@ impl Database {
     /// # Errors
     /// If it lets nobody in, is too old, or does not answer in time.
     pub async fn reach(&self, within: Duration) -> Result<(), DatabaseError> {
+        if self.embedded.is_none() && tls::is_left_to_chance(&self.options) {
+            tracing::warn!(
+                advice = tls::GUARD,
+                "whoever is between here and the database can read everything: SA01_DB_DSN does not ask for TLS"
+            );
+        }
         let mut met = None;
         let reached = timeout_at(Instant::now() + within, self.answers(&mut met)).await;
         reached.unwrap_or(Err(DatabaseError::Unreachable { within, source: met }))
@@ -169,7 +183,12 @@ impl Database {
                     *met = Some(error);
                     tokio::time::sleep(RETRY_EVERY).await;
                 }
-                Err(error) => return Err(DatabaseError::Refused(error)),
+                Err(source) => {
+                    return Err(match tls::advice(&source) {
+                        Some(advice) => DatabaseError::Unsafe { advice, source },
+                        None => DatabaseError::Refused(source),
+                    });
+                }
             }
         }
     }
@@ -259,20 +278,19 @@ impl Database {
 ///
 /// # Errors
 /// What is wrong with the DSN; a checked configuration has no such DSN.
-pub(crate) fn read_only(
-    settings: &DatabaseSettings,
-    application: &str,
-) -> Result<Option<PgConnectOptions>, &'static str> {
-    let Some(dsn) = &settings.dsn else { return Ok(None) };
+pub(crate) fn read_only(settings: &DatabaseSettings, application: &str) -> Result<Option<PgConnectOptions>, DsnError> {
+    let Some(options) = settings.server()? else { return Ok(None) };
     let timeout = format!("{}ms", settings.statement_timeout_ms);
-    let options = parse_dsn(dsn.expose_secret())?.application_name(application);
+    let options = options.application_name(application);
     Ok(Some(options.options([("default_transaction_read_only", "on"), ("statement_timeout", timeout.as_str())])))
 }
 
-/// Whether waiting may help: nobody listens, the line broke, or the server says that it is not ready (class 57P).
+/// Whether waiting may help: nobody listens, the line broke, or the server says that it is not ready (class 57P). A server that
+/// does not prove who it is will not do so later.
 fn is_passing(error: &sqlx::Error) -> bool {
     match error {
-        sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut => true,
+        sqlx::Error::Io(_) => tls::advice(error).is_none(),
+        sqlx::Error::PoolTimedOut => true,
         sqlx::Error::Database(refusal) => refusal.code().is_some_and(|code| code.starts_with("57P")),
         _ => false,
     }

@@ -1,11 +1,10 @@
 //! The PostgreSQL server: whether it answers, keeps what it acknowledges, has room, and has the tables of this program.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
 use std::time::Duration;
 
 use somaagent_actors::store::migrate;
-use sqlx::postgres::PgConnectOptions;
+use sqlx::postgres::{PgConnectOptions, PgSslMode};
 use sqlx::{Connection as _, PgConnection};
 use time::OffsetDateTime;
 use tokio::time::{Instant, timeout};
@@ -15,7 +14,7 @@ use super::{
     clock::{self, Asked},
     finding::{Notes, counted},
 };
-use crate::database::{APPLICATION, VERSION_MIN, read_only};
+use crate::database::{APPLICATION, VERSION_MIN, read_only, tls};
 use crate::roles::{Role, Roles};
 use crate::rooms::now;
 use crate::telemetry::chain::Chain;
@@ -62,8 +61,8 @@ pub(super) async fn connect(look: Look<'_>, notes: &Notes) -> Option<PgConnectio
             notes.skipped("reachable", "none is configured: the PostgreSQL inside the process is used (SA01_DB_DSN)");
             return None;
         }
-        Err(what) => {
-            notes.fault("reachable", format!("the DSN {what}"), "mend SA01_DB_DSN");
+        Err(error) => {
+            notes.fault("reachable", error.to_string(), "mend SA01_DB_DSN");
             return None;
         }
     };
@@ -78,7 +77,7 @@ pub(super) async fn connect(look: Look<'_>, notes: &Notes) -> Option<PgConnectio
             Some(connection)
         }
         Ok(Err(error)) => {
-            notes.fault("reachable", format!("{place}: {}", Chain(&error)), advice);
+            notes.fault("reachable", format!("{place}: {}", Chain(&error)), tls::advice(&error).unwrap_or(advice));
             None
         }
         Err(_) => {
@@ -105,7 +104,8 @@ async fn examine(look: Look<'_>, connection: &mut PgConnection, notes: &Notes) -
     let settings: Settings = rows.into_iter().collect();
     version(&settings, notes);
     durability(&settings, notes);
-    user(look, connection, notes).await?;
+    user(connection, notes).await?;
+    line(look, connection, notes).await?;
     room(look, connection, &settings, notes).await?;
     migrations(connection, notes).await?;
     stuck(connection, notes).await?;
@@ -166,8 +166,8 @@ fn durability(settings: &Settings, notes: &Notes) {
     }
 }
 
-/// Who we are there, and whether others may listen.
-async fn user(look: Look<'_>, connection: &mut PgConnection, notes: &Notes) -> Result<(), sqlx::Error> {
+/// Who we are there.
+async fn user(connection: &mut PgConnection, notes: &Notes) -> Result<(), sqlx::Error> {
     let is_super: bool = sqlx::query_scalar("SELECT rolsuper FROM pg_roles WHERE rolname = current_user")
         .fetch_one(&mut *connection)
         .await?;
@@ -177,25 +177,45 @@ async fn user(look: Look<'_>, connection: &mut PgConnection, notes: &Notes) -> R
     } else {
         notes.ok("user", "no superuser");
     }
-    let is_here = match read_only(&look.config.database, "") {
-        Ok(Some(options)) => is_this_machine(&options),
-        _ => true,
-    };
-    if is_here {
-        notes.ok("tls", "the server is on this machine: nobody is in between");
-    } else {
-        let advice = "this program speaks no TLS with PostgreSQL: keep both in a network of their own, or put a tunnel between them";
-        notes.warning("tls", "the connection is not encrypted: whoever is in between reads everything", advice);
+    Ok(())
+}
+
+/// Who could listen on the line, and pretend to be the server.
+async fn line(look: Look<'_>, connection: &mut PgConnection, notes: &Notes) -> Result<(), sqlx::Error> {
+    let spoken: Option<String> = sqlx::query_scalar("SELECT version FROM pg_stat_ssl WHERE pid = pg_backend_pid()")
+        .fetch_optional(&mut *connection)
+        .await?
+        .flatten();
+    if let Ok(Some(options)) = look.config.database.server() {
+        tell_line(&options, spoken.as_deref(), notes);
     }
     Ok(())
 }
 
-fn is_this_machine(options: &PgConnectOptions) -> bool {
-    let host = options.get_host();
-    options.get_socket().is_some()
-        || host.starts_with('/')
-        || host == "localhost"
-        || host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+/// Tells of a line on which this version of TLS is spoken, as the server sees it.
+fn tell_line(options: &PgConnectOptions, spoken: Option<&str>, notes: &Notes) {
+    let version = spoken.unwrap_or("TLS");
+    if tls::is_here(options) {
+        return notes.ok("tls", "the server is on this machine: nobody is in between");
+    }
+    match options.get_ssl_mode() {
+        PgSslMode::VerifyFull => notes.ok("tls", format!("{version}, and the server proves its name")),
+        PgSslMode::VerifyCa => notes.ok("tls", format!("{version}, and its authority vouches for the server")),
+        PgSslMode::Require => {
+            let seen =
+                format!("{version}, and whoever gets in between may say to be the server: nobody vouches for it");
+            notes.warning("tls", seen, tls::GUARD);
+        }
+        PgSslMode::Allow | PgSslMode::Prefer if spoken.is_some() => {
+            let seen =
+                format!("{version}, but whoever is in between can have it go without: SA01_DB_DSN does not ask for it");
+            notes.warning("tls", seen, tls::GUARD);
+        }
+        PgSslMode::Allow | PgSslMode::Prefer | PgSslMode::Disable => {
+            let advice = format!("set ssl = on at the server, and {}", tls::GUARD);
+            notes.warning("tls", "the connection is not encrypted: whoever is in between reads everything", advice);
+        }
+    }
 }
 
 /// Whether there are connections enough, and who has some.
@@ -340,4 +360,38 @@ async fn stuck(connection: &mut PgConnection, notes: &Notes) -> Result<(), sqlx:
         notes.warning("locks", seen, "pg_blocking_pids(pid) of pg_stat_activity tells who has it");
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failed expectation ends the test")]
+
+    use super::*;
+    use crate::doctor::finding::Severity;
+
+    #[test]
+    fn a_line_to_another_machine_is_a_warning_until_the_server_proves_who_it_is() {
+        let told = |host: &str, mode, spoken| {
+            let notes = Notes::of("database");
+            let options = PgConnectOptions::new_without_pgpass().host(host).ssl_mode(mode);
+            tell_line(&options, spoken, &notes);
+            notes.into_findings().pop().unwrap()
+        };
+        let spoken = Some("TLSv1.3");
+        assert_eq!(told("127.0.0.1", PgSslMode::Disable, None).severity, Severity::Ok);
+        for mode in [PgSslMode::VerifyCa, PgSslMode::VerifyFull] {
+            assert_eq!(told("db.example", mode, spoken).severity, Severity::Ok);
+        }
+        for (mode, spoken, says) in [
+            (PgSslMode::Require, spoken, "say to be the server"),
+            (PgSslMode::Prefer, spoken, "have it go without"),
+            (PgSslMode::Prefer, None, "not encrypted"),
+            (PgSslMode::Disable, None, "not encrypted"),
+        ] {
+            let found = told("db.example", mode, spoken);
+            assert_eq!(found.severity, Severity::Warning, "{mode:?}");
+            assert!(found.seen.contains(says), "{found:?}");
+            assert!(found.advice.unwrap().contains("sslmode=verify-full"), "{mode:?}");
+        }
+    }
 }

@@ -71,6 +71,17 @@ fn what_is_done_for_a_tenant_sees_this_tenant_only() {
 }
 
 #[test]
+fn the_driver_of_the_database_trusts_no_authority_that_nobody_named() {
+    let lock = std::fs::read_to_string(reading::root().join("Cargo.lock")).unwrap();
+    let lock: toml::Table = lock.parse().unwrap();
+    let named = |package: &&toml::Value| package["name"].as_str() == Some("webpki-roots");
+    let roots: Vec<_> = lock["package"].as_array().unwrap().iter().filter(named).collect();
+    // What has a source is not ours, and full of them.
+    assert!(roots.len() == 1 && roots[0].get("source").is_none(), "{roots:?}");
+    assert!(sources("actors/roots/src")[0].text.contains("TLS_SERVER_ROOTS: &[TrustAnchor<'static>] = &[];"));
+}
+
+#[test]
 fn no_file_is_too_long_to_read() {
     let rooms = ["src", "http/src", "actors/src", "actors/supervision/src"];
     assert_none(rooms.iter().flat_map(|room| sources(room)).filter_map(|file| too_long(&file)));

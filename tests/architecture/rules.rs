@@ -11,6 +11,7 @@ pub(crate) const CRATES: &[(&str, &[&str])] = &[
     ("somaagent-actors", &["somaagent-supervision"]),
     ("somaagent-supervision", &[]),
     ("somaagent-test-services", &[]),
+    ("webpki-roots", &[]),
     ("somaagent-load", &["somaagent-test-services", "somaagent-supervision", "somaagent-actors"]),
 ];
 

@@ -22,6 +22,7 @@ mod canaries;
 mod concurrency;
 mod crash;
 mod database_faults;
+mod database_tls;
 mod dead_letters;
 mod disturbance;
 mod doctor;

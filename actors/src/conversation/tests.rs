@@ -220,7 +220,7 @@ async fn a_stop_is_answered_when_it_is_stored_though_the_provider_is_left_at_onc
         let mut stream = world.listen(session, None, StreamMode::Delta).await;
         world.say(session, "go").await;
         while !matches!(next(&mut stream).await.body, FrameBody::Delta { .. }) {}
-        let mut held = pool.begin().await.unwrap();
+        let mut held = Box::pin(pool.begin()).await.unwrap();
         sqlx::query("LOCK TABLE session_events IN SHARE MODE").execute(&mut *held).await.unwrap();
         let conversations = world.conversations.clone();
         let (one, two) = (world.caller.clone(), world.caller.clone());

@@ -4,8 +4,10 @@
 //! lives in a folder of its own on a free port, with synchronous commits and `fsync` on: what it acknowledged survives its
 //! crash. It refuses root, so root runs it as the user `postgres`.
 
+use std::fs::Permissions;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::Ipv4Addr;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -18,6 +20,7 @@ use sqlx::postgres::PgPoolOptions;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, PgPool};
 
 use crate::lock::locked;
+use crate::papers::{CLIENT, Papers};
 use crate::port;
 
 /// The variable that names a server to use instead of starting one.
@@ -49,6 +52,8 @@ struct Own {
     binaries: PathBuf,
     folder: PathBuf,
     port: u16,
+    /// Settings of its own.
+    settings: Vec<String>,
     keeper: Option<Keeper>,
 }
 
@@ -90,13 +95,48 @@ impl Postgres {
     /// # Errors
     /// When PostgreSQL is not installed or does not start; the error ends with its log.
     pub fn start() -> Result<Self> {
+        Self::start_with(|_| Ok(Vec::new()))
+    }
+
+    /// Starts one that shows the certificate of the server of `papers` to whoever asks for TLS, and that takes [`CLIENT`] by
+    /// TLS and the client's certificate only.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn start_with_tls(papers: &Papers) -> Result<Self> {
+        Self::start_with(|folder| {
+            let rules = folder.join("data/pg_hba.conf");
+            let others = std::fs::read_to_string(&rules)?;
+            let client = format!("hostssl all {CLIENT} all cert\nhostnossl all {CLIENT} all reject\n");
+            std::fs::write(&rules, client + &others)?;
+            let keep = |name: &str| {
+                let kept = folder.join(name);
+                std::fs::copy(papers.file(name), &kept)?;
+                std::fs::set_permissions(&kept, Permissions::from_mode(0o600))?;
+                std::os::unix::fs::chown(&kept, postgres_user()?, None)?;
+                anyhow::Ok(kept.display().to_string())
+            };
+            // One file has both.
+            let (server, ca) = (keep("server")?, keep("ca")?);
+            Ok(vec![
+                "ssl=on".to_owned(),
+                format!("ssl_cert_file={server}"),
+                format!("ssl_key_file={server}"),
+                format!("ssl_ca_file={ca}"),
+            ])
+        })
+    }
+
+    /// Starts one whose folder, with its data, was prepared, which tells its settings.
+    fn start_with(prepare: impl FnOnce(&Path) -> Result<Vec<String>>) -> Result<Self> {
         let binaries = find_binaries()?;
         let folder = tempfile::Builder::new().prefix("sa01-postgres-").tempdir()?.keep();
         if let Some(user) = postgres_user()? {
             std::os::unix::fs::chown(&folder, Some(user), None)?;
         }
         init(&binaries, &folder)?;
-        let mut own = Own { binaries, folder, port: port::free(), keeper: None };
+        let settings = prepare(&folder)?;
+        let mut own = Own { binaries, folder, port: port::free(), settings, keeper: None };
         own.run()?;
         let admin = Url::parse(&format!("postgres://postgres@127.0.0.1:{}/postgres", own.port))?;
         Ok(Self { admin, own: Some(Mutex::new(own)) })
@@ -161,6 +201,7 @@ impl Own {
             .args(["-c", "listen_addresses=127.0.0.1", "-c", "max_connections=300"])
             .args(["-c", "wal_level=minimal", "-c", "max_wal_senders=0", "-c", "jit=off"])
             .args(["-c", "checkpoint_timeout=1h", "-c", "max_wal_size=4GB"])
+            .args(self.settings.iter().flat_map(|setting| ["-c", setting.as_str()]))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -230,12 +271,13 @@ impl Database {
         self.url.to_string()
     }
 
-    /// Its DSN by way of a proxy on this machine.
+    /// Its DSN by way of a proxy on this machine, which could not read what is encrypted.
     #[must_use]
     pub fn dsn_through(&self, port: u16) -> String {
         let mut url = self.url.clone();
         let _ = url.set_ip_host(Ipv4Addr::LOCALHOST.into());
         let _ = url.set_port(Some(port));
+        url.query_pairs_mut().append_pair("sslmode", "disable");
         url.to_string()
     }
 

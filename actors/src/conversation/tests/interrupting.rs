@@ -61,7 +61,7 @@ async fn a_stop_that_meets_an_interruption_waits_for_its_end_and_names_the_turn(
         .execute(&pool)
         .await
         .unwrap();
-        let mut held = pool.begin().await.unwrap();
+        let mut held = Box::pin(pool.begin()).await.unwrap();
         sqlx::query("SELECT pg_advisory_xact_lock(7)").execute(&mut *held).await.unwrap();
         world.say(session, "one").await;
         world.model.exchange(0).await;
