@@ -15,6 +15,7 @@
 //! | [`audit`] | chains the audit trail, signs the ends of the chains, finds what does not fit |
 //! | [`bus`] | the log: records by topic, in order by key |
 //! | `base_url` | addresses of outside services as people write them, for every client |
+//! | [`bounded`] | bodies of their answers, up to a limit, for every client |
 //! | [`breaker`] | when to leave a server alone that does not answer, for every client |
 //! | [`retry`] | waits between attempts and of work that holds back |
 //! | [`secret`] | a secret of the settings that may be exchanged while the process runs |
@@ -28,6 +29,7 @@
 
 pub mod audit;
 mod base_url;
+pub mod bounded;
 pub mod breaker;
 pub mod bus;
 pub mod conversation;

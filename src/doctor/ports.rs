@@ -7,10 +7,14 @@ use std::time::Duration;
 use reqwest::header::HOST;
 use reqwest::redirect;
 use serde_json::Value;
+use somaagent_actors::bounded;
 use tokio::net::TcpSocket;
 
 use super::{Look, finding::Notes};
 use crate::roles::Role;
+
+/// Longest answer that is read, in bytes; what a somaagent says of itself has a few hundred.
+const MAX_BYTES: usize = 64 * 1024;
 
 pub(super) async fn check(look: Look<'_>, notes: &Notes) {
     let (server, http) = (&look.config.server, &look.config.http);
@@ -130,7 +134,9 @@ async fn health(address: SocketAddr, named: Option<String>, within: Duration) ->
     if let Some(named) = named {
         request = request.header(HOST, named);
     }
-    let health: Value = request.send().await.ok()?.json().await.ok()?;
+    // Whatever has the port may answer anything.
+    let health = bounded::body(request.send().await.ok()?, MAX_BYTES).await.ok()?;
+    let health: Value = serde_json::from_slice(&health).ok()?;
     (health["status"].is_string() && health["components"].is_object()).then_some(health)
 }
 

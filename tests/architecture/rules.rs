@@ -23,7 +23,7 @@ pub(crate) const FOREIGN: &[(&str, &[&str])] = &[
 ];
 
 /// Rooms of `actors` that have no actor and are called as they are.
-pub(crate) const CALLED: &[&str] = &["base_url", "breaker", "llm", "policy", "retry", "secret"];
+pub(crate) const CALLED: &[&str] = &["base_url", "bounded", "breaker", "llm", "policy", "retry", "secret"];
 
 /// The only crates that rules without I/O, clock and actors need.
 pub(crate) const PURE: &[&str] = &["alloc", "core", "serde", "serde_json", "sha2", "std", "thiserror", "time", "uuid"];
@@ -133,7 +133,7 @@ pub(crate) fn may_use(of: &str, other: &str, item: Option<&str>) -> bool {
         ("domain", _) => false,
         // One form of the log is tables, hence the store.
         (_, "domain") | ("bus", "store") => true,
-        ("store" | "bus" | "retry" | "base_url" | "breaker", _) => false,
+        ("store" | "bus" | "retry" | "base_url" | "bounded" | "breaker", _) => false,
         (_, "store" | "bus") => true,
         (_, other) if CALLED.contains(&other) => true,
         // A called room has no messages to wait for; it does not call back either.

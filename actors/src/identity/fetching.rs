@@ -10,7 +10,11 @@ use reqwest::{
 use time::OffsetDateTime;
 
 use super::keys::KeyError;
-use crate::{base_url::root_cause, retry};
+use crate::{
+    base_url::root_cause,
+    bounded::{self, Unread},
+    retry,
+};
 
 /// Longest document that is read, in bytes.
 pub(super) const MAX_BYTES: usize = 256 * 1024;
@@ -63,13 +67,10 @@ pub(super) async fn answer(http: &Client, request: Request) -> Result<Answer, Fe
     let lost = |error: reqwest::Error| FetchError::Transport(root_cause(&error));
     let mut response = http.execute(request).await.map_err(lost)?;
     let (status, headers) = (response.status().as_u16(), std::mem::take(response.headers_mut()));
-    let mut body = Vec::new();
-    while let Some(piece) = response.chunk().await.map_err(lost)? {
-        if body.len() + piece.len() > MAX_BYTES {
-            return Err(FetchError::TooLong);
-        }
-        body.extend_from_slice(&piece);
-    }
+    let body = bounded::body(response, MAX_BYTES).await.map_err(|unread| match unread {
+        Unread::TooLong(_) => FetchError::TooLong,
+        Unread::Lost(error) => lost(error),
+    })?;
     Ok(Answer { status, headers, body })
 }
 

@@ -16,6 +16,7 @@ use tokio::time::Instant;
 
 use crate::{
     base_url::root_cause,
+    bounded::{self, Unread},
     breaker::{Breaker, BreakerRules, BreakerState, Ticket, Verdict},
 };
 
@@ -170,18 +171,14 @@ const fn verdict<T>(answer: &Result<T, RemoteError>) -> Verdict {
 }
 
 /// The whole answer, if it is one.
-async fn read(mut reply: Response) -> Result<Vec<u8>, RemoteError> {
+async fn read(reply: Response) -> Result<Vec<u8>, RemoteError> {
     if reply.status().as_u16() != 200 {
         return Err(RemoteError::Status(reply.status().as_u16()));
     }
-    let mut answer = Vec::new();
-    while let Some(piece) = reply.chunk().await.map_err(|error| lost(&error))? {
-        if answer.len() + piece.len() > MAX_BYTES {
-            return Err(RemoteError::TooLong);
-        }
-        answer.extend_from_slice(&piece);
-    }
-    Ok(answer)
+    bounded::body(reply, MAX_BYTES).await.map_err(|unread| match unread {
+        Unread::TooLong(_) => RemoteError::TooLong,
+        Unread::Lost(error) => lost(&error),
+    })
 }
 
 /// What became of the connection: the innermost cause, which names what the system said. Never the address.

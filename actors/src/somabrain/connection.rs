@@ -19,6 +19,7 @@ use super::{
 };
 use crate::{
     base_url::root_cause,
+    bounded::{self, Unread},
     domain::{ids::Tenant, trace_context::TraceContext},
     retry,
 };
@@ -125,17 +126,14 @@ impl Connection {
         if let Some(body) = &request.body {
             builder = builder.header(CONTENT_TYPE, "application/json").body(body.clone());
         }
-        let mut response = builder.send().await.map_err(|error| transport(&error))?;
+        let response = builder.send().await.map_err(|error| transport(&error))?;
         let status = response.status().as_u16();
         let retry_after = retry_after(response.headers());
         let etag = response.headers().get(ETAG).and_then(|etag| etag.to_str().ok()).map(str::to_owned);
-        let mut body = Vec::new();
-        while let Some(chunk) = response.chunk().await.map_err(|error| transport(&error))? {
-            if body.len() + chunk.len() > MAX_BODY_BYTES {
-                return Err(Lost::Transport(format!("the answer is longer than {MAX_BODY_BYTES} bytes")));
-            }
-            body.extend_from_slice(&chunk);
-        }
+        let mut body = bounded::body(response, MAX_BODY_BYTES).await.map_err(|unread| match unread {
+            Unread::TooLong(_) => Lost::Transport(unread.to_string()),
+            Unread::Lost(error) => transport(&error),
+        })?;
         // Some servers repeat the key they refuse.
         if status >= 400 {
             body = self.scrubbed(&String::from_utf8_lossy(&body)).into_bytes();
