@@ -1,6 +1,6 @@
 //! The endpoint of the model. Nothing is asked that costs something.
 
-use somaagent_actors::llm::{LookError, ModelClient};
+use somaagent_actors::llm::{LookError, ModelProbe};
 
 use super::{
     Look,
@@ -16,13 +16,13 @@ pub(super) async fn check(look: Look<'_>, notes: &Notes) {
     if settings.base_url.is_empty() {
         return notes.skipped("endpoint", "none is configured: the offline responder is used (SA01_LLM_BASE_URL)");
     }
-    let client = match ModelClient::new(settings.clone()) {
-        Ok(client) => client,
+    let probe = match ModelProbe::new(settings) {
+        Ok(probe) => probe,
         Err(error) => return notes.fault("endpoint", error.to_string(), "mend the section model"),
     };
     let within = look.within / 2;
     let key = if settings.api_key.is_some() { "the key" } else { "that there is no key" };
-    match client.look(within).await {
+    match probe.catalogue(&settings.model, within).await {
         Ok(list) if list.has_ours => {
             notes.ok(
                 "endpoint",

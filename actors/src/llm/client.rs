@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::stream::{self, Stream};
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
-use reqwest::{Url, redirect};
+use reqwest::{ClientBuilder, RequestBuilder, Url, redirect};
 use serde_json::{Map, Value, json};
 
 use super::run::Run;
@@ -69,7 +69,7 @@ impl ChatRequest {
 /// ```
 #[derive(Debug, Clone)]
 pub struct ModelClient {
-    pub(super) inner: Arc<Endpoint>,
+    inner: Arc<Endpoint>,
 }
 
 /// What all answers of a client share. No field shows the key in `Debug`.
@@ -89,19 +89,12 @@ impl ModelClient {
     pub fn new(settings: ModelSettings) -> Result<Self, SettingsError> {
         settings.validate()?;
         let url = settings::call_url(&settings.base_url)?;
-        let mut http = reqwest::Client::builder()
-            // One connection an answer: dropping the answer closes it, and the endpoint stops generating.
-            .http1_only()
+        let http = http(&url)
             .tcp_nodelay(true)
             .tcp_keepalive(TCP_KEEPALIVE)
             .connect_timeout(Duration::from_millis(settings.connect_timeout_ms))
-            // A redirected POST would lose its body or carry the conversation to another host.
-            .redirect(redirect::Policy::none())
             .default_headers(headers());
         authorization(settings.api_key.as_ref())?;
-        if base_url::is_loopback(&url) {
-            http = http.no_proxy();
-        }
         let http = http.build().map_err(SettingsError::Client)?;
         Ok(Self { inner: Arc::new(Endpoint { http, url, settings, metrics: None }) })
     }
@@ -148,23 +141,33 @@ impl Endpoint {
     }
 
     /// A request with this body and the key of now.
-    pub(super) fn request(&self, body: Bytes) -> reqwest::RequestBuilder {
-        self.showing_key(self.http.post(self.url.clone()).body(body))
-    }
-
-    /// The same request with the key of now.
-    pub(super) fn showing_key(&self, request: reqwest::RequestBuilder) -> reqwest::RequestBuilder {
-        // A key that no header can carry takes no other's place.
-        match authorization(self.settings.api_key.as_ref()).ok().flatten() {
-            Some(bearer) => request.header(AUTHORIZATION, bearer),
-            None => request,
-        }
+    pub(super) fn request(&self, body: Bytes) -> RequestBuilder {
+        showing(self.settings.api_key.as_ref(), self.http.post(self.url.clone()).body(body))
     }
 
     /// The error without the key, should the endpoint have repeated it; it may also repeat the one before.
     pub(super) fn without_key(&self, error: ModelError) -> ModelError {
         let keys = self.settings.api_key.iter().flat_map(Secret::texts);
         keys.fold(error, |error, key| error.without(key.expose().trim()))
+    }
+}
+
+/// The beginnings of a client of an endpoint.
+pub(super) fn http(url: &Url) -> ClientBuilder {
+    let http = reqwest::Client::builder()
+        // One connection an answer: dropping the answer closes it, and the endpoint stops generating.
+        .http1_only()
+        // A redirected POST would lose its body or carry the conversation to another host.
+        .redirect(redirect::Policy::none());
+    if base_url::is_loopback(url) { http.no_proxy() } else { http }
+}
+
+/// The request with the key of now.
+pub(super) fn showing(key: Option<&Secret>, request: RequestBuilder) -> RequestBuilder {
+    // A key that no header can carry takes no other's place.
+    match authorization(key).ok().flatten() {
+        Some(bearer) => request.header(AUTHORIZATION, bearer),
+        None => request,
     }
 }
 
@@ -188,7 +191,7 @@ pub fn check_key(key: &str) -> Result<(), SettingsError> {
 ///
 /// # Errors
 /// No header can carry it.
-fn authorization(key: Option<&Secret>) -> Result<Option<HeaderValue>, SettingsError> {
+pub(super) fn authorization(key: Option<&Secret>) -> Result<Option<HeaderValue>, SettingsError> {
     let Some(key) = key.map(Secret::present) else { return Ok(None) };
     // A key read from a file often ends in a line feed.
     let key = key.expose().trim();

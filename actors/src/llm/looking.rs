@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
-use reqwest::Url;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::ModelClient;
-use crate::base_url::root_cause;
+use super::{
+    client::showing,
+    probe::{ModelProbe, asked, lost},
+};
+use crate::bounded::{self, Unread};
 
 /// Longest list that is read, in bytes; the longest known has a few hundred kilobytes.
 const MAX_BYTES: usize = 8 * 1024 * 1024;
@@ -48,38 +50,27 @@ struct Entry {
     id: Value,
 }
 
-impl ModelClient {
-    /// Reads the endpoint's list of models (`GET /v1/models`), which costs nothing.
+impl ModelProbe {
+    /// Reads the endpoint's list of models (`GET /v1/models`), showing the key, and looks for `ours`.
     ///
     /// # Errors
     /// [`LookError`].
-    pub async fn look(&self, within: Duration) -> Result<CatalogueLook, LookError> {
-        let late = || LookError::Lost(format!("no answer in {} ms", within.as_millis()));
-        let body = tokio::time::timeout(within, self.catalogue()).await.map_err(|_| late())??;
-        let catalogue: Catalogue = serde_json::from_slice(&body).map_err(|_| LookError::NoList)?;
-        let ours = self.settings().model.trim();
-        let has_ours = catalogue.data.iter().any(|entry| entry.id.as_str() == Some(ours));
-        Ok(CatalogueLook { models: catalogue.data.len(), has_ours })
-    }
-
-    async fn catalogue(&self) -> Result<Vec<u8>, LookError> {
-        let lost = |error: reqwest::Error| LookError::Lost(root_cause(&error));
-        let url: Url = self.inner.url.join("../models").map_err(|_| LookError::NoList)?;
-        let mut reply = self.inner.showing_key(self.inner.http.get(url)).send().await.map_err(lost)?;
+    pub async fn catalogue(&self, ours: &str, within: Duration) -> Result<CatalogueLook, LookError> {
+        let request = self.http.get(format!("{}/v1/models", self.base_url()));
+        let reply = asked(showing(self.key.as_ref(), request), within).await.map_err(LookError::Lost)?;
         match reply.status().as_u16() {
             200 => {}
             status @ (401 | 403 | 407) => return Err(LookError::Refused(status)),
             404 | 405 | 501 => return Err(LookError::NoList),
             status => return Err(LookError::Status(status)),
         }
-        let mut body = Vec::new();
-        while let Some(piece) = reply.chunk().await.map_err(lost)? {
-            if body.len() + piece.len() > MAX_BYTES {
-                return Err(LookError::NoList);
-            }
-            body.extend_from_slice(&piece);
-        }
-        Ok(body)
+        let body = bounded::body(reply, MAX_BYTES).await.map_err(|unread| match unread {
+            Unread::TooLong(_) => LookError::NoList,
+            Unread::Lost(error) => LookError::Lost(lost(&error, within)),
+        })?;
+        let catalogue: Catalogue = serde_json::from_slice(&body).map_err(|_| LookError::NoList)?;
+        let has_ours = catalogue.data.iter().any(|entry| entry.id.as_str() == Some(ours.trim()));
+        Ok(CatalogueLook { models: catalogue.data.len(), has_ours })
     }
 }
 
@@ -102,10 +93,9 @@ mod tests {
         let settings = ModelSettings {
             base_url: format!("{}/api/v1", server.url),
             api_key: Some("sk-canary".into()),
-            model: "m".into(),
             ..ModelSettings::default()
         };
-        ModelClient::new(settings).unwrap().look(Duration::from_mins(1)).await
+        ModelProbe::new(&settings).unwrap().catalogue("m", Duration::from_mins(1)).await
     }
 
     #[tokio::test]
@@ -122,9 +112,8 @@ mod tests {
         ] {
             assert_eq!(looked(status, body).await, Err(error), "{status}");
         }
-        let away =
-            ModelSettings { base_url: "http://127.0.0.1:1".into(), model: "m".into(), ..ModelSettings::default() };
-        let away = ModelClient::new(away).unwrap().look(Duration::from_mins(1)).await;
+        let away = ModelSettings { base_url: "http://127.0.0.1:1".into(), ..ModelSettings::default() };
+        let away = ModelProbe::new(&away).unwrap().catalogue("m", Duration::from_mins(1)).await;
         assert!(matches!(away, Err(LookError::Lost(_))), "{away:?}");
     }
 }

@@ -8,7 +8,7 @@
 //! `settings` is the section `model` of the configuration; `client` owns the HTTP client, `run` one answer's requests,
 //! waits and retries, `body` the bytes of one response; `sse` and `chunk` read the wire, `answer` decides what it
 //! means, all three without I/O; `error` has the codes, `metrics` the counters; `probe` looks whether an endpoint is there,
-//! `looking` reads its list of models, for whoever sets one up. No actor lives here: a conversation polls the
+//! and `looking` reads its list of models by it, for whoever sets one up. No actor lives here: a conversation polls the
 //! stream itself, so that its end is the stream's end. Nothing here knows sessions, events or the store.
 
 mod answer;

@@ -1,10 +1,13 @@
-//! Whether the endpoint of a model is there.
+//! Whether the endpoint of a model is there. Nothing is asked that anybody would have to pay for.
 
 use std::time::Duration;
 
-use reqwest::{Url, redirect};
+use reqwest::{RequestBuilder, Response, Url};
 
-use super::settings::{ModelSettings, SettingsError};
+use super::{
+    client,
+    settings::{self, ModelSettings, SettingsError},
+};
 use crate::{base_url, secret::Secret};
 
 /// How long it has to answer.
@@ -19,12 +22,12 @@ const PROVIDERS: [(&str, &str); 6] = [
     ("openrouter.ai", "openrouter"),
 ];
 
-/// Looks whether the endpoint of a model is there. Nothing is asked of the model, and no key is shown. Cheap to clone.
+/// Looks whether the endpoint of a model is there: whether it answers, and [which models it lists](Self::catalogue). Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct ModelProbe {
-    http: reqwest::Client,
+    pub(super) http: reqwest::Client,
     url: Url,
-    key: Option<Secret>,
+    pub(super) key: Option<Secret>,
 }
 
 /// What was found.
@@ -43,18 +46,11 @@ impl ModelProbe {
     /// The settings name no usable endpoint.
     pub fn new(settings: &ModelSettings) -> Result<Self, SettingsError> {
         // Neither password nor query is left in it.
-        let base = super::normalize_base_url(&settings.base_url)?;
+        let base = settings::normalize_base_url(&settings.base_url)?;
         let url = Url::parse(&base).map_err(|_| SettingsError::BaseUrl("is not a URL"))?;
+        client::authorization(settings.api_key.as_ref())?;
         // No connection is kept: each probe shows how it is now, on whichever thread it is made.
-        let mut http = reqwest::Client::builder()
-            .http1_only()
-            .pool_max_idle_per_host(0)
-            .redirect(redirect::Policy::none())
-            .timeout(PATIENCE);
-        if base_url::is_loopback(&url) {
-            http = http.no_proxy();
-        }
-        let http = http.build().map_err(SettingsError::Client)?;
+        let http = client::http(&url).pool_max_idle_per_host(0).build().map_err(SettingsError::Client)?;
         Ok(Self { http, url, key: settings.api_key.clone() })
     }
 
@@ -77,17 +73,23 @@ impl ModelProbe {
         self.key.as_ref().is_some_and(|key| !key.present().expose().trim().is_empty())
     }
 
-    /// Looks: any answer to a `HEAD` in time will do.
+    /// Looks: any answer to a `HEAD` in time will do. No key is shown.
     pub async fn look(&self) -> Found {
-        match self.http.head(self.url.clone()).send().await {
+        match asked(self.http.head(self.url.clone()), PATIENCE).await {
             Ok(answer) => Found { status: Some(answer.status().as_u16()), detail: None },
-            Err(error) if error.is_timeout() => {
-                let detail = format!("no answer in {} s", PATIENCE.as_secs());
-                Found { status: None, detail: Some(detail) }
-            }
-            Err(error) => Found { status: None, detail: Some(base_url::root_cause(&error)) },
+            Err(detail) => Found { status: None, detail: Some(detail) },
         }
     }
+}
+
+/// What is answered to `request`, whose body has to come in time too; or why nothing was, without the address.
+pub(super) async fn asked(request: RequestBuilder, within: Duration) -> Result<Response, String> {
+    request.timeout(within).send().await.map_err(|error| lost(&error, within))
+}
+
+/// Why nothing was answered, or not all of it.
+pub(super) fn lost(error: &reqwest::Error, within: Duration) -> String {
+    if error.is_timeout() { format!("no answer in {} ms", within.as_millis()) } else { base_url::root_cause(error) }
 }
 
 #[cfg(test)]
