@@ -177,6 +177,12 @@ async fn a_start_waits_for_a_vault_that_does_not_answer_but_not_for_ever() {
         assert!(ended.output.contains("secrets cannot be read, also after 2 s: Vault "), "{}", ended.output);
         assert!(!ended.output.contains(TOKEN), "{}", ended.output);
     }
+    let active = Vault::start(TOKEN).await.unwrap();
+    vault.send_to(307, &active.url());
+    let ended = binary.clone().set("SA01_VAULT__START_SECONDS", "2").run().await.unwrap();
+    assert_eq!(ended.code, Some(1), "{}", ended.output);
+    assert!(ended.output.contains("Vault redirects to another address (status 307)"), "{}", ended.output);
+    assert_eq!(active.calls(), [""; 0], "the token has gone nowhere");
     let patient = binary.set("SA01_VAULT__START_SECONDS", "120");
     vault.set_mood(Mood::Failing(503));
     let asked = vault.count("/data/gateway");

@@ -3,15 +3,14 @@
 use std::{collections::HashMap, path::Path, sync::Arc, time::Duration};
 
 use reqwest::{Certificate, redirect::Policy};
-use rustify::{clients::reqwest::Client as Http, errors::ClientError as RestError};
+use rustify::Endpoint;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::Value;
 use tokio::time::{Instant, timeout};
-use vaultrs::{
-    api::EndpointMiddleware,
-    client::{VaultClient, VaultClientSettings},
-    error::ClientError,
-    kv2, token,
+use vaultrs::api::{
+    EndpointMiddleware, EndpointResult,
+    kv2::requests::ReadSecretRequest,
+    token::requests::{LookupTokenSelfRequest, RenewTokenSelfRequest},
 };
 
 use super::{
@@ -19,10 +18,15 @@ use super::{
     metrics::VaultMetrics,
     settings::{VaultSettings, is_header},
 };
-use crate::base_url::{is_loopback, root_cause};
+use crate::{
+    base_url::{is_loopback, root_cause},
+    bounded::{self, Unread},
+};
 
 /// Beyond the time of one call: what the client of the network does before and after it.
 const GRACE: Duration = Duration::from_secs(1);
+/// Longest answer that is read, in bytes. Vault's own storage takes a secret of one megabyte at most.
+const MAX_BYTES: usize = 4 << 20;
 
 /// Why something was not had of Vault. No text of it holds a token, a secret, or anything that Vault said.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -39,6 +43,11 @@ pub enum VaultError {
     /// It cannot answer now: it is sealed, a standby, or has too much to do.
     #[error("Vault cannot answer now: it is sealed, a standby, or overloaded (status {0})")]
     Unavailable(u16),
+    /// It sends elsewhere, as a standby does that hands nothing on. A token is shown to the address of the settings alone.
+    #[error(
+        "Vault redirects to another address (status {0}), and its token is shown to that of VAULT_ADDR alone: name the active node there, or a load balancer"
+    )]
+    Redirected(u16),
     /// It does not let the token do this.
     #[error("Vault refuses the token, or what it asks for (status {0})")]
     Refused(u16),
@@ -48,13 +57,17 @@ pub enum VaultError {
     /// What came is no answer of Vault's.
     #[error("what answers is no Vault, or says something that cannot be read")]
     Odd,
+    /// So is what goes on and on.
+    #[error("what answers is no Vault: it says more than {MAX_BYTES} bytes")]
+    TooLong,
 }
 
 impl VaultError {
     /// Whether it may work later without anybody changing a setting.
     #[must_use]
     pub const fn is_passing(&self) -> bool {
-        matches!(self, Self::Unreachable(_) | Self::Unavailable(_) | Self::Odd)
+        // Of several nodes another one may become the active one.
+        matches!(self, Self::Unreachable(_) | Self::Unavailable(_) | Self::Redirected(_) | Self::Odd | Self::TooLong)
     }
 
     /// Its name in metrics.
@@ -63,33 +76,23 @@ impl VaultError {
             Self::Client(_) | Self::Token(_) => "token",
             Self::Unreachable(_) => "unreachable",
             Self::Unavailable(_) => "unavailable",
+            Self::Redirected(_) => "redirected",
             Self::Refused(_) => "refused",
             Self::Absent => "absent",
-            Self::Odd => "odd",
+            Self::Odd | Self::TooLong => "odd",
         }
     }
 
-    fn of(error: ClientError) -> Self {
-        match error {
-            ClientError::APIError { code, .. }
-            | ClientError::RestClientError { source: RestError::ServerResponseError { code, .. } } => {
-                Self::of_status(code)
-            }
-            ClientError::RestClientError {
-                source: RestError::RequestError { source, .. } | RestError::ResponseError { source },
-            } => Self::Unreachable(
-                source.downcast_ref::<reqwest::Error>().map_or_else(|| "the call failed".to_owned(), root_cause),
-            ),
-            _ => Self::Odd,
-        }
+    fn lost(error: &reqwest::Error) -> Self {
+        Self::Unreachable(root_cause(error))
     }
 
     /// <https://developer.hashicorp.com/vault/api-docs#http-status-codes>, and those of its health.
     const fn of_status(code: u16) -> Self {
         match code {
             404 => Self::Absent,
-            // A standby may send elsewhere; a token is not carried there.
-            307 | 412 | 429 | 472 | 473 | 500..=599 => Self::Unavailable(code),
+            301 | 302 | 303 | 307 | 308 => Self::Redirected(code),
+            412 | 429 | 472 | 473 | 500..=599 => Self::Unavailable(code),
             400..=499 => Self::Refused(code),
             _ => Self::Odd,
         }
@@ -150,8 +153,12 @@ impl Vault {
     /// # Errors
     /// [`VaultError`]. Safe to repeat.
     pub async fn read(&self, mount: &str, path: &str) -> Result<HashMap<String, SecretString>, VaultError> {
-        let client = self.client().await?;
-        let fields: HashMap<String, Value> = self.asked("read", kv2::read(&client, mount, path)).await?;
+        let wanted = ReadSecretRequest { mount: mount.to_owned(), path: path.to_owned(), version: None };
+        let fields = self.ask("read", wanted, |told| match told.data?.data {
+            Value::Object(fields) => Some(fields),
+            _ => None,
+        });
+        let fields = fields.await?;
         let texts = fields.into_iter().filter_map(|(name, value)| match value {
             Value::String(text) => Some((name, text.into())),
             _ => None,
@@ -161,57 +168,57 @@ impl Vault {
 
     /// How long the own token is good.
     pub(super) async fn look_up(&self) -> Result<Lease, VaultError> {
-        let client = self.client().await?;
-        let told = self.asked("lookup", token::lookup_self(&client)).await?;
+        let told = self.ask("lookup", LookupTokenSelfRequest::default(), |told| told.data).await?;
         Ok(Lease::told(told.ttl, told.renewable.unwrap_or(false), Instant::now()))
     }
 
     /// Makes the own token good for longer.
     pub(super) async fn renew(&self) -> Result<Lease, VaultError> {
-        let client = self.client().await?;
-        let told = self.asked("renew", token::renew_self(&client, None)).await?;
+        let told = self.ask("renew", RenewTokenSelfRequest::default(), |told| told.auth).await?;
         Ok(Lease::told(told.lease_duration, told.renewable, Instant::now()))
     }
 
-    async fn asked<T>(
+    /// Asks once, and takes out of the answer what was wanted.
+    async fn ask<E: Endpoint, T>(
         &self,
         operation: &'static str,
-        call: impl Future<Output = Result<T, ClientError>>,
+        wanted: E,
+        part: impl FnOnce(EndpointResult<E::Response>) -> Option<T>,
     ) -> Result<T, VaultError> {
+        let token = self.token().await?;
         // The client has a time of its own; this one is for what it might forget.
-        let answer = match timeout(self.settings.timeout() + GRACE, call).await {
-            Ok(answer) => answer.map_err(VaultError::of),
-            Err(_) => Err(VaultError::Unreachable("it took too long".to_owned())),
-        };
+        let answer = timeout(self.settings.timeout() + GRACE, self.exchange(wanted, &token)).await;
+        let answer = answer.unwrap_or_else(|_| Err(VaultError::Unreachable("it took too long".to_owned())));
+        let answer = answer.and_then(|answer| part(answer).ok_or(VaultError::Odd));
         if let Some(metrics) = &self.metrics {
             metrics.asked(operation, answer.as_ref().err().map_or("ok", VaultError::outcome));
         }
         answer
     }
 
-    /// The library's client with the token of now. Made by its parts: its own way would read the environment.
-    async fn client(&self) -> Result<VaultClient, VaultError> {
-        let token = self.token().await?;
-        let namespace = self.settings.namespace.clone();
+    /// The library knows what to ask for and what an answer looks like. Its own client reads answers of any length.
+    async fn exchange<E: Endpoint>(
+        &self,
+        wanted: E,
+        token: &SecretString,
+    ) -> Result<EndpointResult<E::Response>, VaultError> {
         let middle = EndpointMiddleware {
             token: token.expose_secret().to_owned(),
             version: "v1".to_owned(),
             wrap: None,
-            namespace: namespace.clone(),
+            namespace: self.settings.namespace.clone(),
         };
-        let settings = VaultClientSettings {
-            address: self.settings.address().map_err(|what| VaultError::Client(what.to_owned()))?,
-            ca_certs: Vec::new(),
-            identity: None,
-            timeout: None,
-            token: String::new(),
-            verify: true,
-            version: 1,
-            wrapping: false,
-            namespace,
-            proxy: None,
-        };
-        Ok(VaultClient { http: Http::new(&self.base, self.http.clone()), middle, settings })
+        let request = wanted.with_middleware(&middle).request(&self.base).map_err(|_| VaultError::Odd)?;
+        let request = reqwest::Request::try_from(request).map_err(|_| VaultError::Odd)?;
+        let reply = self.http.execute(request).await.map_err(|error| VaultError::lost(&error))?;
+        if !reply.status().is_success() {
+            return Err(VaultError::of_status(reply.status().as_u16()));
+        }
+        let body = bounded::body(reply, MAX_BYTES).await.map_err(|unread| match unread {
+            Unread::TooLong(_) => VaultError::TooLong,
+            Unread::Lost(error) => VaultError::lost(&error),
+        })?;
+        serde_json::from_slice(&body).map_err(|_| VaultError::Odd)
     }
 
     /// The token of the settings, or what its file holds now.

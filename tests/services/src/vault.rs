@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Result;
 use serde_json::{Map, Value, json};
@@ -23,6 +24,8 @@ pub enum Mood {
     Failing(u16),
     /// Every call is answered with 200 and a text that is no answer of Vault's.
     Babbling,
+    /// Every call is answered with 200 and a text that never ends.
+    Flooding,
     /// Calls are read and never answered.
     Silent,
     /// Every call loses its connection.
@@ -38,6 +41,10 @@ struct Standing {
 
 struct Desk {
     mood: Mutex<Mood>,
+    /// Where every call is sent, and by which status; this comes before the mood.
+    elsewhere: Mutex<Option<(u16, String)>>,
+    /// Whether renewals fail, whatever else is well.
+    holds_renewals: AtomicBool,
     tokens: Mutex<HashMap<String, Standing>>,
     /// By mount and path, `secret/gateway`.
     secrets: Mutex<HashMap<String, Map<String, Value>>>,
@@ -54,6 +61,8 @@ impl Vault {
     pub async fn start(token: &str) -> Result<Self> {
         let desk = Desk {
             mood: Mutex::new(Mood::Well),
+            elsewhere: Mutex::default(),
+            holds_renewals: AtomicBool::default(),
             tokens: Mutex::default(),
             secrets: Mutex::default(),
             calls: watch::Sender::default(),
@@ -77,7 +86,18 @@ impl Vault {
 
     /// Changes its behaviour, for calls to come.
     pub fn set_mood(&self, mood: Mood) {
+        *locked(&self.desk().elsewhere) = None;
         *locked(&self.desk().mood) = mood;
+    }
+
+    /// Sends every call to the same path at `url`, until its [mood](Self::set_mood) is changed.
+    pub fn send_to(&self, status: u16, url: &str) {
+        *locked(&self.desk().elsewhere) = Some((status, url.to_owned()));
+    }
+
+    /// Whether renewals of tokens get 503; nothing else does.
+    pub fn hold_renewals(&self, holds: bool) {
+        self.desk().holds_renewals.store(holds, Ordering::SeqCst);
     }
 
     /// Takes a token that says it is good for so long (0: for ever). It ends only when it is [banned](Self::ban).
@@ -144,6 +164,9 @@ impl Desk {
         let Some(standing) = tokens.get(shown) else { return refused(403, "permission denied") };
         match (request.method.as_str(), request.target.as_str()) {
             ("GET", "/v1/auth/token/lookup-self") => (200, whole(&lookup(shown, *standing), &Value::Null)),
+            ("POST", "/v1/auth/token/renew-self") if self.holds_renewals.load(Ordering::SeqCst) => {
+                refused(503, "no renewal now")
+            }
             ("POST", "/v1/auth/token/renew-self") if standing.is_renewable => {
                 (200, whole(&Value::Null, &renewal(shown, *standing)))
             }
@@ -165,6 +188,12 @@ impl Service for Desk {
         let path = request.target.split('?').next().unwrap_or_default().to_owned();
         let request = Request { target: path, ..request };
         self.calls.send_modify(|calls| calls.push(format!("{} {}", request.method, request.target)));
+        let elsewhere = locked(&self.elsewhere).clone();
+        if let Some((status, url)) = elsewhere {
+            let location = [("location".to_owned(), format!("{url}{}", request.target))];
+            wire.answer(status, &location, "").await?;
+            return Ok(Some(wire));
+        }
         let mood = *locked(&self.mood);
         match mood {
             Mood::Well => {
@@ -177,6 +206,13 @@ impl Service for Desk {
                 wire.answer_json(status, &refused(status, &format!("Vault is sealed, {shown}")).1).await?;
             }
             Mood::Babbling => wire.answer(200, &[], "<html>Down for maintenance</html>").await?,
+            Mood::Flooding => {
+                wire.send(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n").await?;
+                // It ends with the connection.
+                loop {
+                    wire.send_chunk(&[b' '; 8 * 1024]).await?;
+                }
+            }
             Mood::Silent => {
                 wire.closed().await;
                 return Ok(None);

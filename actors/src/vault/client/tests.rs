@@ -57,10 +57,10 @@ async fn each_fault_has_its_kind_and_tells_nothing_secret() {
         (Mood::Failing(503), VaultError::Unavailable(503), true),
         (Mood::Failing(500), VaultError::Unavailable(500), true),
         (Mood::Failing(429), VaultError::Unavailable(429), true),
-        (Mood::Failing(307), VaultError::Unavailable(307), true),
         (Mood::Failing(403), VaultError::Refused(403), false),
         (Mood::Failing(400), VaultError::Refused(400), false),
         (Mood::Babbling, VaultError::Odd, true),
+        (Mood::Flooding, VaultError::TooLong, true),
     ] {
         server.set_mood(mood);
         assert_eq!((fault(&vault).await, kind.is_passing()), (kind, is_passing), "{mood:?}");
@@ -78,6 +78,25 @@ async fn each_fault_has_its_kind_and_tells_nothing_secret() {
     server.up().await.unwrap();
     server.admit(TOKEN, 0, false);
     assert!(vault.read("secret", "team/gateway").await.is_ok(), "nothing has to be started again");
+}
+
+#[tokio::test]
+async fn a_token_is_not_carried_to_where_vault_sends() {
+    let (server, vault) = server().await;
+    let (other, _) = self::server().await;
+    // Another port; another name of this machine, and so another host; the same server.
+    let sent = [other.url(), format!("http://localhost:{}", other.address().port()), server.url()];
+    for (to, status) in sent.into_iter().flat_map(|to| [301, 302, 307, 308].map(|status| (to.clone(), status))) {
+        let before = server.calls().len();
+        server.send_to(status, &to);
+        let error = fault(&vault).await;
+        assert_eq!((&error, error.is_passing()), (&VaultError::Redirected(status), true), "{to}");
+        let told = error.to_string();
+        assert!(told.contains("redirects") && told.contains("VAULT_ADDR") && !told.contains(&to), "{told}");
+        assert_eq!((server.calls().len(), other.calls().len()), (before + 1, 0), "{to}");
+    }
+    server.set_mood(Mood::Well);
+    assert!(vault.read("secret", "team/gateway").await.is_ok(), "the node has become the active one");
 }
 
 #[tokio::test]
