@@ -19,9 +19,13 @@ use super::{
     metrics::VaultMetrics,
     place::Place,
 };
-use crate::secret::Secret;
+use crate::{
+    retry::{Retries, RetryPolicy},
+    secret::Secret,
+};
 
-/// Wait after an attempt that failed; it doubles with each further one, up to the time between two looks.
+/// Shortest wait after an attempt that failed, and the bound of the first one. It doubles with each further one, up to the time
+/// between two looks.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
 
 /// Says what is wrong with a text that is to be a secret, without repeating it.
@@ -109,8 +113,38 @@ struct State {
     looking: bool,
     failures: u32,
     lease: Option<(Arc<str>, Lease)>,
+    /// The waits since not every secret could be read.
+    reading: Waits,
+    /// The waits since the own token could not be renewed.
+    renewing: Waits,
     /// What was said once and need not be said again before it changes.
     told: BTreeSet<(&'static str, String)>,
+}
+
+/// The waits after failures in a row.
+#[derive(Default)]
+struct Waits(Option<Retries>);
+
+impl Waits {
+    /// The wait after one more failure: drawn from what doubles up to `longest`, so that processes which failed together do not all
+    /// come back together.
+    fn next(&mut self, longest: Duration) -> Duration {
+        let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        let retries = self.0.get_or_insert_with(|| {
+            Retries::new(RetryPolicy {
+                max_retries: u32::MAX,
+                first_wait_ms: ms(FIRST_WAIT),
+                max_wait_ms: ms(longest),
+                max_retry_after_ms: 0,
+            })
+        });
+        retries.next_wait(None).unwrap_or(longest).min(longest).max(FIRST_WAIT)
+    }
+
+    /// Nothing fails any more.
+    fn end(&mut self) {
+        self.0 = None;
+    }
 }
 
 /// What became of what Vault has.
@@ -171,15 +205,28 @@ impl VaultKeeper {
     }
 
     /// The time until the next look: the own token may want to be renewed before.
-    fn rest(&self, now: Instant) -> Duration {
-        let refresh = self.deps.vault.settings().refresh();
-        let usual = match self.state.failures {
-            0 => refresh,
-            failures => FIRST_WAIT.saturating_mul(1 << (failures - 1).min(8)).min(refresh),
+    fn rest(&mut self, now: Instant) -> Duration {
+        let (refresh, state) = (self.deps.vault.settings().refresh(), &mut self.state);
+        let usual = if state.failures > 0 {
+            state.reading.next(refresh)
+        } else {
+            state.reading.end();
+            refresh
         };
-        let renewal = self.state.lease.as_ref().and_then(|(_, lease)| lease.renewal());
-        let until = renewal.map_or(usual, |at| at.saturating_duration_since(now).max(FIRST_WAIT));
-        until.min(usual)
+        let renewal = state.lease.as_ref().and_then(|(_, lease)| Some((lease, lease.renewal()?)));
+        let until = match renewal {
+            // It was just tried.
+            Some((lease, at)) if at <= now => state.renewing.next(refresh).min(lease.patience(now)),
+            Some((_, at)) => {
+                state.renewing.end();
+                at - now
+            }
+            None => {
+                state.renewing.end();
+                usual
+            }
+        };
+        until.max(FIRST_WAIT).min(usual)
     }
 }
 

@@ -33,6 +33,12 @@ impl Lease {
         Some(self.at + (good_for * 2 / 3).min(good_for.saturating_sub(MARGIN)))
     }
 
+    /// How long a renewal that failed may wait: half of the time that is left, so that further ones fit in however long that is.
+    /// Without end once it has ended: then no renewal is in time.
+    pub(super) fn patience(&self, now: Instant) -> Duration {
+        self.left(now).filter(|left| !left.is_zero()).map_or(Duration::MAX, |left| left / 2)
+    }
+
     /// When it ends, if nothing can be done about it.
     pub(super) fn certain_end(&self) -> Option<Instant> {
         self.good_for.filter(|_| !self.is_renewable).map(|good_for| self.at + good_for)
@@ -74,5 +80,14 @@ mod tests {
         assert_eq!(Lease::told(90, true, now).certain_end(), None);
         assert_eq!(Lease::told(90, true, now).unrenewable().renewal(), None);
         assert_eq!(Lease::told(0, true, now).left(now), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_renewal_that_failed_waits_for_half_of_what_is_left() {
+        let now = Instant::now();
+        let lease = Lease::told(90, true, now);
+        let after = |seconds| lease.patience(now + Duration::from_secs(seconds));
+        assert_eq!([after(60), after(80), after(89)].map(|wait| wait.as_millis()), [15_000, 5_000, 500]);
+        assert_eq!((after(90), Lease::told(0, true, now).patience(now)), (Duration::MAX, Duration::MAX));
     }
 }

@@ -87,6 +87,17 @@ impl Stage {
         self.server.called("/data/gateway", before + 1).await;
     }
 
+    /// How often Vault was asked so, with this outcome.
+    fn requests(&self, operation: &str, outcome: &str) -> f64 {
+        let families = self.registry.gather();
+        let family = families.iter().find(|family| family.name() == "vault_requests_total").unwrap();
+        let is = |metric: &&prometheus::proto::Metric| {
+            let labels: Vec<_> = metric.get_label().iter().map(prometheus::proto::LabelPair::value).collect();
+            labels == [operation, outcome]
+        };
+        family.get_metric().iter().filter(is).map(|metric| metric.get_counter().get_value()).sum()
+    }
+
     fn metric(&self, name: &str, label: &str) -> f64 {
         let families = self.registry.gather();
         let family = families.iter().find(|family| family.name() == name).unwrap();
@@ -206,6 +217,86 @@ fn the_own_token_is_renewed_before_it_ends() {
         std::fs::write(&file, TOKEN).unwrap();
         stage.server.called("/lookup-self", lookups).await;
         other.until("a token for ever", |other| other.metric("vault_token_seconds", "") < 0.0).await;
+    });
+}
+
+/// A keeper that has never looked. Its own token was good for ten minutes at `now`.
+fn keeper(now: Instant) -> VaultKeeper {
+    let place = VaultSettings { addr: Some("http://127.0.0.1:1".to_owned()), ..VaultSettings::default() };
+    let metrics = VaultMetrics::register(&Registry::new()).unwrap();
+    let mut keeper = VaultKeeper::new(VaultDeps::new(Vault::new(place).unwrap(), Vec::new(), metrics));
+    keeper.state.lease = Some(("token".into(), Lease::told(600, true, now)));
+    keeper
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_renewal_that_fails_is_tried_ever_more_seldom_but_never_too_late() {
+    let (begun, refresh) = (Instant::now(), VaultSettings::default().refresh());
+    for _ in 0..20 {
+        let (mut keeper, mut now) = (keeper(begun), begun + Duration::from_secs(400));
+        let ends = begun + Duration::from_mins(10);
+        let (mut waits, mut bound) = (Vec::new(), FIRST_WAIT);
+        while now + 2 * FIRST_WAIT < ends {
+            let wait = keeper.rest(now);
+            // Where the drawing ends is a matter of rounding.
+            let most = bound + Duration::from_millis(1);
+            assert!((FIRST_WAIT..=most).contains(&wait), "{wait:?} {waits:?}");
+            assert!(wait <= (ends - now) / 2, "{wait:?} with {:?} left", ends - now);
+            (now, bound) = (now + wait, (bound * 2).min(refresh));
+            waits.push(wait);
+        }
+        // One a second would be 198; waits that are drawn are half of their bounds on average.
+        assert!((8..100).contains(&waits.len()), "{waits:?}");
+        assert!(keeper.rest(ends) >= FIRST_WAIT, "after its end too");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_renewal_the_waits_begin_anew() {
+    let now = Instant::now();
+    let mut keeper = keeper(now);
+    let refresh = VaultSettings::default().refresh();
+    assert_eq!(keeper.rest(now), refresh, "there is nothing to do before");
+    let due = now + Duration::from_secs(400);
+    for _ in 0..10 {
+        keeper.rest(due);
+    }
+    keeper.state.lease = Some(("token".into(), Lease::told(600, true, due)));
+    assert_eq!(keeper.rest(due + Duration::from_secs(390)), Duration::from_secs(10), "just when it is due again");
+    assert_eq!(keeper.rest(due + Duration::from_secs(400)), FIRST_WAIT);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_read_is_tried_ever_more_seldom_too() {
+    let now = Instant::now();
+    let (mut keeper, refresh) = (keeper(now), VaultSettings::default().refresh());
+    keeper.state.failures = 1;
+    let waits: Vec<_> = (0..200).map(|_| keeper.rest(now)).collect();
+    assert_eq!(waits[0], FIRST_WAIT);
+    assert!(waits.iter().all(|wait| (FIRST_WAIT..=refresh).contains(wait)), "{waits:?}");
+    assert!(waits.iter().any(|wait| *wait > refresh / 2), "{waits:?}");
+    keeper.state.failures = 0;
+    assert_eq!(keeper.rest(now), refresh);
+    keeper.state.failures = 1;
+    assert_eq!(keeper.rest(now), FIRST_WAIT);
+}
+
+#[test]
+fn a_token_whose_renewal_fails_for_a_while_is_renewed_when_that_is_over() {
+    stage(async {
+        let server = Server::start(TOKEN).await.unwrap();
+        server.admit("hvs.short", 3, true);
+        server.hold_renewals(true);
+        server.keep(PATH, &[("key", "one")]);
+        let url = server.url();
+        let stage =
+            Stage::start(|settings| VaultSettings { token: Some("hvs.short".into()), addr: Some(url), ..settings });
+        let stage = stage.await;
+        server.called("/renew-self", 2).await;
+        assert_eq!(stage.deps.condition(), Condition::Fresh, "the secrets are read all the while");
+        server.hold_renewals(false);
+        stage.until("it is renewed", |stage| stage.requests("renew", "ok") >= 1.0).await;
+        assert!(stage.requests("renew", "unavailable") >= 2.0);
     });
 }
 
