@@ -44,7 +44,7 @@ use config::{Config, Environment};
 use roles::Roles;
 use rooms::Built;
 use shutdown::Shutdown;
-use signals::Signals;
+use signals::{End, Signals};
 
 /// Exit code for a configuration that cannot be used (`EX_CONFIG` of `sysexits.h`).
 const CONFIG_REFUSED: u8 = 78;
@@ -54,8 +54,9 @@ const EXHAUSTED: u8 = 70;
 
 /// Runs the program with the arguments and the environment of the process until it is told to end.
 ///
-/// The exit code is 0 after a drain, 1 if the start failed or Vault does not answer, 70 if the actors could not be kept
-/// alive, 78 if the configuration is refused. Commands have their own, which `--help` tells.
+/// The exit code is 0 after a drain and for a start that a signal ended, 1 if the start failed or Vault does not answer,
+/// 70 if the actors could not be kept alive, 78 if the configuration is refused. Commands have their own, which `--help`
+/// tells; a signal ends them with 128 and its number.
 #[must_use]
 pub fn run() -> ExitCode {
     let cli = Cli::parse();
@@ -63,14 +64,24 @@ pub fn run() -> ExitCode {
     if let Some(role) = &cli.role {
         environment = environment.with("SA01_ROLE", role);
     }
-    let environment = match (with_vault(environment.clone()), &cli.command) {
+    // Before anything is waited for: the first process of a container has no other way to end.
+    let signals = match Signals::watch() {
+        Ok(signals) => signals,
+        Err(error) => return refuse(&format!("signals cannot be handled: {error}"), 1),
+    };
+    let environment = match (with_vault(environment.clone(), &signals), &cli.command) {
         (Ok(environment), _) => environment,
-        (Err(why), Some(Command::Doctor(asked))) => return doctor::without_vault(&why, &environment, asked),
-        (Err(why), _) => return refuse(&why, 1),
+        // As later in the start: nothing is there yet that would have to be undone.
+        (Err(NoVault::Ended(_)), None) if !cli.check_config => return ExitCode::SUCCESS,
+        (Err(NoVault::Ended(end)), _) => return end.exit_code(),
+        (Err(NoVault::Unanswered(why)), Some(Command::Doctor(asked))) => {
+            return doctor::without_vault(&why, &environment, asked);
+        }
+        (Err(NoVault::Unanswered(why)), _) => return refuse(&why, 1),
     };
     let loaded = Config::load(&environment);
     if let Some(Command::Doctor(asked)) = &cli.command {
-        return actix_rt::System::new().block_on(doctor::run(loaded.as_ref(), &environment, asked));
+        return to_its_end(doctor::run(loaded.as_ref(), &environment, asked), &signals);
     }
     let config = match loaded {
         Ok(config) => config,
@@ -81,22 +92,46 @@ pub fn run() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     if let Some(Command::Audit(AuditCommand::Verify(asked))) = &cli.command {
-        return actix_rt::System::new().block_on(audit::run(&config, asked));
+        return to_its_end(audit::run(&config, asked), &signals);
     }
     if let Err(level) = telemetry::start_log(&config.log) {
         return refuse(&format!("log.level: `{level}` is no level"), CONFIG_REFUSED);
     }
-    match Signals::watch() {
-        Ok(signals) => actix_rt::System::new().block_on(live(Arc::new(config), Built::default(), signals)),
-        Err(error) => refuse(&format!("signals cannot be handled: {error}"), 1),
-    }
+    actix_rt::System::new().block_on(live(Arc::new(config), Built::default(), signals))
+}
+
+/// Why the secrets that are kept in Vault are not there.
+enum NoVault {
+    /// It does not answer; in words.
+    Unanswered(String),
+    /// A signal came first.
+    Ended(End),
 }
 
 /// The environment with the secrets that are kept in Vault.
-fn with_vault(environment: Environment) -> Result<Environment, String> {
+fn with_vault(environment: Environment, signals: &Signals) -> Result<Environment, NoVault> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| format!("no runtime can be made: {error}"))?;
-    runtime.block_on(Box::pin(environment.with_vault())).map_err(|error| error.to_string())
+    let runtime = runtime.map_err(|error| NoVault::Unanswered(format!("no runtime can be made: {error}")))?;
+    let read = async {
+        tokio::select! {
+            read = Box::pin(environment.with_vault()) => read.map_err(|error| NoVault::Unanswered(error.to_string())),
+            end = signals.received() => Err(NoVault::Ended(end)),
+        }
+    };
+    let read = runtime.block_on(read);
+    // A look at a file or a name that hangs is left alone.
+    runtime.shutdown_background();
+    read
+}
+
+/// A command with its exit code, or that of the signal that ends it.
+fn to_its_end(command: impl Future<Output = ExitCode>, signals: &Signals) -> ExitCode {
+    actix_rt::System::new().block_on(async {
+        tokio::select! {
+            code = Box::pin(command) => code,
+            end = signals.received() => end.exit_code(),
+        }
+    })
 }
 
 /// From the start to the end of the shutdown.
@@ -166,7 +201,6 @@ mod tests {
     use actix_rt::System;
     use anyhow::bail;
     use shutdown::Stage;
-    use signals::End;
     use somaagent_http::door::Component;
     use sqlx::migrate::Migrator;
     use tokio::sync::watch;

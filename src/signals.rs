@@ -2,6 +2,7 @@
 //!
 //! They are taken by a thread of their own, so that a second signal is obeyed even when every other thread hangs.
 
+use std::process::ExitCode;
 use std::{io, thread};
 
 use tokio::runtime;
@@ -27,6 +28,12 @@ impl End {
             Self::Interrupt => SignalKind::interrupt(),
         };
         ENDED_BY_SIGNAL + kind.as_raw_value()
+    }
+
+    /// What a command ends with that was not let come to its own end.
+    #[must_use]
+    pub fn exit_code(self) -> ExitCode {
+        u8::try_from(self.code()).map_or(ExitCode::FAILURE, ExitCode::from)
     }
 }
 

@@ -6,7 +6,7 @@ use somaagent_test_services::brain::Brain;
 use somaagent_test_services::client::{Answer, Client, Post};
 use somaagent_test_services::model::Model;
 use somaagent_test_services::postgres::Postgres;
-use somaagent_test_services::process::Binary;
+use somaagent_test_services::process::{Binary, ProcessSignal};
 use somaagent_test_services::tokens::{SECRET, Signer};
 use somaagent_test_services::vault::{Mood, Vault};
 use somaagent_test_services::wait::eventually;
@@ -194,6 +194,32 @@ async fn a_start_waits_for_a_vault_that_does_not_answer_but_not_for_ever() {
     let app = started.unwrap();
     let client = Client::new(app.url()).unwrap();
     assert_eq!(tested(&client, INTERNAL, "dialogue").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_signal_ends_whatever_waits_for_a_vault_that_does_not_answer() {
+    let vault = Vault::start(TOKEN).await.unwrap();
+    let waiting = binary()
+        .set("VAULT_ADDR", &vault.url())
+        .set("VAULT_TOKEN", TOKEN)
+        .set("GATEWAY_INTERNAL_TOKEN_VAULT", "secret/gateway#internal")
+        .set("SA01_VAULT__TIMEOUT_SECONDS", "60")
+        .set("SA01_VAULT__START_SECONDS", "3600");
+    let [check, doctor] = ["--check-config", "doctor"].map(|argument| waiting.clone().argument(argument));
+    let (term, int) = (ProcessSignal::TERM, ProcessSignal::INT);
+    for (mood, signal, [served, checked, examined]) in [
+        (Mood::Silent, term, [0, 143, 143]),
+        (Mood::Silent, int, [0, 130, 130]),
+        (Mood::Failing(503), term, [0, 143, 143]),
+    ] {
+        vault.set_mood(mood);
+        for (binary, code) in [(&waiting, served), (&check, checked), (&doctor, examined)] {
+            let asked = vault.count("/data/gateway");
+            let ended = binary.run_until(vault.called("/data/gateway", asked), signal).await.unwrap();
+            assert_eq!((ended.code, ended.signal), (Some(code), None), "{mood:?}, {signal:?}: {}", ended.output);
+            assert!(!ended.output.contains("secrets cannot be read"), "{}", ended.output);
+        }
+    }
 }
 
 #[tokio::test]

@@ -147,10 +147,19 @@ impl Binary {
     /// # Panics
     /// When it does not end.
     pub async fn run(&self) -> Result<Ended> {
-        let (mut child, output) = self.spawn()?;
-        let status = within("the binary to end by itself", child.wait()).await?;
-        output.ended().await;
-        Ok(Ended { code: status.code(), signal: status.signal(), output: output.text() })
+        let (child, output) = self.spawn()?;
+        ended(child, &output).await
+    }
+
+    /// Runs it, sends it `signal` when `moment` has come, which may be before it is ready, and waits for its end.
+    ///
+    /// # Panics
+    /// When it does not end.
+    pub async fn run_until(&self, moment: impl Future<Output = ()>, signal: Signal) -> Result<Ended> {
+        let (child, output) = self.spawn()?;
+        moment.await;
+        send(child.id(), signal)?;
+        ended(child, &output).await
     }
 
     fn spawn(&self) -> Result<(Child, Arc<Output>)> {
@@ -175,6 +184,18 @@ impl Binary {
         output.follow(child.stderr.take().context("no pipe from the child")?);
         Ok((child, output))
     }
+}
+
+async fn ended(mut child: Child, output: &Output) -> Result<Ended> {
+    let status = within("the binary to end", child.wait()).await?;
+    output.ended().await;
+    Ok(Ended { code: status.code(), signal: status.signal(), output: output.text() })
+}
+
+/// Sends a signal to the process with this id, unless it has ended.
+fn send(id: Option<u32>, signal: Signal) -> io::Result<()> {
+    let id = id.and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw).ok_or(io::ErrorKind::NotFound)?;
+    Ok(kill_process(id, signal)?)
 }
 
 /// How a run ended.
@@ -278,8 +299,7 @@ impl Running {
 
     /// Sends a signal.
     pub fn signal(&self, signal: Signal) -> io::Result<()> {
-        let id = i32::try_from(self.id).ok().and_then(Pid::from_raw).ok_or(io::ErrorKind::NotFound)?;
-        Ok(kill_process(id, signal)?)
+        send(Some(self.id), signal)
     }
 
     /// Whether it is still running.
