@@ -6,6 +6,7 @@
 mod dsn;
 mod environment;
 mod faults;
+mod files;
 mod layers;
 mod read;
 mod rooms;
@@ -18,6 +19,7 @@ mod vault;
 pub use dsn::DsnError;
 pub use environment::Environment;
 pub use faults::Faults;
+pub use files::{mode_of, open_to_others};
 pub use layers::Deployment;
 pub use sections::{
     BootSettings, DataSettings, DatabaseSettings, FaultSettings, LogFormat, LogSettings, ServerSettings,
@@ -136,6 +138,9 @@ impl Config {
         sections.finish(&mut faults);
         if let Some(config) = &mut config {
             config.check(&mut faults);
+            if !secrets::may_be_known(config) {
+                files::check(environment, &mut faults);
+            }
             config.shown = show::masked(merged, config.require_auth());
         }
         match config {

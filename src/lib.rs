@@ -10,6 +10,7 @@
 //! | [`roles`] | what a process does of the whole |
 //! | [`rooms`] | how each room is built on the base |
 //! | `cli`, `audit`, `doctor` | the command line, and what it does besides running |
+//! | `notices` | what is said of the environment at the start |
 //! | [`embedded`] | the stand-ins for outside systems that are not configured |
 //!
 //! Never here: what a session, a turn or a memory is.
@@ -23,6 +24,7 @@ pub mod database;
 mod doctor;
 pub mod embedded;
 pub mod listen;
+mod notices;
 pub mod open_files;
 pub mod roles;
 pub mod rooms;
@@ -97,6 +99,7 @@ pub fn run() -> ExitCode {
     if let Err(level) = telemetry::start_log(&config.log) {
         return refuse(&format!("log.level: `{level}` is no level"), CONFIG_REFUSED);
     }
+    notices::tell(&environment);
     actix_rt::System::new().block_on(live(Arc::new(config), Built::default(), signals))
 }
 

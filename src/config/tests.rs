@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a failed expectation ends the test")]
 
+use std::os::unix::fs::PermissionsExt as _;
+
 use somaagent_actors::{
     audit::AuditSettings,
     identity::{AuthSettings, sign_in::OidcSettings},
@@ -418,6 +420,25 @@ fn a_secret_comes_from_a_file_and_is_never_shown() {
     assert!(config.shown().contains("postgres://me:********@127.0.0.1/d"), "{}", config.shown());
     assert!(faults([("SA01_DB_DSN_FILE", "/nowhere")]).contains("/nowhere, which cannot be read"));
     assert!(faults([("SA01_DB_DSN_FILE", "/x"), ("SA01_DB_DSN", "y")]).contains("both set"));
+}
+
+#[test]
+fn a_secret_that_everybody_may_change_is_refused_where_others_come() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(&file, KEPT_SECRET).unwrap();
+    let path = file.path().to_str().unwrap();
+    let (given, elsewhere) = (("GATEWAY_JWT_SECRET_FILE", path), ("GATEWAY_HOST", "0.0.0.0"));
+    for (mode, is_open) in [(0o600, false), (0o664, false), (0o602, true), (0o666, true)] {
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(mode)).unwrap();
+        assert!(Config::load(&Environment::of([given])).is_ok(), "nobody else reaches it: {mode:o}");
+        match Config::load(&Environment::of([given, elsewhere])) {
+            Ok(_) => assert!(!is_open, "{mode:o}"),
+            Err(faults) => {
+                let (told, named) = (faults.to_string(), format!("  GATEWAY_JWT_SECRET_FILE: names {path}, which"));
+                assert!(is_open && told.contains(&named) && !told.contains("canary"), "{mode:o}: {told}");
+            }
+        }
+    }
 }
 
 #[test]

@@ -1,13 +1,7 @@
 //! The files that secrets are in: who else may read or change them.
 
-use std::os::unix::fs::MetadataExt as _;
-
 use super::finding::Notes;
-use crate::config::Environment;
-
-/// Bits of a file's mode that let everybody read it, and others than its owner write it.
-const READ_BY_ALL: u32 = 0o004;
-const WRITTEN_BY_OTHERS: u32 = 0o022;
+use crate::config::{Environment, mode_of, open_to_others};
 
 pub(super) fn check(environment: &Environment, notes: &Notes) {
     let files = environment.secret_files();
@@ -16,8 +10,8 @@ pub(super) fn check(environment: &Environment, notes: &Notes) {
     }
     for (variable, path) in files {
         let shown = path.display();
-        let mode = match std::fs::metadata(&path) {
-            Ok(found) => found.mode() & 0o777,
+        let mode = match mode_of(&path) {
+            Ok(mode) => mode,
             Err(error) => {
                 let advice = format!("{variable} must name a file that this user may read");
                 notes.fault("modes", format!("{shown} cannot be read: {error}"), advice);
@@ -25,16 +19,9 @@ pub(super) fn check(environment: &Environment, notes: &Notes) {
             }
         };
         let seen = format!("{shown} ({variable}) has the mode {mode:04o}");
-        if mode & READ_BY_ALL != 0 {
-            notes.warning(
-                "modes",
-                format!("{seen}: everybody on this machine may read it"),
-                format!("chmod 600 {shown}"),
-            );
-        } else if mode & WRITTEN_BY_OTHERS != 0 {
-            notes.warning("modes", format!("{seen}: others may change it"), format!("chmod go-w {shown}"));
-        } else {
-            notes.ok("modes", seen);
+        match open_to_others(mode) {
+            Some(what) => notes.warning("modes", format!("{seen}: {what}"), format!("chmod 600 {shown}")),
+            None => notes.ok("modes", seen),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Starting, refusing to start, and ending.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::ExitStatusExt as _;
 use std::time::{Duration, Instant};
 
@@ -136,6 +137,27 @@ async fn a_secret_is_never_written() {
         assert!(!client.get(path).await.unwrap().text.contains(canary), "{path} tells the key");
     }
     assert!(!app.output().contains(canary), "the log tells the key");
+}
+
+#[tokio::test]
+async fn what_has_no_effect_and_what_is_open_to_others_is_said_at_the_start() {
+    let key = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(key.path(), "canary-6f1c0a0e9b7d4c2f").unwrap();
+    std::fs::set_permissions(key.path(), std::fs::Permissions::from_mode(0o644)).unwrap();
+    let app = with_database()
+        .await
+        .set("GATEWAY_ENC_KEY", "canary-2b7e151628aed2a6")
+        .set("GATEWAY_JWT_SECERT", "canary-abf7158809cf4f3c")
+        .set("GATEWAY_INTERNAL_TOKEN_FILE", &key.path().to_string_lossy())
+        .start()
+        .await
+        .unwrap();
+    let output = app.output();
+    let says = |words: &[&str]| output.lines().any(|line| words.iter().all(|word| line.contains(word)));
+    assert!(says(&["INFO", "GATEWAY_ENC_KEY", "is no setting, and has no effect"]), "{output}");
+    assert!(says(&["WARN", "GATEWAY_JWT_SECERT", "GATEWAY_JWT_SECRET\""]), "{output}");
+    assert!(says(&["WARN", "GATEWAY_INTERNAL_TOKEN_FILE", "everybody on this machine may read it"]), "{output}");
+    assert!(!output.contains("canary"), "{output}");
 }
 
 #[tokio::test]
