@@ -90,6 +90,9 @@ impl DatabaseSettings {
         if !matches!(url.scheme(), "postgres" | "postgresql") {
             return Err(DsnError::of_dsn("must start with postgres:// or postgresql://"));
         }
+        if url.cannot_be_a_base() {
+            return Err(DsnError::of_dsn("names no server"));
+        }
         let mut options: PgConnectOptions =
             dsn.parse().map_err(|_| DsnError::of_dsn("has a part that PostgreSQL does not know"))?;
         // The brackets of an address are the URL's.

@@ -30,6 +30,7 @@ fn mode(dsn: &str, beside: &[(&str, &str)]) -> Result<String, String> {
 fn a_faulty_dsn_is_refused_without_being_repeated() {
     for dsn in [
         "me:hidden@h/d",
+        "postgres:hidden",
         "mysql://me:hidden@h/d",
         "postgres://me:hidden@h:port/d",
         "postgres://me:hidden@h/d?sslmode=odd",

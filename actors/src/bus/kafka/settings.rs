@@ -2,6 +2,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
+use reqwest::Url;
 use secrecy::SecretString;
 use serde::Deserialize;
 
@@ -136,11 +137,13 @@ impl KafkaSettings {
     }
 }
 
-/// Whether this is `host:port`. Only the port can be told from a mistake.
+/// Whether this is `host:port` and nothing else, as a URL would have it.
 fn is_address(server: &str) -> bool {
-    let split = server.rsplit_once(':');
-    split.is_some_and(|(host, port)| {
-        !host.is_empty() && !host.contains(['/', ' ', '@']) && port.parse::<u16>().is_ok_and(|port| port > 0)
+    // Reading a URL leaves out blanks and mends what is not written as it should be.
+    let is_plain = server.bytes().all(|byte| byte.is_ascii_graphic() && !b"/?#@\\%".contains(&byte));
+    let url = Url::parse(&format!("kafka://{server}")).ok().filter(|_| is_plain);
+    url.is_some_and(|url| {
+        url.host_str().is_some_and(|host| !host.is_empty()) && url.port().is_some_and(|port| port > 0)
     })
 }
 
@@ -162,6 +165,7 @@ mod tests {
             "{}",
             r#"{"bootstrap_servers": "kafka:9092"}"#,
             r#"{"bootstrap_servers": "a:1, [::1]:2"}"#,
+            r#"{"bootstrap_servers": "broker_1.kafka-headless.svc:9092,10.0.0.7:65535"}"#,
             r#"{"bootstrap_servers": "a:1", "security_protocol": "SASL_PLAINTEXT", "sasl_mechanism": "PLAIN",
                 "sasl_username": "me", "sasl_password": "canary"}"#,
         ] {
@@ -174,6 +178,13 @@ mod tests {
         for (settings, named) in [
             (r#"{"bootstrap_servers": "kafka"}"#, "kafka.bootstrap_servers is not a list"),
             (r#"{"bootstrap_servers": "http://kafka:9092"}"#, "kafka.bootstrap_servers is not a list"),
+            (r#"{"bootstrap_servers": "a:1,,b:2"}"#, "kafka.bootstrap_servers is not a list"),
+            (r#"{"bootstrap_servers": "a:1:2"}"#, "kafka.bootstrap_servers is not a list"),
+            (r#"{"bootstrap_servers": "::1:9092"}"#, "kafka.bootstrap_servers is not a list"),
+            (r#"{"bootstrap_servers": "a:0"}"#, "kafka.bootstrap_servers is not a list"),
+            (r#"{"bootstrap_servers": "a:+1"}"#, "kafka.bootstrap_servers is not a list"),
+            (r#"{"bootstrap_servers": "a<b:1"}"#, "kafka.bootstrap_servers is not a list"),
+            (r#"{"bootstrap_servers": "me:canary@a:1"}"#, "kafka.bootstrap_servers is not a list"),
             (r#"{"security_protocol": "TLS"}"#, "kafka.security_protocol is not PLAINTEXT"),
             (r#"{"sasl_password": "canary"}"#, "kafka.bootstrap_servers is not set, but credentials"),
             (r#"{"bootstrap_servers": "a:1", "sasl_username": "canary"}"#, "kafka.security_protocol does not use SASL"),
