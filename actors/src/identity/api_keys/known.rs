@@ -1,5 +1,8 @@
 //! What was found out about keys that were shown. Secrets are not kept, only their SHA-256; of what was used longest ago, most
 //! is forgotten when there is no room.
+//!
+//! That is why other caches will not do here: what is forgotten ends what goes on by it, so it must be what was used longest ago and
+//! no guess at what is of least use, and each round goes through all entries and changes them.
 
 use std::{
     collections::{HashMap, HashSet},
