@@ -19,6 +19,7 @@ pub mod idempotency;
 pub mod identity;
 pub mod ids;
 pub mod lines;
+pub mod list_cursor;
 pub mod memory;
 pub mod message;
 pub mod origin;

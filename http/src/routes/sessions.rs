@@ -4,8 +4,8 @@ use actix_web::{HttpResponse, http::header::LINK, web::Data};
 use serde::Serialize;
 use serde_json::Value;
 use somaagent_actors::{
-    conversation::queries::{ListCursor, Lookup, SessionPage, SessionSummary},
-    domain::caller::Caller,
+    conversation::queries::{Lookup, SessionPage, SessionSummary},
+    domain::{caller::Caller, list_cursor::ListCursor},
 };
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -119,7 +119,7 @@ pub(crate) async fn get_sessions(door: Data<Door>, by: By, query: Query) -> Resu
 
 /// The `Link` to the page after `last`.
 fn next_page(last: &SessionSummary, limit: i64, query: &Query) -> Result<String, Problem> {
-    let cursor = ListCursor { updated_at: last.updated_at, session_id: last.session_id };
+    let cursor = ListCursor { at: last.updated_at, id: last.session_id };
     let (limit, cursor) = (limit.to_string(), cursor.to_string());
     let mut parameters = vec![("limit", limit.as_str()), ("cursor", cursor.as_str())];
     for name in ["q", "tenant"] {

@@ -251,10 +251,7 @@ async fn a_list_has_the_sessions_that_exist_for_whoever_asks(pool: PgPool) {
         assert_eq!(list(&own("eve"), all(9)).await, NONE);
         assert_eq!(list(&Caller { subject: None, ..own("") }, all(9)).await, NONE);
         let first = world.reads.sessions(&ann, all(1)).await.unwrap().remove(0);
-        let before = Some(crate::conversation::queries::ListCursor {
-            updated_at: first.updated_at,
-            session_id: first.session_id,
-        });
+        let before = Some(crate::domain::list_cursor::ListCursor { at: first.updated_at, id: first.session_id });
         assert_eq!(list(&ann, SessionPage { before, ..all(1) }).await, [one]);
         world.conversations.rename(&ann, one, "Tea and Trains".into()).await.unwrap();
         let containing = Some("TRAINS".to_owned());
