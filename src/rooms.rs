@@ -218,6 +218,7 @@ impl Rooms for Built {
             verifier,
             api_keys,
             sign_in,
+            is_seen_by_tls: config.oidc.is_seen_by_tls(),
             policy: self.policy.clone().ok_or_else(|| anyhow!("the door opens after the actors"))?,
             dialogue_model: self.dialogue_model.clone().ok_or_else(|| anyhow!("the door opens after the actors"))?,
             membership: self.membership.clone(),

@@ -42,6 +42,8 @@ pub struct Door {
     pub api_keys: ApiKeys,
     /// Signs people in, where they can.
     pub sign_in: Option<SignIn>,
+    /// Whether people see the door by TLS, whether or not they sign in.
+    pub is_seen_by_tls: bool,
     /// Looks whether the model of conversations is there.
     pub dialogue_model: ModelProbe,
     /// Decides what callers may do.

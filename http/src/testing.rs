@@ -197,6 +197,7 @@ pub(crate) fn dark(registry: &Registry) -> Door {
         write_through,
         verifier: None,
         sign_in: None,
+        is_seen_by_tls: false,
         dialogue_model,
         policy: Policy::from_settings(&PolicySettings::default()).expect("the shipped policy"),
         membership: None,

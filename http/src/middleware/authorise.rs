@@ -32,7 +32,10 @@ use somaagent_actors::{
 pub(crate) use prover::Ends;
 use prover::{Proven, Prover};
 
-use super::{csrf::Csrf, refused};
+use super::{
+    csrf::{Csrf, CsrfRules},
+    refused,
+};
 use crate::{
     door::Door,
     extract::{CookieNames, Credential, cookies::with_cookies, internal_token},
@@ -92,7 +95,7 @@ impl Gate {
         let Door { verifier, api_keys, policy, membership, sign_in, .. } = door.clone();
         let login = sign_in.map(|sign_in| sign_in.is_secure());
         let cookies = CookieNames { token: settings.jwt_cookie_name.clone(), login };
-        let csrf = Csrf::new(settings, login == Some(true));
+        let csrf = CsrfRules::new(settings, login == Some(true) || door.is_seen_by_tls);
         let prover = verifier.map(|verifier| Prover { verifier, api_keys, cookies, csrf });
         let internal_token = settings.internal_token.clone();
         Self { prover, policy, membership, actions, internal_token, default_tenant }
@@ -202,9 +205,9 @@ impl Gate {
         }
     }
 
-    /// What pages show, in a header, to change something by a cookie; none where that is switched off.
-    pub(crate) fn csrf(&self) -> Option<&Csrf> {
-        self.prover.as_ref().and_then(|prover| prover.csrf.as_ref())
+    /// What the page that sent `request` shows, in a header, to change something by a cookie; none where that is switched off.
+    pub(crate) fn csrf(&self, request: &HttpRequest) -> Option<Csrf> {
+        Some(self.prover.as_ref()?.csrf.as_ref()?.of(request))
     }
 
     /// The page, with what it is to show.
@@ -215,7 +218,7 @@ impl Gate {
         let Some(Prover { cookies, csrf: Some(csrf), .. }) = &self.prover else { return Ok(page) };
         let shown = Credential::of(request.headers(), cookies).ok();
         let Some(kept) = shown.as_ref().and_then(Credential::kept_by_browser) else { return Ok(page) };
-        let Some(cookie) = csrf.renew(request.headers(), kept)? else { return Ok(page) };
+        let Some(cookie) = csrf.of(request).renew(request.headers(), kept)? else { return Ok(page) };
         let mut page = with_cookies(page, [cookie])?;
         // It is this browser's alone.
         page.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("private, no-cache"));

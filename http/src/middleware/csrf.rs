@@ -6,6 +6,7 @@
 //! site of the same domain has planted is worth nothing.
 
 use actix_web::{
+    HttpRequest,
     cookie::{Cookie, CookieBuilder, SameSite, time::Duration},
     http::{
         Method,
@@ -19,6 +20,7 @@ use aws_lc_rs::{
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 
 use crate::{
+    client::{Client, Scheme},
     extract::cookies::one,
     problem::{Code, Problem},
     settings::DoorSettings,
@@ -33,6 +35,25 @@ const RANDOM_BYTES: usize = 16;
 /// Keeps these signatures from being taken for any other made with the same key.
 const LABEL: &[u8] = b"csrf\0";
 
+/// Whether it is switched on, and how people see the door.
+#[derive(Clone, Debug)]
+pub(crate) struct CsrfRules {
+    name: String,
+    is_secure: bool,
+}
+
+impl CsrfRules {
+    /// None where it is switched off. `is_secure` says whether people see the door by TLS, whatever a request says.
+    pub(crate) fn new(settings: &DoorSettings, is_secure: bool) -> Option<Self> {
+        settings.csrf_enabled.then(|| Self { name: settings.csrf_cookie_name.clone(), is_secure })
+    }
+
+    /// For `request`, which came by TLS, too, if a trusted proxy says so: such a browser keeps a cookie of its own.
+    pub(crate) fn of(&self, request: &HttpRequest) -> Csrf {
+        Csrf::new(&self.name, self.is_secure || Client::of(request).scheme == Some(Scheme::Https))
+    }
+}
+
 /// See the module.
 #[derive(Clone, Debug)]
 pub(crate) struct Csrf {
@@ -41,11 +62,9 @@ pub(crate) struct Csrf {
 }
 
 impl Csrf {
-    /// None where it is switched off. `is_secure` says whether people see the door by TLS.
-    pub(crate) fn new(settings: &DoorSettings, is_secure: bool) -> Option<Self> {
+    fn new(name: &str, is_secure: bool) -> Self {
         let prefix = if is_secure { "__Host-" } else { "" };
-        let name = format!("{prefix}{}", settings.csrf_cookie_name);
-        settings.csrf_enabled.then_some(Self { name, is_secure })
+        Self { name: format!("{prefix}{name}"), is_secure }
     }
 
     /// The name of the cookie.
@@ -136,7 +155,7 @@ mod tests {
     const LOGIN: &str = "sl_of_ada";
 
     fn csrf(is_secure: bool) -> Csrf {
-        Csrf::new(&DoorSettings { csrf_enabled: true, ..DoorSettings::default() }, is_secure).unwrap()
+        Csrf::new("csrf_token", is_secure)
     }
 
     fn head(cookie: &str, shown: &[&str]) -> HeaderMap {
@@ -210,6 +229,6 @@ mod tests {
         ] {
             assert!(renewed(cookie, login), "{cookie} {login}");
         }
-        assert!(Csrf::new(&DoorSettings::default(), true).is_none(), "it is off unless it is switched on");
+        assert!(CsrfRules::new(&DoorSettings::default(), true).is_none(), "it is off unless it is switched on");
     }
 }

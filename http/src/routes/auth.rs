@@ -112,7 +112,7 @@ pub(crate) async fn get_callback(
             let secret = secret.expose_secret();
             let login = Purpose::Login.set(is_secure, secret, sign_in.login_lasts().as_secs());
             let reply = HttpResponse::SeeOther().insert_header((LOCATION, path.unwrap_or_default())).finish();
-            let csrf = gate.csrf().map(|csrf| csrf.make(secret)).transpose()?;
+            let csrf = gate.csrf(&request).map(|csrf| csrf.make(secret)).transpose()?;
             with_cookies(reply, [login, Purpose::AskWho.clear(is_secure)].into_iter().chain(csrf))?
         }
         Err(problem) => {
@@ -207,11 +207,11 @@ pub(crate) async fn post_logout(
     let Some(sign_in) = &door.sign_in else { return Ok(HttpResponse::Ok().json(reply)) };
     let is_secure = sign_in.is_secure();
     if let Ok(Some(login)) = Purpose::Login.of(is_secure, request.headers()) {
-        gate.csrf().map_or(Ok(()), |csrf| csrf.check(request.method(), request.headers(), &login))?;
+        gate.csrf(&request).map_or(Ok(()), |csrf| csrf.check(request.method(), request.headers(), &login))?;
         end(&door, &by.caller(), login).await?;
     }
     let cleared = [Purpose::Login.clear(is_secure), ask_who(is_secure)];
-    let csrf = gate.csrf().map(Csrf::clear);
+    let csrf = gate.csrf(&request).as_ref().map(Csrf::clear);
     with_cookies(HttpResponse::Ok().json(reply), cleared.into_iter().chain(csrf))
 }
 

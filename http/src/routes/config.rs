@@ -1,6 +1,9 @@
 //! What clients may know about this deployment.
 
-use actix_web::web::{Data, Json};
+use actix_web::{
+    HttpRequest,
+    web::{Data, Json},
+};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -65,6 +68,7 @@ pub(crate) struct Features {
     extensions(("x-action" = json!("public")), ("x-problems" = json!([]))),
 )]
 pub(crate) async fn get_ui_config(
+    request: HttpRequest,
     door: Data<Door>,
     gate: Data<Gate>,
     settings: Data<DoorSettings>,
@@ -89,7 +93,7 @@ pub(crate) async fn get_ui_config(
             enabled: door.sign_in.is_some(),
             provider: door.sign_in.as_ref().map(|sign_in| sign_in.provider().to_owned()),
         },
-        csrf_cookie: gate.csrf().map(|csrf| csrf.name().to_owned()),
+        csrf_cookie: gate.csrf(&request).map(|csrf| csrf.name().to_owned()),
     })
 }
 

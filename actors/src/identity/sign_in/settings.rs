@@ -121,6 +121,12 @@ impl OidcSettings {
         faults
     }
 
+    /// Whether people see this service by TLS, as far as the settings say, and whether or not they sign in.
+    #[must_use]
+    pub fn is_seen_by_tls(&self) -> bool {
+        self.callback().is_ok_and(|callback| callback.scheme() == "https")
+    }
+
     /// Where people are sent back to.
     ///
     /// # Errors
@@ -199,6 +205,14 @@ mod tests {
         let of = |base_url: &str| OidcSettings { base_url: base_url.to_owned(), ..settings() }.callback().unwrap();
         assert_eq!(of("https://chat.example/").as_str(), "https://chat.example/v1/auth/callback");
         assert_eq!(of("http://localhost:8080").as_str(), "http://localhost:8080/v1/auth/callback");
+    }
+
+    #[test]
+    fn the_services_address_says_whether_people_see_it_by_tls_also_where_they_do_not_sign_in() {
+        let by_tls =
+            |base_url: &str| OidcSettings { base_url: base_url.to_owned(), ..OidcSettings::default() }.is_seen_by_tls();
+        assert!(by_tls("https://chat.example"));
+        assert!(["http://localhost:8080", "http://chat.example", "chat.example", ""].iter().all(|url| !by_tls(url)));
     }
 
     #[test]

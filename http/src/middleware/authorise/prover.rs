@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep_until};
 use crate::{
     extract::{CookieNames, Credential},
     limits::Turnstile,
-    middleware::{csrf::Csrf, site},
+    middleware::{csrf::CsrfRules, site},
     problem::{Code, Problem},
 };
 
@@ -47,7 +47,7 @@ pub(super) struct Prover {
     pub(super) api_keys: ApiKeys,
     pub(super) cookies: CookieNames,
     /// What a request shows beside a cookie to change something; nothing where that is switched off.
-    pub(super) csrf: Option<Csrf>,
+    pub(super) csrf: Option<CsrfRules>,
 }
 
 impl Prover {
@@ -68,7 +68,7 @@ impl Prover {
                 return Err(Code::OriginNotAllowed.into());
             }
             if let Some(csrf) = &self.csrf {
-                csrf.check(request.method(), request.headers(), kept)?;
+                csrf.of(request).check(request.method(), request.headers(), kept)?;
             }
         }
         Ok(credential)

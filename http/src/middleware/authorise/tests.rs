@@ -281,6 +281,44 @@ async fn a_cookie_changes_something_only_beside_the_token_that_goes_with_it() {
 }
 
 #[actix_web::test]
+async fn where_people_see_tls_the_csrf_token_is_in_a_cookie_that_no_other_site_can_plant() {
+    let settings = DoorSettings {
+        require_auth: true,
+        csrf_enabled: true,
+        trusted_proxies: "127.0.0.1".to_owned(),
+        ..DoorSettings::default()
+    };
+    let jwt = format!("jwt={}", token("chat"));
+    for (is_seen_by_tls, said, secure) in
+        [(false, None, false), (false, Some("http"), false), (false, Some("https"), true), (true, None, true)]
+    {
+        let verifier = verifier().await;
+        let door = TestDoor::before(&settings, |door| Door { verifier: Some(verifier), is_seen_by_tls, ..door }).await;
+        let asked = |method: Method, path: &str| {
+            said.into_iter().fold(request(method, path), |asked, said| asked.insert_header(("X-Forwarded-Proto", said)))
+        };
+        let page = door.send(asked(Method::GET, "/").insert_header(("Cookie", jwt.clone()))).await;
+        let set = page.header("set-cookie").to_owned();
+        let (name, rest) = if secure {
+            ("__Host-csrf_token", "; SameSite=Lax; Secure; Path=/")
+        } else {
+            ("csrf_token", "; SameSite=Lax; Path=/")
+        };
+        let csrf = set.strip_prefix(name).and_then(|set| set.strip_prefix('=')?.strip_suffix(rest));
+        let csrf = csrf.unwrap();
+        assert_eq!(door.send(asked(Method::GET, "/ui/config.json")).await.json()["csrf_cookie"], name, "{said:?}");
+        let change = async |name: &str| {
+            let both = format!("{jwt}; {name}={csrf}");
+            let asked = asked(Method::DELETE, "/v1/keys/00000000-0000-4000-8000-000000000000");
+            code(&door.send(asked.insert_header(("Cookie", both)).insert_header(("X-CSRF-Token", csrf))).await).1
+        };
+        assert_eq!(change(name).await, "admin-scope-required", "it got that far: {said:?}");
+        let other = if secure { "csrf_token" } else { "__Host-csrf_token" };
+        assert_eq!(change(other).await, "csrf-token-invalid", "{said:?}");
+    }
+}
+
+#[actix_web::test]
 async fn a_page_gives_a_token_to_who_needs_one_and_has_none() {
     let door = door_with_csrf().await;
     let csrf = |answer: &Answer| answer.header("set-cookie").to_owned();
