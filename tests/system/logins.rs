@@ -6,7 +6,7 @@ use aws_lc_rs::pbkdf2::{self, PBKDF2_HMAC_SHA256};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use reqwest::Method;
 use serde_json::{Value, json};
-use somaagent_test_services::client::Answer;
+use somaagent_test_services::client::{Answer, Client};
 use somaagent_test_services::tokens::SECRET;
 use sqlx::PgPool;
 use uuid::Uuid;
@@ -117,4 +117,48 @@ async fn a_login_changes_something_only_beside_its_own_csrf_token() {
     assert_eq!(logout(&[("Cookie", &both), ("X-CSRF-Token", &csrf)]).await, "200");
     assert_eq!(post(&[("Cookie", &both), ("X-CSRF-Token", &csrf)]).await, "token-invalid");
     assert_eq!(ask(&stack, Method::GET, "/v1/csrf", &[("Cookie", &both)]).await.status, 404);
+}
+
+/// What a browser with this login sees.
+fn browser(client: &Client, secret: &str) -> Client {
+    client.keeping(&format!("login={secret}")).unwrap()
+}
+
+/// Who somebody is, or why that is not known.
+async fn who(client: &Client) -> String {
+    outcome(&client.get("/v1/auth/session").await.unwrap())
+}
+
+#[tokio::test]
+async fn signing_out_ends_each_login_that_a_browser_shows() {
+    for csrf in [false, true] {
+        let (stack, pool) = start(csrf).await;
+        let (ada, planted) = (login(&pool, "ada").await, login(&pool, "eve").await);
+        let page = browser(&stack.client, &ada).get("/").await.unwrap();
+        let token = page.header("set-cookie").split(';').next().unwrap().trim_start_matches("csrf_token=").to_owned();
+        let both = format!("login={planted}; login={ada}; csrf_token={token}");
+        let out = async |headers: &[(&str, &str)]| ask(&stack, Method::POST, "/v1/auth/logout", headers).await;
+        assert_eq!(who(&stack.client.keeping(&both).unwrap()).await, "token-invalid", "nobody can say which is meant");
+        if csrf {
+            assert_eq!(outcome(&out(&[("Cookie", &both)]).await), "csrf-token-invalid");
+            assert_eq!(who(&browser(&stack.client, &ada)).await, "200");
+        }
+        let many = (0..9).map(|n| format!("login={n}")).collect::<Vec<_>>().join("; ");
+        assert_eq!(outcome(&out(&[("Cookie", &many)]).await), "bad-request");
+        assert_eq!(outcome(&out(&[("Cookie", &both), ("X-CSRF-Token", &token)]).await), "200");
+        for secret in [&ada, &planted] {
+            assert_eq!(who(&browser(&stack.client, secret)).await, "token-invalid");
+        }
+    }
+}
+
+#[tokio::test]
+async fn nobody_is_signed_out_by_the_odd_cookie_of_another_site() {
+    let (stack, pool) = start(false).await;
+    let secret = login(&pool, "ada").await;
+    for odd in [&b"caf\xe9=1"[..], b"name=\xff\xfe", "größe=ü".as_bytes()] {
+        let line = [odd, b"; login=", secret.as_bytes()].concat();
+        let request = stack.client.request(Method::GET, "/v1/auth/session").header("Cookie", &line[..]);
+        assert_eq!(stack.client.send(request).await.unwrap().status, 200, "{}", odd.escape_ascii());
+    }
 }

@@ -90,7 +90,7 @@ pub(crate) async fn get_login(request: HttpRequest, door: Data<Door>, query: Que
         ("x-problems" = json!([
             "oidc-disabled", "oidc-code-missing", "oidc-state-invalid", "oidc-unavailable", "oidc-exchange-failed",
             "id-token-missing", "id-token-invalid", "nonce-mismatch", "identity-missing", "sign-in-denied",
-            "sign-in-not-allowed", "unavailable",
+            "sign-in-not-allowed", "bad-request", "unavailable",
         ])),
     ),
 )]
@@ -105,8 +105,11 @@ pub(crate) async fn get_callback(
     let is_secure = sign_in.is_secure();
     let attempt = attempt(sign_in, &request);
     let path = attempt.as_ref().ok().map(|attempt| attempt.path().to_owned());
-    let before = Purpose::Login.of(is_secure, request.headers()).ok().flatten();
-    let landed = async { land(&door, sign_in, &attempt?, &by.caller(), &query, before).await };
+    let landed = async {
+        // The browser is about to forget them, so nobody else is to find them.
+        let before = Purpose::Login.all(is_secure, request.headers())?;
+        land(&door, sign_in, &attempt?, &by.caller(), &query, before).await
+    };
     let reply = match landed.await {
         Ok(secret) => {
             let secret = secret.expose_secret();
@@ -136,7 +139,7 @@ async fn land(
     attempt: &Attempt,
     by: &Caller,
     query: &Query,
-    before: Option<String>,
+    before: Vec<String>,
 ) -> Result<SecretString, Problem> {
     if query.text("error")?.is_some() {
         let is_own = query.text("state")? == Some(&attempt.state());
@@ -146,9 +149,8 @@ async fn land(
         return Err(Code::OidcCodeMissing.into());
     };
     let person = sign_in.finish(attempt, Callback { code, state, issuer: query.text("iss")? }).await?;
-    // The browser is about to forget it, so nobody else is to find it.
-    if let Some(before) = before {
-        end(door, by, before).await?;
+    for login in before {
+        end(door, by, login).await?;
     }
     let login = door.api_keys.log_in(by, person, sign_in.login_lasts()).await;
     login.map_err(|error| match error {
@@ -185,13 +187,14 @@ pub(crate) struct LoggedOutReply {
     status: &'static str,
 }
 
-/// Logs out: the login counts nowhere any more, and what it began ends. Whoever is logged in nowhere is told the same.
+/// Logs out: the login counts nowhere any more, and what it began ends. Whoever is logged in nowhere is told the same. Of several
+/// logins that a browser shows, as it does when another site of the domain has planted one, each ends.
 #[utoipa::path(
     post,
     path = "/v1/auth/logout",
     tag = "sign-in",
     responses((status = 200, description = "Nobody is logged in with this browser", body = LoggedOutReply)),
-    extensions(("x-action" = json!("public")), ("x-problems" = json!(["csrf-token-invalid", "overloaded", "unavailable", "outcome-unknown"]))),
+    extensions(("x-action" = json!("public")), ("x-problems" = json!(["bad-request", "csrf-token-invalid", "overloaded", "unavailable", "outcome-unknown"]))),
 )]
 pub(crate) async fn post_logout(
     request: HttpRequest,
@@ -205,14 +208,40 @@ pub(crate) async fn post_logout(
     }
     let reply = LoggedOutReply { status: "ok" };
     let Some(sign_in) = &door.sign_in else { return Ok(HttpResponse::Ok().json(reply)) };
-    let is_secure = sign_in.is_secure();
-    if let Ok(Some(login)) = Purpose::Login.of(is_secure, request.headers()) {
-        gate.csrf(&request).map_or(Ok(()), |csrf| csrf.check(request.method(), request.headers(), &login))?;
-        end(&door, &by.caller(), login).await?;
+    let logins = Purpose::Login.all(sign_in.is_secure(), request.headers())?;
+    if let Some(csrf) = gate.csrf(&request) {
+        // The token of one of them is shown by a page of this door.
+        let mut checks = logins.iter().map(|login| csrf.check(request.method(), request.headers(), login));
+        if let Some(first) = checks.next() {
+            checks.fold(first, Result::or)?;
+        }
     }
+    let by = by.caller();
+    for login in logins {
+        end(&door, &by, login).await?;
+    }
+    signed_out(HttpResponse::Ok().json(reply), &request, sign_in, &gate)
+}
+
+/// The reply to a browser that is to forget its login, and to have the provider ask who comes next.
+pub(super) fn signed_out(
+    reply: HttpResponse,
+    request: &HttpRequest,
+    sign_in: &SignIn,
+    gate: &Gate,
+) -> Result<HttpResponse, Problem> {
+    let is_secure = sign_in.is_secure();
     let cleared = [Purpose::Login.clear(is_secure), ask_who(is_secure)];
-    let csrf = gate.csrf(&request).as_ref().map(Csrf::clear);
-    with_cookies(HttpResponse::Ok().json(reply), cleared.into_iter().chain(csrf))
+    let csrf = gate.csrf(request).as_ref().map(Csrf::clear);
+    with_cookies(reply, cleared.into_iter().chain(csrf))
+}
+
+/// The login that the caller has shown; none if they proved otherwise who they are.
+pub(super) fn shown_login(request: &HttpRequest, door: &Door) -> Result<Option<String>, Problem> {
+    let is_by_login = matches!(Authorised::of(request)?.ends, Some(Ends::WithLogin(_)));
+    let Some(sign_in) = door.sign_in.as_ref().filter(|_| is_by_login) else { return Ok(None) };
+    // One that is there twice has proved nothing.
+    Ok(Purpose::Login.of(sign_in.is_secure(), request.headers()).ok().flatten())
 }
 
 async fn end(door: &Door, by: &Caller, login: String) -> Result<(), Problem> {
@@ -249,10 +278,9 @@ pub(crate) struct WhoReply {
 pub(crate) async fn get_session(request: HttpRequest, door: Data<Door>, by: By) -> Result<Json<WhoReply>, Problem> {
     let Authorised { identity, ends, .. } = Authorised::of(&request)?;
     let provider_login = matches!(ends, Some(Ends::WithLogin(_)));
-    let login = door.sign_in.as_ref().map(|sign_in| Purpose::Login.of(sign_in.is_secure(), request.headers()));
-    let name = match login {
-        Some(Ok(Some(login))) if provider_login => door.api_keys.login_name(&by.caller(), &login).await?,
-        _ => None,
+    let name = match shown_login(&request, &door)? {
+        Some(login) => door.api_keys.login_name(&by.caller(), &login).await?,
+        None => None,
     };
     let (tenant, subject, scope) =
         identity.map(|who| (Some(who.tenant.as_str().to_owned()), Some(who.subject), who.scope)).unwrap_or_default();

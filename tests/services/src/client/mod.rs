@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use reqwest::Method;
-use reqwest::header::{AUTHORIZATION, HeaderMap};
+use reqwest::header::{AUTHORIZATION, COOKIE, HeaderMap, HeaderName};
 use serde_json::{Value, json};
 
 pub use self::raw::Raw;
@@ -113,8 +113,19 @@ impl Client {
     /// # Errors
     /// The token cannot be sent.
     pub fn showing(&self, token: &str) -> Result<Self> {
-        let mut headers = HeaderMap::new();
-        headers.insert(AUTHORIZATION, format!("Bearer {token}").parse()?);
+        self.sending(AUTHORIZATION, &format!("Bearer {token}"))
+    }
+
+    /// The same server as seen by a browser that keeps `cookies`.
+    ///
+    /// # Errors
+    /// They cannot be sent.
+    pub fn keeping(&self, cookies: &str) -> Result<Self> {
+        self.sending(COOKIE, cookies)
+    }
+
+    fn sending(&self, name: HeaderName, value: &str) -> Result<Self> {
+        let headers = HeaderMap::from_iter([(name, value.parse()?)]);
         Ok(Self { http: builder().default_headers(headers).build()?, base: self.base.clone() })
     }
 
