@@ -22,6 +22,7 @@ const APPLIED: &[(&str, &str)] = &[
     ("0011_api_keys.sql", "41d8ef61bcf3dc063cd334940ad223d394cc7a801ab8d18c0720f2486909ae79"),
     ("0012_audit_server.sql", "521ea703995665d816c54fae7ca68b54f22515d5029c00e83251a62c1330b1a8"),
     ("0013_tenant_rows.sql", "589c77a5efa9db99f0dce5bc195f00e55aaa282391f8bef28641dcf9c8f4d2cc"),
+    ("0014_logins.sql", "787538e6850ce6258cfe6e0d7792dcba9f42fee27320cdda9b9ebd2a134c3368"),
 ];
 
 #[test]

@@ -1,6 +1,10 @@
 //! Table `api_keys`: keys with which programs say who they are, and logins, which are keys that a browser keeps. One is found by
 //! its id alone where its bearer shows it, for only the key itself says of which tenant it is.
 
+pub mod logins;
+
+use std::net::IpAddr;
+
 use sqlx::PgConnection;
 use time::OffsetDateTime;
 use tracing::instrument;
@@ -34,6 +38,10 @@ pub struct NewApiKey {
     pub created_at: OffsetDateTime,
     /// Until when it is taken, if not for ever.
     pub expires_at: Option<OffsetDateTime>,
+    /// Of a login: from where it was begun.
+    pub address: Option<IpAddr>,
+    /// Of a login: what the browser there calls itself.
+    pub user_agent: Option<String>,
 }
 
 /// What is kept of a secret.
@@ -115,9 +123,11 @@ pub struct Named {
 pub async fn insert(rows: &mut TenantTx<'_>, key: &NewApiKey) -> Result<(), sqlx::Error> {
     sqlx::query!(
         "INSERT INTO api_keys (
-             key_id, tenant, label, prefix, hash, salt, rounds, created_by, issuer, scopes, created_at, expires_at, kind
+             key_id, tenant, label, prefix, hash, salt, rounds, created_by, issuer, scopes, created_at, expires_at,
+             ip, user_agent, kind
          )
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, CASE WHEN $13 THEN 'login' ELSE 'key' END)",
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13::text::inet, $14,
+             CASE WHEN $15 THEN 'login' ELSE 'key' END)",
         key.key_id,
         key.tenant.as_str(),
         key.label,
@@ -130,6 +140,8 @@ pub async fn insert(rows: &mut TenantTx<'_>, key: &NewApiKey) -> Result<(), sqlx
         &key.scopes,
         key.created_at,
         key.expires_at,
+        key.address.map(|address| address.to_string()),
+        key.user_agent,
         key.is_login,
     )
     .execute(&mut **rows)
@@ -223,43 +235,6 @@ pub async fn revoke(
         is_login,
     );
     Ok(before.fetch_optional(&mut **rows).await?.map(|_| false))
-}
-
-/// What a login's owner is called.
-///
-/// # Errors
-/// The database's.
-#[instrument(level = "debug", name = "db.api_keys.login_name", skip_all)]
-pub async fn login_name(rows: &mut TenantTx<'_>, tenant: &str, key_id: Uuid) -> Result<Option<String>, sqlx::Error> {
-    let query = sqlx::query_scalar!(
-        "SELECT label FROM api_keys WHERE tenant = $1 AND key_id = $2 AND kind = 'login'",
-        tenant,
-        key_id,
-    );
-    query.fetch_optional(&mut **rows).await
-}
-
-/// Removes logins of somebody that are over, and returns which.
-///
-/// # Errors
-/// The database's.
-#[instrument(level = "debug", name = "db.api_keys.sweep_logins", skip_all)]
-pub async fn sweep_logins(
-    rows: &mut TenantTx<'_>,
-    tenant: &str,
-    subject: &str,
-    at: OffsetDateTime,
-) -> Result<Vec<Uuid>, sqlx::Error> {
-    sqlx::query_scalar!(
-        "DELETE FROM api_keys
-         WHERE tenant = $1 AND created_by = $2 AND kind = 'login' AND (revoked_at IS NOT NULL OR expires_at <= $3)
-         RETURNING key_id",
-        tenant,
-        subject,
-        at,
-    )
-    .fetch_all(&mut **rows)
-    .await
 }
 
 /// Those of the keys that were not revoked.

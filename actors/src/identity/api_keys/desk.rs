@@ -96,6 +96,8 @@ impl ApiKeys {
             scopes: order.scopes,
             created_at: at,
             expires_at: order.expires_at.map(stored),
+            address: None,
+            user_agent: None,
         };
         let key = listed(&new);
         let details = json!({"label": new.label, "prefix": new.prefix, "scopes": new.scopes, "expires": new.expires_at.is_some()});
@@ -145,7 +147,7 @@ impl ApiKeys {
         });
         let is_there = work.await?;
         if is_there {
-            self.inner.known.lock().forget(key_id);
+            self.inner.known.lock().forget(&[key_id]);
         }
         Ok(is_there)
     }

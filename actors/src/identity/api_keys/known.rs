@@ -148,9 +148,10 @@ impl Known {
         self.refused.insert(digest, now);
     }
 
-    /// Forgets a key that was revoked.
-    pub(super) fn forget(&mut self, key_id: Uuid) {
-        self.proved.retain(|_, entry| entry.proof.key_id != key_id);
+    /// Forgets keys that were revoked.
+    pub(super) fn forget(&mut self, key_ids: &[Uuid]) {
+        let key_ids: HashSet<&Uuid> = key_ids.iter().collect();
+        self.proved.retain(|_, entry| !key_ids.contains(&entry.proof.key_id));
     }
 
     /// Begins a round: what may not go on ends, and what is in use is listed. `at` is what time it is.
@@ -293,7 +294,7 @@ mod tests {
         assert!(!goes_on(&one) && goes_on(&two));
         assert!(matches!(known.look(&digest(1), now), Found::Nothing));
         assert!(proved(&known.look(&digest(4), now)), "nobody asked for it");
-        known.forget(Uuid::from_u128(3));
+        known.forget(&[Uuid::from_u128(3)]);
         assert!(!goes_on(&three) && goes_on(&two));
     }
 

@@ -1,10 +1,15 @@
 //! Logins: a login is a key that a browser keeps, in a cookie that no script reads. It is proved, believed, ended and watched like
-//! one; it differs in how long it lasts, in who makes it, and in that no list shows it.
+//! one; it differs in how long it lasts, in who makes it, and in that it has lists of its own, which `desk` keeps.
+
+mod desk;
 
 use std::{sync::Arc, time::Duration};
 
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::json;
+use uuid::Uuid;
+
+pub use desk::{ListedLogin, LoginsOf};
 
 use super::{
     ApiKeyError, ProvenKey, StoreError,
@@ -20,7 +25,7 @@ use crate::{
     },
     identity::sign_in::Person,
     store::{
-        api_keys::{self, NewApiKey},
+        api_keys::{self, NewApiKey, logins},
         audit_event,
     },
 };
@@ -62,12 +67,14 @@ impl ApiKeys {
             issuer: who.issuer,
             created_at: at,
             expires_at: Some(at + lasts),
+            address: by.address,
+            user_agent: by.admission.as_deref().and_then(|admission| admission.user_agent.clone()),
         };
         let line = audit(&caller, "auth.login", RESOURCE, shown(new.key_id), json!({"scopes": new.scopes}));
         let work = self.inner.store.change_for(new.tenant.clone(), move |rows| {
             Box::pin(async move {
                 let tenant = new.tenant.as_str();
-                let over = api_keys::sweep_logins(rows, tenant, &new.created_by, at).await?;
+                let over = logins::sweep(rows, tenant, &new.created_by, at).await?;
                 let over = over.into_iter().map(|login| (tenant.to_owned(), login));
                 audit_event::insert_purge(rows, "identity", ("auth.login.purge", RESOURCE), over, at).await?;
                 api_keys::insert(rows, &new).await?;
@@ -104,7 +111,7 @@ impl ApiKeys {
             Err(ApiKeyError::Invalid(_)) => return Ok(()),
             Err(error) => return Err(LogoutError::Unproved(error)),
         };
-        let Some((_, key_id)) = secret::key_id(secret) else { return Ok(()) };
+        let Some(key_id) = login_id(secret) else { return Ok(()) };
         let caller = as_somebody(by, &who);
         let at = (self.inner.clock)();
         let work = self.inner.store.change_for(caller.tenant.clone(), move |rows| {
@@ -118,7 +125,7 @@ impl ApiKeys {
             })
         });
         work.await.map_err(LogoutError::Store)?;
-        self.inner.known.lock().forget(key_id);
+        self.inner.known.lock().forget(&[key_id]);
         Ok(())
     }
 
@@ -127,13 +134,19 @@ impl ApiKeys {
     /// # Errors
     /// The store's.
     pub async fn login_name(&self, caller: &Caller, secret: &str) -> Result<Option<String>, StoreError> {
-        let Some((Kind::Login, key_id)) = secret::key_id(secret) else { return Ok(None) };
+        let Some(key_id) = login_id(secret) else { return Ok(None) };
         let tenant = caller.tenant.clone();
         let work = self.inner.store.read_for(caller.tenant.clone(), move |rows| {
-            Box::pin(async move { api_keys::login_name(rows, tenant.as_str(), key_id).await })
+            Box::pin(async move { logins::name(rows, tenant.as_str(), key_id).await })
         });
         Ok(work.await?.filter(|name| !name.is_empty()))
     }
+}
+
+/// The id of the login that a browser keeps; `None` if it keeps something else.
+#[must_use]
+pub fn login_id(secret: &str) -> Option<Uuid> {
+    secret::key_id(secret).filter(|(kind, _)| *kind == Kind::Login).map(|(_, key_id)| key_id)
 }
 
 /// The one who made the request `by`, now that it is known who that is.

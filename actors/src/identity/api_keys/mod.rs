@@ -6,7 +6,7 @@
 //! | `known` | what was found out about keys that were shown, for a while and bounded |
 //! | `prover` | [`ApiKeys`], the door's handle: proves keys |
 //! | `desk` | and makes, lists and revokes them |
-//! | [`logins`] | and logs people in and out: a login is a key that a browser keeps |
+//! | [`logins`] | and logs people in and out, lists logins and ends them: a login is a key that a browser keeps |
 //! | [`watcher`] | the actor `api-key-watcher`: learns of revocations, notes when keys are used |
 //! | [`metrics`] | Prometheus |
 //!

@@ -19,17 +19,17 @@ use crate::{
 };
 
 const SOON: Duration = Duration::from_secs(20);
-const DAY: Duration = Duration::from_hours(24);
+pub(super) const DAY: Duration = Duration::from_hours(24);
 
 fn today() -> OffsetDateTime {
     OffsetDateTime::UNIX_EPOCH + DAY
 }
 
-fn tomorrow() -> OffsetDateTime {
+pub(super) fn tomorrow() -> OffsetDateTime {
     today() + DAY
 }
 
-fn on(connections: Connections, clock: fn() -> OffsetDateTime) -> ApiKeys {
+pub(super) fn on(connections: Connections, clock: fn() -> OffsetDateTime) -> ApiKeys {
     let store = Store::new(connections, SOON, Handle::current());
     ApiKeys::new(store, clock, ApiKeyMetrics::register(&prometheus::Registry::new()).unwrap())
 }
