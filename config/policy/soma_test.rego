@@ -34,6 +34,9 @@ auth_off := {"authenticated": false, "auth_required": false, "worker": false, "s
 worker := {"authenticated": false, "auth_required": true, "worker": true, "subject": null, "scopes": []}
 
 member_actions := {
+	"auth.logins.end",
+	"auth.logins.read",
+	"auth.session",
 	"config.read",
 	"conversation.delete",
 	"conversation.list",
@@ -59,6 +62,8 @@ admin_actions := {
 	"admin.keys.create",
 	"admin.keys.read",
 	"admin.keys.revoke",
+	"admin.logins.end",
+	"admin.logins.read",
 	"admin.policy.read",
 	"memory.delete",
 	"memory.export",
@@ -70,6 +75,7 @@ admin_actions := {
 
 unknown_actions := {
 	"",
+	"auth.logins",
 	"Public",
 	"adminactors.read",
 	"conversation",

@@ -29,6 +29,12 @@ SEEN = {
         "names another tenant": "it is the letter's",
         "must have an object `payload` with a text `id`": "so must the record of a memory, and no other one",
     },
+    "GET /v1/admin/logins": {"must be given with subject": "an issuer says who a name is"},
+    "DELETE /v1/admin/logins": {
+        "must be given with subject": "likewise",
+        "must not be given with subject": "it is one or the other",
+        "is missing, and all is not true": "and one of them",
+    },
     "GET /gateway_stream": {"is missing": "either of `session_id` and `sid` will do"},
     "GET /v1/sessions/{session_id}/events": {
         "must not be given with after or limit": "`last` counts from the end, they from the beginning",

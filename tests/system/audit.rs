@@ -12,6 +12,7 @@ use somaagent_test_services::wait::eventually;
 use sqlx::PgPool;
 use uuid::Uuid;
 
+use crate::logins::{id as login_id, login_of};
 use crate::stack::{Setup, Stack, ended_turns, new_session};
 
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
@@ -21,6 +22,9 @@ const CHANGES: &[(&str, &str)] = &[
     ("DELETE /v1/admin/dlq/{topic}", "admin.dlq.purge"),
     ("DELETE /v1/admin/dlq/{topic}/reprocess/{job_id}", "admin.dlq.cancel"),
     ("DELETE /v1/admin/dlq/{topic}/{id}", "admin.dlq.delete"),
+    ("DELETE /v1/admin/logins", "admin.logins.end"),
+    ("DELETE /v1/auth/logins", "auth.logins.end_all"),
+    ("DELETE /v1/auth/logins/{login_id}", "auth.logins.end"),
     ("DELETE /v1/keys/{key_id}", "admin.keys.revoke"),
     ("DELETE /v1/memory/export/jobs/{job_id}", "memory.export.end"),
     ("DELETE /v1/memory/{event_id}", "memory.delete"),
@@ -43,6 +47,9 @@ const CHANGES: &[(&str, &str)] = &[
 /// What changes something only for somebody whom a provider has signed in: `logins` shows that it leaves a row.
 const OF_LOGINS: &[&str] = &["POST /v1/auth/logout"];
 
+/// Who vouches for everybody here.
+const ISSUER: &str = "the tests";
+
 const DLQ: &str = "/v1/admin/dlq/memory.wal.dlq";
 
 pub fn token(subject: &str, scope: &str) -> String {
@@ -51,7 +58,7 @@ pub fn token(subject: &str, scope: &str) -> String {
 
 pub fn token_of(tenant: &str, subject: &str, scope: &str) -> String {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
-    let claims = json!({"tenant": tenant, "sub": subject, "iss": "the tests", "scope": scope, "exp": now + 3600});
+    let claims = json!({"tenant": tenant, "sub": subject, "iss": ISSUER, "scope": scope, "exp": now + 3600});
     Signer::secret(SECRET).sign(&claims)
 }
 
@@ -125,6 +132,13 @@ impl World {
             "batch" => body = json!({"items": [{"content": "tea is green"}]}),
             "jobs" => body = json!({}),
             "keys" => body = json!({"label": "robot"}),
+            "logins" | "{login_id}" => {
+                let login = login_of(&self.pool, "acme", "root", Some(ISSUER)).await;
+                path = path.replace("{login_id}", login_id(&login));
+                if path == "/v1/admin/logins" {
+                    path += "?subject=root";
+                }
+            }
             "pause" => body = json!({"paused": true}),
             "{session_id}" if method == "PATCH" => body = json!({"title": "another"}),
             "{topic}" => {
@@ -223,7 +237,7 @@ async fn every_change_leaves_a_row_that_says_who_made_it() {
         for (name, value) in [
             ("tenant", "acme"),
             ("subject", "root"),
-            ("issuer", "the tests"),
+            ("issuer", ISSUER),
             ("trace_id", TRACE),
             ("user_agent", "auditor/1.0"),
             ("ip", "127.0.0.1"),

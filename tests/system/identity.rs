@@ -8,6 +8,7 @@ use somaagent_test_services::client::{Answer, Client, Post};
 use somaagent_test_services::tokens::{SECRET, Signer};
 use somaagent_test_services::wait::eventually;
 
+use crate::logins::{id as login_id, login_of};
 use crate::stack::{Setup, Stack, binary, ended_turns, new_session};
 
 pub fn claims(tenant: &str, subject: &str, scope: &str) -> Value {
@@ -22,6 +23,9 @@ pub fn token(tenant: &str, subject: &str, scope: &str) -> String {
 pub async fn guarded() -> Stack {
     Setup::default().set("GATEWAY_JWT_SECRET", SECRET).start().await
 }
+
+/// The one list that a query narrows to what somebody has.
+const LOGINS: &str = "/v1/admin/logins";
 
 /// An operation of the description.
 struct Operation {
@@ -59,7 +63,7 @@ impl Operation {
 
     /// Whether it names something that exists or does not.
     fn names_something(&self) -> bool {
-        self.path.replace("{topic}", "").contains('{') || self.path == "/gateway_stream"
+        self.path.replace("{topic}", "").contains('{') || ["/gateway_stream", LOGINS].contains(&&*self.path)
     }
 
     /// Calls it about `ids`, with a body that would do.
@@ -72,12 +76,16 @@ impl Operation {
             ("{id}", &ids.number),
             ("{job_id}", &ids.number),
             ("{key_id}", &ids.key),
+            ("{login_id}", &ids.login),
         ] {
             path = path.replace(name, value);
         }
         if self.path == "/gateway_stream" {
             path += "?session_id=";
             path += &ids.session;
+        } else if self.path == LOGINS {
+            path += "?subject=";
+            path += &ids.subject;
         }
         let mut request = client.request(self.method.clone(), &path);
         if ["POST", "PUT", "PATCH"].contains(&self.method.as_str()) {
@@ -94,11 +102,21 @@ struct Ids {
     event: String,
     number: String,
     key: String,
+    login: String,
+    /// Whose the login is.
+    subject: String,
 }
 
 impl Ids {
     fn of_nothing() -> Self {
-        Self { session: new_session(), event: new_session(), number: "999999".to_owned(), key: new_session() }
+        Self {
+            session: new_session(),
+            event: new_session(),
+            number: "999999".to_owned(),
+            key: new_session(),
+            login: new_session(),
+            subject: "nobody".to_owned(),
+        }
     }
 }
 
@@ -141,7 +159,7 @@ async fn what_one_tenant_has_does_not_exist_for_another() {
     let acme = stack.client.showing(&token("acme", "ada", "admin")).unwrap();
     let stranger = stack.client.showing(&token("umbrella", "eve", "admin")).unwrap();
     assert_eq!(stack.get("/v1/health").await["components"]["tenant_wall"], json!({"status": "ok"}));
-    let ids = something(&acme).await;
+    let ids = something(&stack, &acme).await;
     let said = acme.history(&ids.session).await.unwrap();
     let mut compared = 0;
     for operation in Operation::guarded(&stack).await.iter().filter(|operation| operation.names_something()) {
@@ -167,12 +185,13 @@ async fn what_one_tenant_has_does_not_exist_for_another() {
     assert_eq!(state.status, 200, "{}", state.text);
     assert_eq!(acme.history(&ids.session).await.unwrap(), said);
     assert_eq!(acme.get("/v1/keys").await.unwrap().json()[0]["revoked"], false);
+    assert_eq!(acme.get("/v1/auth/logins").await.unwrap().json()[0]["login_id"], json!(ids.login));
 }
 
 /// An answer without what names the request, the ids and the time.
 fn anonymous(answer: &Answer, ids: &Ids) -> (u16, String) {
     let mut text = answer.text.clone();
-    for id in [&ids.session, &ids.event, &ids.key] {
+    for id in [&ids.session, &ids.event, &ids.key, &ids.login] {
         text = text.replace(id.as_str(), "");
     }
     let mut body: Value = serde_json::from_str(&text).unwrap_or(Value::String(text));
@@ -182,8 +201,8 @@ fn anonymous(answer: &Answer, ids: &Ids) -> (u16, String) {
     (answer.status, body.to_string())
 }
 
-/// A session with an answer, whose first memory is in the replica, an export of it, and an API key.
-async fn something(client: &Client) -> Ids {
+/// A session with an answer, whose first memory is in the replica, an export of it, an API key, and a login.
+async fn something(stack: &Stack, client: &Client) -> Ids {
     let session = new_session();
     let posted = client.message(&Post::new("tea").to(&session)).await.unwrap();
     assert_eq!(posted.status, 200, "{}", posted.text);
@@ -196,7 +215,15 @@ async fn something(client: &Client) -> Ids {
     assert_eq!(job.status, 202, "{}", job.text);
     let key = client.post("/v1/keys", &json!({"label": "deploy"})).await.unwrap();
     assert_eq!(key.status, 200, "{}", key.text);
-    Ids { session, event, number: job.json()["job_id"].to_string(), key: key.text_of("key_id") }
+    let login = login_of(&stack.database.pool().await.unwrap(), "acme", "ada", None).await;
+    Ids {
+        session,
+        event,
+        number: job.json()["job_id"].to_string(),
+        key: key.text_of("key_id"),
+        login: login_id(&login).to_owned(),
+        subject: "ada".to_owned(),
+    }
 }
 
 #[tokio::test]
@@ -208,7 +235,7 @@ async fn a_session_is_its_owners_and_an_admins() {
         let session = new_session();
         let posted = ada.message(&Post::new("tea").to(&session)).await.unwrap();
         ended_turns(&ada, &session, 1).await;
-        Ids { session, event: posted.text_of("event_id"), number: "1".to_owned(), key: new_session() }
+        Ids { session, event: posted.text_of("event_id"), ..Ids::of_nothing() }
     };
     let said = ada.history(&ids.session).await.unwrap();
     for path in ["state", "history", "events", "context-window"] {

@@ -7,12 +7,13 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use reqwest::Method;
 use serde_json::{Value, json};
 use somaagent_test_services::client::{Answer, Client};
-use somaagent_test_services::tokens::SECRET;
+use somaagent_test_services::tokens::{SECRET, Signer};
+use somaagent_test_services::wait::eventually;
 use sqlx::PgPool;
 use uuid::Uuid;
 
-use crate::identity::token;
-use crate::stack::{Setup, Stack};
+use crate::identity::{claims, token};
+use crate::stack::{Setup, Stack, new_session};
 
 const ISSUER: &str = "http://localhost:1";
 
@@ -31,15 +32,25 @@ async fn start(csrf: bool) -> (Stack, PgPool) {
 
 /// Logs somebody of `acme` in, as if they had come from the provider; what their browser keeps.
 async fn login(pool: &PgPool, subject: &str) -> String {
+    login_of(pool, "acme", subject, Some(ISSUER)).await
+}
+
+/// Logs somebody in for whom somebody vouches.
+pub async fn login_of(pool: &PgPool, tenant: &str, subject: &str, issuer: Option<&str>) -> String {
     let (key_id, random) = (Uuid::new_v4(), [Uuid::new_v4(), Uuid::new_v4()].map(Uuid::into_bytes).concat());
     let secret = format!("sl_{}_{}", key_id.simple(), URL_SAFE_NO_PAD.encode(random));
     let (mut hash, salt) = ([0; 32], [7; 16]);
     pbkdf2::derive(PBKDF2_HMAC_SHA256, NonZeroU32::MIN, &salt, secret.as_bytes(), &mut hash);
     let sql = "INSERT INTO api_keys (key_id, tenant, label, prefix, hash, salt, rounds, created_by, issuer, scopes, created_at, expires_at, kind)
-               VALUES ($1, 'acme', 'Somebody', 'sl_', $2, $3, 1, $4, $5, '{chat}', now(), now() + interval '1 hour', 'login')";
-    let insert = sqlx::query(sql).bind(key_id).bind(&hash[..]).bind(&salt[..]).bind(subject).bind(ISSUER);
+               VALUES ($1, $6, 'Somebody', 'sl_', $2, $3, 1, $4, $5, '{chat}', now(), now() + interval '1 hour', 'login')";
+    let insert = sqlx::query(sql).bind(key_id).bind(&hash[..]).bind(&salt[..]).bind(subject).bind(issuer).bind(tenant);
     insert.execute(pool).await.unwrap();
     secret
+}
+
+/// The id of a login.
+pub fn id(secret: &str) -> &str {
+    secret.split('_').nth(1).unwrap()
 }
 
 async fn ask(stack: &Stack, method: Method, path: &str, headers: &[(&str, &str)]) -> Answer {
@@ -127,6 +138,157 @@ fn browser(client: &Client, secret: &str) -> Client {
 /// Who somebody is, or why that is not known.
 async fn who(client: &Client) -> String {
     outcome(&client.get("/v1/auth/session").await.unwrap())
+}
+
+/// A token of somebody for whom the provider vouches as well.
+fn of_provider(tenant: &str, subject: &str, scope: &str) -> String {
+    let mut claims = claims(tenant, subject, scope);
+    claims["iss"] = json!(ISSUER);
+    Signer::secret(SECRET).sign(&claims)
+}
+
+async fn listed(client: &Client, path: &str) -> Vec<(String, bool)> {
+    let answer = client.get(path).await.unwrap();
+    assert_eq!(answer.status, 200, "{}", answer.text);
+    let mut listed: Vec<_> = answer.json().as_array().unwrap().iter().map(shown).collect();
+    listed.sort();
+    listed
+}
+
+fn shown(login: &Value) -> (String, bool) {
+    (login["login_id"].as_str().unwrap().to_owned(), login["current"].as_bool().unwrap())
+}
+
+/// Several as [`listed`] gives them.
+fn these<const N: usize>(mut logins: [(&str, bool); N]) -> Vec<(String, bool)> {
+    logins.sort_unstable();
+    logins.map(|(secret, current)| (id(secret).to_owned(), current)).into()
+}
+
+#[tokio::test]
+async fn people_see_their_logins_and_end_one_or_all_of_them_in_every_process() {
+    let (stack, pool) = start(false).await;
+    let other = stack.app.binary().elsewhere().unwrap().start().await.unwrap();
+    let there = Client::new(other.url()).unwrap();
+    let mine = [login(&pool, "ada").await, login(&pool, "ada").await, login(&pool, "ada").await];
+    let others = [
+        login(&pool, "bob").await,
+        login_of(&pool, "umbrella", "ada", Some(ISSUER)).await,
+        login_of(&pool, "acme", "ada", Some("http://localhost:2")).await,
+    ];
+    let here = browser(&stack.client, &mine[0]);
+    let own = "/v1/auth/logins";
+    let all = || these([(&mine[0], true), (&mine[1], false), (&mine[2], false)]);
+    assert_eq!(listed(&here, own).await, all());
+    let whole = here.get(own).await.unwrap();
+    assert!(!mine.iter().chain(&others).any(|secret| whole.text.contains(&secret[36..])), "{}", whole.text);
+    let page = here.get(&format!("{own}?limit=2")).await.unwrap();
+    let next = page.header("link").trim_start_matches('<').split('>').next().unwrap().to_owned();
+    let mut both: Vec<_> = page.json().as_array().unwrap().iter().map(shown).collect();
+    both.extend(listed(&here, &next).await);
+    both.sort();
+    assert_eq!(both, all());
+
+    let mut stream = browser(&there, &mine[1]).events(&new_session()).open().await.unwrap();
+    let end = async |client: &Client, login: &str| outcome(&client.delete(&format!("{own}/{login}")).await.unwrap());
+    for foreign in others.iter().map(|secret| id(secret)).chain(["no-login", &new_session()]) {
+        assert_eq!(end(&here, foreign).await, "login-not-found", "{foreign}");
+    }
+    assert_eq!(end(&here, id(&mine[1])).await, "204");
+    assert_eq!(end(&here, id(&mine[1])).await, "login-not-found", "it is over");
+    stream.until_end().await;
+    let far = browser(&there, &mine[1]);
+    eventually("the end of the login there", async || (who(&far).await == "token-invalid").then_some(())).await;
+    assert_eq!(who(&browser(&stack.client, &mine[1])).await, "token-invalid");
+
+    let mut stream = browser(&there, &mine[2]).events(&new_session()).open().await.unwrap();
+    let ended = here.delete(own).await.unwrap();
+    assert_eq!((ended.status, ended.json()), (200, json!({"ended": 2})));
+    assert!(ended.header("set-cookie").starts_with("login=; "), "{}", ended.header("set-cookie"));
+    stream.until_end().await;
+    for secret in &mine {
+        assert_eq!(who(&browser(&stack.client, secret)).await, "token-invalid");
+    }
+    for secret in &others {
+        assert_eq!(who(&browser(&stack.client, secret)).await, "200");
+    }
+}
+
+#[tokio::test]
+async fn a_token_of_the_same_person_ends_their_logins_and_a_key_nobodys() {
+    let (stack, pool) = start(false).await;
+    let secret = login(&pool, "ada").await;
+    let [own, mine] = ["/v1/auth/logins".to_owned(), format!("/v1/auth/logins/{}", id(&secret))];
+    // Another issuer's Ada is somebody else.
+    let stranger = stack.client.showing(&token("acme", "ada", "admin")).unwrap();
+    assert!(listed(&stranger, &own).await.is_empty());
+    assert_eq!(outcome(&stranger.delete(&mine).await.unwrap()), "login-not-found");
+    assert_eq!(stranger.delete(&own).await.unwrap().json(), json!({"ended": 0}));
+
+    let ada = stack.client.showing(&of_provider("acme", "ada", "admin")).unwrap();
+    let key = ada.post("/v1/keys", &json!({"label": "deploy"})).await.unwrap().text_of("secret");
+    let key = stack.client.showing(&key).unwrap();
+    let all = "/v1/admin/logins?all=true";
+    for (method, path) in
+        [(Method::GET, &*own), (Method::DELETE, &*own), (Method::DELETE, &*mine), (Method::DELETE, all)]
+    {
+        let answer = key.send(key.request(method.clone(), path)).await.unwrap();
+        assert_eq!(outcome(&answer), "token-required", "{method} {path}");
+    }
+    assert_eq!(listed(&key, "/v1/admin/logins").await, these([(&secret, false)]), "an admin's key looks");
+    assert_eq!(who(&browser(&stack.client, &secret)).await, "200");
+
+    assert_eq!(listed(&ada, &own).await, these([(&secret, false)]));
+    let ended = ada.delete(&mine).await.unwrap();
+    assert_eq!((ended.status, ended.header("set-cookie")), (204, ""), "no browser of hers asked");
+    assert_eq!(who(&browser(&stack.client, &secret)).await, "token-invalid");
+    assert_eq!(who(&ada).await, "200");
+}
+
+#[tokio::test]
+async fn an_admin_ends_the_logins_of_one_person_or_of_the_whole_tenant() {
+    let (stack, pool) = start(false).await;
+    let admin = stack.client.showing(&of_provider("acme", "root", "admin")).unwrap();
+    let (bob, other_bob) = (login(&pool, "bob").await, login_of(&pool, "acme", "bob", Some("https://two")).await);
+    let (cy, stranger) = (login(&pool, "cy").await, login_of(&pool, "umbrella", "bob", Some(ISSUER)).await);
+    let all = "/v1/admin/logins";
+    let expected = these([(&bob, false), (&other_bob, false), (&cy, false)]);
+    assert_eq!(listed(&admin, all).await, expected);
+    assert_eq!(listed(&admin, &format!("{all}?subject=cy")).await, these([(&cy, false)]));
+    let first = admin.get(&format!("{all}?subject=bob&limit=1")).await.unwrap();
+    let next = first.header("link").trim_start_matches('<').split('>').next().unwrap().to_owned();
+    assert!(next.contains("subject=bob") && first.json()[0]["subject"] == "bob", "{next}");
+    assert_eq!(listed(&admin, &next).await.len(), 1);
+
+    for (query, status, code) in [
+        ("", 400, "subject-required"),
+        ("?subject=", 400, "subject-required"),
+        ("?all=false", 400, "subject-required"),
+        ("?all=yes", 422, "invalid-query"),
+        ("?all=true&subject=bob", 422, "invalid-query"),
+        ("?all=true&issuer=x", 422, "invalid-query"),
+        ("?issuer=x", 422, "invalid-query"),
+        ("?subject=bob&subject=cy", 422, "invalid-query"),
+        ("?all=true&tenant=umbrella", 403, "tenant-denied"),
+    ] {
+        let answer = admin.delete(&format!("{all}{query}")).await.unwrap();
+        assert_eq!((answer.status, answer.code().as_str()), (status, code), "{query}: {}", answer.text);
+    }
+    let member = browser(&stack.client, &bob);
+    for method in [Method::GET, Method::DELETE] {
+        let refused = member.send(member.request(method, &format!("{all}?subject=cy"))).await.unwrap();
+        assert_eq!(outcome(&refused), "admin-scope-required");
+    }
+    assert_eq!(listed(&admin, all).await, expected, "nothing has ended");
+
+    let end = async |query: &str| admin.delete(&format!("{all}{query}")).await.unwrap().json()["ended"].clone();
+    assert_eq!(end(&format!("?subject=bob&issuer={ISSUER}")).await, 1);
+    assert_eq!(who(&member).await, "token-invalid");
+    assert_eq!(listed(&admin, all).await, these([(&other_bob, false), (&cy, false)]));
+    assert_eq!((end("?subject=bob").await, end("?subject=nobody").await), (json!(1), json!(0)));
+    assert_eq!((end("?all=true").await, end("?all=true").await), (json!(1), json!(0)));
+    assert_eq!(who(&browser(&stack.client, &cy)).await, "token-invalid");
+    assert_eq!(who(&browser(&stack.client, &stranger)).await, "200");
 }
 
 #[tokio::test]

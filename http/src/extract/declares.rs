@@ -7,8 +7,8 @@ use actix_web::{
 };
 
 use super::{
-    ApiKeyId, By, ExportJobId, Hints, IdempotencyKey, JobId, JsonBody, KeyMaker, LetterId, LetterTopic, MemoryId,
-    Prefer, Query, SessionId,
+    ApiKeyId, By, ExportJobId, Hints, IdempotencyKey, JobId, JsonBody, KeyMaker, LetterId, LetterTopic, LoginId,
+    MemoryId, Prefer, Query, SessionId, WithoutKey,
 };
 use crate::problem::Code;
 
@@ -69,6 +69,14 @@ impl Declares for JobId {
 
 impl Declares for ExportJobId {
     const PROBLEMS: &'static [Code] = &[Code::JobNotFound];
+}
+
+impl Declares for LoginId {
+    const PROBLEMS: &'static [Code] = &[Code::LoginNotFound];
+}
+
+impl Declares for WithoutKey {
+    const PROBLEMS: &'static [Code] = &[Code::TokenRequired];
 }
 
 impl Declares for MemoryId {

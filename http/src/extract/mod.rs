@@ -10,6 +10,7 @@ mod declares;
 mod export_job;
 mod hints;
 mod idempotency;
+mod login;
 mod memory_id;
 mod prefer;
 mod query;
@@ -24,6 +25,7 @@ pub(crate) use declares::{Declared, declared_by};
 pub(crate) use export_job::ExportJobId;
 pub(crate) use hints::Hints;
 pub(crate) use idempotency::IdempotencyKey;
+pub(crate) use login::{LoginId, WithoutKey};
 pub(crate) use memory_id::MemoryId;
 pub(crate) use prefer::Prefer;
 pub(crate) use query::{Query, bad};
@@ -63,10 +65,12 @@ from_head!(
     KeyMaker,
     LetterId,
     LetterTopic,
+    LoginId,
     MemoryId,
     Prefer,
     Query,
-    SessionId
+    SessionId,
+    WithoutKey
 );
 
 /// The value of a header as text. A value that is not visible ASCII is refused, and so is a second one, for nobody could say

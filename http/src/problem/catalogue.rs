@@ -46,6 +46,8 @@ catalogue! {
     TenantRequired: 400 "tenant-required" "tenant parameter required for export";
     /// The request could not be read.
     BadRequest: 400 "bad-request" "The request could not be read";
+    /// It is not said whose logins are to end.
+    SubjectRequired: 400 "subject-required" "subject parameter required to end logins";
     /// What came back from the provider belongs to no attempt of this browser's.
     OidcStateInvalid: 400 "oidc-state-invalid" "state expired or invalid";
     /// The provider sent somebody back with nothing.
@@ -77,7 +79,7 @@ catalogue! {
     /// Only who looks after the system may do this.
     AdminScopeRequired: 403 "admin-scope-required" "Admin scope required";
     /// An API key may not do this, whatever its scopes are.
-    TokenRequired: 403 "token-required" "An API key makes no API keys";
+    TokenRequired: 403 "token-required" "An API key may not do this";
     /// The request names another tenant than the caller's, or the caller does not belong to the one that the token names.
     TenantDenied: 403 "tenant-denied" "Tenant access denied";
     /// The request names a host this door does not answer for.
@@ -100,6 +102,8 @@ catalogue! {
     ModelProfileNotFound: 404 "model-profile-not-found" "model profile not found";
     /// The caller's tenant has no such API key.
     ApiKeyNotFound: 404 "api-key-not-found" "API key not found";
+    /// The caller has no such login, or it is over.
+    LoginNotFound: 404 "login-not-found" "Login not found";
     /// The caller has no such memory.
     MemoryNotFound: 404 "memory-not-found" "memory event not found";
     /// The path exists, the method does not.

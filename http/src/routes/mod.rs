@@ -13,6 +13,7 @@ mod export_jobs;
 mod health;
 mod history;
 mod llm;
+mod logins;
 mod memory;
 mod memory_batch;
 pub(crate) mod memory_deletion;
@@ -108,6 +109,7 @@ table! {
     Text "/v1/describe/{session_id}" { GET session_description::get_description }
     Plain "/v1/keys" { POST api_keys::post_key, GET api_keys::get_keys }
     Plain "/v1/keys/{key_id}" { DELETE api_keys::delete_key }
+    Plain "/v1/admin/logins" { GET logins::get_logins, DELETE logins::delete_logins }
     Plain "/v1/admin/actors" { GET actors::get_actors }
     Text "/v1/admin/audit" { GET audit::get_audit }
     Stream "/v1/admin/audit/export" { GET audit::get_audit_export }
@@ -134,6 +136,8 @@ table! {
     Plain "/v1/auth/callback" { GET auth::get_callback }
     Plain "/v1/auth/logout" { POST auth::post_logout }
     Plain "/v1/auth/session" { GET auth::get_session }
+    Plain "/v1/auth/logins" { GET logins::get_own_logins, DELETE logins::delete_own_logins }
+    Plain "/v1/auth/logins/{login_id}" { DELETE logins::delete_own_login }
     Text "/login" { GET auth::get_login_page }
     Probe "/healthz" { GET health::get_healthz }
     Probe "/readyz" { GET health::get_readyz }
