@@ -99,6 +99,9 @@ export async function signOut() {
   }
 }
 
+/** Ends all logins of whoever is signed in. */
+export const signOutEverywhere = () => request('/v1/auth/logins', { method: 'DELETE' });
+
 /** What the server said of itself, or is about to. @type {Promise<UiConfig> | null} */
 let described = null;
 

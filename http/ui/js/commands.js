@@ -10,6 +10,7 @@ import { runningTurn } from './turns.js';
 export function commands({ conversation, theme, inspecting, person, config, connection }) {
   const stored = conversation.phase === 'ready' && !conversation.fresh;
   const signedOut = connection.kind === 'signed-out';
+  const canSignOut = !signedOut && person?.provider_login === true;
   const nextTheme = theme === 'dark' ? 'light' : 'dark';
   /** @type {(import('./elements/soma-palette.js').Entry | false)[]} */
   const all = [
@@ -27,7 +28,8 @@ export function commands({ conversation, theme, inspecting, person, config, conn
     { label: text.settings.title, icon: 'settings', intent: 'overlay', detail: { name: 'settings' } },
     { label: `${text.settings.theme}: ${text.settings.themes[nextTheme]}`, icon: 'half', intent: 'theme', detail: nextTheme },
     signedOut && config?.sign_in?.enabled === true && { label: text.login.again, icon: 'person', intent: 'sign-in' },
-    !signedOut && person?.provider_login === true && { label: text.login.out, icon: 'leave', intent: 'sign-out' },
+    canSignOut && { label: text.login.out, icon: 'leave', intent: 'sign-out' },
+    canSignOut && { label: text.login.outEverywhere, icon: 'leaveAll', intent: 'sign-out-everywhere' },
     { label: text.keys.title, icon: 'keys', keys: '?', intent: 'overlay', detail: { name: 'keys' } },
   ];
   return all.filter((entry) => entry !== false);

@@ -127,6 +127,15 @@ export const intents = {
   'typed': (/** @type {string} */ draft) => update({ draft }),
   'sign-in': () => signing.signIn(),
   'sign-out': () => void attempt(text.login.out, signing.signOut()),
+  'sign-out-everywhere': () => update({
+    overlay: {
+      name: 'confirm',
+      title: text.login.outEverywhereTitle,
+      detail: text.login.outEverywhereDetail,
+      action: text.login.outEverywhere,
+      run: () => void attempt(text.login.outEverywhere, signing.signOutEverywhere()),
+    },
+  }),
   'theme': setTheme,
   'overlay': (/** @type {Overlay} */ overlay) => update({ overlay }),
   'list': (/** @type {boolean} */ listOpen) => update({ listOpen }),

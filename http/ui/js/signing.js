@@ -58,9 +58,15 @@ export function signIn() {
   location.assign(signInAddress(location.pathname));
 }
 
-/** Ends the login, on every page of it; whoever sits down here next finds nothing that was typed. */
-export async function signOut() {
-  await api.signOut();
+/** Ends the login, on every page of it. */
+export const signOut = () => leaveAfter(api.signOut());
+
+/** Ends all logins of this person, wherever they are. */
+export const signOutEverywhere = () => leaveAfter(api.signOutEverywhere());
+
+/** Leaves once nobody is signed in; whoever sits down here next finds nothing that was typed. @param {Promise<unknown>} ended */
+async function leaveAfter(ended) {
+  await ended;
   prefs.forgetTyped();
   location.assign('/login');
 }

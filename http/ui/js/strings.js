@@ -27,6 +27,9 @@ export const text = {
     open: 'Open the conversations',
     again: 'Sign in again',
     out: 'Sign out',
+    outEverywhere: 'Sign out everywhere',
+    outEverywhereTitle: 'Sign out everywhere?',
+    outEverywhereDetail: 'You are signed out of this browser and of every other one in which you have signed in here. API keys that you have made go on.',
     account: (/** @type {string} */ name) => `Account of ${name}`,
     /** Why somebody who wanted to sign in is not; nothing for a reason that is none of the server's. */
     problems: (/** @type {string} */ code) => new Map([
@@ -41,6 +44,7 @@ export const text = {
       ['identity-missing', 'The sign-in service did not say which organisation you belong to. Ask whoever runs this server.'],
       ['sign-in-denied', 'You were not signed in: the sign-in service, or you there, said no.'],
       ['sign-in-not-allowed', 'Your organisation may not sign in here. Ask whoever runs this server.'],
+      ['bad-request', 'This browser shows more sign-ins than it can have. Delete the cookies of this site and try again.'],
       ['unavailable', 'A part of the server is away, so nobody can be signed in. Try again in a moment.'],
     ]).get(code) ?? null,
   },

@@ -131,7 +131,7 @@ test('the token goes with the login: another one has another, and who signs out 
   await say(tab, 'Said by Bob');
   await answer(tab).getByText('You said: Said by Bob').waitFor();
   await tab.getByRole('button', { name: 'Account of Bob Train' }).click();
-  await tab.getByRole('menuitem', { name: 'Sign out' }).click();
+  await tab.getByRole('menuitem', { name: 'Sign out', exact: true }).click();
   await tab.waitForURL(`${parts.server.url}/login`);
   assert.deepEqual([await cookie(tab, 'csrf_token'), await cookie(tab, 'login')], [undefined, undefined]);
 });

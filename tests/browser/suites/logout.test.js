@@ -45,7 +45,7 @@ test('signing out ends every page of that login and no other', async () => {
   const login = (await page.context().cookies(parts.server.url)).find(({ name }) => name === 'login');
 
   await page.getByRole('button', { name: 'Account of Ann Tea' }).click();
-  await page.getByRole('menuitem', { name: 'Sign out' }).click();
+  await page.getByRole('menuitem', { name: 'Sign out', exact: true }).click();
   await page.waitForURL(`${parts.server.url}/login`);
   await untilConnection(tab, 'signed-out');
   await again(tab).waitFor();
@@ -61,10 +61,41 @@ test('signing out ends every page of that login and no other', async () => {
   [page, tab, elsewhere].forEach(assertNoFaults);
 });
 
+test('signing out everywhere ends the logins of every browser of that person and of nobody else', async () => {
+  const page = await signedIn('ann');
+  const elsewhere = await signedIn('ann');
+  const other = await signedIn('bob');
+  await page.setViewportSize({ width: 360, height: 640 });
+  await page.getByRole('button', { name: 'Show conversations' }).click();
+  await page.getByRole('button', { name: 'Account of Ann Tea' }).focus();
+  await page.keyboard.press('Enter');
+  await page.keyboard.press('ArrowDown');
+  await untilFocused(page.getByRole('menuitem', { name: 'Sign out everywhere' }));
+  assert.deepEqual(await axe(page), []);
+  await page.keyboard.press('Enter');
+  const dialog = page.getByRole('dialog', { name: 'Sign out everywhere?' });
+  await untilFocused(dialog.getByRole('button', { name: 'Cancel' }));
+  assert.deepEqual(await axe(page), []);
+  await page.keyboard.press('Enter');
+  await dialog.waitFor({ state: 'hidden' });
+  await untilFocused(page.getByRole('button', { name: 'Account of Ann Tea' }));
+  assert.equal((await page.request.get(`${parts.server.url}/v1/auth/logins`)).status(), 200, 'nothing has ended');
+
+  await page.getByRole('button', { name: 'Account of Ann Tea' }).click();
+  await page.getByRole('menuitem', { name: 'Sign out everywhere' }).click();
+  await dialog.getByRole('button', { name: 'Sign out everywhere' }).click();
+  await page.waitForURL(`${parts.server.url}/login`);
+  await untilConnection(elsewhere, 'signed-out');
+  await say(other, 'Still here');
+  await answer(other).getByText('You said: Still here').waitFor();
+  await untilConnection(other, 'live');
+  [page, elsewhere, other].forEach(assertNoFaults);
+});
+
 test('whoever comes after somebody who signed out is asked who they are, once', async () => {
   const page = await signedIn('ann');
   await page.getByRole('button', { name: 'Account of Ann Tea' }).click();
-  await page.getByRole('menuitem', { name: 'Sign out' }).click();
+  await page.getByRole('menuitem', { name: 'Sign out', exact: true }).click();
   await page.waitForURL(`${parts.server.url}/login`);
   // The provider still knows Ann.
   await page.goto(parts.server.url);
@@ -213,13 +244,13 @@ test('people sign out by the keyboard alone, and nothing they typed stays in the
   const account = page.getByRole('button', { name: 'Account of Ann Tea' });
   await account.focus();
   await page.keyboard.press('Enter');
-  await untilFocused(page.getByRole('menuitem', { name: 'Sign out' }));
+  await untilFocused(page.getByRole('menuitem', { name: 'Sign out', exact: true }));
   assert.deepEqual(await axe(page), []);
   await page.keyboard.press('Escape');
   await untilFocused(account);
   await page.keyboard.press('Control+k');
   await page.keyboard.type('Sign out');
-  await page.getByRole('option', { name: 'Sign out' }).waitFor();
+  await page.getByRole('option', { name: 'Sign out', exact: true }).waitFor();
   await page.keyboard.press('Enter');
   await page.waitForURL(`${parts.server.url}/login`);
   const kept = await page.evaluate(() => JSON.stringify([{ ...localStorage }, { ...sessionStorage }]));
@@ -231,7 +262,7 @@ test('a page that could not sign out says so and stays as it is', async () => {
   await composer(page).fill('still mine');
   await page.route('**/v1/auth/logout', (route) => route.abort());
   await page.getByRole('button', { name: 'Account of Ann Tea' }).click();
-  await page.getByRole('menuitem', { name: 'Sign out' }).click();
+  await page.getByRole('menuitem', { name: 'Sign out', exact: true }).click();
   await page.getByText('Sign out: The server could not be reached.').waitFor();
   assert.equal(await composer(page).inputValue(), 'still mine');
   await page.unroute('**/v1/auth/logout');

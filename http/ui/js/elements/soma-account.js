@@ -32,7 +32,10 @@ export class SomaAccount extends SomaElement {
   }
 
   #showMenu() {
-    openMenu(this.#button, [{ label: text.login.out, icon: 'leave', run: () => this.ask('sign-out') }]);
+    openMenu(this.#button, [
+      { label: text.login.out, icon: 'leave', run: () => this.ask('sign-out') },
+      { label: text.login.outEverywhere, icon: 'leaveAll', run: () => this.ask('sign-out-everywhere') },
+    ]);
   }
 }
 
