@@ -49,6 +49,21 @@ DECLARE
 BEGIN
     -- Processes that start together would change the same rights at once.
     PERFORM pg_advisory_xact_lock(hashtextextended('raise_tenant_wall', 0));
+    -- A copy of a database brings the rights of its role along. They go first: whoever may make no role may take these away.
+    FOR others IN
+        SELECT DISTINCT r.rolname
+        FROM pg_class AS c
+        CROSS JOIN LATERAL aclexplode(c.relacl) AS a
+        JOIN pg_roles AS r ON r.oid = a.grantee
+        WHERE c.relnamespace = current_schema()::regnamespace AND r.rolname ~ '^soma_tenant_[0-9]+$' AND r.rolname <> ours
+    LOOP
+        BEGIN
+            EXECUTE format('REVOKE ALL ON ALL TABLES IN SCHEMA %I FROM %I', current_schema(), others);
+            EXECUTE format('REVOKE ALL ON ALL SEQUENCES IN SCHEMA %I FROM %I', current_schema(), others);
+        EXCEPTION
+            WHEN insufficient_privilege THEN NULL;
+        END;
+    END LOOP;
     IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = ours) THEN
         BEGIN
             EXECUTE format('CREATE ROLE %I NOLOGIN', ours);
@@ -64,17 +79,6 @@ BEGIN
             WHEN insufficient_privilege THEN NULL;
         END;
     END IF;
-    -- A copy of a database brings the rights of its role along.
-    FOR others IN
-        SELECT DISTINCT r.rolname
-        FROM pg_class AS c
-        CROSS JOIN LATERAL aclexplode(c.relacl) AS a
-        JOIN pg_roles AS r ON r.oid = a.grantee
-        WHERE c.relnamespace = current_schema()::regnamespace AND r.rolname ~ '^soma_tenant_[0-9]+$' AND r.rolname <> ours
-    LOOP
-        EXECUTE format('REVOKE ALL ON ALL TABLES IN SCHEMA %I FROM %I', current_schema(), others);
-        EXECUTE format('REVOKE ALL ON ALL SEQUENCES IN SCHEMA %I FROM %I', current_schema(), others);
-    END LOOP;
     FOREACH given IN ARRAY ARRAY[
         format('USAGE ON SCHEMA %I', current_schema()),
         'SELECT ON session_events, turns, export_chunks',
@@ -90,10 +94,12 @@ BEGIN
         -- Numbers of versions.
         format('USAGE ON SEQUENCE %s', pg_get_serial_sequence('memory_write_outbox', 'id'))
     ] LOOP
-        EXECUTE format('GRANT %s TO %I', given, ours);
+        BEGIN
+            EXECUTE format('GRANT %s TO %I', given, ours);
+        EXCEPTION
+            WHEN insufficient_privilege THEN NULL;
+        END;
     END LOOP;
-EXCEPTION
-    WHEN insufficient_privilege THEN NULL;
 END $$;
 
 SELECT raise_tenant_wall();

@@ -418,9 +418,14 @@ fn components(store: Store, log: &Opened, brain: HealthReader) -> Vec<Component>
 /// Whether the database itself keeps tenants apart. Without that everything works, so it is only shown; why it does not is in the
 /// log.
 fn tenant_wall(store: &Store) -> Component {
-    let is_up = matches!(store.wall(), Wall::Up(_));
-    Component::new("tenant_wall", Weight::Shown, Scope::Health, move || async move {
-        if is_up { Finding::ok() } else { Finding::not_ok(Condition::Degraded, "absent") }
+    let found = match store.wall() {
+        Wall::Up(_) => Finding::ok(),
+        Wall::Gaping(_) => Finding::not_ok(Condition::Degraded, "has gaps"),
+        Wall::Absent(_) => Finding::not_ok(Condition::Degraded, "absent"),
+    };
+    Component::new("tenant_wall", Weight::Shown, Scope::Health, move || {
+        let found = found.clone();
+        async move { found }
     })
 }
 

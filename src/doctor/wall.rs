@@ -36,7 +36,7 @@ fn tell(survey: &Survey, notes: &Notes) {
         Wall::Up(_) if gaps.is_empty() => {
             notes.ok("up", format!("what is done for a tenant is done as {role}, which sees the rows of that one"));
         }
-        Wall::Up(_) => notes.note("up", format!("it is, and has a fault ({role})"), None),
+        Wall::Up(_) | Wall::Gaping(_) => notes.note("up", format!("it is, and has a fault ({role})"), None),
         Wall::Absent(why) => {
             let seen = format!("{why}: only the queries keep tenants apart");
             let advice = format!(

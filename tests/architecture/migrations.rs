@@ -21,7 +21,7 @@ const APPLIED: &[(&str, &str)] = &[
     ("0010_audit.sql", "73bf9344b3983258d2051d90cd8be65b56f7000bd206b3c3ed4dee5538438509"),
     ("0011_api_keys.sql", "41d8ef61bcf3dc063cd334940ad223d394cc7a801ab8d18c0720f2486909ae79"),
     ("0012_audit_server.sql", "521ea703995665d816c54fae7ca68b54f22515d5029c00e83251a62c1330b1a8"),
-    ("0013_tenant_rows.sql", "589c77a5efa9db99f0dce5bc195f00e55aaa282391f8bef28641dcf9c8f4d2cc"),
+    ("0013_tenant_rows.sql", "ee6a031e63de58e4ef6c49909971464be5f7993ad9685e86d6484ce2c04a05af"),
     ("0014_logins.sql", "787538e6850ce6258cfe6e0d7792dcba9f42fee27320cdda9b9ebd2a134c3368"),
 ];
 

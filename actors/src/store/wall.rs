@@ -35,6 +35,8 @@ const HELD_BACK: &str = "SELECT row_security_active('session_envelopes')";
 pub enum Wall {
     /// It does, if this is done first.
     Up(Entrance),
+    /// The same, but there is a gap somewhere, such as a table without row-level security: see [`survey`].
+    Gaping(Entrance),
     /// It does not, for this reason.
     Absent(String),
 }
@@ -114,7 +116,7 @@ fn beginning(wall: &Wall, tenant: &Tenant, purpose: Purpose) -> String {
         Purpose::Search => "BEGIN READ ONLY; SET LOCAL plan_cache_mode = force_custom_plan",
     };
     match wall {
-        Wall::Up(Entrance(enter)) => {
+        Wall::Up(Entrance(enter)) | Wall::Gaping(Entrance(enter)) => {
             let tenant = quoted(tenant.as_str());
             format!("{begin}; {enter}; SET LOCAL soma.tenant = {tenant}")
         }
@@ -141,7 +143,7 @@ pub enum WallError {
     Database(#[from] sqlx::Error),
 }
 
-/// Makes the role, as far as the user may, and tells whether the wall is up.
+/// Makes the role, as far as the user may, and tells whether the wall is up: by looking from behind it, and by a survey.
 ///
 /// # Errors
 /// [`WallError`].
@@ -150,7 +152,16 @@ pub async fn raise(connection: &mut PgConnection) -> Result<Wall, WallError> {
         return Err(WallError::Outside);
     }
     sqlx::raw_sql("SELECT raise_tenant_wall()").execute(&mut *connection).await?;
-    Ok(look(connection).await?)
+    let wall = look(connection).await?;
+    let Wall::Up(entrance) = wall else { return Ok(wall) };
+    let gaps = survey::survey(connection).await?.map(|found| found.gaps).unwrap_or_default();
+    // That the owner may ignore the wall everywhere takes nothing from it here.
+    let gaps: Vec<&survey::Gap> = gaps.iter().filter(|gap| **gap != survey::Gap::WeBypass).collect();
+    if gaps.is_empty() {
+        return Ok(Wall::Up(entrance));
+    }
+    tracing::warn!(?gaps, "the wall between tenants has gaps; `somaagent doctor` says what to do");
+    Ok(Wall::Gaping(entrance))
 }
 
 /// Looks from behind the wall whether it is up.
@@ -179,7 +190,7 @@ impl Wall {
     pub fn register(&self, registry: &Registry) -> Result<(), prometheus::Error> {
         let gauge = IntGauge::new(
             "store_tenant_wall_up",
-            "1 while row-level security keeps tenants apart besides the queries, 0 where the database's user may not use it.",
+            "1 where row-level security was found to keep tenants apart at the start, 0 where it is absent or has gaps.",
         )?;
         gauge.set(i64::from(matches!(self, Self::Up(_))));
         registry.register(Box::new(gauge))

@@ -52,10 +52,11 @@ impl<'a> Turnstile<'a> {
     }
 
     /// The sender could not prove who they are. Nobody knows whether one that could not be checked now was right, so it counts
-    /// too: else guesses would be free for as long as they keep the database from answering. What a page of another site made
-    /// a browser send is no guess.
+    /// too: else guesses would be free for as long as they keep the database from answering. Whoever shows nothing guesses
+    /// nothing, and a page of another site can make a browser send that, or what is refused for where it comes from.
     pub(crate) fn failed(&self, problem: &Problem) {
-        let counts = problem.code().status() != 403 || problem.code() == Code::InternalDenied;
+        let code = problem.code();
+        let counts = code != Code::AuthorizationMissing && (code.status() != 403 || code == Code::InternalDenied);
         if let Some(failures) = self.limits.failures.as_ref().filter(|_| counts) {
             // Who is refused from now on is told by the next request.
             let _counted = failures.take(self.limits.hash(&Whose::of(None, self.address)));

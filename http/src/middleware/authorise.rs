@@ -174,7 +174,9 @@ impl Gate {
             Some(_) => Problem::new(Code::InternalDenied).caused_by("the internal token is missing or wrong"),
             None => Problem::new(Code::InternalDenied).caused_by("no internal token is configured"),
         };
-        turnstile.failed(&problem);
+        if shown.is_some() {
+            turnstile.failed(&problem);
+        }
         Err(problem)
     }
 

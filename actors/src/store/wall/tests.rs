@@ -304,6 +304,22 @@ async fn what_a_copy_brought_of_another_databases_role_is_taken_away(pool: PgPoo
 }
 
 #[sqlx::test(migrations = "../migrations")]
+async fn what_a_copy_brought_goes_also_where_no_role_may_be_made(pool: PgPool) {
+    let (ours, other) = (role(&pool).await, format!("soma_tenant_{}", u64::MAX - u64::from(std::process::id()) - 2));
+    let (mut connection, name) = humble(&pool).await;
+    let sql =
+        format!("DROP OWNED BY {ours}; DROP ROLE {ours}; CREATE ROLE {other}; GRANT SELECT ON api_keys TO {other}");
+    sqlx::raw_sql(AssertSqlSafe(sql)).execute(&pool).await.unwrap();
+    assert!(matches!(raise(&mut connection).await.unwrap(), Wall::Absent(_)));
+    let may = format!("SELECT has_table_privilege('{other}', 'api_keys', 'SELECT')");
+    assert!(!sqlx::query_scalar::<_, bool>(AssertSqlSafe(may)).fetch_one(&pool).await.unwrap());
+    drop(connection.detach());
+    let sql =
+        format!("REASSIGN OWNED BY {name} TO CURRENT_USER; DROP OWNED BY {name}, {other}; DROP ROLE {name}, {other}");
+    sqlx::raw_sql(AssertSqlSafe(sql)).execute(&pool).await.unwrap();
+}
+
+#[sqlx::test(migrations = "../migrations")]
 async fn a_user_that_would_find_every_table_empty_is_refused(pool: PgPool) {
     let name = format!("outside_{}", Uuid::new_v4().simple());
     let sql = format!("CREATE ROLE {name}; GRANT ALL ON ALL TABLES IN SCHEMA public TO {name}");
@@ -389,6 +405,9 @@ async fn every_gap_in_the_wall_is_found_and_gone_once_it_is_mended(pool: PgPool)
     ] {
         sqlx::raw_sql(AssertSqlSafe(harm.clone())).execute(&pool).await.unwrap();
         assert_eq!(gaps(&pool).await.1, expected, "{harm}");
+        // A start mends what it may, and calls no wall with a gap whole.
+        let raised = raise(&mut pool.acquire().await.unwrap()).await.unwrap();
+        assert_eq!(raised == up, gaps(&pool).await == (up.clone(), vec![]), "{harm}: {raised:?}");
         sqlx::raw_sql(AssertSqlSafe(mend)).execute(&pool).await.unwrap();
         assert_eq!(gaps(&pool).await, (up.clone(), vec![]), "{harm} was mended");
     }
