@@ -8,11 +8,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use pglite_oxide::{PglitePaths, PgliteProxy};
+use pglite_oxide::PgliteProxy;
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
 use thiserror::Error;
 use tokio::sync::watch;
 
+use super::files;
 use super::socket::SocketFolder;
 use crate::data_dir::DataDir;
 
@@ -43,6 +44,9 @@ enum Run {
 /// The server cannot be started.
 #[derive(Debug, Error)]
 pub enum EmbeddedServerError {
+    /// Its files are not whole and cannot be made so.
+    #[error("the files of the embedded PostgreSQL cannot be made ready")]
+    Files(#[source] io::Error),
     /// Its socket cannot be made.
     #[error("the socket of the embedded PostgreSQL cannot be made")]
     Socket(#[source] io::Error),
@@ -52,11 +56,13 @@ pub enum EmbeddedServerError {
 }
 
 impl EmbeddedServer {
-    /// A server on the data in `data`, which stays locked as long as the server is there. Nothing runs yet.
+    /// A server on the data in `data`, which stays locked as long as the server is there. Nothing runs yet, but the
+    /// files of the database are there and whole.
     ///
     /// # Errors
-    /// If there can be no socket.
+    /// If the files cannot be made ready, or there can be no socket.
     pub fn new(data: DataDir) -> Result<Self, EmbeddedServerError> {
+        files::make_whole(&data.path().join(FILES)).map_err(EmbeddedServerError::Files)?;
         let socket = SocketFolder::make(data.path()).map_err(EmbeddedServerError::Socket)?;
         Ok(Self { data, socket, stopping: Arc::new(AtomicBool::new(false)), run: Mutex::new(None) })
     }
@@ -64,7 +70,7 @@ impl EmbeddedServer {
     /// Whether the data folder has a database.
     #[must_use]
     pub fn has_database(data: &Path) -> bool {
-        PglitePaths::with_root(data.join(FILES)).pgdata.join("PG_VERSION").is_file()
+        files::has_cluster(&data.join(FILES))
     }
 
     /// The folder its files are in.
@@ -76,12 +82,7 @@ impl EmbeddedServer {
     /// How to connect. `host` is the folder of the socket; a socket's path or a URL will not do.
     #[must_use]
     pub fn connect_options(&self) -> PgConnectOptions {
-        PgConnectOptions::new_without_pgpass()
-            .host(&self.socket.folder().to_string_lossy())
-            .port(5432)
-            .username("postgres")
-            .database("postgres")
-            .ssl_mode(PgSslMode::Disable)
+        connect_options(self.socket.folder())
     }
 
     /// Makes sure that the thread runs. Connections are accepted from here on; the first one starts the database.
@@ -133,6 +134,15 @@ impl EmbeddedServer {
         drop(UnixStream::connect(self.socket.socket()));
         tokio::time::timeout(within, self.ended()).await.is_ok()
     }
+}
+
+fn connect_options(folder: &Path) -> PgConnectOptions {
+    PgConnectOptions::new_without_pgpass()
+        .host(&folder.to_string_lossy())
+        .port(5432)
+        .username("postgres")
+        .database("postgres")
+        .ssl_mode(PgSslMode::Disable)
 }
 
 /// Tells how the thread ended, also when it panics.
@@ -232,6 +242,32 @@ mod tests {
         let mut connection = connect(&server).await;
         let kept: Vec<i32> = query_scalar("SELECT id FROM kept").fetch_all(&mut connection).await.unwrap();
         assert_eq!(kept, [7]);
+    }
+
+    #[tokio::test]
+    async fn a_database_that_lies_over_a_template_opens_with_all_its_rows_and_lies_over_it_no_more() {
+        let dir = tempfile::tempdir().unwrap();
+        let socket = dir.path().join(".s.PGSQL.5432");
+        let listener = UnixListener::bind(&socket).unwrap();
+        let root = dir.path().join("data").join(FILES);
+        let proxy = PgliteProxy::new(root.clone());
+        let earlier = thread::spawn(move || proxy.accept_unix_once(&listener));
+        let options = connect_options(dir.path());
+        let mut connection = PgConnection::connect_with(&options).await.unwrap();
+        sqlx::raw_sql("CREATE TABLE kept AS SELECT 7 AS id").execute(&mut connection).await.unwrap();
+        connection.close().await.unwrap();
+        earlier.join().unwrap().unwrap();
+        let note = root.join("tmp/pglite/base/.pglite-oxide-pgdata-overlay.json");
+        assert!(note.is_file(), "this is no database of an earlier version");
+        let server = server(&dir);
+        assert!(!note.exists());
+        server.start().unwrap();
+        let mut connection = connect(&server).await;
+        let rows: (i32, i64) = sqlx::query_as("SELECT (SELECT id FROM kept), (SELECT count(*) FROM pg_class)")
+            .fetch_one(&mut connection)
+            .await
+            .unwrap();
+        assert!(rows.0 == 7 && rows.1 > 100, "{rows:?}");
     }
 
     #[tokio::test]
