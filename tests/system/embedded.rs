@@ -9,7 +9,7 @@ use reqwest::Method;
 use serde_json::json;
 use somaagent_test_services::client::{Client, Mode, Post};
 use somaagent_test_services::port;
-use somaagent_test_services::process::Running;
+use somaagent_test_services::process::{ProcessSignal, Running};
 use somaagent_test_services::wait::{PATIENCE, eventually};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::UnixStream;
@@ -108,6 +108,46 @@ async fn what_was_acknowledged_survives_a_kill() {
     let turns = ended_turns(&client, &session, 2).await;
     assert_eq!((turns[0].said(), turns[1].said()), ("remember the number 4711", "and this one"));
     assert_eq!(turns[1].kind(), "assistant.final");
+}
+
+/// Files in the data folder, and in that of the cluster, at which a first start is killed: when nothing is unpacked yet,
+/// twice within that, when all is, and three times while the tables are made.
+const MOMENTS: [(usize, usize); 7] = [(1, 0), (30, 0), (600, 0), (0, 969), (0, 985), (0, 1040), (0, 1120)];
+
+#[tokio::test]
+async fn a_first_start_that_is_killed_at_any_point_leaves_a_folder_that_starts() {
+    for (number, (any, own)) in MOMENTS.into_iter().enumerate() {
+        let binary = binary();
+        let data = binary.data();
+        let cluster = data.join("postgres/tmp/pglite/base");
+        let moment = async {
+            eventually("a start that has come that far", async || {
+                (files(&data) >= any && files(&cluster) >= own).then_some(())
+            })
+            .await;
+        };
+        let signal = if number % 2 == 0 { ProcessSignal::KILL } else { ProcessSignal::TERM };
+        let ended = binary.run_until(moment, signal).await.unwrap();
+        assert!(!ended.output.contains("is ready"), "the start was over at {any}, {own}:\n{}", ended.output);
+        let app = binary.start().await.unwrap();
+        let client = Client::new(app.url()).unwrap();
+        let session = new_session();
+        assert_eq!(client.message(&Post::new("hello").to(&session)).await.unwrap().status, 200);
+        ended_turns(&client, &session, 1).await;
+        let health = client.get("/healthz").await.unwrap().json();
+        assert_eq!(health["components"]["postgres"]["status"], "ok", "after a kill at {any}, {own}: {health:#}");
+    }
+}
+
+/// How many files there are below a folder, which may change meanwhile.
+fn files(folder: &Path) -> usize {
+    let Ok(entries) = std::fs::read_dir(folder) else { return 0 };
+    let count = |entry: std::fs::DirEntry| match entry.file_type() {
+        Ok(kind) if kind.is_dir() => files(&entry.path()),
+        Ok(_) => 1,
+        Err(_) => 0,
+    };
+    entries.flatten().map(count).sum()
 }
 
 #[tokio::test]
