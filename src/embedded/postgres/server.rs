@@ -251,7 +251,8 @@ mod tests {
         let listener = UnixListener::bind(&socket).unwrap();
         let root = dir.path().join("data").join(FILES);
         let proxy = PgliteProxy::new(root.clone());
-        let earlier = thread::spawn(move || proxy.accept_unix_once(&listener));
+        let serve = move || proxy.accept_unix_once(&listener);
+        let earlier = thread::Builder::new().name("earlier".to_owned()).spawn(serve).unwrap();
         let options = connect_options(dir.path());
         let mut connection = PgConnection::connect_with(&options).await.unwrap();
         sqlx::raw_sql("CREATE TABLE kept AS SELECT 7 AS id").execute(&mut connection).await.unwrap();
