@@ -27,6 +27,9 @@ use crate::{refuse, say};
 const FOUND: u8 = 1;
 /// It could not be found out.
 const UNKNOWN: u8 = 2;
+/// What is told where there is a key and nothing that it signed.
+const UNSIGNED: &str = "the audit trail could not be verified: there is a key and no checkpoint, so nobody can tell whether the \
+                        chains are those that were made; either nothing was signed yet, or the checkpoints are gone";
 /// How long the embedded database may take to end.
 const CLOSE_WITHIN: Duration = Duration::from_secs(10);
 
@@ -35,7 +38,13 @@ pub(crate) async fn run(config: &Config, asked: &Verify) -> ExitCode {
     match report(config, asked).await {
         Ok(report) => {
             say(&if asked.json { serde_json::json!(report).to_string() } else { text(&report) });
-            if report.findings.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(FOUND) }
+            if !report.findings.is_empty() {
+                ExitCode::from(FOUND)
+            } else if report.is_unsigned {
+                refuse(&UNSIGNED, UNKNOWN)
+            } else {
+                ExitCode::SUCCESS
+            }
         }
         Err(error) => refuse(&format!("the audit trail could not be verified: {error:#}"), UNKNOWN),
     }
@@ -120,7 +129,7 @@ const fn vouched(signature: Signature) -> &'static str {
 }
 
 fn text(report: &Report) -> String {
-    let Report { tenants, links, checkpoints, takeovers, findings } = report;
+    let Report { tenants, links, checkpoints, takeovers, findings, .. } = report;
     let mut lines = vec![format!("{tenants} chains with {links} links, compared with {checkpoints} checkpoints")];
     if *tenants == 0 {
         lines.push("there is nothing in the trail".to_owned());
@@ -142,6 +151,7 @@ fn text(report: &Report) -> String {
         format!("{of}{}", found.what)
     }));
     lines.push(match findings.len() {
+        0 if report.is_unsigned => "what there is fits".to_owned(),
         0 => "everything fits".to_owned(),
         count => format!("{count} findings"),
     });

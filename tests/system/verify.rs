@@ -109,8 +109,9 @@ async fn a_chain_made_anew_by_the_owner_of_the_database_does_not_fit_its_checkpo
     .await;
     forger.terminate().await.unwrap();
     let (code, output) = verified(&stack, &[]).await;
-    assert_eq!(code, Some(0), "nothing is known of another chain: {output}");
-    assert!(output.contains("without checkpoints nobody can tell"), "{output}");
+    assert_eq!(code, Some(2), "nothing is known of another chain: {output}");
+    assert!(output.contains("there is a key and no checkpoint"), "{output}");
+    assert!(!output.contains("everything fits"), "{output}");
     let (code, output) = verified(&stack, &["--checkpoints", file.to_str().unwrap()]).await;
     assert_eq!(code, Some(1), "{output}");
     assert!(output.contains("is not the one of the checkpoint at "), "{output}");

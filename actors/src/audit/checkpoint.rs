@@ -188,6 +188,7 @@ mod tests {
     use somaagent_test_services::tokens::{ed_signer, other_ed_signer};
 
     use super::*;
+    use crate::domain::audit_chain::Signing;
 
     const HEAD: Head = Head { number: 7, hash: [0xab; 32] };
 
@@ -213,8 +214,9 @@ mod tests {
     #[test]
     fn a_checkpoint_tells_how_far_the_sealing_was_unless_it_is_older_than_that() {
         let signer = CheckpointSigner::new(&ed_signer().private_pem).unwrap();
-        let stand = Stand { server: "s".into(), xact: 5, id: 6, next: 8 };
-        for sealer in [None, Some(stand)] {
+        let stand = |signing| Stand { server: "s".into(), xact: 5, id: 6, next: 8, signing };
+        let signing = Signing { is_first: true, is_whole: false, chains: 3 };
+        for sealer in [None, Some(stand(None)), Some(stand(Some(signing)))] {
             let jws = signer.sign("t", &HEAD, sealer.as_ref(), OffsetDateTime::UNIX_EPOCH).unwrap();
             assert_eq!(signer.public().read(&jws).unwrap().sealer, sealer);
         }

@@ -53,6 +53,20 @@ pub struct Stand {
     pub id: i64,
     /// A transaction that had just begun: those with higher numbers began later.
     pub next: i64,
+    /// How far the signing was, unless the checkpoint is older than that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signing: Option<Signing>,
+}
+
+/// What is known of all chains when a checkpoint is signed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Signing {
+    /// Whether nothing was signed before.
+    pub is_first: bool,
+    /// Whether by now every chain is signed as far as the sealing is.
+    pub is_whole: bool,
+    /// How many chains were signed together.
+    pub chains: i64,
 }
 
 /// The end of a chain; the default is that of an empty one.

@@ -1,5 +1,6 @@
 //! A walk along a tenant's chain, link by link, which finds what does not fit and names it.
 
+mod covered;
 mod order;
 mod takeover;
 
@@ -46,6 +47,8 @@ pub enum Kind {
     RowInserted,
     /// A row says that it is older than what was written before it.
     RowBackdated,
+    /// A row was put in after a checkpoint that it says to be older than.
+    RowSmuggled,
     /// Rows have changed their places.
     RowMoved,
     /// Links are gone.
@@ -215,6 +218,8 @@ impl Walk {
             self.go_on(entry, moved);
         } else if let Some((kind, what)) = self.order.next(entry, said, self.judge.clocks()) {
             self.find(kind, Some(entry.number), Some(entry.event_id), what);
+        } else if let Some(what) = self.judge.smuggled(entry, said, self.order.server()) {
+            self.find(Kind::RowSmuggled, Some(entry.number), Some(entry.event_id), what);
         }
     }
 

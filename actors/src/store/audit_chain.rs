@@ -12,7 +12,7 @@ use time::OffsetDateTime;
 use tracing::instrument;
 
 use super::audit_server;
-use crate::domain::audit_chain::{CHECKPOINTS, Head, Place, Said, Stand, Sum, VERSION, content};
+use crate::domain::audit_chain::{CHECKPOINTS, Head, Place, Said, Signing, Stand, Sum, VERSION, content};
 
 /// Runs a query for rows of `audit_event AS a` with what they say: its text before and after that, and its arguments. A new
 /// field makes a new version of the sums.
@@ -235,8 +235,10 @@ async fn unsealed(connection: &mut PgConnection, from: Place, limit: i64) -> Res
 pub(super) async fn write(connection: &mut PgConnection, rows: &[Unsealed]) -> Result<usize, sqlx::Error> {
     let mut heads: BTreeMap<&str, Head> = rows.iter().map(|row| (row.tenant.as_str(), Head::default())).collect();
     let tenants: Vec<&str> = heads.keys().copied().collect();
-    let known =
-        sqlx::query!("SELECT tenant, number, hash FROM audit_chain WHERE tenant = ANY ($1) FOR UPDATE", &tenants as _);
+    let known = sqlx::query!(
+        "SELECT tenant, number, hash FROM audit_chain WHERE tenant = ANY ($1) ORDER BY tenant FOR UPDATE",
+        &tenants as _
+    );
     for row in known.fetch_all(&mut *connection).await? {
         if let Some(head) = heads.get_mut(row.tenant.as_str()) {
             // A sum that is none breaks the chain, which whoever verifies it finds.
@@ -290,6 +292,9 @@ pub(super) async fn write(connection: &mut PgConnection, rows: &[Unsealed]) -> R
 /// Puts signed ends of up to `limit` chains that have grown since they were told into the outbox. Returns how many. They tell how far
 /// the sealing is only if it is done on this server: whoever owns the database could write another name.
 ///
+/// One process signs at a time, and waits for whoever seals: where there are fewer than `limit`, every chain is signed then as far as
+/// the sealing was when this began, and the last of them tell so.
+///
 /// # Errors
 /// The database's.
 #[instrument(level = "debug", name = "db.audit_chain.tell", skip_all)]
@@ -301,24 +306,33 @@ pub async fn tell(
 ) -> Result<usize, sqlx::Error> {
     let server = audit_server::identity(connection).await?;
     let mut transaction = connection.begin().await?;
-    let stand = sqlx::query_as!(
-        Stand,
-        r#"SELECT server AS "server!", xact::text::bigint AS "xact!", id, pg_current_xact_id()::text::bigint AS "next!"
+    sqlx::query!("SELECT pg_advisory_xact_lock(hashtext('audit checkpoints'))").execute(&mut *transaction).await?;
+    let sealed = sqlx::query!(
+        r#"SELECT server AS "server!", xact::text::bigint AS "xact!", id, pg_current_xact_id()::text::bigint AS "next!",
+                  NOT EXISTS (SELECT FROM audit_chain WHERE checkpointed <> 0) AS "is_first!"
            FROM audit_sealer
            WHERE server = $1 AND xact < pg_snapshot_xmax(pg_current_snapshot())"#,
         server,
     );
-    let stand = stand.fetch_optional(&mut *transaction).await?;
+    let sealed = sealed.fetch_optional(&mut *transaction).await?;
     let grown = sqlx::query!(
         "SELECT tenant, number, hash FROM audit_chain
          WHERE checkpointed <> number
          ORDER BY tenant
          LIMIT $1
-         FOR UPDATE SKIP LOCKED",
+         FOR UPDATE",
         limit,
     )
     .fetch_all(&mut *transaction)
     .await?;
+    let chains = i64::try_from(grown.len()).unwrap_or(i64::MAX);
+    let stand = sealed.map(|row| Stand {
+        server: row.server,
+        xact: row.xact,
+        id: row.id,
+        next: row.next,
+        signing: Some(Signing { is_first: row.is_first, is_whole: chains < limit, chains }),
+    });
     let (mut tenants, mut numbers, mut payloads): (Vec<String>, Vec<i64>, Vec<Value>) = Default::default();
     for row in grown {
         let head = Head { number: row.number, hash: Sum::try_from(row.hash).unwrap_or_default() };

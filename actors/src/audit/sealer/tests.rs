@@ -188,7 +188,7 @@ async fn a_trail_that_was_restored_on_another_server_is_taken_over_once_and_says
     // What is known of the time here tells nothing of the rows that came along.
     let (signer, server) = (deps.signer.clone().unwrap(), told_server(&pool).await);
     let (stand, late) =
-        (Stand { server, xact: 1, id: 1, next: 1 }, OffsetDateTime::now_utc() + Duration::from_hours(9));
+        (Stand { server, xact: 1, id: 1, next: 1, signing: None }, OffsetDateTime::now_utc() + Duration::from_hours(9));
     let told = signer.sign("nobody", &Head::default(), Some(&stand), late).unwrap();
     let report = verify(&deps.store, Some("u"), Checkpoints::read(&[told], &signer.public())).await.unwrap();
     assert_eq!(report.findings, []);

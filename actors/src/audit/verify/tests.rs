@@ -1,5 +1,6 @@
 #![allow(clippy::unwrap_used, reason = "a failed expectation ends the test")]
 
+mod smuggled;
 mod takeovers;
 
 use std::time::Duration;
@@ -12,7 +13,7 @@ use tokio::runtime::Handle;
 use super::*;
 use crate::{
     audit::checkpoint::CheckpointSigner,
-    domain::audit_chain::{Head, Stand},
+    domain::audit_chain::{Head, Stand, VERSION, content, linked},
     store::{
         Connections,
         audit_chain::{oldest_unsealed, seal},
@@ -209,7 +210,7 @@ async fn signed(pool: &PgPool, signer: &CheckpointSigner) -> Vec<String> {
 async fn signed_now(pool: &PgPool, signer: &CheckpointSigner) -> Vec<String> {
     let sql = "SELECT server, xact::text::bigint, id, pg_current_xact_id()::text::bigint, clock_timestamp() FROM audit_sealer";
     let (server, xact, id, next, at) = sqlx::query_as(sql).fetch_one(pool).await.unwrap();
-    signed_at(pool, signer, Some(Stand { server, xact, id, next }), at).await
+    signed_at(pool, signer, Some(Stand { server, xact, id, next, signing: None }), at).await
 }
 
 async fn signed_at(pool: &PgPool, signer: &CheckpointSigner, stand: Option<Stand>, at: OffsetDateTime) -> Vec<String> {

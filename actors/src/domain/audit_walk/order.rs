@@ -21,6 +21,12 @@ pub struct Clocks {
     servers: BTreeMap<String, Clock>,
     /// When the first one was signed, in seconds since 1970.
     first: Option<i64>,
+    /// When the last one was.
+    last: Option<i64>,
+    /// Of how many it is known that there were none before, by the transactions that signed them.
+    earliest: BTreeMap<(String, i64), i64>,
+    /// Whether these are all there are of one transaction, so that none is missing at the beginning.
+    is_whole: bool,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -28,16 +34,65 @@ struct Clock {
     /// The time of each number, in seconds since 1970.
     begun: BTreeMap<i64, i64>,
     reached: Option<Place>,
+    /// How far the sealing was by the first two transactions that are known to have signed any.
+    since: BTreeMap<i64, Place>,
+    /// Ends of rounds, by how far the sealing was.
+    rounds: BTreeMap<Place, Round>,
+}
+
+/// The end of a round: by then every chain was signed as far as the sealing was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Round {
+    /// The transaction that signed the last part of it.
+    pub next: i64,
+    /// When, in seconds since 1970.
+    pub at: i64,
 }
 
 impl Clocks {
     /// Learns that a checkpoint was signed at `at`, in seconds since 1970, and what was known of the sealing then.
     pub fn learn(&mut self, stand: Option<&Stand>, at: i64) {
         self.first = Some(self.first.map_or(at, |first| first.min(at)));
+        self.last = self.last.max(Some(at));
         let Some(stand) = stand else { return };
         let clock = self.servers.entry(stand.server.clone()).or_default();
+        let place = (stand.xact, stand.id);
         clock.begun.insert(stand.next, at);
-        clock.reached = clock.reached.max(Some((stand.xact, stand.id)));
+        clock.reached = clock.reached.max(Some(place));
+        clock.since.insert(stand.next, place);
+        if clock.since.len() > 2 {
+            clock.since.pop_last();
+        }
+        let Some(signing) = stand.signing else { return };
+        if signing.is_first {
+            let count = self.earliest.entry((stand.server.clone(), stand.next)).or_default();
+            *count += 1;
+            self.is_whole |= *count == signing.chains;
+        }
+        if signing.is_whole {
+            let round = Round { next: stand.next, at };
+            clock.rounds.entry(place).and_modify(|known| *known = round.min(*known)).or_insert(round);
+        }
+    }
+
+    /// The servers on which any of them were signed.
+    pub(super) fn servers(&self) -> impl Iterator<Item = &str> {
+        self.servers.keys().map(String::as_str)
+    }
+
+    /// The end of the first round that covers what was sealed at `place`, if it is known that no checkpoint is missing that may
+    /// have covered it before: those of old may be gone from the log.
+    pub(super) fn round(&self, server: &str, place: Place) -> Option<Round> {
+        let clock = self.servers.get(server)?;
+        // What was signed together may be gone in part, so it is the second one that tells that nothing behind it is.
+        let since = clock.since.values().nth(1);
+        let is_known = self.is_whole || since.is_some_and(|since| *since < place);
+        is_known.then(|| clock.rounds.range(place..).next().map(|(_, round)| *round))?
+    }
+
+    /// Whether anything was signed after a time, in seconds since 1970.
+    pub(super) fn is_over(&self, at: i64) -> bool {
+        self.last.is_some_and(|last| last > at)
     }
 
     /// How far the sealing was on `server`, at least.
@@ -81,6 +136,11 @@ impl Order {
     /// Rows whose transactions have the numbers of `server`.
     pub const fn on(server: Option<String>) -> Self {
         Self { server, last: None, told: None, newest: None }
+    }
+
+    /// Where the transactions of the next rows have their numbers, if that is known.
+    pub fn server(&self) -> Option<&str> {
+        self.server.as_deref()
     }
 
     /// The last row that was where it belongs, if it had the numbers of `server`.
@@ -139,6 +199,14 @@ impl Order {
             (Kind::RowBackdated, what)
         })
     }
+}
+
+/// Where the row of a link was sealed. What has sums that do not cover that was sealed before everything else.
+pub(super) fn place(entry: &Entry, said: &Said) -> Option<Place> {
+    if entry.version < COVERED {
+        return Some((i64::MIN, entry.event_id));
+    }
+    Some((said.get(XACT)?.as_deref()?.parse().ok()?, entry.event_id))
 }
 
 /// When a row says that it was written, in seconds since 1970.

@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use super::{
     Entry, Kind, Known,
+    covered::Covered,
     order::{Clocks, seconds},
 };
 use crate::domain::{
@@ -109,7 +110,7 @@ impl Moved {
 /// Reads what was signed, if a key that is known signed it.
 pub type Reader = Arc<dyn Fn(&str) -> Option<Vouched> + Send + Sync>;
 
-/// By what the takeovers of a chain are judged.
+/// By what a chain is judged besides its sums: the takeovers, and when its links were signed.
 #[derive(Clone)]
 pub struct Judge {
     tenant: String,
@@ -119,6 +120,7 @@ pub struct Judge {
     first: Option<(i64, Option<i64>)>,
     /// On which server checkpoints of the chain were signed, in their order.
     signed_on: Vec<(i64, String)>,
+    covered: Covered,
     clocks: Arc<Clocks>,
 }
 
@@ -139,7 +141,13 @@ impl Judge {
         let stands = checkpoints.iter().filter_map(|known| Some((known.head.number, known.stand.as_ref()?)));
         let mut signed_on: Vec<_> = stands.map(|(number, stand)| (number, stand.server.clone())).collect();
         signed_on.sort_by_key(|(number, _)| *number);
-        Self { tenant: tenant.to_owned(), reader, first, signed_on, clocks }
+        let covered = Covered::new(checkpoints, &clocks);
+        Self { tenant: tenant.to_owned(), reader, first, signed_on, covered, clocks }
+    }
+
+    /// What is wrong with a link whose transaction has a number of `server`, if it was not signed when it must have been.
+    pub(super) fn smuggled(&self, entry: &Entry, said: &Said, server: Option<&str>) -> Option<String> {
+        self.covered.judge(entry, said, server, &self.clocks)
     }
 
     /// Whose chain it is.

@@ -69,7 +69,7 @@ async fn a_trail_that_was_elsewhere_since_is_taken_over_vouched_for_and_signed_a
     let deps = SealerDeps { clock: OffsetDateTime::now_utc, ..deps(&pool, &Registry::new()) };
     signed(&deps, &pool).await;
     // A checkpoint of the other server, a second later.
-    let stand = Stand { server: "cluster 1".into(), xact: 1, id: 1, next: 2 };
+    let stand = Stand { server: "cluster 1".into(), xact: 1, id: 1, next: 2, signing: None };
     let at = OffsetDateTime::now_utc() + Duration::from_secs(1);
     let jws = deps.signer.clone().unwrap().sign("other", &Head::default(), Some(&stand), at).unwrap();
     let sql =

@@ -47,7 +47,7 @@ fn a_row_that_a_checkpoint_should_tell_of_was_put_in() {
     let (mut order, none) = (Order::on(Some("here".to_owned())), Clocks::default());
     let mut next = |id, xact, told: Option<(&str, i64)>| {
         if let Some((server, xact)) = told {
-            order.told(&Stand { server: server.into(), xact, id: 4, next: 99 });
+            order.told(&Stand { server: server.into(), xact, id: 4, next: 99, signing: None });
         }
         order.next(&entry(id, 2), &row(1, xact), &none).map(|(kind, _)| kind)
     };
@@ -60,7 +60,7 @@ fn a_row_that_a_checkpoint_should_tell_of_was_put_in() {
 #[test]
 fn a_transaction_that_began_after_a_checkpoint_wrote_nothing_long_before_it() {
     let mut clocks = Clocks::default();
-    let stand = |server: &str, next| Stand { server: server.into(), xact: 1, id: 1, next };
+    let stand = |server: &str, next| Stand { server: server.into(), xact: 1, id: 1, next, signing: None };
     let at = |seconds| EPOCH_2000 + seconds;
     clocks.learn(Some(&stand("here", 10)), at(5_000));
     clocks.learn(Some(&stand("here", 20)), at(9_000));

@@ -37,7 +37,7 @@ fn reader() -> Reader {
 
 /// A checkpoint at a number, which says how far the sealing was on a server if it says so.
 fn checkpoint(number: i64, server: Option<&str>) -> Known {
-    let stand = server.map(|server| Stand { server: server.into(), xact: 1, id: 1, next: 2 });
+    let stand = server.map(|server| Stand { server: server.into(), xact: 1, id: 1, next: 2, signing: None });
     Known { head: Head { number, hash: [0; 32] }, source: String::new(), at: Some(AT), stand }
 }
 
