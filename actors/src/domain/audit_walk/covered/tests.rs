@@ -16,13 +16,13 @@ use crate::domain::{
 const HOUR: i64 = 3_600;
 
 /// A checkpoint up to a number, signed at this hour by the transaction `next` when the sealing was up to `xact`.
-fn checkpoint(number: i64, (xact, next): (i64, i64), hour: i64, signing: Option<Signing>) -> Known {
-    let stand = Some(Stand { server: "here".into(), xact, id: 9, next, signing });
+fn checkpoint(number: i64, (xact, next): (i64, i64), hour: i64, signing: impl Into<Option<Signing>>) -> Known {
+    let stand = Some(Stand { server: "here".into(), xact, id: 9, next, signing: signing.into() });
     Known { head: Head { number, hash: [0; 32] }, source: String::new(), at: Some(hour * HOUR), stand }
 }
 
-const fn whole(is_first: bool) -> Option<Signing> {
-    Some(Signing { is_first, is_whole: true, chains: 1 })
+const fn whole(is_first: bool) -> Signing {
+    Signing { is_first, is_whole: true, chains: 1 }
 }
 
 /// Whether the link 5 with a row of the transaction `xact`, summed so, is found to be late, where a chain has these checkpoints and

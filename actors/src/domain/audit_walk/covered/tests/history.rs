@@ -12,7 +12,7 @@ const PART: usize = 2;
 /// Seconds from 1970 to 2000.
 const EPOCH_2000: i64 = 946_684_800;
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(super) enum Event {
     /// A row is written.
     Write(usize),
