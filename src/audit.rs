@@ -18,7 +18,7 @@ use tokio::runtime::Handle;
 use crate::cli::Verify;
 use crate::config::Config;
 use crate::data_dir::{DataDir, DataDirError};
-use crate::database::{Database, read_only};
+use crate::database::{Database, built_ins_first, read_only};
 use crate::embedded::postgres::EmbeddedServer;
 use crate::rooms::log::{audit_reader, kafka_log};
 use crate::{refuse, say};
@@ -79,7 +79,11 @@ fn open(config: &Config) -> anyhow::Result<(PgPool, Option<Database>)> {
         let options = options.options([("row_security", "off")]);
         let patience = Duration::from_millis(config.database.acquire_timeout_ms);
         return Ok((
-            PgPoolOptions::new().max_connections(1).acquire_timeout(patience).connect_lazy_with(options),
+            PgPoolOptions::new()
+                .max_connections(1)
+                .acquire_timeout(patience)
+                .after_connect(|connection, _| Box::pin(built_ins_first(connection)))
+                .connect_lazy_with(options),
             None,
         ));
     }

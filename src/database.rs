@@ -129,6 +129,7 @@ impl Database {
             // A round trip before every use is too dear; one after a rest finds the connections that a restart of the
             // server left behind.
             .test_before_acquire(false)
+            .after_connect(|connection, _| Box::pin(built_ins_first(connection)))
             .before_acquire(|connection, used| {
                 Box::pin(async move {
                     if used.idle_for > TRUSTED_FOR {
@@ -283,6 +284,21 @@ pub(crate) fn read_only(settings: &DatabaseSettings, application: &str) -> Resul
     let timeout = format!("{}ms", settings.statement_timeout_ms);
     let options = options.application_name(application);
     Ok(Some(options.options([("default_transaction_read_only", "on"), ("statement_timeout", timeout.as_str())])))
+}
+
+/// Has PostgreSQL's own functions found before others of the same names, whatever the search path says: whoever owns the database
+/// can set one for its user, and a function of theirs in front would say who the server is, or whether rows fit.
+///
+/// # Errors
+/// The database's.
+pub(crate) async fn built_ins_first(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    // They are, unless they are named behind others.
+    let path = "SELECT pg_catalog.set_config('search_path', pg_catalog.array_to_string(ARRAY(
+                    SELECT pg_catalog.quote_ident(name::pg_catalog.text)
+                    FROM pg_catalog.unnest(pg_catalog.current_schemas(false)) AS name
+                    WHERE name OPERATOR(pg_catalog.<>) 'pg_catalog'::pg_catalog.name
+                ), ', '), false)";
+    sqlx::raw_sql(path).execute(connection).await.map(drop)
 }
 
 /// Whether waiting may help: nobody listens, the line broke, or the server says that it is not ready (class 57P). A server that

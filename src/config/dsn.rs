@@ -30,7 +30,10 @@ const NOT_DONE: &[(&str, &[&str])] = &[
     ("channel_binding", &["disable", "prefer"]),
     ("gssencmode", &["disable", "prefer"]),
     ("require_auth", &[]),
+    ("requirepeer", &[]),
+    ("ssl", &["false"]),
     ("ssl_min_protocol_version", &["TLSv1", "TLSv1.1", "TLSv1.2"]),
+    ("sslcertmode", &["allow", "disable"]),
     ("sslcrl", &[]),
     ("sslcrldir", &[]),
 ];
@@ -101,6 +104,7 @@ impl DatabaseSettings {
             options = options.host(&address);
         }
         if options.get_socket().is_some() || options.get_host().starts_with('/') {
+            refuse_not_done(&url, Mode::Disable)?;
             return Ok(Some(options.ssl_mode(Mode::Disable)));
         }
         self.guarded(options, &url).map(Some)

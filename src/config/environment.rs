@@ -182,7 +182,7 @@ pub(super) const SECRETS: &[&str] = &[
 ];
 
 /// Settings that are no secrets and are also read from the file that `<NAME>_FILE` names: they have many lines.
-const LONG: &[&str] = &["audit.checkpoint_public_key", "auth.jwt_public_key"];
+pub(super) const LONG: &[&str] = &["audit.checkpoint_public_key", "auth.jwt_public_key"];
 
 /// Secrets whose file is read again while the program runs: the room gets its name too, as `<key>_file`.
 const ROTATED: &[&str] = &["brain.api_key", "vault.token"];

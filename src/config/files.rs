@@ -1,4 +1,4 @@
-//! The files that secrets are in: who else may read or change them.
+//! The files that secrets and keys are in: who else may read or change them.
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
@@ -33,9 +33,9 @@ pub fn mode_of(path: &Path) -> std::io::Result<u32> {
     Ok(if found.is_file() { found.mode() & 0o777 } else { 0 })
 }
 
-/// Whoever may change such a file says what the secret is.
+/// Whoever may change such a file says what the secret is, or whose signatures are believed.
 pub(super) fn check(environment: &Environment, faults: &mut Faults) {
-    for (variable, path) in environment.secret_files() {
+    for (variable, path) in [environment.secret_files(), environment.public_key_files()].concat() {
         // One that is not there is a fault of the setting.
         if mode_of(&path).is_ok_and(|mode| mode & CHANGED_BY_ALL != 0) {
             faults.add(&variable, format!("names {0}, which everybody may change: chmod 600 {0}", path.display()));

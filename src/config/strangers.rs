@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use strsim::osa_distance;
 
-use super::environment::{Environment, NAMES, PREFIX, SECRETS, is_in_files, key_of, names_of};
+use super::environment::{Environment, LONG, NAMES, PREFIX, SECRETS, is_in_files, key_of, names_of};
 
 /// Beginnings of names that nobody else has: whoever sets such a variable means this program.
 const OURS: &[&str] = &[
@@ -61,7 +61,17 @@ impl Environment {
     /// The files that secrets are read from, each with the variable that names it.
     #[must_use]
     pub fn secret_files(&self) -> Vec<(String, PathBuf)> {
-        let names = SECRETS.iter().flat_map(|key| names_of(key)).map(|name| format!("{name}_FILE"));
+        self.files_of(SECRETS)
+    }
+
+    /// The files that public keys are read from which others are believed by, each with the variable that names it.
+    #[must_use]
+    pub fn public_key_files(&self) -> Vec<(String, PathBuf)> {
+        self.files_of(LONG)
+    }
+
+    fn files_of(&self, keys: &[&str]) -> Vec<(String, PathBuf)> {
+        let names = keys.iter().flat_map(|key| names_of(key)).map(|name| format!("{name}_FILE"));
         let files = names.filter_map(|name| self.first(&[&name]).map(|found| (name, PathBuf::from(found.text))));
         files.collect()
     }

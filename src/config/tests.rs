@@ -428,9 +428,13 @@ fn a_secret_that_everybody_may_change_is_refused_where_others_come() {
     std::fs::write(&file, KEPT_SECRET).unwrap();
     let path = file.path().to_str().unwrap();
     let (given, elsewhere) = (("GATEWAY_JWT_SECRET_FILE", path), ("GATEWAY_HOST", "0.0.0.0"));
+    let public = ("GATEWAY_JWT_PUBLIC_KEY_FILE", path);
     for (mode, is_open) in [(0o600, false), (0o664, false), (0o602, true), (0o666, true)] {
         std::fs::set_permissions(&file, std::fs::Permissions::from_mode(mode)).unwrap();
         assert!(Config::load(&Environment::of([given])).is_ok(), "nobody else reaches it: {mode:o}");
+        let named = format!("  GATEWAY_JWT_PUBLIC_KEY_FILE: names {path}, which");
+        let told = Config::load(&Environment::of([public, elsewhere])).map(drop).unwrap_err().to_string();
+        assert_eq!(told.contains(&named), is_open, "whose keys are these: {told}");
         match Config::load(&Environment::of([given, elsewhere])) {
             Ok(_) => assert!(!is_open, "{mode:o}"),
             Err(faults) => {

@@ -14,7 +14,7 @@ use super::{
     clock::{self, Asked},
     finding::{Notes, counted},
 };
-use crate::database::{APPLICATION, VERSION_MIN, read_only, tls};
+use crate::database::{APPLICATION, VERSION_MIN, built_ins_first, read_only, tls};
 use crate::roles::{Role, Roles};
 use crate::rooms::now;
 use crate::telemetry::chain::Chain;
@@ -71,7 +71,12 @@ pub(super) async fn connect(look: Look<'_>, notes: &Notes) -> Option<PgConnectio
     let within = (look.within / 2).min(Duration::from_millis(look.config.database.acquire_timeout_ms));
     let begun = Instant::now();
     let advice = "see whether SA01_DB_DSN is right and the server reached from here; until then no process starts";
-    match timeout(within, PgConnection::connect_with(&options)).await {
+    let opened = async {
+        let mut connection = PgConnection::connect_with(&options).await?;
+        built_ins_first(&mut connection).await?;
+        Ok(connection)
+    };
+    match timeout(within, opened).await {
         Ok(Ok(connection)) => {
             notes.ok("reachable", format!("{place} lets us in within {} ms", begun.elapsed().as_millis()));
             Some(connection)

@@ -182,6 +182,31 @@ async fn a_server_that_somebody_wrote_down_makes_no_process_vouch_for_it() {
 }
 
 #[tokio::test]
+async fn a_function_that_somebody_puts_before_postgresqls_does_not_say_which_server_this_is() {
+    let (mut stack, pool, metrics) = told().await;
+    stack.app.terminate().await.unwrap();
+    change(
+        &pool,
+        "CREATE FUNCTION public.has_function_privilege(text, text) RETURNS boolean LANGUAGE sql AS 'SELECT false';
+         DO $$ BEGIN
+             EXECUTE format('ALTER DATABASE %I SET search_path = public, pg_catalog', current_database());
+         END $$",
+    )
+    .await;
+    let mut app = stack.app.binary().clone().start().await.unwrap();
+    eventually("the sealer seals", async || {
+        metrics.get("/metrics").await.ok()?.text.contains("audit_sealer_stuck 0\n").then_some(())
+    })
+    .await;
+    let (code, output) = verified(&stack, &[]).await;
+    assert_eq!(code, Some(0), "{output}");
+    app.terminate().await.unwrap();
+    let takeovers = "SELECT count(*) FROM audit_event WHERE action = 'audit.takeover'";
+    let takeovers: i64 = sqlx::query_scalar(takeovers).fetch_one(&pool).await.unwrap();
+    assert_eq!(takeovers, 0, "{output}");
+}
+
+#[tokio::test]
 async fn what_could_not_be_verified_is_not_called_good() {
     let nowhere =
         binary().set("SA01_DB_DSN", "postgres://127.0.0.1:1/none").set("SA01_DATABASE__ACQUIRE_TIMEOUT_MS", "200");

@@ -20,8 +20,8 @@ impl FromHead for LoginId {
     }
 }
 
-/// Says that no API key asks. A key is a program's: a stolen one is not to tell from where its maker has signed in, nor to keep
-/// people out.
+/// Says that no API key asks. A key is a program's: a stolen one is not to keep people out, nor, unless it is an admin's, to tell
+/// from where its maker has signed in.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct WithoutKey;
 

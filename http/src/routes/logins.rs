@@ -89,7 +89,7 @@ pub(crate) struct LoginsEndedReply {
         ("limit" = Option<i64>, Query, minimum = 1, maximum = 1000, description = "Page size (100)"),
         (
             "cursor" = Option<String>, Query,
-            pattern = "^[0-9]{1,17}-[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$",
+            pattern = "^[0-9]{1,17}-[0-9a-f]{32}$",
             description = "Where a page begins; taken from `Link`",
         ),
     ),
@@ -186,7 +186,7 @@ pub(crate) async fn delete_own_login(
         ("limit" = Option<i64>, Query, minimum = 1, maximum = 1000, description = "Page size (100)"),
         (
             "cursor" = Option<String>, Query,
-            pattern = "^[0-9]{1,17}-[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$",
+            pattern = "^[0-9]{1,17}-[0-9a-f]{32}$",
             description = "Where a page begins; taken from `Link`",
         ),
     ),

@@ -85,7 +85,7 @@ impl From<SessionSummary> for SessionReply {
         ("limit" = Option<i64>, Query, minimum = 1, maximum = 200, description = "Page size (50)"),
         (
             "cursor" = Option<String>, Query,
-            pattern = "^[0-9]{1,17}-[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$",
+            pattern = "^[0-9]{1,17}-[0-9a-f]{32}$",
             description = "Where a page begins; taken from `Link`",
         ),
         ("q" = Option<String>, Query, description = "Part of the title"),

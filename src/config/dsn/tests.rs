@@ -149,6 +149,10 @@ fn what_is_asked_for_and_not_done_is_refused() {
         "ssl_min_protocol_version=TLSv1.3",
         "sslmode=verify-full&sslcrl=/crl",
         "sslcrldir=/crls",
+        "ssl=true",
+        "sslcertmode=require",
+        "requirepeer=postgres",
+        "host=/run/postgresql&require_auth=scram-sha-256",
     ] {
         let fault = mode(&format!("postgres://me:hidden@h/d?{query}"), &[]).unwrap_err();
         let (name, _) = query.rsplit('&').next().unwrap().split_once('=').unwrap();
