@@ -204,15 +204,7 @@ impl Database {
         if let Some(embedded) = &self.embedded {
             return migrator.run(&embedded.pool).await.map_err(DatabaseError::Migrate);
         }
-        loop {
-            match self.migrate_once(migrator).await {
-                Err(error) if error.is_passing() => {
-                    tracing::info!(error = &error as &dyn std::error::Error, "the migrations begin anew");
-                    tokio::time::sleep(RETRY_EVERY).await;
-                }
-                done => return done,
-            }
-        }
+        outlast("migrations", DatabaseError::is_passing, async || self.migrate_once(migrator).await).await
     }
 
     async fn migrate_once(&self, migrator: &Migrator) -> Result<(), DatabaseError> {
@@ -274,6 +266,27 @@ impl Database {
     }
 }
 
+/// Does `work` again, without end, as long as it fails because the server went away or is not ready: a process that starts
+/// while its server does waits. Steps of the start have a deadline of their own.
+///
+/// # Errors
+/// Those of `work` that waiting does not help.
+pub(crate) async fn outlast<T, E: std::error::Error + 'static>(
+    what: &'static str,
+    is_passing: impl Fn(&E) -> bool,
+    mut work: impl AsyncFnMut() -> Result<T, E>,
+) -> Result<T, E> {
+    loop {
+        match work().await {
+            Err(error) if is_passing(&error) => {
+                tracing::info!(what, error = &error as &dyn std::error::Error, "the database went away: once more");
+                tokio::time::sleep(RETRY_EVERY).await;
+            }
+            done => return done,
+        }
+    }
+}
+
 /// How a connection is opened on which nothing can be written; `None` if no server is configured. It is known there as
 /// `application`.
 ///
@@ -303,7 +316,7 @@ pub(crate) async fn built_ins_first(connection: &mut PgConnection) -> Result<(),
 
 /// Whether waiting may help: nobody listens, the line broke, or the server says that it is not ready (class 57P). A server that
 /// does not prove who it is will not do so later.
-fn is_passing(error: &sqlx::Error) -> bool {
+pub(crate) fn is_passing(error: &sqlx::Error) -> bool {
     match error {
         sqlx::Error::Io(_) => tls::advice(error).is_none(),
         sqlx::Error::PoolTimedOut => true,

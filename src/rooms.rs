@@ -28,7 +28,7 @@ use somaagent_actors::{
     store::{
         Connections, Store, migrate,
         outbox_events::OutboxEvents,
-        wall::{self, Wall},
+        wall::{self, Wall, WallError},
     },
 };
 use somaagent_http::{
@@ -50,6 +50,7 @@ use log::Opened;
 use crate::{
     boot::{Base, Rooms},
     config::Config,
+    database::{is_passing, outlast},
     embedded::{
         brain::MemoryStandIn,
         responder,
@@ -247,7 +248,9 @@ impl Built {
 /// The wall between tenants inside the database. A server that does not have it is worked with all the same: queries name their
 /// tenants there, too.
 async fn raise_wall(pool: &PgPool) -> anyhow::Result<Wall> {
-    let wall = wall::raise(&mut *pool.acquire().await?).await?;
+    let may_pass = |error: &WallError| matches!(error, WallError::Database(source) if is_passing(source));
+    let raise = async || wall::raise(&mut *pool.acquire().await?).await;
+    let wall = outlast("wall between tenants", may_pass, raise).await?;
     if let Wall::Absent(why) = &wall {
         tracing::warn!(why, "row-level security does not keep tenants apart: only the queries do");
     }

@@ -15,13 +15,13 @@ use somaagent_actors::{
         session::{INBOUND, OUTBOUND},
         wal::MEMORY_WAL,
     },
-    store::Store,
+    store::{Store, StoreError},
 };
 use somaagent_http::door::{Component, Condition, Finding, Scope, Weight};
 use tokio::time::timeout;
 
 use super::now;
-use crate::{boot::Base, roles::Role};
+use crate::{boot::Base, database::outlast, roles::Role};
 
 /// Topics that are written to. Each has one for its dead letters.
 const TOPICS: [&str; 4] = [INBOUND, OUTBOUND, MEMORY_WAL, CHECKPOINTS];
@@ -61,10 +61,14 @@ pub(super) async fn open(base: &Base, store: Store) -> anyhow::Result<Opened> {
     let kafka = &base.config.kafka;
     if kafka.bootstrap_servers.is_empty() {
         let log = TableLog::new(store, now);
-        log.ensure_topics(&TOPICS).await.context("topics")?;
+        let ensure = async || log.ensure_topics(&TOPICS).await;
+        outlast("topics", StoreError::is_passing, ensure).await.context("topics")?;
         if base.config.server.role.has(Role::Replicator) {
             // What is removed from the log is what every group has read; the replicator's counts before it first reads.
-            log.ensure_group(&base.config.replicator.group, MEMORY_WAL).await.context("the replicator's place")?;
+            let ensure = async || log.ensure_group(&base.config.replicator.group, MEMORY_WAL).await;
+            outlast("the replicator's place", StoreError::is_passing, ensure)
+                .await
+                .context("the replicator's place")?;
         }
         return Ok(Opened { log: Arc::new(log), source: TABLE });
     }

@@ -228,6 +228,40 @@ async fn a_database_that_goes_away_in_the_middle_of_the_migrations_is_waited_for
     assert_eq!(Client::new(app.url()).unwrap().get("/readyz").await.unwrap().status, 200);
 }
 
+/// Who waits for the lock under which the wall between tenants is raised.
+const RAISES: &str = "SELECT pid FROM pg_locks
+    WHERE locktype = 'advisory' AND NOT granted
+      AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
+
+#[tokio::test]
+async fn a_database_that_goes_away_while_the_wall_between_tenants_is_raised_is_waited_for() {
+    let database = Postgres::shared().unwrap().fresh_database().await.unwrap();
+    let app = binary().set("SA01_DB_DSN", &database.dsn());
+    // The tables and the wall's function are there from a start before.
+    assert_eq!(app.start().await.unwrap().terminate().await.unwrap(), Some(0));
+    let pool = database.pool().await.unwrap();
+    let mut wall = pool.begin().await.unwrap();
+    let lock = "SELECT pg_advisory_xact_lock(hashtextextended('raise_tenant_wall', 0))";
+    sqlx::raw_sql(lock).execute(&mut *wall).await.unwrap();
+
+    let started = tokio::spawn(async move { app.start().await });
+    let first: i32 = raising(&pool, None).await;
+    sqlx::query("SELECT pg_terminate_backend($1)").bind(first).execute(&pool).await.unwrap();
+    raising(&pool, Some(first)).await;
+    wall.rollback().await.unwrap();
+    let app = started.await.unwrap().unwrap();
+    assert_eq!(Client::new(app.url()).unwrap().get("/readyz").await.unwrap().status, 200);
+}
+
+/// Waits until a connection other than this one is about to raise the wall, and says which.
+async fn raising(pool: &sqlx::PgPool, other_than: Option<i32>) -> i32 {
+    eventually("the wall is being raised", async || {
+        let waiting: Option<i32> = sqlx::query_scalar(RAISES).fetch_optional(pool).await.ok()?;
+        waiting.filter(|pid| Some(*pid) != other_than)
+    })
+    .await
+}
+
 #[tokio::test]
 async fn metrics_have_a_port_of_their_own() {
     let port = port::free();
