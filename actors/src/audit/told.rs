@@ -1,12 +1,12 @@
 //! The checkpoints that the log has.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use serde_json::Value;
 
 use super::checkpoint::{Checkpoint, CheckpointKey};
 use crate::{
-    bus::{Log, LogError},
+    bus::{Batch, Log, LogError},
     domain::audit_chain::CHECKPOINTS,
     store::{
         Store, StoreError,
@@ -14,10 +14,9 @@ use crate::{
     },
 };
 
-/// How long the first record is waited for: a new group gets its partitions after a while.
-const FIRST_WITHIN: Duration = Duration::from_secs(20);
-/// After so long without another record there is none.
-const NEXT_WITHIN: Duration = Duration::from_secs(3);
+/// How long a record that is there is waited for: a new group gets its partitions after a while, and a partition whose leader
+/// died gets another.
+const WITHIN: Duration = Duration::from_secs(20);
 /// Records in one read.
 const RECORDS: usize = 500;
 /// A page of the table.
@@ -99,16 +98,31 @@ async fn of_table(store: &Store, mut found: impl FnMut(String)) -> Result<(), St
     Ok(())
 }
 
-/// A log has no end that could be asked for, so this takes a few seconds longer than the reading.
+/// Reads as far as the log goes when this begins. What is there and does not come is not taken for the end: of checkpoints that are
+/// missing others would be blamed.
 async fn of_log(log: &dyn Log, reader: &str, mut found: impl FnMut(String)) -> Result<(), LogError> {
     log.reached().await?;
+    let ends = log.ends(CHECKPOINTS).await?;
+    let there = ends.into_iter().filter(|end| end.first < end.next);
+    let mut left: BTreeMap<i32, i64> = there.map(|end| (end.partition, end.next)).collect();
+    if left.is_empty() {
+        return Ok(());
+    }
     let mut member = log.join(reader, CHECKPOINTS).await?;
-    let mut within = FIRST_WITHIN;
-    while let Some(batch) = member.next(RECORDS, within).await? {
-        for record in &batch.records {
+    while !left.is_empty() {
+        let Some(Batch { partition, records }) = member.next(RECORDS, WITHIN).await? else {
+            let partitions: Vec<i32> = left.into_keys().collect();
+            return Err(LogError::Unavailable(format!(
+                "partitions {partitions:?} of {CHECKPOINTS} do not come to their end"
+            )));
+        };
+        for record in &records {
             found(signed(&record.payload));
         }
-        within = NEXT_WITHIN;
+        let come_to = records.last().map(|record| record.offset);
+        if come_to.is_some_and(|offset| left.get(&partition).is_some_and(|next| offset + 1 >= *next)) {
+            left.remove(&partition);
+        }
     }
     member.leave().await;
     Ok(())
@@ -131,6 +145,7 @@ fn signed(payload: &[u8]) -> String {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a failed expectation ends the test")]
 
+    use futures_util::future::BoxFuture;
     use serde_json::json;
     use sqlx::PgPool;
     use time::OffsetDateTime;
@@ -138,7 +153,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        bus::{Record, table::TableLog},
+        bus::{End, LoggedRecord, Position, Reader, Record, table::TableLog},
         store::Connections,
     };
 
@@ -167,6 +182,72 @@ mod tests {
         let mut found = Book::Table(store).all().await.unwrap();
         found.sort();
         assert_eq!(found, ["a", "b", "c", "d"]);
+    }
+
+    /// A log with three partitions, of which one is empty and one may have lost its leader.
+    struct Partitioned {
+        stalls: bool,
+    }
+
+    impl Log for Partitioned {
+        fn append(&self, _: Vec<Record>) -> BoxFuture<'_, Vec<Result<Position, LogError>>> {
+            unreachable!("nothing is appended")
+        }
+
+        fn ends(&self, _: &str) -> BoxFuture<'_, Result<Vec<End>, LogError>> {
+            let ends = [(0, 3, 5), (1, 7, 7), (2, 0, 1)];
+            let ends = ends.map(|(partition, first, next)| End { partition, first, next }).to_vec();
+            Box::pin(std::future::ready(Ok(ends)))
+        }
+
+        fn join(&self, _: &str, _: &str) -> BoxFuture<'_, Result<Box<dyn Reader>, LogError>> {
+            let mut batches = vec![batch(0, &[3]), batch(0, &[4])];
+            if !self.stalls {
+                batches.push(batch(2, &[0, 1]));
+            }
+            let member: Box<dyn Reader> = Box::new(Member(batches.into_iter()));
+            Box::pin(std::future::ready(Ok(member)))
+        }
+    }
+
+    fn batch(partition: i32, offsets: &[i64]) -> Batch {
+        let record = |offset: &i64| LoggedRecord {
+            offset: *offset,
+            key: None,
+            headers: json!({}),
+            payload: format!("{partition}.{offset}").into_bytes(),
+            appended_at: clock(),
+        };
+        Batch { partition, records: offsets.iter().map(record).collect() }
+    }
+
+    struct Member(std::vec::IntoIter<Batch>);
+
+    impl Reader for Member {
+        fn next(&mut self, _: usize, _: Duration) -> BoxFuture<'_, Result<Option<Batch>, LogError>> {
+            Box::pin(std::future::ready(Ok(self.0.next())))
+        }
+
+        fn seek(&mut self, _: Position) -> BoxFuture<'_, Result<(), LogError>> {
+            unreachable!("nothing is read again")
+        }
+
+        fn commit(&mut self, _: Position) -> BoxFuture<'_, Result<(), LogError>> {
+            unreachable!("nothing is done")
+        }
+
+        fn leave(self: Box<Self>) -> BoxFuture<'static, ()> {
+            Box::pin(std::future::ready(()))
+        }
+    }
+
+    #[tokio::test]
+    async fn a_log_is_read_to_its_end_and_one_that_pauses_is_not_taken_for_read() {
+        let whole = Book::Log(Arc::new(Partitioned { stalls: false }), "reader".to_owned());
+        assert_eq!(whole.all().await.unwrap(), ["0.3", "0.4", "2.0", "2.1"]);
+        let stalled = Book::Log(Arc::new(Partitioned { stalls: true }), "reader".to_owned());
+        let error = stalled.all().await.unwrap_err();
+        assert!(matches!(&error, BookError::Log(LogError::Unavailable(why)) if why.contains("[2]")), "{error}");
     }
 
     #[test]

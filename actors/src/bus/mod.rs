@@ -67,6 +67,17 @@ pub struct Batch {
     pub records: Vec<LoggedRecord>,
 }
 
+/// How far a partition goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct End {
+    /// The partition.
+    pub partition: i32,
+    /// The offset of its first record that is still there, or that would be.
+    pub first: i64,
+    /// The offset that its next record will have.
+    pub next: i64,
+}
+
 /// Why the log did not do what it was asked for, or may not have.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum LogError {
@@ -110,6 +121,13 @@ pub trait Log: Send + Sync {
     /// else is has nothing to say of its own.
     fn reached(&self) -> BoxFuture<'_, Result<(), LogError>> {
         Box::pin(std::future::ready(Ok(())))
+    }
+
+    /// How far every partition of `topic` goes now: a reader that has come so far has seen everything that was there. A log that
+    /// cannot tell is not available for whoever must know.
+    fn ends(&self, topic: &str) -> BoxFuture<'_, Result<Vec<End>, LogError>> {
+        let told = LogError::Unavailable(format!("it does not tell how far {topic} goes"));
+        Box::pin(std::future::ready(Err(told)))
     }
 
     /// A new member of `group`, which reads `topic`.

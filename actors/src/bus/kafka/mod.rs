@@ -17,6 +17,7 @@
 
 mod client;
 mod delivery;
+mod ends;
 mod looking;
 mod member;
 mod producer;
@@ -33,7 +34,7 @@ pub use looking::{BrokersLook, TopicLook};
 pub use settings::{KafkaSettings, KafkaSettingsError, TLS};
 pub use topics::{TopicError, TopicNeed};
 
-use super::{Log, LogError, Position, Reader, Record};
+use super::{End, Log, LogError, Position, Reader, Record};
 
 /// See the module.
 pub struct KafkaLog {
@@ -86,6 +87,14 @@ impl Log for KafkaLog {
 
     fn reached(&self) -> BoxFuture<'_, Result<(), LogError>> {
         Box::pin(self.reach.ask(&self.producer))
+    }
+
+    fn ends(&self, topic: &str) -> BoxFuture<'_, Result<Vec<End>, LogError>> {
+        let topic = topic.to_owned();
+        Box::pin(async move {
+            self.used().await?;
+            ends::ends(&self.settings, &topic).await
+        })
     }
 
     fn join(&self, group: &str, topic: &str) -> BoxFuture<'_, Result<Box<dyn Reader>, LogError>> {
