@@ -7,7 +7,7 @@ use somaagent_test_services::tokens::ed_signer;
 use somaagent_test_services::wait::eventually;
 use sqlx::PgPool;
 
-use crate::stack::{Setup, Stack, binary};
+use crate::stack::{Setup, Stack, binary, new_session};
 
 /// A system that seals and signs at once, with a message of `public` that is sealed and told to the log.
 async fn told() -> (Stack, PgPool, Client) {
@@ -194,8 +194,11 @@ async fn a_function_that_somebody_puts_before_postgresqls_does_not_say_which_ser
     )
     .await;
     let mut app = stack.app.binary().clone().start().await.unwrap();
-    eventually("the sealer seals", async || {
-        metrics.get("/metrics").await.ok()?.text.contains("audit_sealer_stuck 0\n").then_some(())
+    let posted = Client::new(app.url()).unwrap().message(&Post::new("tea").to(&new_session())).await.unwrap();
+    assert_eq!(posted.status, 200, "{}", posted.text);
+    eventually("the sealer seals what came after the start", async || {
+        let text = metrics.get("/metrics").await.ok()?.text;
+        (text.contains("audit_sealer_stuck 0\n") && !text.contains("audit_rows_sealed_total 0\n")).then_some(())
     })
     .await;
     let (code, output) = verified(&stack, &[]).await;

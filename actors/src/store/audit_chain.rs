@@ -292,7 +292,7 @@ pub(super) async fn write(connection: &mut PgConnection, rows: &[Unsealed]) -> R
 /// Puts signed ends of up to `limit` chains that have grown since they were told into the outbox. Returns how many. They tell how far
 /// the sealing is only if it is done on this server: whoever owns the database could write another name.
 ///
-/// One process signs at a time, and waits for whoever seals: where there are fewer than `limit`, every chain is signed then as far as
+/// One process signs at a time, and waits for whoever seals: where there are no more than `limit`, every chain is signed then as far as
 /// the sealing was when this began, and the last of them tell so.
 ///
 /// # Errors
@@ -315,23 +315,26 @@ pub async fn tell(
         server,
     );
     let sealed = sealed.fetch_optional(&mut *transaction).await?;
-    let grown = sqlx::query!(
+    // One more than are signed: whether this is the end of the round.
+    let mut grown = sqlx::query!(
         "SELECT tenant, number, hash FROM audit_chain
          WHERE checkpointed <> number
          ORDER BY tenant
          LIMIT $1
          FOR UPDATE",
-        limit,
+        limit + 1,
     )
     .fetch_all(&mut *transaction)
     .await?;
+    let is_whole = grown.len() <= usize::try_from(limit).unwrap_or_default();
+    grown.truncate(usize::try_from(limit).unwrap_or_default());
     let chains = i64::try_from(grown.len()).unwrap_or(i64::MAX);
     let stand = sealed.map(|row| Stand {
         server: row.server,
         xact: row.xact,
         id: row.id,
         next: row.next,
-        signing: Some(Signing { is_first: row.is_first, is_whole: chains < limit, chains }),
+        signing: Some(Signing { is_first: row.is_first, is_whole, chains }),
     });
     let (mut tenants, mut numbers, mut payloads): (Vec<String>, Vec<i64>, Vec<Value>) = Default::default();
     for row in grown {

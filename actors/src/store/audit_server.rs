@@ -26,13 +26,15 @@ pub async fn identity(connection: &mut PgConnection) -> Result<String, sqlx::Err
 }
 
 async fn stand_in(connection: &mut PgConnection) -> Result<String, sqlx::Error> {
-    sqlx::query_scalar!(
-        r#"SELECT format('database %s, table %s', d.oid, 'audit_sealer'::regclass::oid) AS "name!"
-           FROM pg_database AS d
-           WHERE d.datname = current_database()"#
-    )
-    .fetch_one(connection)
-    .await
+    // No function puts them together: one that fits the types better than PostgreSQL's own goes before it, wherever it is.
+    let numbers = sqlx::query!(
+        r#"SELECT d.oid::pg_catalog.text AS "database!",
+                  'audit_sealer'::pg_catalog.regclass::pg_catalog.oid::pg_catalog.text AS "table!"
+           FROM pg_catalog.pg_database AS d
+           WHERE d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database()"#
+    );
+    let numbers = numbers.fetch_one(connection).await?;
+    Ok(format!("database {}, table {}", numbers.database, numbers.table))
 }
 
 #[cfg(test)]
