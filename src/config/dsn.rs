@@ -31,11 +31,13 @@ const NOT_DONE: &[(&str, &[&str])] = &[
     ("gssencmode", &["disable", "prefer"]),
     ("require_auth", &[]),
     ("requirepeer", &[]),
+    ("requiressl", &["0"]),
     ("ssl", &["false"]),
     ("ssl_min_protocol_version", &["TLSv1", "TLSv1.1", "TLSv1.2"]),
     ("sslcertmode", &["allow", "disable"]),
     ("sslcrl", &[]),
     ("sslcrldir", &[]),
+    ("sslnegotiation", &["postgres"]),
 ];
 
 /// The database cannot be reached as its settings say. No text of it repeats the DSN, which may hold a password.

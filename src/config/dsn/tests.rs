@@ -152,13 +152,15 @@ fn what_is_asked_for_and_not_done_is_refused() {
         "ssl=true",
         "sslcertmode=require",
         "requirepeer=postgres",
+        "requiressl=1",
+        "sslnegotiation=direct",
         "host=/run/postgresql&require_auth=scram-sha-256",
     ] {
         let fault = mode(&format!("postgres://me:hidden@h/d?{query}"), &[]).unwrap_err();
         let (name, _) = query.rsplit('&').next().unwrap().split_once('=').unwrap();
         assert!(fault.contains(name) && !fault.contains("hidden"), "{query}: {fault}");
     }
-    for query in ["channel_binding=prefer", "sslcrl=", "connect_timeout=3"] {
+    for query in ["channel_binding=prefer", "sslcrl=", "requiressl=0", "sslnegotiation=postgres", "connect_timeout=3"] {
         mode(&format!("postgres://h/d?{query}"), &[]).unwrap();
     }
 }
