@@ -66,6 +66,14 @@ pub struct Base {
     pub embedded: SupervisorRef,
 }
 
+impl Base {
+    /// Until when a part of a step may wait that begins now: a little less than the step has, so that it can say what it met.
+    #[must_use]
+    pub fn patience(&self) -> Instant {
+        Instant::now() + Duration::from_millis(self.config.boot.step_ms).saturating_sub(GRACE)
+    }
+}
+
 /// The rooms that stand on the base, started in the order of these functions. Each may keep in itself what the next one
 /// needs, and registers with `shutdown` how it ends.
 pub trait Rooms {
@@ -115,7 +123,8 @@ pub async fn start(
     let metrics = metrics.await?;
     // It waits for the database itself, and so can say what it met.
     let database = step("database", within + GRACE, open_database(&config, shutdown, within)).await?;
-    step("migrations", patience, async { Ok(database.migrate(rooms.migrator()).await?) }).await?;
+    let until = Instant::now() + patience;
+    step("migrations", patience + GRACE, async { Ok(database.migrate(rooms.migrator(), until).await?) }).await?;
     let base = step("tree", within, plant(config, registry, database, shutdown)).await?;
     step("stand-ins", within, rooms.stand_ins(&base, shutdown)).await?;
     step("actors", within, rooms.actors(&base, shutdown)).await?;

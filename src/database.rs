@@ -196,15 +196,15 @@ impl Database {
 
     /// Brings the tables up to date under an advisory lock, so that of several processes one does it and the others
     /// wait. With a server it uses a connection of its own, whose statements may take as long as they need; a server that
-    /// goes away meanwhile is waited for, without end.
+    /// goes away meanwhile is waited for, but not after `until`.
     ///
     /// # Errors
     /// If a migration fails, or the database has one that this program does not know.
-    pub async fn migrate(&self, migrator: &Migrator) -> Result<(), DatabaseError> {
+    pub async fn migrate(&self, migrator: &Migrator, until: Instant) -> Result<(), DatabaseError> {
         if let Some(embedded) = &self.embedded {
             return migrator.run(&embedded.pool).await.map_err(DatabaseError::Migrate);
         }
-        outlast("migrations", DatabaseError::is_passing, async || self.migrate_once(migrator).await).await
+        outlast(("migrations", until), DatabaseError::is_passing, async || self.migrate_once(migrator).await).await
     }
 
     async fn migrate_once(&self, migrator: &Migrator) -> Result<(), DatabaseError> {
@@ -266,19 +266,19 @@ impl Database {
     }
 }
 
-/// Does `work` again, without end, as long as it fails because the server went away or is not ready: a process that starts
-/// while its server does waits. Steps of the start have a deadline of their own.
+/// Does `work` again as long as it fails because the server went away or is not ready, but not after `until`: a process that
+/// starts while its server does waits.
 ///
 /// # Errors
-/// Those of `work` that waiting does not help.
+/// Those of `work` that waiting does not help, and the last one when there is no time left.
 pub(crate) async fn outlast<T, E: std::error::Error + 'static>(
-    what: &'static str,
+    (what, until): (&'static str, Instant),
     is_passing: impl Fn(&E) -> bool,
     mut work: impl AsyncFnMut() -> Result<T, E>,
 ) -> Result<T, E> {
     loop {
         match work().await {
-            Err(error) if is_passing(&error) => {
+            Err(error) if is_passing(&error) && Instant::now() + RETRY_EVERY < until => {
                 tracing::info!(what, error = &error as &dyn std::error::Error, "the database went away: once more");
                 tokio::time::sleep(RETRY_EVERY).await;
             }

@@ -125,7 +125,7 @@ impl Rooms for Built {
         let connections = Connections { shared: base.database.pool(), journal: base.database.own_connection() };
         let limit = Duration::from_millis(base.config.database.statement_timeout_ms) + STATEMENT_GRACE;
         let events = OutboxEvents::register(&base.registry)?;
-        let wall = raise_wall(&connections.shared).await?;
+        let wall = raise_wall(base, &connections.shared).await?;
         wall.register(&base.registry)?;
         let store = Store::new(connections, limit, Handle::current()).counting(events).behind(wall);
         if base.config.server.role.has(Role::Gateway) {
@@ -247,10 +247,10 @@ impl Built {
 
 /// The wall between tenants inside the database. A server that does not have it is worked with all the same: queries name their
 /// tenants there, too.
-async fn raise_wall(pool: &PgPool) -> anyhow::Result<Wall> {
+async fn raise_wall(base: &Base, pool: &PgPool) -> anyhow::Result<Wall> {
     let may_pass = |error: &WallError| matches!(error, WallError::Database(source) if is_passing(source));
     let raise = async || wall::raise(&mut *pool.acquire().await?).await;
-    let wall = outlast("wall between tenants", may_pass, raise).await?;
+    let wall = outlast(("wall between tenants", base.patience()), may_pass, raise).await?;
     if let Wall::Absent(why) = &wall {
         tracing::warn!(why, "row-level security does not keep tenants apart: only the queries do");
     }

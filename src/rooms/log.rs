@@ -21,7 +21,11 @@ use somaagent_http::door::{Component, Condition, Finding, Scope, Weight};
 use tokio::time::timeout;
 
 use super::now;
-use crate::{boot::Base, database::outlast, roles::Role};
+use crate::{
+    boot::Base,
+    database::{is_passing, outlast},
+    roles::Role,
+};
 
 /// Topics that are written to. Each has one for its dead letters.
 const TOPICS: [&str; 4] = [INBOUND, OUTBOUND, MEMORY_WAL, CHECKPOINTS];
@@ -62,13 +66,12 @@ pub(super) async fn open(base: &Base, store: Store) -> anyhow::Result<Opened> {
     if kafka.bootstrap_servers.is_empty() {
         let log = TableLog::new(store, now);
         let ensure = async || log.ensure_topics(&TOPICS).await;
-        outlast("topics", StoreError::is_passing, ensure).await.context("topics")?;
+        outlast(("topics", base.patience()), may_pass, ensure).await.context("topics")?;
         if base.config.server.role.has(Role::Replicator) {
             // What is removed from the log is what every group has read; the replicator's counts before it first reads.
             let ensure = async || log.ensure_group(&base.config.replicator.group, MEMORY_WAL).await;
-            outlast("the replicator's place", StoreError::is_passing, ensure)
-                .await
-                .context("the replicator's place")?;
+            let place = "the replicator's place";
+            outlast((place, base.patience()), may_pass, ensure).await.context(place)?;
         }
         return Ok(Opened { log: Arc::new(log), source: TABLE });
     }
@@ -98,6 +101,15 @@ pub(crate) fn kafka_log(kafka: &KafkaSettings) -> KafkaLog {
 /// The name of a group that reads checkpoints, and that nobody else has.
 pub(crate) fn audit_reader() -> String {
     format!("somaagent-audit-{}", uuid::Uuid::new_v4())
+}
+
+/// Whether waiting may help against what the database met.
+fn may_pass(error: &StoreError) -> bool {
+    match error {
+        StoreError::Unavailable(source) | StoreError::Interrupted(source) => is_passing(source),
+        StoreError::TimedOut => true,
+        StoreError::Rejected(_) => false,
+    }
 }
 
 fn away(reason: &str) {

@@ -39,12 +39,6 @@ impl StoreError {
         matches!(self.sqlstate().as_deref(), Some("40001" | "40P01"))
     }
 
-    /// Whether waiting may help: the database answered nothing. What was sent may have been done.
-    #[must_use]
-    pub const fn is_passing(&self) -> bool {
-        !matches!(self, Self::Rejected(_))
-    }
-
     /// What the database said, for whoever may see the content too: it may be quoted.
     #[must_use]
     pub fn refusal(&self) -> String {
