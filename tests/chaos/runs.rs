@@ -92,13 +92,12 @@ async fn lane(order: Arc<Order>) {
             continue;
         };
         tell(seed, order.prefix, &failure);
+        let first = failure.findings.first().map_or("", String::as_str);
+        order.failed.lock().unwrap().push(format!("seed {seed}: {}", shown(first)));
         let needed = shorten(&mut ground, seed, failure.played).await;
         eprintln!("seed {seed}: the smallest prefix that still fails has {needed} of {} faults:", failure.played);
         tell_steps(seed, needed);
-        let again = format!("play it again: tests/run chaos --seed {seed} --prefix {needed}");
-        eprintln!("{again}");
-        let first = failure.findings.first().map_or("", String::as_str);
-        order.failed.lock().unwrap().push(format!("seed {seed}: {}\n  {again}", shown(first)));
+        eprintln!("play it again: tests/run chaos --seed {seed} --prefix {needed}");
     }
 }
 
