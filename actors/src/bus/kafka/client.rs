@@ -1,6 +1,6 @@
 //! What every connection to the brokers has in common: how it is made, and where its log goes.
 
-use std::time::Duration;
+use std::{thread, time::Duration};
 
 use rdkafka::{
     ClientConfig, ClientContext,
@@ -8,6 +8,7 @@ use rdkafka::{
     error::{KafkaError, RDKafkaErrorCode},
 };
 use secrecy::ExposeSecret;
+use tokio::sync::oneshot;
 
 use super::settings::KafkaSettings;
 
@@ -16,6 +17,18 @@ const CLIENT_ID: &str = "somaagent";
 
 /// A question for records may wait this long for an answer, and others get as much.
 const SHORTEST_QUESTION: Duration = Duration::from_secs(2);
+
+/// Asks something of the brokers that the library waits for, on a thread of its own, which the logs know by `name`. What went wrong with
+/// the thread is an error in words.
+pub(super) async fn asked<T: Send + 'static>(
+    name: &'static str,
+    question: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, String> {
+    let (answer, answered) = oneshot::channel();
+    let asking = thread::Builder::new().name(name.into()).spawn(move || drop(answer.send(question())));
+    asking.map_err(|error| format!("no thread to ask on: {error}"))?;
+    answered.await.map_err(|_| "nobody answered".to_owned())
+}
 
 /// The configuration of any client.
 pub(super) fn config(settings: &KafkaSettings) -> ClientConfig {

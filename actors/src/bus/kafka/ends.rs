@@ -3,10 +3,9 @@
 use std::time::Duration;
 
 use rdkafka::{admin::AdminClient, config::FromClientConfigAndContext, error::KafkaError, metadata::MetadataTopic};
-use tokio::sync::oneshot;
 
 use super::{
-    client::{Logged, config, said},
+    client::{Logged, asked, config, said},
     settings::KafkaSettings,
 };
 use crate::bus::{End, LogError};
@@ -16,14 +15,8 @@ type Admin = AdminClient<Logged>;
 /// See [`Log::ends`](crate::bus::Log::ends).
 pub(super) async fn ends(settings: &KafkaSettings, topic: &str) -> Result<Vec<End>, LogError> {
     let admin = Admin::from_config_and_context(&config(settings), Logged).map_err(|error| away(&error))?;
-    let (answer, answered) = oneshot::channel();
     let (topic, within) = (topic.to_owned(), settings.timeout());
-    // The library waits for the answers, hence the thread.
-    let spawned = std::thread::Builder::new()
-        .name("kafka-ends".into())
-        .spawn(move || drop(answer.send(ask(&admin, &topic, within))));
-    spawned.map_err(|error| LogError::Unavailable(format!("no thread to ask on: {error}")))?;
-    let ends = answered.await.map_err(|_| LogError::Unavailable("nobody answered".to_owned()))?;
+    let ends = asked("kafka-ends", move || ask(&admin, &topic, within)).await.map_err(LogError::Unavailable)?;
     ends.map_err(|error| away(&error))
 }
 

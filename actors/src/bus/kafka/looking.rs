@@ -6,10 +6,9 @@ use rdkafka::{
     error::KafkaError,
     metadata::{Metadata, MetadataTopic},
 };
-use tokio::sync::oneshot;
 
 use super::{
-    client::{Logged, config, said},
+    client::{Logged, asked, config, said},
     settings::KafkaSettings,
     topics::{TopicError, TopicNeed},
 };
@@ -57,17 +56,14 @@ pub(super) async fn look(settings: &KafkaSettings, needs: &[TopicNeed]) -> Resul
     Ok(BrokersLook { brokers: metadata.brokers().len(), topics, unknown })
 }
 
-/// The library waits for the answer, hence the thread. All topics are asked for: to ask for one may make it.
+/// All topics are asked for: to ask for one may make it.
 async fn metadata(admin: Admin, settings: &KafkaSettings) -> Result<(Admin, Metadata), TopicError> {
-    let (answer, answered) = oneshot::channel();
     let within = settings.timeout();
     let ask = move || {
         let metadata = admin.inner().fetch_metadata(None, within);
-        let _ = answer.send((admin, metadata));
+        (admin, metadata)
     };
-    let spawned = std::thread::Builder::new().name("kafka-look".into()).spawn(ask);
-    spawned.map_err(|error| TopicError::Unavailable(format!("no thread to ask on: {error}")))?;
-    let (admin, metadata) = answered.await.map_err(|_| TopicError::Unavailable("nobody answered".into()))?;
+    let (admin, metadata) = asked("kafka-look", ask).await.map_err(TopicError::Unavailable)?;
     Ok((admin, metadata.map_err(|error| away(&error))?))
 }
 

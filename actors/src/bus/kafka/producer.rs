@@ -13,12 +13,12 @@ use rdkafka::{
     producer::{Producer as _, PurgeConfig},
 };
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::mpsc,
     time::{Instant, timeout_at},
 };
 
 use super::{
-    client::said,
+    client::{asked, said},
     delivery::{Failure, Live, Ticket, produce, send},
     settings::KafkaSettings,
 };
@@ -50,15 +50,12 @@ impl Producer {
         outcomes.into_iter().map(|outcome| outcome.unwrap_or_else(unknown)).collect()
     }
 
-    /// Whether a broker answers. The library waits for that, hence the thread.
+    /// Whether a broker answers.
     pub(super) async fn reached(&self, within: Duration) -> Result<(), LogError> {
         let away = |error: &KafkaError| LogError::Unavailable(said(error));
         let live = self.live().map_err(|error| away(&error))?;
-        let (answer, answered) = oneshot::channel();
-        let ask = move || drop(answer.send(live.client().fetch_metadata(None, within).map(|_| ())));
-        let asking = thread::Builder::new().name("kafka-reach".into()).spawn(ask);
-        asking.map_err(|error| LogError::Unavailable(format!("no thread to ask on: {error}")))?;
-        let answer = answered.await.map_err(|_| LogError::Unavailable("nobody answered".into()))?;
+        let ask = move || live.client().fetch_metadata(None, within).map(|_| ());
+        let answer = asked("kafka-reach", ask).await.map_err(LogError::Unavailable)?;
         answer.map_err(|error| away(&error))
     }
 

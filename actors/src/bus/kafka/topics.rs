@@ -8,13 +8,10 @@ use rdkafka::{
     error::{KafkaError, RDKafkaErrorCode},
     metadata::Metadata,
 };
-use tokio::{
-    sync::oneshot,
-    time::{Instant, sleep},
-};
+use tokio::time::{Instant, sleep};
 
 use super::{
-    client::{Logged, config, said},
+    client::{Logged, asked, config, said},
     delivery::MAX_MESSAGE_BYTES,
     settings::KafkaSettings,
 };
@@ -111,22 +108,19 @@ pub(super) async fn ensure(settings: &KafkaSettings, needs: &[TopicNeed]) -> Res
     }
 }
 
-/// How many partitions each topic has; none for a topic that is not there. The library waits for the answer, hence the
-/// thread. All topics are asked for: to ask for one may make it, with the broker's idea of partitions.
+/// How many partitions each topic has; none for a topic that is not there. All topics are asked for: to
+/// ask for one may make it, with the broker's idea of partitions.
 async fn partitions(
     admin: Admin,
     needs: &[TopicNeed],
     deadline: Instant,
 ) -> Result<(Admin, Vec<Option<i32>>), TopicError> {
-    let (answer, answered) = oneshot::channel();
     let within = deadline.saturating_duration_since(Instant::now()).max(LOOK_AGAIN);
     let ask = move || {
         let metadata = admin.inner().fetch_metadata(None, within);
-        let _ = answer.send((admin, metadata));
+        (admin, metadata)
     };
-    let spawned = std::thread::Builder::new().name("kafka-topics".into()).spawn(ask);
-    spawned.map_err(|error| TopicError::Unavailable(format!("no thread to ask on: {error}")))?;
-    let (admin, metadata) = answered.await.map_err(|_| TopicError::Unavailable("nobody answered".into()))?;
+    let (admin, metadata) = asked("kafka-topics", ask).await.map_err(TopicError::Unavailable)?;
     let metadata = metadata.map_err(|error| away(&error))?;
     Ok((admin, needs.iter().map(|need| count(&metadata, &need.name)).collect()))
 }
