@@ -95,13 +95,13 @@ impl Checkpoints {
 pub async fn verify(store: &Store, only: Option<&str>, mut checkpoints: Checkpoints) -> Result<Report, StoreError> {
     let mut report = Report { findings: std::mem::take(&mut checkpoints.forged), ..Report::default() };
     report.checkpoints = checkpoints.count;
-    let is_unsigned = checkpoints.key.is_some() && checkpoints.count == 0;
+    report.is_unsigned = checkpoints.key.is_some() && checkpoints.count == 0;
     let standing = store.run(|connection| Box::pin(audit_chain::standing(connection))).await?;
     let server = store.run(|connection| Box::pin(audit_server::identity(connection))).await?;
     let clocks = Arc::new(std::mem::take(&mut checkpoints.clocks));
     let reader = checkpoints.key.take().map(|key| Arc::new(move |jws: &str| key.vouched(jws)) as Reader);
     let sealing = Sealing::new(standing, server, &clocks);
-    let mut all = Verifying { store, sealing, clocks, reader, is_unsigned, report };
+    let mut all = Verifying { store, sealing, clocks, reader, report };
     if let Some(tenant) = only {
         let known = checkpoints.good.remove(tenant).unwrap_or_default();
         all.report.checkpoints = known.len();
@@ -136,8 +136,6 @@ struct Verifying<'s> {
     clocks: Arc<Clocks>,
     /// Where there is a key.
     reader: Option<Reader>,
-    /// Whether the key has signed nothing.
-    is_unsigned: bool,
     report: Report,
 }
 
@@ -213,7 +211,6 @@ impl Verifying<'_> {
         let standing = self.store.run(|connection| Box::pin(audit_chain::standing(connection))).await?;
         let finding = |(kind, what)| Finding { tenant: String::new(), number: None, row: None, kind, what };
         self.report.findings.extend(self.sealing.judge(standing).map(finding));
-        self.report.is_unsigned = self.is_unsigned;
         Ok(self.report)
     }
 }

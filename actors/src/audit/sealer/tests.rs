@@ -110,6 +110,34 @@ async fn while_people_wait_for_the_database_rows_wait_for_their_seals_but_not_fo
 }
 
 #[sqlx::test(migrations = "../migrations")]
+async fn a_round_ends_with_the_part_behind_which_nothing_is_left_however_full_it_is(pool: PgPool) {
+    let deps = deps(&pool, &Registry::new());
+    for tenant in ["a", "b", "c", "d"] {
+        put(&pool, tenant, "x", 1).await;
+    }
+    all_sealed(&deps).await;
+    let mut parts = Vec::new();
+    for _ in 0..3 {
+        let told = Arc::new(parking_lot::Mutex::new(Vec::new()));
+        let signed = Arc::clone(&told);
+        let work = deps.store.run(move |connection| {
+            Box::pin(async move {
+                let sign = move |tenant: &str, _: &Head, stand: Option<&Stand>| {
+                    let signing = stand.and_then(|stand| stand.signing).unwrap();
+                    signed.lock().push((tenant.to_owned(), signing.is_whole, signing.chains));
+                    Some(tenant.to_owned())
+                };
+                audit_chain::tell(connection, 2, clock(), sign).await
+            })
+        });
+        work.await.unwrap();
+        parts.push(told.lock().clone());
+    }
+    let part = |whole, tenants: [&str; 2]| tenants.map(|tenant| (tenant.to_owned(), whole, 2)).to_vec();
+    assert_eq!(parts, [part(false, ["a", "b"]), part(true, ["c", "d"]), vec![]]);
+}
+
+#[sqlx::test(migrations = "../migrations")]
 async fn of_two_sealers_one_works_and_the_other_waits_for_nothing(pool: PgPool) {
     let deps = deps(&pool, &Registry::new());
     let mut known = at_home(&deps).await;

@@ -338,3 +338,13 @@ async fn setting_the_sealing_back_or_forth_is_found_and_what_it_hides_is_named(p
     let gone = ["t", "u"].map(|tenant| (tenant.to_owned(), Kind::Truncated, Some(6), None));
     assert_eq!(found(&store, known()).await, [gone[0].clone(), gone[1].clone(), of_all(Kind::SealerSetBack)]);
 }
+
+#[sqlx::test(migrations = "../migrations")]
+async fn with_a_key_a_trail_without_checkpoints_is_not_called_signed_even_if_nothing_is_left_of_it(pool: PgPool) {
+    let key = || Checkpoints::read(&[], &CheckpointSigner::new(&ed_signer().private_pem).unwrap().public());
+    let nothing = verify(&store(&pool), None, key()).await.unwrap();
+    assert_eq!((nothing.links, nothing.is_unsigned, nothing.findings), (0, true, vec![]));
+    let store = trail(&pool).await;
+    assert!(verify(&store, None, key()).await.unwrap().is_unsigned);
+    assert!(!verify(&store, None, Checkpoints::default()).await.unwrap().is_unsigned, "nobody asked for signatures");
+}

@@ -168,12 +168,10 @@ impl History {
         let is_first = self.chains.iter().all(|chain| chain.signed == 0);
         let next = self.next_xact();
         let grown = (0..TENANTS).filter(|tenant| self.chains[*tenant].signed < self.chains[*tenant].head.number);
-        let grown: Vec<usize> = grown.take(PART).collect();
-        let signing = tells.then_some(Signing {
-            is_first,
-            is_whole: grown.len() < PART,
-            chains: i64::try_from(grown.len()).unwrap(),
-        });
+        let mut grown: Vec<usize> = grown.take(PART + 1).collect();
+        let is_whole = grown.len() <= PART;
+        grown.truncate(PART);
+        let signing = tells.then_some(Signing { is_first, is_whole, chains: i64::try_from(grown.len()).unwrap() });
         let stand = Stand { server: self.here(), xact: self.stand.0, id: self.stand.1, next, signing };
         let at = self.clock();
         for tenant in &grown {
