@@ -5,6 +5,7 @@ mod identity;
 mod judges;
 pub(crate) mod log;
 mod secrets;
+mod uploads;
 
 use std::{
     net::{SocketAddr, TcpListener},
@@ -30,6 +31,7 @@ use somaagent_actors::{
         outbox_events::OutboxEvents,
         wall::{self, Wall, WallError},
     },
+    uploads::Uploads,
 };
 use somaagent_http::{
     Door, DoorSettings, Draining, Facts,
@@ -103,6 +105,7 @@ struct Brain {
 struct Sessions {
     conversations: Conversations,
     reads: Reads,
+    uploads: Uploads,
     ways: Ways,
 }
 
@@ -173,7 +176,8 @@ impl Rooms for Built {
         let crowded = Arc::new(move || journal.depth() > 0);
         let ways = durability::carry_on(base, store.clone(), log, (brain, policy), crowded, shutdown).await?;
         let ways = ways.ok_or_else(|| anyhow!("a gateway has ways into the durability"))?;
-        self.sessions = Some(Sessions { conversations, reads: Reads::new(store), ways });
+        let uploads = uploads::take(base, store.clone()).await?;
+        self.sessions = Some(Sessions { conversations, reads: Reads::new(store), uploads, ways });
         Ok(())
     }
 
@@ -212,6 +216,7 @@ impl Rooms for Built {
             conversations: sessions.conversations,
             components: Arc::clone(&self.components),
             reads: sessions.reads,
+            uploads: sessions.uploads,
             memories: sessions.ways.memories,
             export_jobs: sessions.ways.export_jobs,
             write_through: sessions.ways.write_through,

@@ -13,6 +13,7 @@
 //! | [`replicator`] | copies what the log tells of memories into the replica |
 //! | [`dead_letters`] | looks after what could not be carried on: shows it, sends it again, lets it go |
 //! | [`audit`] | chains the audit trail, signs the ends of the chains, finds what does not fit |
+//! | [`uploads`] | takes files while they stream: counts, hashes, types and stores them, and lets old ones go |
 //! | [`bus`] | the log: records by topic, in order by key |
 //! | `base_url` | addresses of outside services as people write them, for every client |
 //! | [`bounded`] | bodies of their answers, up to a limit, for every client |
@@ -48,4 +49,5 @@ pub mod retry;
 pub mod secret;
 pub mod somabrain;
 pub mod store;
+pub mod uploads;
 pub mod vault;

@@ -12,6 +12,7 @@ use somaagent_actors::{
     memory::{jobs::ExportJobs, queries::Memories},
     outbox::WriteThrough,
     policy::{Membership, Policy},
+    uploads::Uploads,
 };
 use somaagent_supervision::{Port, Tree};
 use tokio::sync::watch;
@@ -26,6 +27,8 @@ pub struct Door {
     pub conversations: Conversations,
     /// Bounded reads of stored sessions.
     pub reads: Reads,
+    /// Takes files.
+    pub uploads: Uploads,
     /// What is remembered.
     pub memories: Memories,
     /// Exports that go on by themselves.
@@ -184,12 +187,6 @@ pub struct Facts {
     pub namespace_default: String,
     /// Whether a policy service is configured.
     pub opa_configured: bool,
-    /// Whether uploads are accepted.
-    pub uploads_enabled: bool,
-    /// Largest upload, in MiB.
-    pub uploads_max_mb: u64,
-    /// Most files in one upload.
-    pub uploads_max_files: u64,
     /// Where memories are kept, without credentials.
     pub somabrain_base_url: Option<String>,
     /// How many tools the model may call.

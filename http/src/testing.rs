@@ -32,10 +32,17 @@ use somaagent_actors::{
     },
     policy::{Policy, PolicySettings},
     store::{Connections, Store},
+    uploads::{
+        UploadMetrics, Uploads,
+        settings::{AntivirusSettings, UploadSettings},
+    },
 };
 use somaagent_supervision::{Probe, Strategy, SupervisorSpec, Tree};
 use time::OffsetDateTime;
-use tokio::{runtime::Handle, sync::Semaphore};
+use tokio::{
+    runtime::Handle,
+    sync::{Semaphore, watch},
+};
 
 use crate::{
     door::{Component, Condition, Door, Draining, Facts, Finding, Scope, Weight},
@@ -193,6 +200,7 @@ pub(crate) fn dark(registry: &Registry) -> Door {
             ApiKeyMetrics::register(registry).expect("fresh registry"),
         ),
         trail: Trail::new(store.clone()),
+        uploads: uploads(store.clone(), registry, &UploadSettings::default()),
         reads: Reads::new(store),
         write_through,
         verifier: None,
@@ -206,6 +214,13 @@ pub(crate) fn dark(registry: &Registry) -> Door {
         facts: Arc::new(facts),
         draining: Draining::default(),
     }
+}
+
+/// Uploads into `store` that are held to `settings`.
+pub(crate) fn uploads(store: Store, registry: &Registry, settings: &UploadSettings) -> Uploads {
+    let (_, rules) = watch::channel(Arc::new(settings.rules(&AntivirusSettings::default())));
+    let metrics = UploadMetrics::register(registry).expect("fresh registry");
+    Uploads::new(store, rules, metrics, || OffsetDateTime::UNIX_EPOCH)
 }
 
 /// Ports to nobody.

@@ -14,6 +14,7 @@ use somaagent_actors::{
     policy::{FgaSettings, Membership, Policy, PolicySettings},
     replicator::ReplicatorSettings,
     somabrain::BrainSettings,
+    uploads::settings::{AntivirusSettings, UploadSettings},
     vault::VaultSettings,
 };
 use somaagent_http::{
@@ -300,6 +301,25 @@ pub(super) fn check_export_jobs(jobs: &ExportJobSettings, faults: &mut Faults) {
     faults.range("export_jobs.lease_ms", jobs.lease_ms, 1000..=DAY_MS);
     faults.range("export_jobs.expire_ms", jobs.expire_ms, 1..=3_650 * DAY_MS);
     faults.range("export_jobs.retention_ms", jobs.retention_ms, 0..=3_650 * DAY_MS);
+}
+
+/// Largest file that may be allowed, in MiB: so much goes into the database.
+const MAX_UPLOAD_MB: u64 = 16 << 10;
+
+pub(super) fn check_uploads(uploads: &UploadSettings, faults: &mut Faults) {
+    faults.range("uploads.max_mb", uploads.max_mb, 1..=MAX_UPLOAD_MB);
+    faults.range("uploads.max_files", uploads.max_files, 1..=100);
+    faults.range("uploads.ttl_days", uploads.ttl_days, 1..=36_500);
+    faults.range("uploads.janitor_interval_seconds", uploads.janitor_interval_seconds, 60..=86_400);
+    faults.range("uploads.inline_max_mb", uploads.inline_max_mb, 1..=MAX_UPLOAD_MB);
+    faults.range("uploads.download_token_ttl_seconds", uploads.download_token_ttl_seconds, 0..=30 * 86_400);
+}
+
+pub(super) fn check_antivirus(antivirus: &AntivirusSettings, faults: &mut Faults) {
+    if antivirus.host.trim().is_empty() {
+        faults.add("antivirus.host", "is no name of a host");
+    }
+    faults.range("antivirus.port", antivirus.port, 1..=u16::MAX);
 }
 
 pub(super) fn check_responder(responder: ResponderSettings, faults: &mut Faults) {

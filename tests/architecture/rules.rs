@@ -26,7 +26,8 @@ pub(crate) const FOREIGN: &[(&str, &[&str])] = &[
 pub(crate) const CALLED: &[&str] = &["base_url", "bounded", "breaker", "llm", "policy", "retry", "secret"];
 
 /// The only crates that rules without I/O, clock and actors need.
-pub(crate) const PURE: &[&str] = &["alloc", "core", "serde", "serde_json", "sha2", "std", "thiserror", "time", "uuid"];
+pub(crate) const PURE: &[&str] =
+    &["alloc", "core", "serde", "serde_json", "sha2", "std", "thiserror", "time", "unicode_normalization", "uuid"];
 
 /// Parts of the standard library that do I/O or tell the time.
 pub(crate) const IMPURE: &[&str] = &["env", "fs", "io", "net", "os", "process", "thread"];
@@ -177,6 +178,7 @@ pub(crate) const EXTERNAL: &[&str] = &[
     "sqlx",
     "tokio",
     "tracing",
+    "unicode_normalization",
 ];
 
 pub(crate) fn door_arrows(file: &Source) -> Vec<Finding> {

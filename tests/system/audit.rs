@@ -14,6 +14,7 @@ use uuid::Uuid;
 
 use crate::logins::{id as login_id, login_of};
 use crate::stack::{Setup, Stack, ended_turns, new_session};
+use crate::uploads::{Form, content_type};
 
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
 
@@ -41,6 +42,7 @@ const CHANGES: &[(&str, &str)] = &[
     ("POST /v1/sessions/{session_id}/pause", "session.pause"),
     ("POST /v1/sessions/{session_id}/reset", "session.reset"),
     ("POST /v1/sessions/{session_id}/stop", "turn.stop"),
+    ("POST /v1/uploads", "attachments.upload"),
     ("PUT /v1/admin/dlq/{topic}/{id}/reprocess", "admin.dlq.reprocess"),
 ];
 
@@ -112,7 +114,10 @@ impl World {
     async fn send(&self, client: &Client, request: (Method, String, Value), id: &str) -> Answer {
         let (method, path, body) = request;
         let mut request = client.request(method, &path);
-        if !body.is_null() {
+        if path == "/v1/uploads" {
+            let form = Form::default().file("another.txt", "text/plain", b"tea is green");
+            request = request.header("Content-Type", content_type()).body(form.end());
+        } else if !body.is_null() {
             request = request.json(&body);
         }
         let request = request
@@ -207,6 +212,7 @@ impl World {
                        (SELECT string_agg(concat(key_id, revoked_at), ',' ORDER BY key_id) FROM api_keys),
                        (SELECT count(*) FROM memory_write_outbox),
                        (SELECT string_agg(event_id, ',' ORDER BY id) FROM memory_replica),
+                       (SELECT string_agg(concat(id, deleted_at), ',' ORDER BY id) FROM attachments),
                        (SELECT count(*) FROM audit_event)))";
         sqlx::query_scalar(sql).fetch_one(&self.pool).await.unwrap()
     }

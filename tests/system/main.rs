@@ -56,4 +56,5 @@ mod subscribers;
 mod trail;
 mod turn;
 mod two_nodes;
+mod uploads;
 mod verify;

@@ -14,6 +14,7 @@ pub mod context;
 pub mod cursor;
 pub mod dead_letter;
 pub mod event;
+pub mod filename;
 pub mod hex;
 pub mod idempotency;
 pub mod identity;

@@ -10,6 +10,8 @@
 
 pub mod api_keys;
 pub mod append;
+pub mod attachment_blobs;
+pub mod attachments;
 pub mod audit_chain;
 pub mod audit_event;
 pub mod audit_server;

@@ -8,7 +8,7 @@ use actix_web::{
 
 use super::{
     ApiKeyId, By, ExportJobId, Hints, IdempotencyKey, JobId, JsonBody, KeyMaker, LetterId, LetterTopic, LoginId,
-    MemoryId, Prefer, Query, SessionId, WithoutKey,
+    MemoryId, Parts, Prefer, Query, SessionId, WithoutKey,
 };
 use crate::problem::Code;
 
@@ -82,6 +82,8 @@ impl Declares for WithoutKey {
 impl Declares for MemoryId {
     const PROBLEMS: &'static [Code] = &[Code::MemoryNotFound];
 }
+
+impl Declares for Parts {}
 
 impl Declares for Prefer {}
 

@@ -44,6 +44,12 @@ catalogue! {
     UnknownAction: 400 "unknown-action" "Unknown action";
     /// An export must name its tenant.
     TenantRequired: 400 "tenant-required" "tenant parameter required for export";
+    /// The body is not a form of several parts, or not a whole one.
+    BadMultipart: 400 "bad-multipart" "The body is not valid multipart/form-data";
+    /// The form has no file.
+    NoFiles: 400 "no-files" "No files provided";
+    /// The form has more files than allowed.
+    TooManyFiles: 400 "too-many-files" "Too many files";
     /// The request could not be read.
     BadRequest: 400 "bad-request" "The request could not be read";
     /// It is not said whose logins are to end.
@@ -72,6 +78,8 @@ catalogue! {
     SignInDenied: 403 "sign-in-denied" "Nobody was signed in";
     /// People of this tenant may not sign in here.
     SignInNotAllowed: 403 "sign-in-not-allowed" "People of this tenant may not sign in here";
+    /// Nobody may send files.
+    UploadsDisabled: 403 "uploads-disabled" "Uploads are disabled by administrator";
     /// The caller may not do this.
     PolicyDenied: 403 "policy-denied" "Request blocked by policy";
     /// Only workers of this installation may do this.
@@ -138,10 +146,16 @@ catalogue! {
     ReplicaBehind: 412 "replica-behind" "The replica has not come so far yet";
     /// The body is larger than allowed.
     BodyTooLarge: 413 "body-too-large" "The body is too large";
+    /// A file is larger than allowed.
+    FileTooLarge: 413 "file-too-large" "File too large";
+    /// A file is larger than one may be that is kept here.
+    InlineCapExceeded: 413 "inline-cap-exceeded" "File exceeds inline cap";
     /// The batch has more items than allowed.
     TooManyItems: 413 "too-many-items" "Too many items";
-    /// The body is not declared as JSON.
+    /// The body is not declared as what the operation takes.
     UnsupportedMediaType: 415 "unsupported-media-type" "The body must be application/json";
+    /// Files of this type are not taken.
+    MimeNotAllowed: 415 "mime-not-allowed" "MIME type not allowed";
     /// The request is for a host that is not served here.
     Misdirected: 421 "misdirected" "This host is not served here";
     /// A field of the body is missing or wrong.
@@ -182,6 +196,8 @@ catalogue! {
     AuthorizationUnavailable: 502 "authorization-unavailable" "Authorization service unavailable";
     /// The memory is gone here, but the memory service failed to delete it.
     DeletionIncomplete: 502 "deletion-incomplete" "Deleted here, but not by the memory service";
+    /// A file could not be looked through, and must be.
+    AntivirusError: 502 "antivirus-error" "Antivirus error (strict mode)";
     /// Too much is going on.
     Overloaded: 503 "overloaded" "Too busy, try again";
     /// A part that is needed is away; nothing was changed.

@@ -118,7 +118,8 @@ impl Problem {
         builder.content_type(MEDIA_TYPE).body(self.body(instance).to_string())
     }
 
-    fn body(&self, instance: Option<Uuid>) -> Value {
+    /// The document.
+    pub(crate) fn body(&self, instance: Option<Uuid>) -> Value {
         let code = self.0.code;
         let mut body = self.0.fields.clone();
         body.insert("type".into(), code.type_uri().into());

@@ -45,7 +45,7 @@ pub(crate) struct MessageRequest {
     /// The persona that answers; the header `X-Persona-Id` is the fall-back.
     #[schema(max_length = 128)]
     persona_id: Option<String>,
-    /// References to attachments. Nothing can be uploaded yet, so there is nothing to refer to.
+    /// References to attachments. A message cannot have any yet.
     #[serde(default)]
     #[schema(max_items = 0)]
     attachments: Vec<String>,
@@ -247,7 +247,7 @@ pub(super) fn persona(body: Option<String>, header: Option<String>) -> Result<Op
     }
 }
 
-/// Refuses references to attachments. Nothing can be uploaded yet, so a well-formed one names nothing either.
+/// Refuses references to attachments. No message can have any yet, so a well-formed one names nothing either.
 fn check_attachments(references: &[String]) -> Result<(), Problem> {
     let Some(reference) = references.first() else { return Ok(()) };
     let id = ["att://", "/v1/attachments/"].iter().find_map(|prefix| reference.strip_prefix(prefix));

@@ -28,6 +28,7 @@ mod session_description;
 mod sessions;
 mod state;
 mod stream;
+mod uploads;
 mod write_through;
 
 use actix_web::{
@@ -107,6 +108,7 @@ table! {
     Text "/v1/sessions/{session_id}/context-window" { GET history::get_context_window }
     Plain "/v1/sessions/{session_id}/state" { GET state::get_state }
     Text "/v1/describe/{session_id}" { GET session_description::get_description }
+    Plain "/v1/uploads" { POST uploads::post_uploads }
     Plain "/v1/keys" { POST api_keys::post_key, GET api_keys::get_keys }
     Plain "/v1/keys/{key_id}" { DELETE api_keys::delete_key }
     Plain "/v1/admin/logins" { GET logins::get_logins, DELETE logins::delete_logins }

@@ -10,8 +10,11 @@ use super::{Wall, look};
 type Rights = &'static str;
 
 /// Every table whose rows are somebody's, and what tenants may do with theirs. A table is added here with the migration that makes it.
-pub const WALLED: [(&str, Rights); 13] = [
+pub const WALLED: [(&str, Rights); 16] = [
     ("api_keys", "SELECT INSERT UPDATE DELETE"),
+    ("attachment_blobs", "SELECT INSERT UPDATE DELETE"),
+    ("attachment_chunks", "SELECT INSERT DELETE"),
+    ("attachments", "SELECT INSERT UPDATE"),
     ("audit_event", "SELECT INSERT"),
     ("dlq_jobs", "SELECT INSERT UPDATE"),
     ("dlq_messages", "SELECT UPDATE DELETE"),
