@@ -12,6 +12,7 @@ use somaagent_actors::{
     memory::{jobs::ExportJobs, queries::Memories},
     outbox::WriteThrough,
     policy::{Membership, Policy},
+    uploads::downloads::Attachments,
 };
 use somaagent_supervision::{Port, Tree};
 use tokio::sync::watch;
@@ -26,6 +27,8 @@ pub struct Door {
     pub conversations: Conversations,
     /// Bounded reads of stored sessions.
     pub reads: Reads,
+    /// What people have sent.
+    pub attachments: Attachments,
     /// What is remembered.
     pub memories: Memories,
     /// Exports that go on by themselves.

@@ -32,6 +32,7 @@ use somaagent_actors::{
     },
     policy::{Policy, PolicySettings},
     store::{Connections, Store},
+    uploads::downloads::Attachments,
 };
 use somaagent_supervision::{Probe, Strategy, SupervisorSpec, Tree};
 use time::OffsetDateTime;
@@ -192,6 +193,7 @@ pub(crate) fn dark(registry: &Registry) -> Door {
             || OffsetDateTime::UNIX_EPOCH,
             ApiKeyMetrics::register(registry).expect("fresh registry"),
         ),
+        attachments: Attachments::new(store.clone()),
         trail: Trail::new(store.clone()),
         reads: Reads::new(store),
         write_through,
