@@ -2,6 +2,7 @@
 
 use reqwest::header::{HeaderMap, HeaderValue};
 use reqwest::{Method, RequestBuilder};
+use serde_json::json;
 use sha2::{Digest, Sha256};
 use somaagent_test_services::client::Client;
 use somaagent_test_services::tokens::SECRET;
@@ -269,6 +270,45 @@ async fn a_file_is_for_its_sender_and_for_whom_its_session_exists() {
     for (client, status) in [(&ann, 410), (&head, 410), (&bob, 404)] {
         assert_eq!(get(client, of_session, &[]).await.status, status);
     }
+}
+
+#[tokio::test]
+async fn a_message_refers_to_what_exists_for_its_sender_and_is_clean() {
+    let stack = guarded().await;
+    let pool = stack.database.pool().await.unwrap();
+    let [ann, bob] = ["ann", "bob"].map(|name| stack.client.showing(&token("acme", name, "chat")).unwrap());
+    let file = Planted::of("acme", "a.txt").by("ann");
+    let (one, other) = (file.plant(&pool, &[b"tea"]).await, file.plant(&pool, &[b"coffee"]).await);
+    let session = new_session();
+    let refer = async |client: &Client, references: &[String]| {
+        let body = json!({"session_id": session, "message": "look", "attachments": references});
+        client.post("/v1/session/message", &body).await.unwrap()
+    };
+    let quarantined = Planted { quarantined: Some("infected"), ..file }.plant(&pool, &[b"tea"]).await;
+    let dropped = Planted { dropped: true, ..file }.plant(&pool, &[b"tea"]).await;
+    let foreign = Planted::of("umbrella", "a.txt").by("ann").plant(&pool, &[b"tea"]).await;
+    for (client, id, why) in [
+        (&ann, Uuid::new_v4(), "does not exist"),
+        (&ann, foreign, "does not exist"),
+        (&bob, one, "does not exist"),
+        (&ann, quarantined, "is quarantined"),
+        (&ann, dropped, "is gone"),
+    ] {
+        let answer = refer(client, &[id.to_string()]).await;
+        assert_eq!((answer.status, answer.code().as_str()), (422, "attachment-not-found"), "{}", answer.text);
+        assert_eq!(answer.json()["errors"], json!([{"loc": ["body", "attachments", 0], "msg": why}]));
+    }
+    let stored: i64 = sqlx::query_scalar("SELECT count(*) FROM session_events").fetch_one(&pool).await.unwrap();
+    assert_eq!(stored, 0, "a refused message was stored");
+
+    let references = [one.to_string(), format!("/v1/attachments/{other}"), format!("att://{one}")];
+    let answer = refer(&ann, &references).await;
+    assert_eq!(answer.status, 200, "{}", answer.text);
+    let events = ann.get(&format!("/v1/sessions/{session}/events")).await.unwrap().json();
+    assert_eq!(
+        events["events"][0]["payload"]["attachments"],
+        json!([format!("att://{one}"), format!("att://{other}")])
+    );
 }
 
 #[tokio::test]

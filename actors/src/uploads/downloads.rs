@@ -51,13 +51,25 @@ impl Attachments {
     /// # Errors
     /// The store's.
     pub async fn find(&self, caller: &Caller, id: Uuid) -> Result<Found, StoreError> {
+        Ok(self.find_all(caller, vec![id]).await?.pop().unwrap_or(Found::Unknown))
+    }
+
+    /// The same of each of `ids`, in their order, at one moment.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn find_all(&self, caller: &Caller, ids: Vec<Uuid>) -> Result<Vec<Found>, StoreError> {
         let caller = caller.clone();
         let work = self.store.read_for(caller.tenant.clone(), move |rows| {
             Box::pin(async move {
-                let Some(found) = attachments::get(rows, caller.tenant.as_str(), id).await? else {
-                    return Ok(Found::Unknown);
-                };
-                standing(rows, &caller, found).await
+                let mut all = Vec::with_capacity(ids.len());
+                for id in ids {
+                    all.push(match attachments::get(rows, caller.tenant.as_str(), id).await? {
+                        Some(found) => standing(rows, &caller, found).await?,
+                        None => Found::Unknown,
+                    });
+                }
+                Ok(all)
             })
         });
         work.await
