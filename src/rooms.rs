@@ -31,7 +31,7 @@ use somaagent_actors::{
         outbox_events::OutboxEvents,
         wall::{self, Wall, WallError},
     },
-    uploads::Uploads,
+    uploads::{Uploads, downloads::Attachments},
 };
 use somaagent_http::{
     Door, DoorSettings, Draining, Facts,
@@ -212,6 +212,7 @@ impl Rooms for Built {
         let (verifier, sign_in) = provers.map(|identity::Provers { verifier, sign_in }| (verifier, sign_in)).unzip();
         let sign_in = sign_in.flatten();
         let door = Door {
+            attachments: Attachments::new(store.clone()),
             trail: Trail::new(store),
             conversations: sessions.conversations,
             components: Arc::clone(&self.components),

@@ -12,7 +12,7 @@ use somaagent_actors::{
     memory::{jobs::ExportJobs, queries::Memories},
     outbox::WriteThrough,
     policy::{Membership, Policy},
-    uploads::Uploads,
+    uploads::{Uploads, downloads::Attachments},
 };
 use somaagent_supervision::{Port, Tree};
 use tokio::sync::watch;
@@ -29,6 +29,8 @@ pub struct Door {
     pub reads: Reads,
     /// Takes files.
     pub uploads: Uploads,
+    /// What people have sent.
+    pub attachments: Attachments,
     /// What is remembered.
     pub memories: Memories,
     /// Exports that go on by themselves.

@@ -34,6 +34,7 @@ use somaagent_actors::{
     store::{Connections, Store},
     uploads::{
         UploadMetrics, Uploads,
+        downloads::Attachments,
         settings::{AntivirusSettings, UploadSettings},
     },
 };
@@ -199,6 +200,7 @@ pub(crate) fn dark(registry: &Registry) -> Door {
             || OffsetDateTime::UNIX_EPOCH,
             ApiKeyMetrics::register(registry).expect("fresh registry"),
         ),
+        attachments: Attachments::new(store.clone()),
         trail: Trail::new(store.clone()),
         uploads: uploads(store.clone(), registry, &UploadSettings::default()),
         reads: Reads::new(store),

@@ -26,6 +26,7 @@ mod database_tls;
 mod dead_letters;
 mod disturbance;
 mod doctor;
+mod downloads;
 mod embedded;
 mod exports;
 mod forged;

@@ -106,6 +106,15 @@ pub async fn get(rows: &mut TenantTx<'_>, tenant: &str, id: Uuid) -> Result<Opti
     .await
 }
 
+/// Whose an attachment is, whoever asks.
+///
+/// # Errors
+/// The database's.
+#[instrument(level = "debug", name = "db.attachments.tenant_of", skip_all)]
+pub async fn tenant_of(connection: &mut PgConnection, id: Uuid) -> Result<Option<String>, sqlx::Error> {
+    sqlx::query_scalar!("SELECT tenant FROM attachments WHERE id = $1", id).fetch_optional(connection).await
+}
+
 /// Deletes an attachment and lets its bytes go. Returns whether it was there; then only a tombstone is.
 ///
 /// # Errors

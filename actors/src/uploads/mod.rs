@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | [`ingest`] | the one pipeline for every way in: count, hash, type, look through, write |
 //! | `desk` | [`Uploads`], the door's handle |
+//! | [`downloads`] | bounded reads of what was sent |
 //! | [`janitor`] | the actor `attachment-janitor`: old attachments, bytes that nobody refers to |
 //! | [`rules`] | what uploads are held to, as it is in force now |
 //! | [`settings`], [`metrics`] | the sections `uploads` and `antivirus` of the configuration; Prometheus |
@@ -11,6 +12,7 @@
 //! No part of this opens a file.
 
 mod desk;
+pub mod downloads;
 pub mod ingest;
 pub mod janitor;
 pub mod metrics;

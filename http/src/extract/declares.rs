@@ -7,8 +7,8 @@ use actix_web::{
 };
 
 use super::{
-    ApiKeyId, By, ExportJobId, Hints, IdempotencyKey, JobId, JsonBody, KeyMaker, LetterId, LetterTopic, LoginId,
-    MemoryId, Parts, Prefer, Query, SessionId, WithoutKey,
+    ApiKeyId, AttachmentId, By, ExportJobId, Hints, IdempotencyKey, JobId, JsonBody, KeyMaker, LetterId, LetterTopic,
+    LoginId, MemoryId, Parts, Prefer, Query, SessionId, WithoutKey,
 };
 use crate::problem::Code;
 
@@ -33,6 +33,10 @@ impl Declares for By {
 
 impl Declares for ApiKeyId {
     const PROBLEMS: &'static [Code] = &[Code::ApiKeyNotFound];
+}
+
+impl Declares for AttachmentId {
+    const PROBLEMS: &'static [Code] = &[Code::AttachmentIdInvalid];
 }
 
 impl Declares for KeyMaker {

@@ -1,6 +1,7 @@
 //! What handlers may ask of a request. Every extractor fails with a [`Problem`].
 
 mod api_key;
+mod attachment_id;
 mod body;
 mod caller;
 pub(crate) mod cookies;
@@ -18,8 +19,9 @@ mod query;
 mod session_id;
 
 pub(crate) use api_key::{ApiKeyId, KeyMaker};
+pub(crate) use attachment_id::AttachmentId;
 pub(crate) use body::{JsonBody, wrong};
-pub(crate) use caller::{By, CorrelationId, TENANT_RULE};
+pub(crate) use caller::{By, CorrelationId, TENANT_HEADER, TENANT_RULE};
 pub(crate) use credential::{CookieNames, Credential, INTERNAL_HEADER, internal_token};
 pub(crate) use dead_letter::{JobId, LetterId, LetterTopic};
 pub(crate) use declares::{Declared, declared_by};
@@ -59,6 +61,7 @@ macro_rules! from_head {
 
 from_head!(
     ApiKeyId,
+    AttachmentId,
     By,
     ExportJobId,
     Hints,

@@ -52,6 +52,8 @@ catalogue! {
     TooManyFiles: 400 "too-many-files" "Too many files";
     /// The request could not be read.
     BadRequest: 400 "bad-request" "The request could not be read";
+    /// What the path names cannot be an attachment.
+    AttachmentIdInvalid: 400 "attachment-id-invalid" "invalid attachment id";
     /// It is not said whose logins are to end.
     SubjectRequired: 400 "subject-required" "subject parameter required to end logins";
     /// What came back from the provider belongs to no attempt of this browser's.
@@ -98,10 +100,14 @@ catalogue! {
     CsrfTokenInvalid: 403 "csrf-token-invalid" "CSRF token missing or invalid";
     /// Nobody has to prove who they are, and the request is another machine's.
     AddressNotAllowed: 403 "address-not-allowed" "Only this machine is served";
+    /// What was sent may do harm, or nobody could tell.
+    AttachmentQuarantined: 403 "attachment-quarantined" "The attachment is quarantined";
     /// Nothing has this path.
     NotFound: 404 "not-found" "Not Found";
     /// The caller has no such session.
     SessionNotFound: 404 "session-not-found" "Session not found";
+    /// There is no such attachment for the caller.
+    AttachmentUnknown: 404 "attachment-unknown" "not found";
     /// The caller has no such dead letter.
     DeadLetterNotFound: 404 "dead-letter-not-found" "DLQ item not found";
     /// The caller has no such order or export job.
@@ -142,6 +148,10 @@ catalogue! {
     SessionDeleted: 410 "session-deleted" "The session was deleted";
     /// The result of the export job has expired.
     ExportGone: 410 "export-gone" "export file no longer available";
+    /// The bytes of the attachment are not kept any more.
+    AttachmentGone: 410 "attachment-gone" "The attachment is gone";
+    /// What the client takes for granted does not hold.
+    PreconditionFailed: 412 "precondition-failed" "A condition of the request does not hold";
     /// The replica has not come as far as the reader asks.
     ReplicaBehind: 412 "replica-behind" "The replica has not come so far yet";
     /// The body is larger than allowed.
@@ -156,6 +166,8 @@ catalogue! {
     UnsupportedMediaType: 415 "unsupported-media-type" "The body must be application/json";
     /// Files of this type are not taken.
     MimeNotAllowed: 415 "mime-not-allowed" "MIME type not allowed";
+    /// The wished parts are not there.
+    RangeNotSatisfiable: 416 "range-not-satisfiable" "The wished parts are not there";
     /// The request is for a host that is not served here.
     Misdirected: 421 "misdirected" "This host is not served here";
     /// A field of the body is missing or wrong.

@@ -12,7 +12,7 @@ use actix_web::{
     HttpResponse, HttpResponseBuilder, ResponseError,
     http::{
         StatusCode,
-        header::{ALLOW, CACHE_CONTROL, RETRY_AFTER, WWW_AUTHENTICATE},
+        header::{ALLOW, CACHE_CONTROL, CONTENT_RANGE, RETRY_AFTER, WWW_AUTHENTICATE},
     },
 };
 use serde_json::{Map, Value, json};
@@ -31,6 +31,7 @@ struct Inner {
     detail: Cow<'static, str>,
     retry_after: Option<Duration>,
     allow: Option<String>,
+    content_range: Option<String>,
     fields: Map<String, Value>,
     cause: Option<Box<dyn Error + Send + Sync>>,
 }
@@ -41,7 +42,15 @@ impl Problem {
     pub fn new(code: Code) -> Self {
         let detail = Cow::Borrowed(code.title());
         let retry_after = code.retry_after();
-        Self(Box::new(Inner { code, detail, retry_after, allow: None, fields: Map::new(), cause: None }))
+        Self(Box::new(Inner {
+            code,
+            detail,
+            retry_after,
+            allow: None,
+            content_range: None,
+            fields: Map::new(),
+            cause: None,
+        }))
     }
 
     /// Says what exactly is wrong. Ignored for status 5xx, whose details are nobody's business.
@@ -89,6 +98,13 @@ impl Problem {
         self
     }
 
+    /// Says how much there is of what parts were wished of (RFC 9110 §14.4).
+    #[must_use]
+    pub fn content_range(mut self, range: String) -> Self {
+        self.0.content_range = Some(range);
+        self
+    }
+
     /// Its code.
     #[must_use]
     pub const fn code(&self) -> Code {
@@ -111,6 +127,9 @@ impl Problem {
         }
         if let Some(methods) = &self.0.allow {
             builder.insert_header((ALLOW, methods.as_str()));
+        }
+        if let Some(range) = &self.0.content_range {
+            builder.insert_header((CONTENT_RANGE, range.as_str()));
         }
         if let Some(challenge) = challenge(self.0.code) {
             builder.insert_header((WWW_AUTHENTICATE, challenge));

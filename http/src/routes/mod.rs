@@ -3,6 +3,7 @@
 mod action;
 mod actors;
 mod api_keys;
+mod attachments;
 mod audit;
 mod auth;
 mod config;
@@ -109,6 +110,8 @@ table! {
     Plain "/v1/sessions/{session_id}/state" { GET state::get_state }
     Text "/v1/describe/{session_id}" { GET session_description::get_description }
     Plain "/v1/uploads" { POST uploads::post_uploads }
+    Plain "/v1/attachments/{attachment_id}" { GET attachments::get_attachment }
+    Plain "/internal/attachments/{attachment_id}/binary" { GET attachments::get_binary }
     Plain "/v1/keys" { POST api_keys::post_key, GET api_keys::get_keys }
     Plain "/v1/keys/{key_id}" { DELETE api_keys::delete_key }
     Plain "/v1/admin/logins" { GET logins::get_logins, DELETE logins::delete_logins }
