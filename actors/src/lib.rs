@@ -12,6 +12,7 @@
 //! | [`outbox`] | carries committed records on, out of the outbox into the log |
 //! | [`replicator`] | copies what the log tells of memories into the replica |
 //! | [`dead_letters`] | looks after what could not be carried on: shows it, sends it again, lets it go |
+//! | [`uploads`] | what people upload: scanned while it arrives |
 //! | [`audit`] | chains the audit trail, signs the ends of the chains, finds what does not fit |
 //! | [`bus`] | the log: records by topic, in order by key |
 //! | `base_url` | addresses of outside services as people write them, for every client |
@@ -48,4 +49,5 @@ pub mod retry;
 pub mod secret;
 pub mod somabrain;
 pub mod store;
+pub mod uploads;
 pub mod vault;
