@@ -4,6 +4,7 @@ mod durability;
 mod identity;
 mod judges;
 pub(crate) mod log;
+mod scanners;
 mod secrets;
 
 use std::{
@@ -30,6 +31,7 @@ use somaagent_actors::{
         outbox_events::OutboxEvents,
         wall::{self, Wall},
     },
+    uploads::scanner::Scanners,
 };
 use somaagent_http::{
     Door, DoorSettings, Draining, Facts,
@@ -83,6 +85,7 @@ pub struct Built {
     membership: Option<Membership>,
     dialogue_model: Option<ModelProbe>,
     sessions: Option<Sessions>,
+    scanners: Option<Scanners>,
     components: Arc<[Component]>,
 }
 
@@ -151,6 +154,13 @@ impl Rooms for Built {
         let mut components = components(store.clone(), &log, brain.health.clone());
         components.extend(judges::components(&policy, self.membership.as_ref()));
         components.extend(secrets::look_after(base).await?);
+        if self.model.is_some() {
+            let spec = SupervisorSpec::new("uploads", Strategy::OneForOne).arbiters(1);
+            let uploads = base.root.supervisor(spec).await?;
+            let scanners = scanners::start(base, &uploads, shutdown).await?;
+            components.push(scanners::component(&scanners));
+            self.scanners = Some(scanners);
+        }
         self.components = components.into();
         self.policy = Some(policy.clone());
         let Some(model) = self.model.take() else {
@@ -190,6 +200,7 @@ impl Rooms for Built {
             turns: config.turns.max_running,
             database: usize::try_from(config.database.pool_size)?,
             memory: config.brain.max_calls(),
+            scanners: config.antivirus.scanners,
         };
         let (store, _) = self.grounds()?;
         let api_keys = ApiKeys::new(store.clone(), now, ApiKeyMetrics::register(&base.registry)?);
@@ -220,6 +231,7 @@ impl Rooms for Built {
             sign_in,
             is_seen_by_tls: config.oidc.is_seen_by_tls(),
             policy: self.policy.clone().ok_or_else(|| anyhow!("the door opens after the actors"))?,
+            scanners: self.scanners.clone().ok_or_else(|| anyhow!("the door opens after the actors"))?,
             dialogue_model: self.dialogue_model.clone().ok_or_else(|| anyhow!("the door opens after the actors"))?,
             membership: self.membership.clone(),
             tree: base.tree.clone(),

@@ -32,6 +32,7 @@ use somaagent_actors::{
     },
     policy::{Policy, PolicySettings},
     store::{Connections, Store},
+    uploads::scanner::{ScannerMetrics, Scanners},
 };
 use somaagent_supervision::{Probe, Strategy, SupervisorSpec, Tree};
 use time::OffsetDateTime;
@@ -198,6 +199,7 @@ pub(crate) fn dark(registry: &Registry) -> Door {
         verifier: None,
         sign_in: None,
         is_seen_by_tls: false,
+        scanners: Scanners::none(ScannerMetrics::register(registry).expect("fresh registry")),
         dialogue_model,
         policy: Policy::from_settings(&PolicySettings::default()).expect("the shipped policy"),
         membership: None,

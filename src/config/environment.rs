@@ -18,6 +18,9 @@ pub(super) const PREFIX: &str = "SA01_";
 
 /// Settings with names of their own, the preferred name first.
 pub(super) const NAMES: &[(&str, &[&str])] = &[
+    ("antivirus.enabled", &["CLAMAV_ENABLED"]),
+    ("antivirus.host", &["CLAMAV_HOST"]),
+    ("antivirus.port", &["CLAMAV_PORT"]),
     ("audit.checkpoint_every_seconds", &["AUDIT_CHECKPOINT_EVERY_SECONDS"]),
     ("audit.checkpoint_key", &["AUDIT_CHECKPOINT_KEY"]),
     ("audit.checkpoint_public_key", &["AUDIT_CHECKPOINT_PUBLIC_KEY"]),
