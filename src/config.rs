@@ -37,7 +37,7 @@ use somaagent_actors::{
     policy::{FgaSettings, PolicySettings},
     replicator::ReplicatorSettings,
     somabrain::BrainSettings,
-    uploads::settings::{AntivirusSettings, UploadSettings},
+    uploads::{scanner::AntivirusSettings, settings::UploadSettings},
     vault::VaultSettings,
 };
 use somaagent_http::{
@@ -108,7 +108,7 @@ pub struct Config {
     pub export_jobs: ExportJobSettings,
     /// What uploads are held to.
     pub uploads: UploadSettings,
-    /// Who looks through them.
+    /// Who scans them.
     pub antivirus: AntivirusSettings,
     /// The offline responder.
     pub responder: ResponderSettings,

@@ -4,6 +4,7 @@ mod durability;
 mod identity;
 mod judges;
 pub(crate) mod log;
+mod scanners;
 mod secrets;
 mod uploads;
 
@@ -31,7 +32,7 @@ use somaagent_actors::{
         outbox_events::OutboxEvents,
         wall::{self, Wall, WallError},
     },
-    uploads::{Uploads, downloads::Attachments},
+    uploads::downloads::Attachments,
 };
 use somaagent_http::{
     Door, DoorSettings, Draining, Facts,
@@ -43,11 +44,12 @@ use sqlx::{PgPool, migrate::Migrator};
 use time::OffsetDateTime;
 use tokio::{
     runtime::Handle,
-    sync::{Mutex, Semaphore},
+    sync::{Mutex, Semaphore, watch},
 };
 
 use durability::Ways;
 use log::Opened;
+use uploads::Files;
 
 use crate::{
     boot::{Base, Rooms},
@@ -86,6 +88,7 @@ pub struct Built {
     membership: Option<Membership>,
     dialogue_model: Option<ModelProbe>,
     sessions: Option<Sessions>,
+    files: Option<Files>,
     components: Arc<[Component]>,
 }
 
@@ -105,7 +108,6 @@ struct Brain {
 struct Sessions {
     conversations: Conversations,
     reads: Reads,
-    uploads: Uploads,
     ways: Ways,
 }
 
@@ -155,6 +157,13 @@ impl Rooms for Built {
         let mut components = components(store.clone(), &log, brain.health.clone());
         components.extend(judges::components(&policy, self.membership.as_ref()));
         components.extend(secrets::look_after(base).await?);
+        if self.model.is_some() {
+            let rules = base.config.uploads.rules(&base.config.antivirus);
+            let rules = watch::Sender::new(Arc::new(rules)).subscribe();
+            let files = uploads::take(base, store.clone(), rules, shutdown).await?;
+            components.push(scanners::component(&files.scanners));
+            self.files = Some(files);
+        }
         self.components = components.into();
         self.policy = Some(policy.clone());
         let Some(model) = self.model.take() else {
@@ -176,8 +185,7 @@ impl Rooms for Built {
         let crowded = Arc::new(move || journal.depth() > 0);
         let ways = durability::carry_on(base, store.clone(), log, (brain, policy), crowded, shutdown).await?;
         let ways = ways.ok_or_else(|| anyhow!("a gateway has ways into the durability"))?;
-        let uploads = uploads::take(base, store.clone()).await?;
-        self.sessions = Some(Sessions { conversations, reads: Reads::new(store), uploads, ways });
+        self.sessions = Some(Sessions { conversations, reads: Reads::new(store), ways });
         Ok(())
     }
 
@@ -190,11 +198,13 @@ impl Rooms for Built {
             return Ok(None);
         }
         let sessions = self.sessions.clone().ok_or_else(|| anyhow!("the door opens after the actors"))?;
+        let files = self.files.clone().ok_or_else(|| anyhow!("the door opens after the actors"))?;
         let config = &base.config;
         let needs = Needs {
             turns: config.turns.max_running,
             database: usize::try_from(config.database.pool_size)?,
             memory: config.brain.max_calls(),
+            scanners: config.antivirus.scanners,
         };
         let (store, _) = self.grounds()?;
         let api_keys = ApiKeys::new(store.clone(), now, ApiKeyMetrics::register(&base.registry)?);
@@ -217,7 +227,7 @@ impl Rooms for Built {
             conversations: sessions.conversations,
             components: Arc::clone(&self.components),
             reads: sessions.reads,
-            uploads: sessions.uploads,
+            uploads: files.uploads,
             memories: sessions.ways.memories,
             export_jobs: sessions.ways.export_jobs,
             write_through: sessions.ways.write_through,
@@ -227,6 +237,7 @@ impl Rooms for Built {
             sign_in,
             is_seen_by_tls: config.oidc.is_seen_by_tls(),
             policy: self.policy.clone().ok_or_else(|| anyhow!("the door opens after the actors"))?,
+            scanners: files.scanners,
             dialogue_model: self.dialogue_model.clone().ok_or_else(|| anyhow!("the door opens after the actors"))?,
             membership: self.membership.clone(),
             tree: base.tree.clone(),

@@ -12,7 +12,6 @@
 //! | [`outbox`] | carries committed records on, out of the outbox into the log |
 //! | [`replicator`] | copies what the log tells of memories into the replica |
 //! | [`dead_letters`] | looks after what could not be carried on: shows it, sends it again, lets it go |
-//! | [`uploads`] | files that people send |
 //! | [`audit`] | chains the audit trail, signs the ends of the chains, finds what does not fit |
 //! | [`uploads`] | takes files while they stream: counts, hashes, types and stores them, and lets old ones go |
 //! | [`bus`] | the log: records by topic, in order by key |

@@ -54,6 +54,7 @@ member_actions := {
 
 admin_actions := {
 	"admin.actors.read",
+	"admin.antivirus.test",
 	"admin.audit.export",
 	"admin.audit.read",
 	"admin.dlq.cancel",

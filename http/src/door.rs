@@ -12,7 +12,7 @@ use somaagent_actors::{
     memory::{jobs::ExportJobs, queries::Memories},
     outbox::WriteThrough,
     policy::{Membership, Policy},
-    uploads::{Uploads, downloads::Attachments},
+    uploads::{Uploads, downloads::Attachments, scanner::Scanners},
 };
 use somaagent_supervision::{Port, Tree};
 use tokio::sync::watch;
@@ -49,6 +49,8 @@ pub struct Door {
     pub sign_in: Option<SignIn>,
     /// Whether people see the door by TLS, whether or not they sign in.
     pub is_seen_by_tls: bool,
+    /// Have uploads scanned.
+    pub scanners: Scanners,
     /// Looks whether the model of conversations is there.
     pub dialogue_model: ModelProbe,
     /// Decides what callers may do.
@@ -159,6 +161,8 @@ pub struct Component {
     pub scope: Scope,
     /// How it is checked.
     pub check: Check,
+    /// Whether it is one just now.
+    pub is_there: Box<dyn Fn() -> bool + Send + Sync>,
 }
 
 impl Component {
@@ -168,7 +172,13 @@ impl Component {
         F: Fn() -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Finding> + Send + 'static,
     {
-        Self { name, weight, scope, check: Box::new(move || Box::pin(check())) }
+        Self { name, weight, scope, check: Box::new(move || Box::pin(check())), is_there: Box::new(|| true) }
+    }
+
+    /// The same, shown only while this is so: a part that can be switched off.
+    #[must_use]
+    pub fn while_true(self, is_there: impl Fn() -> bool + Send + Sync + 'static) -> Self {
+        Self { is_there: Box::new(is_there), ..self }
     }
 }
 

@@ -35,7 +35,8 @@ use somaagent_actors::{
     uploads::{
         UploadMetrics, Uploads,
         downloads::Attachments,
-        settings::{AntivirusSettings, UploadSettings},
+        scanner::{AntivirusSettings, ScannerMetrics, Scanners},
+        settings::UploadSettings,
     },
 };
 use somaagent_supervision::{Probe, Strategy, SupervisorSpec, Tree};
@@ -208,6 +209,7 @@ pub(crate) fn dark(registry: &Registry) -> Door {
         verifier: None,
         sign_in: None,
         is_seen_by_tls: false,
+        scanners: Scanners::none(ScannerMetrics::register(registry).expect("fresh registry")),
         dialogue_model,
         policy: Policy::from_settings(&PolicySettings::default()).expect("the shipped policy"),
         membership: None,

@@ -1,6 +1,8 @@
 //! The limits of the sections that rooms own. Their types and defaults are the rooms'; `config/default.toml` repeats the
 //! defaults for people, and a test compares the two.
 
+use std::net::IpAddr;
+
 use somaagent_actors::{
     audit::{AuditSettings, CheckpointKey},
     bus::{kafka::KafkaSettings, table::EventLogSettings},
@@ -14,7 +16,7 @@ use somaagent_actors::{
     policy::{FgaSettings, Membership, Policy, PolicySettings},
     replicator::ReplicatorSettings,
     somabrain::BrainSettings,
-    uploads::settings::{AntivirusSettings, UploadSettings},
+    uploads::{scanner::AntivirusSettings, settings::UploadSettings},
     vault::VaultSettings,
 };
 use somaagent_http::{
@@ -316,10 +318,21 @@ pub(super) fn check_uploads(uploads: &UploadSettings, faults: &mut Faults) {
 }
 
 pub(super) fn check_antivirus(antivirus: &AntivirusSettings, faults: &mut Faults) {
-    if antivirus.host.trim().is_empty() {
-        faults.add("antivirus.host", "is no name of a host");
+    // A place on the network, and neither a URL nor a path: those would be resolved as names and never found.
+    let host = antivirus.host.as_str();
+    if host.parse::<IpAddr>().is_err() && (host.starts_with('[') || !is_host_name(host)) {
+        faults.add("antivirus.host", format!("{host:?} is no name or address of a host without its port"));
     }
     faults.range("antivirus.port", antivirus.port, 1..=u16::MAX);
+    faults.range("antivirus.scanners", antivirus.scanners, 1..=1_000);
+    faults.range("antivirus.open_timeout_ms", antivirus.open_timeout_ms, 10..=DAY_MS);
+    faults.range("antivirus.connect_timeout_ms", antivirus.connect_timeout_ms, 10..=DAY_MS);
+    faults.range("antivirus.write_timeout_ms", antivirus.write_timeout_ms, 10..=DAY_MS);
+    faults.range("antivirus.feed_timeout_ms", antivirus.feed_timeout_ms, 10..=DAY_MS);
+    faults.range("antivirus.answer_timeout_ms", antivirus.answer_timeout_ms, 10..=DAY_MS);
+    faults.range("antivirus.idle_ms", antivirus.idle_ms, 0..=DAY_MS);
+    faults.range("antivirus.breaker_failures", antivirus.breaker_failures, 1..=1_000);
+    faults.range("antivirus.breaker_cooldown_ms", antivirus.breaker_cooldown_ms, 10..=DAY_MS);
 }
 
 pub(super) fn check_responder(responder: ResponderSettings, faults: &mut Faults) {

@@ -126,8 +126,8 @@ fn the_file_of_defaults_says_what_the_rooms_do() {
     assert_eq!(format!("{:?}", config.memory), format!("{:?}", MemorySettings::default()));
     assert_eq!(format!("{:?}", config.export_jobs), format!("{:?}", ExportJobSettings::default()));
     assert_eq!(format!("{:?}", config.uploads), format!("{:?}", UploadSettings::default()));
-    assert_eq!(format!("{:?}", config.antivirus), format!("{:?}", AntivirusSettings::default()));
     assert_eq!(format!("{:?}", config.vault), format!("{:?}", VaultSettings::default()));
+    assert_eq!(format!("{:?}", config.antivirus), format!("{:?}", AntivirusSettings::default()));
     assert_eq!(format!("{:?}", config.responder), format!("{:?}", ResponderSettings::default()));
 }
 
@@ -168,6 +168,20 @@ fn limits_of_uploads_have_the_originals_names() {
         ("CLAMAV_PORT", "0", "antivirus.port"),
     ] {
         assert!(faults([(name, value)]).contains(key), "{name}");
+    }
+}
+
+#[test]
+fn the_place_of_clamd_is_a_host_and_a_port() {
+    for host in ["http://clamav", "clamav:3310", "[::1]", "/run/clamd.sock", "a b"] {
+        let text = faults([("CLAMAV_HOST", host)]);
+        assert!(text.contains("antivirus.host (CLAMAV_HOST): "), "{host}: {text}");
+    }
+    assert!(faults([("CLAMAV_PORT", "0")]).contains("antivirus.port (CLAMAV_PORT): "));
+    for host in ["clamav", "av.example.org", "10.0.0.7", "::1"] {
+        let set = Environment::of([("CLAMAV_ENABLED", "true"), ("CLAMAV_HOST", host), ("CLAMAV_PORT", "3311")]);
+        let antivirus = Config::load(&set).unwrap().antivirus;
+        assert_eq!((antivirus.enabled, antivirus.host.as_str(), antivirus.port), (true, host, 3311));
     }
 }
 

@@ -1,26 +1,34 @@
-//! Taking files, and letting old ones go.
+//! Taking files, looking through them, and letting old ones go.
 
 use std::sync::Arc;
 
 use anyhow::Context;
 use somaagent_actors::{
     store::Store,
-    uploads::{AttachmentJanitor, JanitorDeps, UploadMetrics, Uploads},
+    uploads::{AttachmentJanitor, JanitorDeps, UploadMetrics, Uploads, rules::InForce, scanner::Scanners},
 };
 use somaagent_supervision::{Restart, Strategy, SupervisorSpec};
-use tokio::sync::watch;
 
-use super::now;
-use crate::boot::Base;
+use super::{now, scanners};
+use crate::{boot::Base, shutdown::Shutdown};
 
-/// Starts what looks after attachments, and returns the door's handle.
-pub(super) async fn take(base: &Base, store: Store) -> anyhow::Result<Uploads> {
-    let rules = Arc::new(base.config.uploads.rules(&base.config.antivirus));
-    let (_, rules) = watch::channel(rules);
+/// What the door needs of files.
+#[derive(Clone)]
+pub(super) struct Files {
+    /// Takes them.
+    pub(super) uploads: Uploads,
+    /// Look through them.
+    pub(super) scanners: Scanners,
+}
+
+/// Starts the subtree `uploads`, which is held to `rules`.
+pub(super) async fn take(base: &Base, store: Store, rules: InForce, shutdown: &mut Shutdown) -> anyhow::Result<Files> {
     let metrics = UploadMetrics::register(&base.registry)?;
-    let supervisor = base.root.supervisor(SupervisorSpec::new("uploads", Strategy::OneForOne)).await?;
+    let supervisor = base.root.supervisor(SupervisorSpec::new("uploads", Strategy::OneForOne).arbiters(1)).await?;
+    let scanners = scanners::start(base, &supervisor, rules.clone(), shutdown).await?;
     let deps = JanitorDeps { store: store.clone(), rules: rules.clone(), metrics: metrics.clone(), clock: now };
     let seat = supervisor.seat::<AttachmentJanitor>(Restart::Permanent);
     seat.start(move || AttachmentJanitor::new(deps)).await.context("janitor of attachments")?;
-    Ok(Uploads::new(store, rules, metrics, now))
+    let uploads = Uploads::new(store, rules, metrics, now).looked_through_by(Arc::new(scanners.clone()));
+    Ok(Files { uploads, scanners })
 }

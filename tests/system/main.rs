@@ -13,6 +13,7 @@
     reason = "a test fails by panicking, keeps real time and tells its story in one piece"
 )]
 
+mod antivirus;
 mod api_keys;
 mod audit;
 mod bad_requests;

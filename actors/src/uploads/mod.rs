@@ -7,7 +7,8 @@
 //! | [`downloads`] | bounded reads of what was sent |
 //! | [`janitor`] | the actor `attachment-janitor`: old attachments, bytes that nobody refers to |
 //! | [`rules`] | what uploads are held to, as it is in force now |
-//! | [`settings`], [`metrics`] | the sections `uploads` and `antivirus` of the configuration; Prometheus |
+//! | [`scanner`] | asks clamd whether bytes are infected, while they arrive |
+//! | [`settings`], [`metrics`] | the section `uploads` of the configuration; Prometheus |
 //!
 //! No part of this opens a file.
 
@@ -17,6 +18,7 @@ pub mod ingest;
 pub mod janitor;
 pub mod metrics;
 pub mod rules;
+pub mod scanner;
 pub mod settings;
 
 pub use desk::{SessionRefused, Uploads};

@@ -1,8 +1,11 @@
-//! The sections `uploads` and `antivirus` of the configuration.
+//! The section `uploads` of the configuration.
 
 use serde::Deserialize;
 
-use super::rules::{Antivirus, Quarantine, Rules};
+use super::{
+    rules::{Quarantine, Rules},
+    scanner::AntivirusSettings,
+};
 
 /// The section `uploads` of the configuration. Most names of the environment are the original's (`GATEWAY_UPLOAD_…`).
 #[derive(Clone, Debug, Deserialize)]
@@ -45,19 +48,6 @@ pub enum QuarantinePolicy {
     DropBytesKeepMeta,
 }
 
-/// The section `antivirus` of the configuration. Names of the environment are the original's (`CLAMAV_…`).
-#[derive(Clone, Debug, Deserialize)]
-pub struct AntivirusSettings {
-    /// Whether files are looked through.
-    pub enabled: bool,
-    /// Whether a file is refused that could not be looked through; else it is quarantined.
-    pub strict: bool,
-    /// Where clamd is.
-    pub host: String,
-    /// Its port.
-    pub port: u16,
-}
-
 impl Default for UploadSettings {
     fn default() -> Self {
         Self {
@@ -75,12 +65,6 @@ impl Default for UploadSettings {
             quarantine_policy: QuarantinePolicy::StoreAndBlock,
             download_token_ttl_seconds: 0,
         }
-    }
-}
-
-impl Default for AntivirusSettings {
-    fn default() -> Self {
-        Self { enabled: false, strict: false, host: "clamav".to_owned(), port: 3310 }
     }
 }
 
@@ -106,12 +90,7 @@ impl UploadSettings {
                 QuarantinePolicy::DropBytesKeepMeta => Quarantine::DropBytesKeepMeta,
             },
             download_token_ttl_seconds: self.download_token_ttl_seconds,
-            antivirus: Antivirus {
-                enabled: antivirus.enabled,
-                strict: antivirus.strict,
-                host: antivirus.host.clone(),
-                port: antivirus.port,
-            },
+            antivirus: antivirus.target(),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 mod action;
 mod actors;
+mod antivirus;
 mod api_keys;
 mod attachments;
 mod audit;
@@ -136,6 +137,7 @@ table! {
     Stream "/v1/memory/export/jobs/{job_id}/download" { GET export_jobs::get_export_download }
     Plain "/v1/memory/{event_id}/receipt" { GET memory_receipt::get_receipt }
     Plain "/v1/memory/{event_id}" { DELETE memory_deletion::delete_memory }
+    Plain "/v1/av/test" { GET antivirus::get_test }
     Plain "/v1/llm/test" { POST llm::post_test }
     Plain "/v1/auth/login" { GET auth::get_login }
     Plain "/v1/auth/callback" { GET auth::get_callback }

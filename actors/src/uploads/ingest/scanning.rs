@@ -5,7 +5,10 @@ use std::{fmt, sync::Arc};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 
-use crate::uploads::rules::Antivirus;
+use crate::uploads::{
+    rules::Antivirus,
+    scanner::{self, Scanners},
+};
 
 /// Who looks through files.
 pub trait Scanner: Send + Sync + 'static {
@@ -51,6 +54,35 @@ pub enum Verdict {
 #[derive(Debug, thiserror::Error)]
 #[error("the file could not be looked through: {0}")]
 pub struct ScanError(pub String);
+
+impl Scanner for Scanners {
+    fn open(&self) -> BoxFuture<'_, Result<Box<dyn Scan>, ScanError>> {
+        Box::pin(async move { Ok(Box::new(Self::open(self).await?) as Box<dyn Scan>) })
+    }
+}
+
+impl Scan for scanner::Scan {
+    fn feed(&mut self, bytes: Bytes) -> BoxFuture<'_, Result<(), ScanError>> {
+        Box::pin(async move { Ok(Self::feed(self, bytes).await?) })
+    }
+
+    fn verdict(self: Box<Self>) -> BoxFuture<'static, Result<Found, ScanError>> {
+        Box::pin(async move {
+            let verdict = match Self::verdict(*self).await? {
+                scanner::Verdict::Clean => Verdict::Clean,
+                scanner::Verdict::Infected { signature } => Verdict::Infected { signature },
+                scanner::Verdict::LimitsExceeded { what } => Verdict::LimitsExceeded { what },
+            };
+            Ok(Found { verdict, signatures: None })
+        })
+    }
+}
+
+impl From<scanner::ScanError> for ScanError {
+    fn from(error: scanner::ScanError) -> Self {
+        Self(error.to_string())
+    }
+}
 
 /// How a file is looked through.
 pub(super) enum Scanning {
