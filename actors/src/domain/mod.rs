@@ -15,6 +15,7 @@ pub mod cursor;
 pub mod dead_letter;
 pub mod event;
 pub mod hex;
+pub mod host;
 pub mod idempotency;
 pub mod identity;
 pub mod ids;
