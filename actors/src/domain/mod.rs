@@ -26,6 +26,7 @@ pub mod message;
 pub mod origin;
 pub mod receipt;
 pub mod session;
+pub mod settings;
 pub mod strict_json;
 pub mod text;
 pub mod title;
