@@ -13,6 +13,8 @@
 //! | [`replicator`] | copies what the log tells of memories into the replica |
 //! | [`dead_letters`] | looks after what could not be carried on: shows it, sends it again, lets it go |
 //! | [`audit`] | chains the audit trail, signs the ends of the chains, finds what does not fit |
+//! | [`settings`] | what operators save while the process runs, and what of it is in force |
+//! | [`uploads`] | files that people attach |
 //! | [`bus`] | the log: records by topic, in order by key |
 //! | `base_url` | addresses of outside services as people write them, for every client |
 //! | [`bounded`] | bodies of their answers, up to a limit, for every client |
@@ -46,6 +48,8 @@ pub mod policy;
 pub mod replicator;
 pub mod retry;
 pub mod secret;
+pub mod settings;
 pub mod somabrain;
 pub mod store;
+pub mod uploads;
 pub mod vault;
