@@ -71,6 +71,8 @@ admin_actions := {
 	"memory.export.read",
 	"memory.read",
 	"memory.write",
+	"settings.read",
+	"settings.update",
 }
 
 unknown_actions := {
@@ -84,7 +86,8 @@ unknown_actions := {
 	"memory",
 	"memory.exports",
 	"public ",
-	"settings.update",
+	"settings",
+	"settings.update.all",
 }
 
 allowed(decision, rule, reach) if {
