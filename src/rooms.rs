@@ -5,6 +5,7 @@ mod identity;
 mod judges;
 pub(crate) mod log;
 mod secrets;
+mod settings;
 
 use std::{
     net::{SocketAddr, TcpListener},
@@ -21,6 +22,7 @@ use somaagent_actors::{
     journal::{self, Journal, JournalMetrics, messages::Commit},
     llm::{LlmMetrics, ModelClient, ModelProbe, ModelSettings},
     policy::{Membership, Policy, PolicyMetrics},
+    settings::Settings,
     somabrain::{
         BrainClient, BrainDeps, BrainMetrics, BrainSettings, Consult, HealthReader, HealthState, Recall, Remember,
         RememberBatch, deletion::DeleteByKey,
@@ -83,6 +85,7 @@ pub struct Built {
     membership: Option<Membership>,
     dialogue_model: Option<ModelProbe>,
     sessions: Option<Sessions>,
+    settings: Option<Settings>,
     components: Arc<[Component]>,
 }
 
@@ -151,6 +154,11 @@ impl Rooms for Built {
         let mut components = components(store.clone(), &log, brain.health.clone());
         components.extend(judges::components(&policy, self.membership.as_ref()));
         components.extend(secrets::look_after(base).await?);
+        if base.config.server.role.has(Role::Gateway) {
+            let settings = settings::watch(base, store.clone()).await?;
+            components.push(settings::component(&settings));
+            self.settings = Some(settings);
+        }
         self.components = components.into();
         self.policy = Some(policy.clone());
         let Some(model) = self.model.take() else {
@@ -219,6 +227,7 @@ impl Rooms for Built {
             api_keys,
             sign_in,
             is_seen_by_tls: config.oidc.is_seen_by_tls(),
+            settings: self.settings.clone().ok_or_else(|| anyhow!("the door opens after the actors"))?,
             policy: self.policy.clone().ok_or_else(|| anyhow!("the door opens after the actors"))?,
             dialogue_model: self.dialogue_model.clone().ok_or_else(|| anyhow!("the door opens after the actors"))?,
             membership: self.membership.clone(),

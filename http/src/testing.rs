@@ -31,7 +31,9 @@ use somaagent_actors::{
         queries::Memories,
     },
     policy::{Policy, PolicySettings},
+    settings::{Operators, Settings, SettingsMetrics},
     store::{Connections, Store},
+    uploads::settings::{AntivirusSettings, UploadSettings},
 };
 use somaagent_supervision::{Probe, Strategy, SupervisorSpec, Tree};
 use time::OffsetDateTime;
@@ -193,6 +195,13 @@ pub(crate) fn dark(registry: &Registry) -> Door {
             ApiKeyMetrics::register(registry).expect("fresh registry"),
         ),
         trail: Trail::new(store.clone()),
+        settings: Settings::new(
+            store.clone(),
+            || OffsetDateTime::UNIX_EPOCH,
+            Operators::Everybody,
+            UploadSettings::default().rules(&AntivirusSettings::default()),
+            SettingsMetrics::register(registry).expect("fresh registry"),
+        ),
         reads: Reads::new(store),
         write_through,
         verifier: None,

@@ -155,6 +155,7 @@ pub(super) const NAMES: &[(&str, &[&str])] = &[
     ("server.replicator_metrics_port", &["REPLICATOR_METRICS_PORT"]),
     ("server.role", &["SA01_ROLE"]),
     ("server.version", &["SA01_VERSION"]),
+    ("settings.operator_tenants", &["GATEWAY_OPERATOR_TENANTS"]),
     ("vault.addr", &["VAULT_ADDR"]),
     ("vault.ca_cert", &["VAULT_CA_CERT", "VAULT_CACERT"]),
     ("vault.jwt_mount", &["GATEWAY_JWT_VAULT_MOUNT"]),

@@ -13,6 +13,7 @@ use somaagent_actors::{
     outbox::QueueSettings,
     policy::{FgaSettings, Membership, Policy, PolicySettings},
     replicator::ReplicatorSettings,
+    settings::OperatorSettings,
     somabrain::BrainSettings,
     vault::VaultSettings,
 };
@@ -300,6 +301,12 @@ pub(super) fn check_export_jobs(jobs: &ExportJobSettings, faults: &mut Faults) {
     faults.range("export_jobs.lease_ms", jobs.lease_ms, 1000..=DAY_MS);
     faults.range("export_jobs.expire_ms", jobs.expire_ms, 1..=3_650 * DAY_MS);
     faults.range("export_jobs.retention_ms", jobs.retention_ms, 0..=3_650 * DAY_MS);
+}
+
+pub(super) fn check_settings(settings: &OperatorSettings, faults: &mut Faults) {
+    if let Err(what) = settings.tenants() {
+        faults.add("settings.operator_tenants", what);
+    }
 }
 
 pub(super) fn check_responder(responder: ResponderSettings, faults: &mut Faults) {

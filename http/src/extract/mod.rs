@@ -10,11 +10,13 @@ mod declares;
 mod export_job;
 mod hints;
 mod idempotency;
+mod if_match;
 mod login;
 mod memory_id;
 mod prefer;
 mod query;
 mod session_id;
+mod settings_version;
 
 pub(crate) use api_key::{ApiKeyId, KeyMaker};
 pub(crate) use body::{JsonBody, wrong};
@@ -25,11 +27,13 @@ pub(crate) use declares::{Declared, declared_by};
 pub(crate) use export_job::ExportJobId;
 pub(crate) use hints::Hints;
 pub(crate) use idempotency::IdempotencyKey;
+pub(crate) use if_match::{IfMatch, of as tag_of};
 pub(crate) use login::{LoginId, WithoutKey};
 pub(crate) use memory_id::MemoryId;
 pub(crate) use prefer::Prefer;
 pub(crate) use query::{Query, bad};
 pub(crate) use session_id::SessionId;
+pub(crate) use settings_version::SettingsVersionNumber;
 
 use std::future::{Ready, ready};
 
@@ -61,6 +65,7 @@ from_head!(
     ExportJobId,
     Hints,
     IdempotencyKey,
+    IfMatch,
     JobId,
     KeyMaker,
     LetterId,
@@ -70,6 +75,7 @@ from_head!(
     Prefer,
     Query,
     SessionId,
+    SettingsVersionNumber,
     WithoutKey
 );
 
