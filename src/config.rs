@@ -36,6 +36,7 @@ use somaagent_actors::{
     outbox::QueueSettings,
     policy::{FgaSettings, PolicySettings},
     replicator::ReplicatorSettings,
+    settings::OperatorSettings,
     somabrain::BrainSettings,
     uploads::{scanner::AntivirusSettings, settings::UploadSettings},
     vault::VaultSettings,
@@ -110,6 +111,8 @@ pub struct Config {
     pub uploads: UploadSettings,
     /// Who scans them.
     pub antivirus: AntivirusSettings,
+    /// Who may save settings while the process runs.
+    pub settings: OperatorSettings,
     /// The offline responder.
     pub responder: ResponderSettings,
     /// Deadlines of the start.
@@ -222,6 +225,7 @@ impl Config {
         let export_jobs = sections.take("export_jobs", faults);
         let uploads = sections.take("uploads", faults);
         let antivirus = sections.take("antivirus", faults);
+        let settings = sections.take("settings", faults);
         let responder = sections.take("responder", faults);
         let boot = sections.take("boot", faults);
         let shutdown = sections.take("shutdown", faults);
@@ -257,6 +261,7 @@ impl Config {
             export_jobs: export_jobs?,
             uploads: uploads?,
             antivirus: antivirus?,
+            settings: settings?,
             responder: responder?,
             boot: boot?,
             shutdown: shutdown?,
@@ -298,6 +303,7 @@ impl Config {
         rooms::check_export_jobs(&self.export_jobs, faults);
         rooms::check_uploads(&self.uploads, faults);
         rooms::check_antivirus(&self.antivirus, faults);
+        rooms::check_settings(&self.settings, faults);
         rooms::check_responder(self.responder, faults);
         if !self.kept.is_empty() {
             rooms::check_vault(&self.vault, self.deployment, faults);

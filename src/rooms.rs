@@ -6,6 +6,7 @@ mod judges;
 pub(crate) mod log;
 mod scanners;
 mod secrets;
+mod settings;
 mod uploads;
 
 use std::{
@@ -23,6 +24,7 @@ use somaagent_actors::{
     journal::{self, Journal, JournalMetrics, messages::Commit},
     llm::{LlmMetrics, ModelClient, ModelProbe, ModelSettings},
     policy::{Membership, Policy, PolicyMetrics},
+    settings::Settings,
     somabrain::{
         BrainClient, BrainDeps, BrainMetrics, BrainSettings, Consult, HealthReader, HealthState, Recall, Remember,
         RememberBatch, deletion::DeleteByKey,
@@ -44,7 +46,7 @@ use sqlx::{PgPool, migrate::Migrator};
 use time::OffsetDateTime;
 use tokio::{
     runtime::Handle,
-    sync::{Mutex, Semaphore, watch},
+    sync::{Mutex, Semaphore},
 };
 
 use durability::Ways;
@@ -89,6 +91,7 @@ pub struct Built {
     dialogue_model: Option<ModelProbe>,
     sessions: Option<Sessions>,
     files: Option<Files>,
+    settings: Option<Settings>,
     components: Arc<[Component]>,
 }
 
@@ -157,12 +160,12 @@ impl Rooms for Built {
         let mut components = components(store.clone(), &log, brain.health.clone());
         components.extend(judges::components(&policy, self.membership.as_ref()));
         components.extend(secrets::look_after(base).await?);
-        if self.model.is_some() {
-            let rules = base.config.uploads.rules(&base.config.antivirus);
-            let rules = watch::Sender::new(Arc::new(rules)).subscribe();
-            let files = uploads::take(base, store.clone(), rules, shutdown).await?;
+        if base.config.server.role.has(Role::Gateway) {
+            let settings = settings::watch(base, store.clone()).await?;
+            components.push(settings::component(&settings));
+            let files = uploads::take(base, store.clone(), settings.rules(), shutdown).await?;
             components.push(scanners::component(&files.scanners));
-            self.files = Some(files);
+            (self.settings, self.files) = (Some(settings), Some(files));
         }
         self.components = components.into();
         self.policy = Some(policy.clone());
@@ -236,6 +239,7 @@ impl Rooms for Built {
             api_keys,
             sign_in,
             is_seen_by_tls: config.oidc.is_seen_by_tls(),
+            settings: self.settings.clone().ok_or_else(|| anyhow!("the door opens after the actors"))?,
             policy: self.policy.clone().ok_or_else(|| anyhow!("the door opens after the actors"))?,
             scanners: files.scanners,
             dialogue_model: self.dialogue_model.clone().ok_or_else(|| anyhow!("the door opens after the actors"))?,

@@ -14,6 +14,7 @@
 //! | [`dead_letters`] | looks after what could not be carried on: shows it, sends it again, lets it go |
 //! | [`audit`] | chains the audit trail, signs the ends of the chains, finds what does not fit |
 //! | [`uploads`] | takes files while they stream: counts, hashes, types and stores them, and lets old ones go |
+//! | [`settings`] | what operators save while the process runs, and what of it is in force |
 //! | [`bus`] | the log: records by topic, in order by key |
 //! | `base_url` | addresses of outside services as people write them, for every client |
 //! | [`bounded`] | bodies of their answers, up to a limit, for every client |
@@ -47,6 +48,7 @@ pub mod policy;
 pub mod replicator;
 pub mod retry;
 pub mod secret;
+pub mod settings;
 pub mod somabrain;
 pub mod store;
 pub mod uploads;

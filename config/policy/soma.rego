@@ -33,7 +33,8 @@ member_actions := {
 	"memory.receipt",
 }
 
-# What touches the memories of a whole tenant needs an admin, as do all actions `admin.*`.
+# What touches the memories of a whole tenant, or the settings of the installation, needs an admin, as do all actions
+# `admin.*`. Which admins may change the settings, the process knows besides.
 admin_actions := {
 	"memory.delete",
 	"memory.export",
@@ -41,6 +42,8 @@ admin_actions := {
 	"memory.export.read",
 	"memory.read",
 	"memory.write",
+	"settings.read",
+	"settings.update",
 }
 
 # Where actors may write memories, and recall them.

@@ -75,6 +75,8 @@ admin_actions := {
 	"memory.export.read",
 	"memory.read",
 	"memory.write",
+	"settings.read",
+	"settings.update",
 }
 
 unknown_actions := {
@@ -88,7 +90,8 @@ unknown_actions := {
 	"memory",
 	"memory.exports",
 	"public ",
-	"settings.update",
+	"settings",
+	"settings.update.all",
 }
 
 allowed(decision, rule, reach) if {

@@ -12,6 +12,7 @@ use somaagent_actors::{
     memory::{jobs::ExportJobs, queries::Memories},
     outbox::WriteThrough,
     policy::{Membership, Policy},
+    settings::Settings,
     uploads::{Uploads, downloads::Attachments, scanner::Scanners},
 };
 use somaagent_supervision::{Port, Tree};
@@ -53,6 +54,8 @@ pub struct Door {
     pub scanners: Scanners,
     /// Looks whether the model of conversations is there.
     pub dialogue_model: ModelProbe,
+    /// What operators save while the process runs.
+    pub settings: Settings,
     /// Decides what callers may do.
     pub policy: Policy,
     /// Knows who belongs to which tenant; without it the token is believed.

@@ -31,6 +31,7 @@ use somaagent_actors::{
         queries::Memories,
     },
     policy::{Policy, PolicySettings},
+    settings::{Operators, Settings, SettingsMetrics},
     store::{Connections, Store},
     uploads::{
         UploadMetrics, Uploads,
@@ -204,6 +205,13 @@ pub(crate) fn dark(registry: &Registry) -> Door {
         attachments: Attachments::new(store.clone()),
         trail: Trail::new(store.clone()),
         uploads: uploads(store.clone(), registry, &UploadSettings::default()),
+        settings: Settings::new(
+            store.clone(),
+            || OffsetDateTime::UNIX_EPOCH,
+            Operators::Everybody,
+            UploadSettings::default().rules(&AntivirusSettings::default()),
+            SettingsMetrics::register(registry).expect("fresh registry"),
+        ),
         reads: Reads::new(store),
         write_through,
         verifier: None,

@@ -158,6 +158,7 @@ pub(super) const NAMES: &[(&str, &[&str])] = &[
     ("server.replicator_metrics_port", &["REPLICATOR_METRICS_PORT"]),
     ("server.role", &["SA01_ROLE"]),
     ("server.version", &["SA01_VERSION"]),
+    ("settings.operator_tenants", &["GATEWAY_OPERATOR_TENANTS"]),
     ("uploads.allowed_mime", &["GATEWAY_UPLOAD_ALLOWED_MIME"]),
     ("uploads.denied_mime", &["GATEWAY_UPLOAD_DENIED_MIME"]),
     ("uploads.janitor_interval_seconds", &["GATEWAY_UPLOAD_JANITOR_INTERVAL_SECONDS"]),

@@ -15,6 +15,7 @@ use somaagent_actors::{
     outbox::QueueSettings,
     policy::{FgaSettings, Membership, Policy, PolicySettings},
     replicator::ReplicatorSettings,
+    settings::OperatorSettings,
     somabrain::BrainSettings,
     uploads::{scanner::AntivirusSettings, settings::UploadSettings},
     vault::VaultSettings,
@@ -333,6 +334,12 @@ pub(super) fn check_antivirus(antivirus: &AntivirusSettings, faults: &mut Faults
     faults.range("antivirus.idle_ms", antivirus.idle_ms, 0..=DAY_MS);
     faults.range("antivirus.breaker_failures", antivirus.breaker_failures, 1..=1_000);
     faults.range("antivirus.breaker_cooldown_ms", antivirus.breaker_cooldown_ms, 10..=DAY_MS);
+}
+
+pub(super) fn check_settings(settings: &OperatorSettings, faults: &mut Faults) {
+    if let Err(what) = settings.tenants() {
+        faults.add("settings.operator_tenants", what);
+    }
 }
 
 pub(super) fn check_responder(responder: ResponderSettings, faults: &mut Faults) {

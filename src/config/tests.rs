@@ -128,6 +128,7 @@ fn the_file_of_defaults_says_what_the_rooms_do() {
     assert_eq!(format!("{:?}", config.uploads), format!("{:?}", UploadSettings::default()));
     assert_eq!(format!("{:?}", config.vault), format!("{:?}", VaultSettings::default()));
     assert_eq!(format!("{:?}", config.antivirus), format!("{:?}", AntivirusSettings::default()));
+    assert_eq!(format!("{:?}", config.settings), format!("{:?}", OperatorSettings::default()));
     assert_eq!(format!("{:?}", config.responder), format!("{:?}", ResponderSettings::default()));
 }
 

@@ -136,6 +136,8 @@ pub(crate) fn may_use(of: &str, other: &str, item: Option<&str>) -> bool {
         (_, "domain") | ("bus", "store") => true,
         ("store" | "bus" | "retry" | "base_url" | "bounded" | "breaker", _) => false,
         (_, "store" | "bus") => true,
+        // What is saved becomes what uploads are held to.
+        ("settings", "uploads") => item == Some("rules"),
         (_, other) if CALLED.contains(&other) => true,
         // A called room has no messages to wait for; it does not call back either.
         (of, _) if CALLED.contains(&of) => false,

@@ -58,7 +58,7 @@ impl Operation {
     }
 
     fn wants_admin(&self) -> bool {
-        let admins = self.action.starts_with("admin.") || self.action.starts_with("memory.");
+        let admins = ["admin.", "memory.", "settings."].iter().any(|kind| self.action.starts_with(kind));
         admins && self.action != "memory.receipt"
     }
 

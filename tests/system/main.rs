@@ -51,6 +51,7 @@ mod resume;
 mod roles;
 mod secrets;
 mod sessions;
+mod settings;
 mod stack;
 mod start_stop;
 mod stop;

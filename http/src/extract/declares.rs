@@ -7,8 +7,8 @@ use actix_web::{
 };
 
 use super::{
-    ApiKeyId, AttachmentId, By, ExportJobId, Hints, IdempotencyKey, JobId, JsonBody, KeyMaker, LetterId, LetterTopic,
-    LoginId, MemoryId, Parts, Prefer, Query, SessionId, WithoutKey,
+    ApiKeyId, AttachmentId, By, ExportJobId, Hints, IdempotencyKey, IfMatch, JobId, JsonBody, KeyMaker, LetterId,
+    LetterTopic, LoginId, MemoryId, Parts, Prefer, Query, SessionId, SettingsVersionNumber, WithoutKey,
 };
 use crate::problem::Code;
 
@@ -49,6 +49,14 @@ impl Declares for Hints {
 
 impl Declares for IdempotencyKey {
     const PROBLEMS: &'static [Code] = &[Code::InvalidHeader];
+}
+
+impl Declares for IfMatch {
+    const PROBLEMS: &'static [Code] = &[Code::InvalidHeader];
+}
+
+impl Declares for SettingsVersionNumber {
+    const PROBLEMS: &'static [Code] = &[Code::SettingsVersionNotFound];
 }
 
 impl Declares for Query {

@@ -11,12 +11,14 @@ mod declares;
 mod export_job;
 mod hints;
 mod idempotency;
+mod if_match;
 mod login;
 mod memory_id;
 mod parts;
 mod prefer;
 mod query;
 mod session_id;
+mod settings_version;
 
 pub(crate) use api_key::{ApiKeyId, KeyMaker};
 pub(crate) use attachment_id::AttachmentId;
@@ -28,12 +30,14 @@ pub(crate) use declares::{Declared, declared_by};
 pub(crate) use export_job::ExportJobId;
 pub(crate) use hints::Hints;
 pub(crate) use idempotency::IdempotencyKey;
+pub(crate) use if_match::{IfMatch, of as tag_of};
 pub(crate) use login::{LoginId, WithoutKey};
 pub(crate) use memory_id::MemoryId;
 pub(crate) use parts::{Opened, Parts, piece, text};
 pub(crate) use prefer::Prefer;
 pub(crate) use query::{Query, bad};
 pub(crate) use session_id::SessionId;
+pub(crate) use settings_version::SettingsVersionNumber;
 
 use std::future::{Ready, ready};
 
@@ -66,6 +70,7 @@ from_head!(
     ExportJobId,
     Hints,
     IdempotencyKey,
+    IfMatch,
     JobId,
     KeyMaker,
     LetterId,
@@ -75,6 +80,7 @@ from_head!(
     Prefer,
     Query,
     SessionId,
+    SettingsVersionNumber,
     WithoutKey
 );
 

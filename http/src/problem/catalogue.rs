@@ -88,6 +88,8 @@ catalogue! {
     InternalDenied: 403 "internal-denied" "forbidden";
     /// Only who looks after the system may do this.
     AdminScopeRequired: 403 "admin-scope-required" "Admin scope required";
+    /// Only operators of the installation may do this.
+    OperatorRequired: 403 "operator-required" "Only operators may change settings";
     /// An API key may not do this, whatever its scopes are.
     TokenRequired: 403 "token-required" "An API key may not do this";
     /// The request names another tenant than the caller's, or the caller does not belong to the one that the token names.
@@ -120,6 +122,8 @@ catalogue! {
     LoginNotFound: 404 "login-not-found" "Login not found";
     /// The caller has no such memory.
     MemoryNotFound: 404 "memory-not-found" "memory event not found";
+    /// There is no such version of the settings.
+    SettingsVersionNotFound: 404 "settings-version-not-found" "Version of the settings not found";
     /// The path exists, the method does not.
     MethodNotAllowed: 405 "method-not-allowed" "Method Not Allowed";
     /// The body did not arrive in time.
@@ -144,6 +148,8 @@ catalogue! {
     TooManyExports: 409 "too-many-exports" "Too many export jobs";
     /// The export job has no result, or not yet.
     JobNotCompleted: 409 "job-not-completed" "job not completed";
+    /// What is saved, or is to be, was written by another version of the program or by something else.
+    SettingsUnreadable: 409 "settings-unreadable" "The settings cannot be read";
     /// The session was deleted.
     SessionDeleted: 410 "session-deleted" "The session was deleted";
     /// The result of the export job has expired.
@@ -154,6 +160,8 @@ catalogue! {
     PreconditionFailed: 412 "precondition-failed" "A condition of the request does not hold";
     /// The replica has not come as far as the reader asks.
     ReplicaBehind: 412 "replica-behind" "The replica has not come so far yet";
+    /// Another version of the settings is saved than the client expects.
+    SettingsMoved: 412 "settings-moved" "The settings were changed meanwhile";
     /// The body is larger than allowed.
     BodyTooLarge: 413 "body-too-large" "The body is too large";
     /// A file is larger than allowed.

@@ -72,9 +72,21 @@ impl Problem {
     /// Names the place that is wrong: `loc` is where (`body`, `query` or `header`) and then the path inside.
     #[must_use]
     pub fn at(self, loc: &[Value], msg: &str) -> Self {
+        self.at_all(&[(loc.to_vec(), msg.to_owned())])
+    }
+
+    /// Names all places that are wrong, as [`at`](Self::at) does; `detail` tells the first.
+    #[must_use]
+    pub fn at_all(self, places: &[(Vec<Value>, String)]) -> Self {
+        let Some((loc, msg)) = places.first() else { return self };
         let path = loc.iter().map(|part| part.as_str().map_or_else(|| part.to_string(), str::to_owned));
-        let detail = format!("{}: {msg}", path.collect::<Vec<_>>().join("."));
-        self.because(detail).with("errors", json!([{"loc": loc, "msg": msg}]))
+        let more = match places.len() - 1 {
+            0 => String::new(),
+            more => format!(" (and {more} more)"),
+        };
+        let detail = format!("{}: {msg}{more}", path.collect::<Vec<_>>().join("."));
+        let errors: Vec<Value> = places.iter().map(|(loc, msg)| json!({"loc": loc, "msg": msg})).collect();
+        self.because(detail).with("errors", errors)
     }
 
     /// Keeps the cause for the log.

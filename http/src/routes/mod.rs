@@ -28,6 +28,8 @@ mod policy_shadow;
 mod reprocessing;
 mod session_description;
 mod sessions;
+mod settings;
+mod settings_versions;
 mod state;
 mod stream;
 mod uploads;
@@ -151,6 +153,10 @@ table! {
     Probe "/v1/health" { GET health::get_v1_health }
     Probe "/health" { GET health::get_health }
     Plain "/ui/config.json" { GET config::get_ui_config }
+    Text "/v1/ui/settings/sections" { GET settings::get_sections, POST settings::post_sections }
+    Text "/v1/ui/settings/versions" { GET settings_versions::get_versions }
+    Plain "/v1/ui/settings/versions/{number}/restore" { POST settings_versions::post_restore }
+    Plain "/v1/ui/settings/diff" { GET settings_versions::get_diff }
     Plain "/v1/runtime-config" { GET config::get_runtime_config }
     Text "/openapi.json" { GET describe::get_openapi }
     Text "/docs" { GET page::get_docs }
