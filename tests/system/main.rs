@@ -28,6 +28,7 @@ mod disturbance;
 mod doctor;
 mod embedded;
 mod exports;
+mod extraction;
 mod forged;
 mod history;
 mod hostile_page;
