@@ -39,6 +39,6 @@ fn answer(input: &mut impl Read) -> io::Result<Result<Done, Refusal>> {
         Err(error) if error.kind() == io::ErrorKind::OutOfMemory => return Ok(Err(Refusal::OutOfMemory)),
         read => read?,
     };
-    let done = panic::catch_unwind(AssertUnwindSafe(|| work(&job, &content)));
+    let done = panic::catch_unwind(AssertUnwindSafe(|| work(&job, content)));
     Ok(done.unwrap_or(Err(Refusal::Panicked)))
 }

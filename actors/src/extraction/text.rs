@@ -3,6 +3,7 @@
 mod charset;
 mod gathered;
 mod html;
+mod pdf;
 mod xml;
 
 use serde::{Deserialize, Serialize};
@@ -21,6 +22,8 @@ pub enum TextKind {
     Xml,
     /// What a page shows, without its markup.
     Html,
+    /// Page by page, in the order in which the document draws it.
+    Pdf,
 }
 
 impl TextKind {
@@ -31,6 +34,7 @@ impl TextKind {
         Some(match essence.as_str() {
             "text/html" | "application/xhtml+xml" => Self::Html,
             "text/xml" | "application/xml" => Self::Xml,
+            "application/pdf" => Self::Pdf,
             "application/json"
             | "application/x-ndjson"
             | "application/yaml"
@@ -45,10 +49,11 @@ impl TextKind {
         })
     }
 
-    /// Most characters that are given: 200 000.
+    /// Most characters that are given: 400 000 of documents with pages, 200 000 of anything else.
     #[must_use]
     pub const fn max_chars(self) -> usize {
         match self {
+            Self::Pdf => 400_000,
             Self::Plain | Self::Xml | Self::Html => 200_000,
         }
     }
@@ -89,17 +94,23 @@ impl Extracted {
 }
 
 /// The text of `content`.
-pub(super) fn of(kind: TextKind, content: &[u8], max_chars: usize) -> Result<Extracted, Refusal> {
+pub(super) fn of(kind: TextKind, content: Vec<u8>, max_chars: usize, max_pages: u32) -> Result<Extracted, Refusal> {
     let mut text = Gathered::new(max_chars);
-    let decoded = charset::decode(content, kind != TextKind::Plain);
+    let (mut pages, mut charset) = (None, None);
     match kind {
-        TextKind::Xml => xml::read(&decoded.text, &mut text)?,
-        TextKind::Html => html::read(&decoded.text, &mut text),
-        TextKind::Plain => text.verbatim(&decoded.text),
+        TextKind::Pdf => pages = Some(pdf::read(content, max_pages, &mut text)?),
+        TextKind::Plain | TextKind::Xml | TextKind::Html => {
+            let decoded = charset::decode(&content, kind != TextKind::Plain);
+            charset = Some(decoded.charset.to_owned());
+            match kind {
+                TextKind::Xml => xml::read(&decoded.text, &mut text)?,
+                TextKind::Html => html::read(&decoded.text, &mut text),
+                _ => text.verbatim(&decoded.text),
+            }
+        }
     }
-    let charset = Some(decoded.charset.to_owned());
     let (text, missing_chars) = text.finish();
-    Ok(Extracted { text, missing_chars, pages: None, charset })
+    Ok(Extracted { text, missing_chars, pages, charset })
 }
 
 #[cfg(test)]
@@ -118,6 +129,7 @@ mod tests {
             ("application/xhtml+xml", Some(TextKind::Html)),
             ("application/xml", Some(TextKind::Xml)),
             ("image/svg+xml", Some(TextKind::Xml)),
+            ("application/pdf", Some(TextKind::Pdf)),
             ("image/png", None),
             ("application/octet-stream", None),
             ("", None),

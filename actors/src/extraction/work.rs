@@ -4,9 +4,9 @@ use super::error::Refusal;
 use super::wire::{Done, Job};
 use super::{text, thumbnail};
 
-pub(super) fn work(job: &Job, content: &[u8]) -> Result<Done, Refusal> {
+pub(super) fn work(job: &Job, content: Vec<u8>) -> Result<Done, Refusal> {
     match *job {
-        Job::Text { kind, max_chars, .. } => text::of(kind, content, max_chars).map(Done::Text),
-        Job::Thumbnail { max_pixels } => thumbnail::of(content, max_pixels).map(Done::Thumbnail),
+        Job::Text { kind, max_chars, max_pages } => text::of(kind, content, max_chars, max_pages).map(Done::Text),
+        Job::Thumbnail { max_pixels } => thumbnail::of(&content, max_pixels).map(Done::Thumbnail),
     }
 }

@@ -27,6 +27,11 @@ impl Gathered {
         Self { text: String::new(), room: max_chars, missing: 0, gap: Gap::None, begun: false, after_return: false }
     }
 
+    /// Whether nothing more is kept.
+    pub(super) const fn is_full(&self) -> bool {
+        self.missing > 0
+    }
+
     /// Asks for a gap before the next piece.
     pub(super) fn gap(&mut self, gap: Gap) {
         self.gap = self.gap.max(gap);
@@ -101,6 +106,7 @@ mod tests {
     fn text_is_cut_at_a_character_and_the_rest_is_counted() {
         let mut text = Gathered::new(3);
         text.verbatim("äöü\u{1f600}x");
+        assert!(text.is_full());
         text.gap(Gap::Blank);
         text.words("y");
         assert_eq!(text.finish(), ("äöü".into(), 5));
