@@ -1,6 +1,7 @@
 //! Text by kind of content.
 
 mod charset;
+mod docx;
 mod gathered;
 mod html;
 mod pdf;
@@ -24,6 +25,8 @@ pub enum TextKind {
     Html,
     /// Page by page, in the order in which the document draws it.
     Pdf,
+    /// Paragraphs and tables of a Word document, with its headers, notes and footers.
+    Docx,
 }
 
 impl TextKind {
@@ -35,6 +38,7 @@ impl TextKind {
             "text/html" | "application/xhtml+xml" => Self::Html,
             "text/xml" | "application/xml" => Self::Xml,
             "application/pdf" => Self::Pdf,
+            "application/vnd.openxmlformats-officedocument.wordprocessingml.document" => Self::Docx,
             "application/json"
             | "application/x-ndjson"
             | "application/yaml"
@@ -53,7 +57,7 @@ impl TextKind {
     #[must_use]
     pub const fn max_chars(self) -> usize {
         match self {
-            Self::Pdf => 400_000,
+            Self::Pdf | Self::Docx => 400_000,
             Self::Plain | Self::Xml | Self::Html => 200_000,
         }
     }
@@ -99,6 +103,7 @@ pub(super) fn of(kind: TextKind, content: Vec<u8>, max_chars: usize, max_pages: 
     let (mut pages, mut charset) = (None, None);
     match kind {
         TextKind::Pdf => pages = Some(pdf::read(content, max_pages, &mut text)?),
+        TextKind::Docx => docx::read(content, &mut text)?,
         TextKind::Plain | TextKind::Xml | TextKind::Html => {
             let decoded = charset::decode(&content, kind != TextKind::Plain);
             charset = Some(decoded.charset.to_owned());
