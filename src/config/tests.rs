@@ -10,7 +10,7 @@ use somaagent_actors::{
     audit::AuditSettings,
     identity::{AuthSettings, sign_in::OidcSettings},
     policy::{FgaSettings, PolicySettings},
-    uploads::settings::{AntivirusSettings, UploadSettings},
+    uploads::{scanner::AntivirusSettings, settings::UploadSettings},
 };
 
 use super::*;

@@ -30,6 +30,7 @@ mod doctor;
 mod downloads;
 mod embedded;
 mod exports;
+mod extraction;
 mod forged;
 mod history;
 mod hostile_page;

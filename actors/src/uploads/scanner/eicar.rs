@@ -13,6 +13,7 @@ use super::{
     target::Address,
     wire::Signatures,
 };
+use crate::uploads::rules::Antivirus;
 
 /// The test string of EICAR from its end to its beginning: in its right order scanners would find it in this program.
 const BACKWARDS: &[u8] = br"*H+H$!ELIF-TSET-SURIVITNA-DRADNATS-RACIE$}7)CC7)^P(45XZP\4[PA@%P!O5X";

@@ -22,7 +22,10 @@ use tokio::{
 use super::{
     ScanError, Verdict, bench::Place, metrics::ScannerMetrics, session::Session, settings::Limits, target::Address,
 };
-use crate::breaker::{self, Breaker, BreakerState, Ticket};
+use crate::{
+    breaker::{self, Breaker, BreakerState, Ticket},
+    uploads::rules::InForce,
+};
 
 /// Time between two looks whether the kept connection is still wanted.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
