@@ -9,11 +9,7 @@ use time::OffsetDateTime;
 use tokio::{runtime::Handle, sync::watch};
 use uuid::Uuid;
 
-use super::{
-    rules::Rules,
-    settings::{AntivirusSettings, UploadSettings},
-    *,
-};
+use super::{rules::Rules, scanner::AntivirusSettings, settings::UploadSettings, *};
 use crate::{
     domain::{
         caller::{Caller, Reach},

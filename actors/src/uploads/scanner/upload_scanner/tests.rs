@@ -210,13 +210,13 @@ fn another_address_counts_for_the_next_scan_and_ends_connections_that_are_kept()
         let (here, there) = (Double::sound().await, Double::sound().await);
         let stage = Stage::start(here.target(), settings(1)).await;
         let under_way = stage.scanners.open().await.unwrap();
-        stage.told.send_replace(Arc::new(there.target()));
+        stage.told.send_replace(Arc::new(rules(there.target())));
         assert_eq!(under_way.verdict().await, Ok(Verdict::Clean));
         assert_eq!(stage.judged(BAD).await, bad());
         assert_eq!((here.opened(), there.opened()), (1, 1));
 
         let off = Antivirus { enabled: false, ..there.target() };
-        stage.told.send_replace(Arc::new(off));
+        stage.told.send_replace(Arc::new(rules(off)));
         assert_eq!(stage.scanners.open().await.map(drop), Err(ScanError::Off));
         assert_eq!(stage.scanners.ping().await, Err(ScanError::Off));
     });
