@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use rdkafka::{admin::AdminClient, config::FromClientConfigAndContext, error::KafkaError};
+use rdkafka::{admin::AdminClient, config::FromClientConfigAndContext, error::KafkaError, metadata::MetadataTopic};
 use tokio::sync::oneshot;
 
 use super::{
@@ -29,8 +29,7 @@ pub(super) async fn ends(settings: &KafkaSettings, topic: &str) -> Result<Vec<En
 
 fn ask(admin: &Admin, topic: &str, within: Duration) -> Result<Vec<End>, KafkaError> {
     let metadata = admin.inner().fetch_metadata(Some(topic), within)?;
-    let partitions =
-        metadata.topics().iter().filter(|known| known.name() == topic).flat_map(|known| known.partitions());
+    let partitions = metadata.topics().iter().filter(|known| known.name() == topic).flat_map(MetadataTopic::partitions);
     let end = |partition| {
         let (first, next) = admin.inner().fetch_watermarks(topic, partition, within)?;
         Ok(End { partition, first, next })
