@@ -222,9 +222,9 @@ fn an_operation_that_reads_the_tenant_says_so() {
                 .filter_map(|one| one["name"].as_str())
                 .collect();
             // For a worker the header is no more than what it expects.
-            let names =
+            let tenant =
                 if resource.pattern.starts_with("/internal/") { &["tenant"][..] } else { &["X-Tenant-Id", "tenant"] };
-            for name in names {
+            for name in tenant {
                 assert_eq!(named.contains(name), declared().names_tenant, "{method} {}: {name}", resource.pattern);
             }
         }
