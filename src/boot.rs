@@ -123,8 +123,8 @@ pub async fn start(
     let metrics = metrics.await?;
     // It waits for the database itself, and so can say what it met.
     let database = step("database", within + GRACE, open_database(&config, shutdown, within)).await?;
-    let until = Instant::now() + patience;
-    step("migrations", patience + GRACE, async { Ok(database.migrate(rooms.migrator(), until).await?) }).await?;
+    let until = Instant::now() + patience.saturating_sub(GRACE);
+    step("migrations", patience, async { Ok(database.migrate(rooms.migrator(), until).await?) }).await?;
     let base = step("tree", within, plant(config, registry, database, shutdown)).await?;
     step("stand-ins", within, rooms.stand_ins(&base, shutdown)).await?;
     step("actors", within, rooms.actors(&base, shutdown)).await?;
