@@ -27,13 +27,13 @@ fn stage(test: impl Future<Output = ()>) {
     actix_rt::System::new().block_on(within("the end of the test", test));
 }
 
-/// Deadlines that a busy machine keeps.
 /// Rules that say no more than who scans.
 fn rules_with(antivirus: Antivirus) -> InForce {
     let rules = Rules { antivirus, ..UploadSettings::default().rules(&AntivirusSettings::default()) };
     watch::Sender::new(Arc::new(rules)).subscribe()
 }
 
+/// Deadlines that a busy machine keeps.
 fn settings() -> AntivirusSettings {
     AntivirusSettings {
         enabled: true,

@@ -4,12 +4,23 @@ mod progress;
 mod receiving;
 mod refusal;
 
-use actix_web::web::{Data, Json};
+use std::{
+    future::{Future, pending},
+    time::Duration,
+};
+
+use actix_web::{
+    HttpRequest,
+    web::{Data, Json},
+};
 use serde::Serialize;
 use serde_json::Value;
 use somaagent_actors::uploads::{Attachment, Keeping};
 use time::OffsetDateTime;
-use tokio::time::Instant;
+use tokio::{
+    select,
+    time::{Instant, timeout},
+};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -21,12 +32,16 @@ use self::{
 use crate::{
     door::Door,
     extract::{By, Hints, Parts, Query},
+    middleware::authorise::{Authorised, Ends},
     openapi::shapes::ProblemReply,
     problem::{Code, Problem},
 };
 
 /// What the form around the files may take, of each file and in all.
 const FORM_BYTES: u64 = 64 << 10;
+
+/// Longest time in which a form comes. Below that after which bytes that stopped coming are swept.
+const FORM_WITHIN: Duration = Duration::from_mins(10);
 
 /// A form with files.
 #[derive(ToSchema)]
@@ -105,6 +120,7 @@ pub(crate) enum FileReply {
     ),
 )]
 pub(crate) async fn post_uploads(
+    request: HttpRequest,
     door: Data<Door>,
     by: By,
     hints: Hints,
@@ -123,8 +139,13 @@ pub(crate) async fn post_uploads(
     let most = u64::from(rules.max_files)
         .saturating_mul(rules.max_bytes.saturating_add(FORM_BYTES))
         .saturating_add(FORM_BYTES);
-    let receiving = Receiving::new(&door, &caller, rules, session_id, per_file);
-    let received = parts.open(most, |parts| receiving.receive(parts)).await?;
+    let ends = Authorised::of(&request)?.ends;
+    let receiving = Receiving::new(&door, &caller, rules.clone(), session_id, per_file);
+    let received = parts.open(most, |parts| in_time(ends, receiving.receive(parts))).await?;
+    // What came by other rules may be what these do not let in.
+    if door.uploads.rules() != rules {
+        return Err(Problem::new(Code::Unavailable).caused_by("the rules of uploads changed while the files came"));
+    }
     let persona_id = hints.persona_id;
     let keeping = Keeping { caller: caller.clone(), session_id: received.session_id, persona_id };
     let progress = Progress { door: &door, caller: &caller, session_id: received.session_id };
@@ -157,6 +178,22 @@ pub(crate) async fn post_uploads(
     Ok(Json(replies))
 }
 
+/// What `reading` gives, unless it takes too long, or what the sender showed ends before it does.
+async fn in_time<T>(ends: Option<Ends>, reading: impl Future<Output = Result<T, Problem>>) -> Result<T, Problem> {
+    let ended = async {
+        match ends {
+            Some(ends) => ends.reached().await,
+            None => pending().await,
+        }
+    };
+    select! {
+        read = timeout(FORM_WITHIN, reading) => {
+            read.unwrap_or_else(|_| Err(Problem::new(Code::RequestTimeout).because("the form took too long")))
+        }
+        () = ended => Err(Problem::new(Code::TokenInvalid).because("what the sender showed ended while the files came")),
+    }
+}
+
 impl From<Attachment> for AttachmentReply {
     fn from(kept: Attachment) -> Self {
         Self {
@@ -180,4 +217,26 @@ fn seconds(at: OffsetDateTime) -> f64 {
     #[expect(clippy::cast_precision_loss, reason = "exact to the microsecond for some centuries")]
     let microseconds = (at.unix_timestamp_nanos() / 1_000) as f64;
     microseconds / 1e6
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failed expectation ends the test")]
+
+    use tokio::time::sleep;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_form_has_its_time_and_no_more_than_what_its_sender_showed() {
+        let form = |seconds| async move {
+            sleep(Duration::from_secs(seconds)).await;
+            Ok(seconds)
+        };
+        assert_eq!(in_time(None, form(599)).await.unwrap(), 599);
+        assert_eq!(in_time(None, form(601)).await.unwrap_err().code(), Code::RequestTimeout);
+        let ends = || Some(Ends::At(Instant::now() + Duration::from_secs(5)));
+        assert_eq!(in_time(ends(), form(4)).await.unwrap(), 4);
+        assert_eq!(in_time(ends(), form(6)).await.unwrap_err().code(), Code::TokenInvalid);
+    }
 }

@@ -142,6 +142,7 @@ fn fields() -> Vec<Bad> {
             "invalid-body",
         ),
         bad("a session that is too long", good().field("session_id", &"x".repeat(5_000)).end(), 422, "invalid-body"),
+        bad("a session twice", good().field("session_id", id).field("session_id", id).end(), 422, "invalid-body"),
         bad(
             "two sessions",
             good().field("session_id", id).field("session_id", &id.replace('7', "8")).end(),

@@ -1,5 +1,6 @@
 //! Forms that do not come to their end.
 
+use serde_json::json;
 use somaagent_test_services::client::Raw;
 use somaagent_test_services::wait::eventually;
 
@@ -47,6 +48,32 @@ async fn a_client_that_goes_away_leaves_nothing() {
         (sqlx::query_scalar::<_, i64>(sql).fetch_one(&pool).await.unwrap() == 0).then_some(())
     })
     .await;
+    assert_eq!(counts(&pool).await.0, 0);
+}
+
+#[tokio::test]
+async fn a_form_that_began_under_other_rules_is_to_be_sent_again() {
+    let stack = Stack::start().await;
+    let pool = stack.database.pool().await.unwrap();
+    let body = Form::default().file("large.txt", "a/b", &noise(2_000_000, 9)).end();
+    let head = String::from_utf8(head(body.len() as u64)).unwrap();
+    let head = head.replace("Host:", "Connection: close\r\nHost:");
+    let (first, rest) = body.split_at(1_500_000);
+    let mut raw = Raw::connect(stack.app.url(), None).await.unwrap();
+    raw.send(head.as_bytes()).await.unwrap();
+    raw.send(first).await.unwrap();
+    eventually("a part of the file is here", async || {
+        let sql = "SELECT count(*) FROM attachment_chunks";
+        (sqlx::query_scalar::<_, i64>(sql).fetch_one(&pool).await.unwrap() >= 2).then_some(())
+    })
+    .await;
+    let fields = json!([{"id": "uploads_denied_mime", "value": "a/b"}]);
+    let settings = json!({"sections": [{"id": "uploads", "fields": fields}]});
+    let saved = stack.client.post("/v1/ui/settings/sections", &settings).await.unwrap();
+    assert_eq!(saved.status, 200, "{}", saved.text);
+    raw.send(rest).await.unwrap();
+    let answer = String::from_utf8_lossy(&raw.read_to_end().await).into_owned();
+    assert!(answer.starts_with("HTTP/1.1 503 ") && answer.to_lowercase().contains("retry-after:"), "{answer}");
     assert_eq!(counts(&pool).await.0, 0);
 }
 

@@ -51,6 +51,9 @@ pub enum IngestError {
     /// It is larger than a file may be that is kept here.
     #[error("the file has more than {0} bytes, which is too much to be kept here")]
     OverInlineCap(u64),
+    /// Nobody is free to look through it now; nothing is wrong with it.
+    #[error("nobody is free to look through the file")]
+    Busy,
     /// It could not be looked through, and must be.
     #[error(transparent)]
     Scan(ScanError),
@@ -106,7 +109,7 @@ impl Ingest {
     /// Begins to take a file of `tenant`.
     ///
     /// # Errors
-    /// [`IngestError::MimeNotAllowed`], or [`IngestError::Scan`].
+    /// [`IngestError::MimeNotAllowed`], [`IngestError::Busy`], or [`IngestError::Scan`].
     pub(super) async fn begin(
         uploads: &Uploads,
         tenant: Tenant,
@@ -118,6 +121,11 @@ impl Ingest {
         if let Some(mime) = declared.as_deref().filter(|mime| *mime != UNKNOWN) {
             check_mime(&rules, mime)?;
         }
+        let scanning = Scanning::open(&rules.antivirus, uploads.scanner.as_ref()).await;
+        // A file that waits for others is no bad one, and must not be kept from everybody for that.
+        if scanning.is_busy() {
+            return Err(IngestError::Busy);
+        }
         let ingest = Self {
             filename: sanitised(said.filename.as_deref().unwrap_or_default()),
             declared,
@@ -125,7 +133,7 @@ impl Ingest {
             digest: Context::new(&SHA256),
             typing: Typing::default(),
             is_type_known: false,
-            scanning: Scanning::open(&rules.antivirus, uploads.scanner.as_ref()).await,
+            scanning,
             blob: Blob::new(uploads.store.clone(), uploads.clock, tenant),
             uploads: uploads.clone(),
             rules,

@@ -52,8 +52,14 @@ pub enum Verdict {
 
 /// Why nobody knows what is in a file.
 #[derive(Debug, thiserror::Error)]
-#[error("the file could not be looked through: {0}")]
-pub struct ScanError(pub String);
+pub enum ScanError {
+    /// Nobody has begun to look: all of them look through other files.
+    #[error("nobody is free to look through the file")]
+    Busy,
+    /// It was tried.
+    #[error("the file could not be looked through: {0}")]
+    Failed(String),
+}
 
 impl Scanner for Scanners {
     fn open(&self) -> BoxFuture<'_, Result<Box<dyn Scan>, ScanError>> {
@@ -80,7 +86,10 @@ impl Scan for scanner::Scan {
 
 impl From<scanner::ScanError> for ScanError {
     fn from(error: scanner::ScanError) -> Self {
-        Self(error.to_string())
+        match error {
+            scanner::ScanError::Busy | scanner::ScanError::Draining => Self::Busy,
+            error => Self::Failed(error.to_string()),
+        }
     }
 }
 
@@ -100,11 +109,16 @@ impl Scanning {
         if !rules.enabled {
             return Self::Off;
         }
-        let Some(scanner) = scanner else { return Self::Failed(ScanError("there is no scanner".to_owned())) };
+        let Some(scanner) = scanner else { return Self::Failed(ScanError::Failed("there is no scanner".to_owned())) };
         match scanner.open().await {
             Ok(scan) => Self::On(scan),
             Err(error) => Self::Failed(error),
         }
+    }
+
+    /// Whether nobody was free to begin.
+    pub(super) const fn is_busy(&self) -> bool {
+        matches!(self, Self::Failed(ScanError::Busy))
     }
 
     /// Hands bytes on. What fails has failed for the whole file.

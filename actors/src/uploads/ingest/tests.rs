@@ -41,7 +41,7 @@ impl Scan for Looks {
     fn verdict(self: Box<Self>) -> BoxFuture<'static, Result<Found, ScanError>> {
         Box::pin(async move {
             assert!(!self.1.is_empty(), "it saw the bytes");
-            let verdict = self.0.map_err(|why| ScanError(why.to_owned()))?;
+            let verdict = self.0.map_err(|why| ScanError::Failed(why.to_owned()))?;
             Ok(Found { verdict, signatures: Some("27".to_owned()) })
         })
     }
@@ -197,6 +197,27 @@ async fn what_was_found_decides_what_becomes_of_a_file(pool: PgPool) {
             assert_eq!(kept.blob_id.is_some(), has_bytes, "{status} {quarantine:?}");
         }
     }
+}
+
+/// Looks through other files.
+struct Busy;
+
+impl Scanner for Busy {
+    fn open(&self) -> BoxFuture<'_, Result<Box<dyn Scan>, ScanError>> {
+        Box::pin(async { Err(ScanError::Busy) })
+    }
+}
+
+#[sqlx::test(migrations = "../migrations")]
+async fn a_file_that_nobody_is_free_to_look_through_is_refused_and_not_blamed(pool: PgPool) {
+    let uploads = uploads(&pool).looked_through_by(Arc::new(Busy));
+    for strict in [false, true] {
+        let mut rules = rules();
+        (rules.antivirus.enabled, rules.antivirus.strict) = (true, strict);
+        let refused = judged(&uploads, rules, &Declared::default(), b"words").await.err();
+        assert!(matches!(refused, Some(IngestError::Busy)), "{refused:?}");
+    }
+    assert_eq!(left(&pool).await, (0, 0, 0));
 }
 
 #[sqlx::test(migrations = "../migrations")]

@@ -34,6 +34,8 @@ pub(super) struct Receiving<'a> {
     caller: &'a Caller,
     rules: Arc<Rules>,
     session_id: Option<Uuid>,
+    /// Whether the form has said it.
+    is_named: bool,
     /// Whether a file that is refused ends nothing.
     per_file: bool,
     files: u32,
@@ -64,7 +66,7 @@ impl<'a> Receiving<'a> {
         session_id: Option<Uuid>,
         per_file: bool,
     ) -> Self {
-        Self { door, caller, rules, session_id, per_file, files: 0, outcomes: Vec::new() }
+        Self { door, caller, rules, session_id, is_named: false, per_file, files: 0, outcomes: Vec::new() }
     }
 
     /// Reads the form.
@@ -101,7 +103,8 @@ impl<'a> Receiving<'a> {
     }
 
     async fn name_session(&mut self, given: Option<Uuid>) -> Result<(), Problem> {
-        if given.is_some() && self.session_id.is_some_and(|known| Some(known) != given) {
+        let differs = given.is_some() && self.session_id.is_some_and(|known| Some(known) != given);
+        if std::mem::replace(&mut self.is_named, true) || differs {
             return Err(wrong(vec!["session_id".into()], "is given more than once"));
         }
         self.session_id = given.or(self.session_id);

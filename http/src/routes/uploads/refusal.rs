@@ -6,7 +6,7 @@ use somaagent_actors::uploads::{IngestError, SessionRefused};
 use crate::problem::{Code, Problem};
 
 /// What a request with files may be refused with.
-pub(super) const CODES: [Code; 18] = [
+pub(super) const CODES: [Code; 19] = [
     Code::UploadsDisabled,
     Code::NoFiles,
     Code::TooManyFiles,
@@ -22,6 +22,7 @@ pub(super) const CODES: [Code; 18] = [
     Code::SessionNotFound,
     Code::SessionDeleted,
     Code::AntivirusError,
+    Code::Overloaded,
     Code::Unavailable,
     Code::Draining,
     Code::OutcomeUnknown,
@@ -47,6 +48,7 @@ pub(super) fn refused(error: IngestError) -> Problem {
         IngestError::OverInlineCap(most) => {
             Problem::new(Code::InlineCapExceeded).because(format!("File exceeds inline cap ({} MB)", most >> 20))
         }
+        IngestError::Busy => Code::Overloaded.into(),
         IngestError::Scan(error) => Problem::new(Code::AntivirusError).caused_by(error),
         IngestError::GivenUp => Problem::new(Code::RequestTimeout).because("the file came too slowly"),
         // Nobody refers to what of it may be there.

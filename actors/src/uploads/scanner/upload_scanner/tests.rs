@@ -266,7 +266,7 @@ fn clamd_is_left_alone_after_failures_and_a_trial_that_reaches_it_ends_that() {
             }
         });
         let double = double.await;
-        let settings = AntivirusSettings { breaker_failures: 3, breaker_cooldown_ms: 300, ..settings(2) };
+        let settings = AntivirusSettings { breaker_failures: 3, breaker_cooldown_ms: 3_000, ..settings(2) };
         let stage = Stage::start(double.target(), settings).await;
         for _ in 0..3 {
             assert!(matches!(stage.judged(TEXT).await, Err(ScanError::Unavailable(_))));
@@ -295,15 +295,18 @@ fn clamd_is_left_alone_after_failures_and_a_trial_that_reaches_it_ends_that() {
 fn verdicts_and_uploads_that_stop_are_no_failures_of_clamd() {
     stage(async {
         let double = Double::sound().await;
-        let settings = AntivirusSettings { breaker_failures: 1, feed_timeout_ms: 30, ..settings(1) };
-        let stage = Stage::start(double.target(), settings).await;
+        let patient = AntivirusSettings { breaker_failures: 1, ..settings(1) };
+        let stage = Stage::start(double.target(), patient.clone()).await;
         assert_eq!(stage.judged(BAD).await, bad());
         drop(stage.scanners.open().await.unwrap());
+        assert_eq!(stage.judged(TEXT).await, Ok(Verdict::Clean));
+        let hasty = AntivirusSettings { feed_timeout_ms: 30, ..patient };
+        let stage = Stage::start(double.target(), hasty).await;
         let starved = stage.scanners.open().await.unwrap();
         stage.until(|stage| stage.busy() == 0).await;
         let starved = starved.verdict().await;
         assert!(matches!(starved, Err(ScanError::Starved { .. })), "{starved:?}");
-        assert_eq!(stage.judged(TEXT).await, Ok(Verdict::Clean));
+        assert_eq!(stage.metric("upload_scanner_breaker_open"), "0");
     });
 }
 
