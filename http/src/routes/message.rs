@@ -49,7 +49,7 @@ pub(crate) struct MessageRequest {
     /// References to attachments, each a UUID, `/v1/attachments/<uuid>` or `att://<uuid>`, which is how the event names them.
     /// Each must exist for the caller and be clean.
     #[serde(default)]
-    #[schema(max_items = 32)]
+    #[schema(value_type = Vec<AttachmentReference>, max_items = 32)]
     attachments: Vec<String>,
     /// Details that travel with the message and its answer. `tenant` names the tenant unless the token or the header `X-Tenant-Id`
     /// does; `idempotency_key` stands for the header `Idempotency-Key`. Names that only the service writes, such as `status`,
@@ -62,6 +62,12 @@ pub(crate) struct MessageRequest {
     #[schema(value_type = Option<OnBusyName>)]
     on_busy: Option<OnBusy>,
 }
+
+/// How a message refers to an attachment.
+#[derive(ToSchema)]
+#[schema(pattern = "^(att://|/v1/attachments/)?[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}$")]
+#[expect(dead_code, reason = "describes what is read as text")]
+pub(crate) struct AttachmentReference(String);
 
 /// What a session does with a message that arrives while it is answering.
 #[derive(ToSchema)]

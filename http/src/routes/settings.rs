@@ -212,7 +212,7 @@ pub(crate) async fn get_sections(door: Data<Door>, _by: By) -> Result<HttpRespon
     path = "/v1/ui/settings/sections",
     tag = "configuration",
     request_body(content = SettingsBody, content_type = "application/json"),
-    params(("If-Match" = Option<String>, Header, description = "Saves only over the version with this `ETag`")),
+    params(("If-Match" = Option<String>, Header, pattern = r#"^(\*|(W/)?"[!#-~]*"(, (W/)?"[!#-~]*")*)$"#, description = "Saves only over the version with this `ETag`")),
     responses((
         status = 200,
         description = "The settings since then",

@@ -155,7 +155,7 @@ pub(crate) async fn get_diff(door: Data<Door>, _by: By, query: Query) -> Result<
     tag = "configuration",
     params(
         ("number" = i64, Path, minimum = 0, description = "The version"),
-        ("If-Match" = Option<String>, Header, description = "Saves only over the version with this `ETag`"),
+        ("If-Match" = Option<String>, Header, pattern = r#"^(\*|(W/)?"[!#-~]*"(, (W/)?"[!#-~]*")*)$"#, description = "Saves only over the version with this `ETag`"),
     ),
     responses((
         status = 200,

@@ -141,7 +141,7 @@ pub(crate) async fn post_uploads(
         .saturating_add(FORM_BYTES);
     let ends = Authorised::of(&request)?.ends;
     let receiving = Receiving::new(&door, &caller, rules.clone(), session_id, per_file);
-    let received = parts.open(most, |parts| in_time(ends, receiving.receive(parts))).await?;
+    let received = parts.open(most, |parts| in_time(ends, Box::pin(receiving.receive(parts)))).await?;
     // What came by other rules may be what these do not let in.
     if door.uploads.rules() != rules {
         return Err(Problem::new(Code::Unavailable).caused_by("the rules of uploads changed while the files came"));
