@@ -36,6 +36,21 @@ pub enum Command {
     /// Changes and starts nothing: no table, no topic, no file is made. Exits with 0 if everything is as it should be or only
     /// worth knowing, 1 if there are warnings, 2 if there are faults, 78 if the configuration is refused.
     Doctor(Doctor),
+    /// Read one file of a stranger, with no rights at all: what the program starts itself for
+    #[command(hide = true)]
+    Extract(Extract),
+}
+
+/// How much one file may cost.
+#[derive(Debug, Args)]
+pub struct Extract {
+    /// Most memory beyond that of the program itself
+    #[arg(long, value_name = "MIB")]
+    pub memory_mib: u64,
+
+    /// Most time of a processor
+    #[arg(long, value_name = "SECONDS")]
+    pub cpu_seconds: u64,
 }
 
 /// How to look.

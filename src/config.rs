@@ -36,7 +36,9 @@ use somaagent_actors::{
     outbox::QueueSettings,
     policy::{FgaSettings, PolicySettings},
     replicator::ReplicatorSettings,
+    settings::OperatorSettings,
     somabrain::BrainSettings,
+    uploads::{scanner::AntivirusSettings, settings::UploadSettings},
     vault::VaultSettings,
 };
 use somaagent_http::{
@@ -105,6 +107,12 @@ pub struct Config {
     pub memory: MemorySettings,
     /// Exports of memories that go on by themselves.
     pub export_jobs: ExportJobSettings,
+    /// What uploads are held to.
+    pub uploads: UploadSettings,
+    /// Who scans them.
+    pub antivirus: AntivirusSettings,
+    /// Who may save settings while the process runs.
+    pub settings: OperatorSettings,
     /// The offline responder.
     pub responder: ResponderSettings,
     /// Deadlines of the start.
@@ -215,6 +223,9 @@ impl Config {
         let dead_letters = sections.take("dead_letters", faults);
         let memory = sections.take("memory", faults);
         let export_jobs = sections.take("export_jobs", faults);
+        let uploads = sections.take("uploads", faults);
+        let antivirus = sections.take("antivirus", faults);
+        let settings = sections.take("settings", faults);
         let responder = sections.take("responder", faults);
         let boot = sections.take("boot", faults);
         let shutdown = sections.take("shutdown", faults);
@@ -248,6 +259,9 @@ impl Config {
             dead_letters: dead_letters?,
             memory: memory?,
             export_jobs: export_jobs?,
+            uploads: uploads?,
+            antivirus: antivirus?,
+            settings: settings?,
             responder: responder?,
             boot: boot?,
             shutdown: shutdown?,
@@ -287,6 +301,9 @@ impl Config {
         rooms::check_dead_letters(&self.dead_letters, faults);
         rooms::check_memory(&self.memory, faults);
         rooms::check_export_jobs(&self.export_jobs, faults);
+        rooms::check_uploads(&self.uploads, faults);
+        rooms::check_antivirus(&self.antivirus, faults);
+        rooms::check_settings(&self.settings, faults);
         rooms::check_responder(self.responder, faults);
         if !self.kept.is_empty() {
             rooms::check_vault(&self.vault, self.deployment, faults);

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use somaagent_actors::store::StoreError;
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{Connection, PgConnection, PgPool};
@@ -322,5 +323,14 @@ pub(crate) fn is_passing(error: &sqlx::Error) -> bool {
         sqlx::Error::PoolTimedOut => true,
         sqlx::Error::Database(refusal) => refusal.code().is_some_and(|code| code.starts_with("57P")),
         _ => false,
+    }
+}
+
+/// The same of what the store met.
+pub(crate) fn may_pass(error: &StoreError) -> bool {
+    match error {
+        StoreError::Unavailable(source) | StoreError::Interrupted(source) => is_passing(source),
+        StoreError::TimedOut => true,
+        StoreError::Rejected(_) => false,
     }
 }

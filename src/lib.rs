@@ -10,6 +10,7 @@
 //! | [`roles`] | what a process does of the whole |
 //! | [`rooms`] | how each room is built on the base |
 //! | `cli`, `audit`, `doctor` | the command line, and what it does besides running |
+//! | [`extraction`] | the program once more, to read a file of a stranger |
 //! | `notices` | what is said of the environment at the start |
 //! | [`embedded`] | the stand-ins for outside systems that are not configured |
 //!
@@ -23,6 +24,7 @@ pub mod data_dir;
 pub mod database;
 mod doctor;
 pub mod embedded;
+pub mod extraction;
 pub mod listen;
 mod notices;
 pub mod open_files;
@@ -62,6 +64,10 @@ const EXHAUSTED: u8 = 70;
 #[must_use]
 pub fn run() -> ExitCode {
     let cli = Cli::parse();
+    // Before anything is read, opened or started that a file of a stranger could get at.
+    if let Some(Command::Extract(asked)) = &cli.command {
+        return extraction::child(asked);
+    }
     let mut environment = Environment::of_process();
     if let Some(role) = &cli.role {
         environment = environment.with("SA01_ROLE", role);

@@ -14,11 +14,13 @@ pub struct Needs {
     pub database: usize,
     /// Calls of the memory service that may be under way.
     pub memory: usize,
+    /// Connections to the scanner of uploads.
+    pub scanners: usize,
 }
 
 impl Needs {
     const fn files(self) -> usize {
-        ALWAYS + 2 * (self.turns + self.memory) + self.database
+        ALWAYS + 2 * (self.turns + self.memory) + self.database + self.scanners
     }
 }
 
@@ -57,7 +59,7 @@ mod tests {
 
     #[test]
     fn room_is_kept_for_all_turns_that_may_run_and_what_they_call() {
-        let needs = Needs { turns: 256, database: 20, memory: 32 };
+        let needs = Needs { turns: 256, database: 20, memory: 32, scanners: 0 };
         for (files, room) in [(1_048_576, 1_047_852), (4096, 3372), (1024, 512), (1, 1)] {
             assert_eq!(room_of(files, needs), room, "{files}");
         }
@@ -70,7 +72,7 @@ mod tests {
 
     #[test]
     fn the_room_is_that_of_the_limit_which_is_never_lowered() {
-        let (before, needs) = (getrlimit(Resource::Nofile), Needs { turns: 1, database: 1, memory: 1 });
+        let (before, needs) = (getrlimit(Resource::Nofile), Needs { turns: 1, database: 1, memory: 1, scanners: 1 });
         let found = room(needs);
         let after = getrlimit(Resource::Nofile);
         assert!(after.current.unwrap_or(u64::MAX) >= before.current.unwrap_or(u64::MAX));

@@ -4,7 +4,10 @@ mod durability;
 mod identity;
 mod judges;
 pub(crate) mod log;
+mod scanners;
 mod secrets;
+mod settings;
+mod uploads;
 
 use std::{
     net::{SocketAddr, TcpListener},
@@ -21,6 +24,7 @@ use somaagent_actors::{
     journal::{self, Journal, JournalMetrics, messages::Commit},
     llm::{LlmMetrics, ModelClient, ModelProbe, ModelSettings},
     policy::{Membership, Policy, PolicyMetrics},
+    settings::Settings,
     somabrain::{
         BrainClient, BrainDeps, BrainMetrics, BrainSettings, Consult, HealthReader, HealthState, Recall, Remember,
         RememberBatch, deletion::DeleteByKey,
@@ -30,6 +34,7 @@ use somaagent_actors::{
         outbox_events::OutboxEvents,
         wall::{self, Wall, WallError},
     },
+    uploads::downloads::Attachments,
 };
 use somaagent_http::{
     Door, DoorSettings, Draining, Facts,
@@ -46,6 +51,7 @@ use tokio::{
 
 use durability::Ways;
 use log::Opened;
+use uploads::Files;
 
 use crate::{
     boot::{Base, Rooms},
@@ -84,6 +90,8 @@ pub struct Built {
     membership: Option<Membership>,
     dialogue_model: Option<ModelProbe>,
     sessions: Option<Sessions>,
+    files: Option<Files>,
+    settings: Option<Settings>,
     components: Arc<[Component]>,
 }
 
@@ -152,6 +160,13 @@ impl Rooms for Built {
         let mut components = components(store.clone(), &log, brain.health.clone());
         components.extend(judges::components(&policy, self.membership.as_ref()));
         components.extend(secrets::look_after(base).await?);
+        if base.config.server.role.has(Role::Gateway) {
+            let settings = settings::watch(base, store.clone()).await?;
+            components.push(settings::component(&settings));
+            let files = uploads::take(base, store.clone(), settings.rules(), shutdown).await?;
+            components.push(scanners::component(&files.scanners));
+            (self.settings, self.files) = (Some(settings), Some(files));
+        }
         self.components = components.into();
         self.policy = Some(policy.clone());
         let Some(model) = self.model.take() else {
@@ -186,11 +201,13 @@ impl Rooms for Built {
             return Ok(None);
         }
         let sessions = self.sessions.clone().ok_or_else(|| anyhow!("the door opens after the actors"))?;
+        let files = self.files.clone().ok_or_else(|| anyhow!("the door opens after the actors"))?;
         let config = &base.config;
         let needs = Needs {
             turns: config.turns.max_running,
             database: usize::try_from(config.database.pool_size)?,
             memory: config.brain.max_calls(),
+            scanners: config.antivirus.scanners,
         };
         let (store, _) = self.grounds()?;
         let api_keys = ApiKeys::new(store.clone(), now, ApiKeyMetrics::register(&base.registry)?);
@@ -208,10 +225,12 @@ impl Rooms for Built {
         let (verifier, sign_in) = provers.map(|identity::Provers { verifier, sign_in }| (verifier, sign_in)).unzip();
         let sign_in = sign_in.flatten();
         let door = Door {
+            attachments: Attachments::new(store.clone()),
             trail: Trail::new(store),
             conversations: sessions.conversations,
             components: Arc::clone(&self.components),
             reads: sessions.reads,
+            uploads: files.uploads,
             memories: sessions.ways.memories,
             export_jobs: sessions.ways.export_jobs,
             write_through: sessions.ways.write_through,
@@ -220,7 +239,9 @@ impl Rooms for Built {
             api_keys,
             sign_in,
             is_seen_by_tls: config.oidc.is_seen_by_tls(),
+            settings: self.settings.clone().ok_or_else(|| anyhow!("the door opens after the actors"))?,
             policy: self.policy.clone().ok_or_else(|| anyhow!("the door opens after the actors"))?,
+            scanners: files.scanners,
             dialogue_model: self.dialogue_model.clone().ok_or_else(|| anyhow!("the door opens after the actors"))?,
             membership: self.membership.clone(),
             tree: base.tree.clone(),

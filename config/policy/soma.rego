@@ -15,6 +15,9 @@ import rego.v1
 
 # What everybody may do who has proved who they are. An action that is in no list here is denied, to everybody.
 member_actions := {
+	"attachments.download",
+	"attachments.upload",
+	"attachments.upload.file",
 	"auth.logins.end",
 	"auth.logins.read",
 	"auth.session",
@@ -30,7 +33,8 @@ member_actions := {
 	"memory.receipt",
 }
 
-# What touches the memories of a whole tenant needs an admin, as do all actions `admin.*`.
+# What touches the memories of a whole tenant, or the settings of the installation, needs an admin, as do all actions
+# `admin.*`. Which admins may change the settings, the process knows besides.
 admin_actions := {
 	"memory.delete",
 	"memory.export",
@@ -38,6 +42,8 @@ admin_actions := {
 	"memory.export.read",
 	"memory.read",
 	"memory.write",
+	"settings.read",
+	"settings.update",
 }
 
 # Where actors may write memories, and recall them.

@@ -34,6 +34,9 @@ auth_off := {"authenticated": false, "auth_required": false, "worker": false, "s
 worker := {"authenticated": false, "auth_required": true, "worker": true, "subject": null, "scopes": []}
 
 member_actions := {
+	"attachments.download",
+	"attachments.upload",
+	"attachments.upload.file",
 	"auth.logins.end",
 	"auth.logins.read",
 	"auth.session",
@@ -51,6 +54,7 @@ member_actions := {
 
 admin_actions := {
 	"admin.actors.read",
+	"admin.antivirus.test",
 	"admin.audit.export",
 	"admin.audit.read",
 	"admin.dlq.cancel",
@@ -71,6 +75,8 @@ admin_actions := {
 	"memory.export.read",
 	"memory.read",
 	"memory.write",
+	"settings.read",
+	"settings.update",
 }
 
 unknown_actions := {
@@ -84,7 +90,8 @@ unknown_actions := {
 	"memory",
 	"memory.exports",
 	"public ",
-	"settings.update",
+	"settings",
+	"settings.update.all",
 }
 
 allowed(decision, rule, reach) if {

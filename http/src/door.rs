@@ -12,6 +12,8 @@ use somaagent_actors::{
     memory::{jobs::ExportJobs, queries::Memories},
     outbox::WriteThrough,
     policy::{Membership, Policy},
+    settings::Settings,
+    uploads::{Uploads, downloads::Attachments, scanner::Scanners},
 };
 use somaagent_supervision::{Port, Tree};
 use tokio::sync::watch;
@@ -26,6 +28,10 @@ pub struct Door {
     pub conversations: Conversations,
     /// Bounded reads of stored sessions.
     pub reads: Reads,
+    /// Takes files.
+    pub uploads: Uploads,
+    /// What people have sent.
+    pub attachments: Attachments,
     /// What is remembered.
     pub memories: Memories,
     /// Exports that go on by themselves.
@@ -44,8 +50,12 @@ pub struct Door {
     pub sign_in: Option<SignIn>,
     /// Whether people see the door by TLS, whether or not they sign in.
     pub is_seen_by_tls: bool,
+    /// Have uploads scanned.
+    pub scanners: Scanners,
     /// Looks whether the model of conversations is there.
     pub dialogue_model: ModelProbe,
+    /// What operators save while the process runs.
+    pub settings: Settings,
     /// Decides what callers may do.
     pub policy: Policy,
     /// Knows who belongs to which tenant; without it the token is believed.
@@ -154,6 +164,8 @@ pub struct Component {
     pub scope: Scope,
     /// How it is checked.
     pub check: Check,
+    /// Whether it is one just now.
+    pub is_there: Box<dyn Fn() -> bool + Send + Sync>,
 }
 
 impl Component {
@@ -163,7 +175,13 @@ impl Component {
         F: Fn() -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Finding> + Send + 'static,
     {
-        Self { name, weight, scope, check: Box::new(move || Box::pin(check())) }
+        Self { name, weight, scope, check: Box::new(move || Box::pin(check())), is_there: Box::new(|| true) }
+    }
+
+    /// The same, shown only while this is so: a part that can be switched off.
+    #[must_use]
+    pub fn while_true(self, is_there: impl Fn() -> bool + Send + Sync + 'static) -> Self {
+        Self { is_there: Box::new(is_there), ..self }
     }
 }
 
@@ -184,12 +202,6 @@ pub struct Facts {
     pub namespace_default: String,
     /// Whether a policy service is configured.
     pub opa_configured: bool,
-    /// Whether uploads are accepted.
-    pub uploads_enabled: bool,
-    /// Largest upload, in MiB.
-    pub uploads_max_mb: u64,
-    /// Most files in one upload.
-    pub uploads_max_files: u64,
     /// Where memories are kept, without credentials.
     pub somabrain_base_url: Option<String>,
     /// How many tools the model may call.

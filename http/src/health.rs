@@ -21,7 +21,7 @@ pub struct HealthReply {
 /// Asks the parts of a scope. One that does not answer `within` this time is down.
 pub async fn examine(components: &[Component], within: Duration, scope: Scope) -> HealthReply {
     let shown: Vec<&Component> =
-        components.iter().filter(|part| part.scope == scope || part.scope == Scope::Both).collect();
+        components.iter().filter(|part| [scope, Scope::Both].contains(&part.scope) && (part.is_there)()).collect();
     let checks = shown.iter().map(|part| async {
         let found = timeout(within, (part.check)()).await;
         found.unwrap_or_else(|_| Finding::not_ok(Condition::Down, "no answer in time"))
@@ -43,6 +43,16 @@ fn overall(parts: impl Iterator<Item = (Weight, Condition)>) -> Condition {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[actix_web::test]
+    async fn a_part_that_is_switched_off_is_not_shown() {
+        for is_there in [true, false] {
+            let down = || std::future::ready(Finding::not_ok(Condition::Down, "away"));
+            let part = Component::new("part", Weight::Vital, Scope::Both, down).while_true(move || is_there);
+            let reply = examine(&[part], Duration::from_mins(1), Scope::Health).await;
+            assert_eq!((reply.components.len(), reply.status == Condition::Down), (usize::from(is_there), is_there));
+        }
+    }
 
     #[test]
     fn the_whole_is_as_well_as_its_parts_allow() {

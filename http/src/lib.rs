@@ -20,6 +20,7 @@
 
 mod client;
 pub mod door;
+mod download;
 mod extract;
 pub mod health;
 mod limits;

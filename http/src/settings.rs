@@ -12,6 +12,7 @@ pub use crate::client::{ProxyHeaders, TrustedProxies};
 pub use cors::CorsSettings;
 pub(crate) use cors::Named;
 pub use limits::LimitSettings;
+pub use somaagent_actors::domain::host::is_host_name;
 
 /// The section `http` of the configuration. Every field has a default that suits one person on one machine.
 #[derive(Clone, Debug, Deserialize)]
@@ -244,16 +245,6 @@ pub const NO_HEADER_TEXT: &str = "has a character that no header can carry: only
 #[must_use]
 pub fn is_header_text(text: &str) -> bool {
     text.bytes().all(|byte| (0x20..0x7f).contains(&byte))
-}
-
-/// Whether a text can be the name of a host, or its address, without a port.
-#[must_use]
-pub fn is_host_name(text: &str) -> bool {
-    let inner = text.strip_prefix('[').and_then(|inner| inner.strip_suffix(']'));
-    match inner {
-        Some(inner) => inner.parse::<std::net::Ipv6Addr>().is_ok(),
-        None => !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte)),
-    }
 }
 
 /// Whether a text can be the name of a cookie (RFC 6265 §4.1.1).

@@ -31,11 +31,21 @@ use somaagent_actors::{
         queries::Memories,
     },
     policy::{Policy, PolicySettings},
+    settings::{Operators, Settings, SettingsMetrics},
     store::{Connections, Store},
+    uploads::{
+        UploadMetrics, Uploads,
+        downloads::Attachments,
+        scanner::{AntivirusSettings, ScannerMetrics, Scanners},
+        settings::UploadSettings,
+    },
 };
 use somaagent_supervision::{Probe, Strategy, SupervisorSpec, Tree};
 use time::OffsetDateTime;
-use tokio::{runtime::Handle, sync::Semaphore};
+use tokio::{
+    runtime::Handle,
+    sync::{Semaphore, watch},
+};
 
 use crate::{
     door::{Component, Condition, Door, Draining, Facts, Finding, Scope, Weight},
@@ -192,12 +202,22 @@ pub(crate) fn dark(registry: &Registry) -> Door {
             || OffsetDateTime::UNIX_EPOCH,
             ApiKeyMetrics::register(registry).expect("fresh registry"),
         ),
+        attachments: Attachments::new(store.clone()),
         trail: Trail::new(store.clone()),
+        uploads: uploads(store.clone(), registry, &UploadSettings::default()),
+        settings: Settings::new(
+            store.clone(),
+            || OffsetDateTime::UNIX_EPOCH,
+            Operators::Everybody,
+            UploadSettings::default().rules(&AntivirusSettings::default()),
+            SettingsMetrics::register(registry).expect("fresh registry"),
+        ),
         reads: Reads::new(store),
         write_through,
         verifier: None,
         sign_in: None,
         is_seen_by_tls: false,
+        scanners: Scanners::none(ScannerMetrics::register(registry).expect("fresh registry")),
         dialogue_model,
         policy: Policy::from_settings(&PolicySettings::default()).expect("the shipped policy"),
         membership: None,
@@ -206,6 +226,13 @@ pub(crate) fn dark(registry: &Registry) -> Door {
         facts: Arc::new(facts),
         draining: Draining::default(),
     }
+}
+
+/// Uploads into `store` that are held to `settings`.
+pub(crate) fn uploads(store: Store, registry: &Registry, settings: &UploadSettings) -> Uploads {
+    let (_, rules) = watch::channel(Arc::new(settings.rules(&AntivirusSettings::default())));
+    let metrics = UploadMetrics::register(registry).expect("fresh registry");
+    Uploads::new(store, rules, metrics, || OffsetDateTime::UNIX_EPOCH)
 }
 
 /// Ports to nobody.

@@ -18,6 +18,9 @@ pub(super) const PREFIX: &str = "SA01_";
 
 /// Settings with names of their own, the preferred name first.
 pub(super) const NAMES: &[(&str, &[&str])] = &[
+    ("antivirus.enabled", &["CLAMAV_ENABLED"]),
+    ("antivirus.host", &["CLAMAV_HOST"]),
+    ("antivirus.port", &["CLAMAV_PORT"]),
     ("audit.checkpoint_every_seconds", &["AUDIT_CHECKPOINT_EVERY_SECONDS"]),
     ("audit.checkpoint_key", &["AUDIT_CHECKPOINT_KEY"]),
     ("audit.checkpoint_public_key", &["AUDIT_CHECKPOINT_PUBLIC_KEY"]),
@@ -155,6 +158,13 @@ pub(super) const NAMES: &[(&str, &[&str])] = &[
     ("server.replicator_metrics_port", &["REPLICATOR_METRICS_PORT"]),
     ("server.role", &["SA01_ROLE"]),
     ("server.version", &["SA01_VERSION"]),
+    ("settings.operator_tenants", &["GATEWAY_OPERATOR_TENANTS"]),
+    ("uploads.allowed_mime", &["GATEWAY_UPLOAD_ALLOWED_MIME"]),
+    ("uploads.denied_mime", &["GATEWAY_UPLOAD_DENIED_MIME"]),
+    ("uploads.janitor_interval_seconds", &["GATEWAY_UPLOAD_JANITOR_INTERVAL_SECONDS"]),
+    ("uploads.max_files", &["GATEWAY_UPLOAD_MAX_FILES"]),
+    ("uploads.max_mb", &["GATEWAY_UPLOAD_MAX_MB"]),
+    ("uploads.ttl_days", &["GATEWAY_UPLOAD_TTL_DAYS"]),
     ("vault.addr", &["VAULT_ADDR"]),
     ("vault.ca_cert", &["VAULT_CA_CERT", "VAULT_CACERT"]),
     ("vault.jwt_mount", &["GATEWAY_JWT_VAULT_MOUNT"]),

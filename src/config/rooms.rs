@@ -1,6 +1,8 @@
 //! The limits of the sections that rooms own. Their types and defaults are the rooms'; `config/default.toml` repeats the
 //! defaults for people, and a test compares the two.
 
+use std::net::IpAddr;
+
 use somaagent_actors::{
     audit::{AuditSettings, CheckpointKey},
     bus::{kafka::KafkaSettings, table::EventLogSettings},
@@ -13,7 +15,9 @@ use somaagent_actors::{
     outbox::QueueSettings,
     policy::{FgaSettings, Membership, Policy, PolicySettings},
     replicator::ReplicatorSettings,
+    settings::OperatorSettings,
     somabrain::BrainSettings,
+    uploads::{scanner::AntivirusSettings, settings::UploadSettings},
     vault::VaultSettings,
 };
 use somaagent_http::{
@@ -300,6 +304,42 @@ pub(super) fn check_export_jobs(jobs: &ExportJobSettings, faults: &mut Faults) {
     faults.range("export_jobs.lease_ms", jobs.lease_ms, 1000..=DAY_MS);
     faults.range("export_jobs.expire_ms", jobs.expire_ms, 1..=3_650 * DAY_MS);
     faults.range("export_jobs.retention_ms", jobs.retention_ms, 0..=3_650 * DAY_MS);
+}
+
+/// Largest file that may be allowed, in MiB: so much goes into the database.
+const MAX_UPLOAD_MB: u64 = 16 << 10;
+
+pub(super) fn check_uploads(uploads: &UploadSettings, faults: &mut Faults) {
+    faults.range("uploads.max_mb", uploads.max_mb, 1..=MAX_UPLOAD_MB);
+    faults.range("uploads.max_files", uploads.max_files, 1..=100);
+    faults.range("uploads.ttl_days", uploads.ttl_days, 1..=36_500);
+    faults.range("uploads.janitor_interval_seconds", uploads.janitor_interval_seconds, 60..=86_400);
+    faults.range("uploads.inline_max_mb", uploads.inline_max_mb, 1..=MAX_UPLOAD_MB);
+    faults.range("uploads.download_token_ttl_seconds", uploads.download_token_ttl_seconds, 0..=30 * 86_400);
+}
+
+pub(super) fn check_antivirus(antivirus: &AntivirusSettings, faults: &mut Faults) {
+    // A place on the network, and neither a URL nor a path: those would be resolved as names and never found.
+    let host = antivirus.host.as_str();
+    if host.parse::<IpAddr>().is_err() && (host.starts_with('[') || !is_host_name(host)) {
+        faults.add("antivirus.host", format!("{host:?} is no name or address of a host without its port"));
+    }
+    faults.range("antivirus.port", antivirus.port, 1..=u16::MAX);
+    faults.range("antivirus.scanners", antivirus.scanners, 1..=1_000);
+    faults.range("antivirus.open_timeout_ms", antivirus.open_timeout_ms, 10..=DAY_MS);
+    faults.range("antivirus.connect_timeout_ms", antivirus.connect_timeout_ms, 10..=DAY_MS);
+    faults.range("antivirus.write_timeout_ms", antivirus.write_timeout_ms, 10..=DAY_MS);
+    faults.range("antivirus.feed_timeout_ms", antivirus.feed_timeout_ms, 10..=DAY_MS);
+    faults.range("antivirus.answer_timeout_ms", antivirus.answer_timeout_ms, 10..=DAY_MS);
+    faults.range("antivirus.idle_ms", antivirus.idle_ms, 0..=DAY_MS);
+    faults.range("antivirus.breaker_failures", antivirus.breaker_failures, 1..=1_000);
+    faults.range("antivirus.breaker_cooldown_ms", antivirus.breaker_cooldown_ms, 10..=DAY_MS);
+}
+
+pub(super) fn check_settings(settings: &OperatorSettings, faults: &mut Faults) {
+    if let Err(what) = settings.tenants() {
+        faults.add("settings.operator_tenants", what);
+    }
 }
 
 pub(super) fn check_responder(responder: ResponderSettings, faults: &mut Faults) {

@@ -24,6 +24,9 @@ const OURS: &[&str] = &[
 /// Variables that are no settings, and that are read.
 const READ: &[&str] = &["SA01_CONFIG", "SA01_ENV", "SOMA_AGENT_ENV"];
 
+/// Variables of the original that ask for what is so anyway: nothing is saved in files.
+const GRANTED: &[&str] = &["GATEWAY_DISABLE_FILE_SAVING"];
+
 /// Mistakes within which one of our names is taken for another one …
 const MISTAKES: usize = 3;
 /// … and within which anything else is: others have names too.
@@ -87,7 +90,7 @@ impl Environment {
 
 /// Every name that is read, but for those of the form `SA01_SECTION__KEY`.
 fn known() -> BTreeSet<String> {
-    let mut known: BTreeSet<String> = READ.iter().map(ToString::to_string).collect();
+    let mut known: BTreeSet<String> = READ.iter().chain(GRANTED).map(ToString::to_string).collect();
     for (key, _) in NAMES {
         let names = names_of(key);
         if is_in_files(key) {
@@ -136,6 +139,7 @@ mod tests {
             "PORTS",
             "POSTGRES_DB",
             "KAFKA_HEAP_OPTS",
+            "GATEWAY_DISABLE_FILE_SAVING",
             "GATEWAY_PORT",
             "SA01_GATEWAY_PORT",
             "SA01_CONFIG",

@@ -10,6 +10,7 @@ use somaagent_actors::{
     audit::AuditSettings,
     identity::{AuthSettings, sign_in::OidcSettings},
     policy::{FgaSettings, PolicySettings},
+    uploads::{scanner::AntivirusSettings, settings::UploadSettings},
 };
 
 use super::*;
@@ -124,8 +125,65 @@ fn the_file_of_defaults_says_what_the_rooms_do() {
     assert_eq!(format!("{:?}", config.dead_letters), format!("{:?}", DeadLetterSettings::default()));
     assert_eq!(format!("{:?}", config.memory), format!("{:?}", MemorySettings::default()));
     assert_eq!(format!("{:?}", config.export_jobs), format!("{:?}", ExportJobSettings::default()));
+    assert_eq!(format!("{:?}", config.uploads), format!("{:?}", UploadSettings::default()));
     assert_eq!(format!("{:?}", config.vault), format!("{:?}", VaultSettings::default()));
+    assert_eq!(format!("{:?}", config.antivirus), format!("{:?}", AntivirusSettings::default()));
+    assert_eq!(format!("{:?}", config.settings), format!("{:?}", OperatorSettings::default()));
     assert_eq!(format!("{:?}", config.responder), format!("{:?}", ResponderSettings::default()));
+}
+
+#[test]
+fn uploads_are_off_in_production_unless_it_is_said_and_saving_no_files_leaves_them_on() {
+    let enabled = |variables: &[(&str, &str)]| {
+        let mut environment = Environment::default();
+        for (name, value) in variables {
+            environment = environment.with(name, value);
+        }
+        let mut faults = Faults::default();
+        let table = layers::before_vault(&environment, &mut faults);
+        table["uploads"]["enabled"].as_bool().unwrap()
+    };
+    assert!(enabled(&[]));
+    assert!(enabled(&[("GATEWAY_DISABLE_FILE_SAVING", "true"), ("DISABLE_FILE_SAVING", "true")]));
+    assert!(!enabled(&[("SA01_ENV", "PROD")]));
+    assert!(enabled(&[("SA01_ENV", "PROD"), ("SA01_UPLOADS__ENABLED", "true")]));
+}
+
+#[test]
+fn limits_of_uploads_have_the_originals_names() {
+    let config = Config::load(&Environment::of([
+        ("GATEWAY_UPLOAD_MAX_MB", "3"),
+        ("GATEWAY_UPLOAD_DENIED_MIME", "Text/HTML,image/svg+xml"),
+        ("CLAMAV_ENABLED", "true"),
+        ("CLAMAV_HOST", "scan.example"),
+    ]));
+    let config = config.unwrap();
+    let rules = config.uploads.rules(&config.antivirus);
+    assert_eq!((rules.max_bytes, rules.inline_max_bytes), (3 << 20, 3 << 20));
+    assert_eq!(rules.denied_mime, ["text/html", "image/svg+xml"]);
+    assert_eq!((rules.antivirus.enabled, rules.antivirus.host.as_str()), (true, "scan.example"));
+    for (name, value, key) in [
+        ("GATEWAY_UPLOAD_MAX_MB", "0", "uploads.max_mb"),
+        ("GATEWAY_UPLOAD_MAX_FILES", "0", "uploads.max_files"),
+        ("SA01_UPLOADS__QUARANTINE_POLICY", "burn", "uploads.quarantine_policy"),
+        ("CLAMAV_PORT", "0", "antivirus.port"),
+    ] {
+        assert!(faults([(name, value)]).contains(key), "{name}");
+    }
+}
+
+#[test]
+fn the_place_of_clamd_is_a_host_and_a_port() {
+    for host in ["http://clamav", "clamav:3310", "[::1]", "/run/clamd.sock", "a b"] {
+        let text = faults([("CLAMAV_HOST", host)]);
+        assert!(text.contains("antivirus.host (CLAMAV_HOST): "), "{host}: {text}");
+    }
+    assert!(faults([("CLAMAV_PORT", "0")]).contains("antivirus.port (CLAMAV_PORT): "));
+    for host in ["clamav", "av.example.org", "10.0.0.7", "::1"] {
+        let set = Environment::of([("CLAMAV_ENABLED", "true"), ("CLAMAV_HOST", host), ("CLAMAV_PORT", "3311")]);
+        let antivirus = Config::load(&set).unwrap().antivirus;
+        assert_eq!((antivirus.enabled, antivirus.host.as_str(), antivirus.port), (true, host, 3311));
+    }
 }
 
 #[test]

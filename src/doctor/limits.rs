@@ -19,6 +19,7 @@ pub(super) fn check(look: Look<'_>, notes: &Notes) {
         turns: config.turns.max_running,
         database: usize::try_from(config.database.pool_size).unwrap_or(usize::MAX),
         memory: config.brain.max_calls(),
+        scanners: config.antivirus.scanners,
     };
     let room = room_of(limit, needs);
     let wanted = config.http.max_connections.saturating_mul(config.http.threads());

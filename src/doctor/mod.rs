@@ -6,12 +6,13 @@
 //! | `configuration`, `environment` | what is set, what contradicts itself, what only looks like a setting |
 //! | `files`, `limits`, `data_folder`, `ports` | this machine |
 //! | `keys`, `sign_in`, `policy`, `members` | who may what |
-//! | `database`, `wall`, `audit`, `broker`, `memory`, `model` | what the process works with |
+//! | `database`, `wall`, `audit`, `broker`, `memory`, `model`, `antivirus` | what the process works with |
 //! | `clock` | whether two clocks agree |
 //!
 //! Nothing is changed: no table, no topic, no file is made, and nothing is started. Each subject has a bounded time, all are
 //! looked at together, and what was found until the end of that time is kept.
 
+mod antivirus;
 mod audit;
 mod broker;
 mod clock;
@@ -117,6 +118,7 @@ fn subjects(look: Look<'_>) -> Vec<LocalBoxFuture<'_, Vec<Finding>>> {
         subject("log", look, async move |notes| broker::check(look, notes).await),
         subject("memory service", look, async move |notes| memory::check(look, notes).await),
         subject("model", look, async move |notes| model::check(look, notes).await),
+        subject("antivirus", look, async move |notes| antivirus::check(look, notes).await),
     ]
 }
 

@@ -15,7 +15,7 @@ use somaagent_actors::{
         session::{INBOUND, OUTBOUND},
         wal::MEMORY_WAL,
     },
-    store::{Store, StoreError},
+    store::Store,
 };
 use somaagent_http::door::{Component, Condition, Finding, Scope, Weight};
 use tokio::time::timeout;
@@ -23,7 +23,7 @@ use tokio::time::timeout;
 use super::now;
 use crate::{
     boot::Base,
-    database::{is_passing, outlast},
+    database::{may_pass, outlast},
     roles::Role,
 };
 
@@ -101,15 +101,6 @@ pub(crate) fn kafka_log(kafka: &KafkaSettings) -> KafkaLog {
 /// The name of a group that reads checkpoints, and that nobody else has.
 pub(crate) fn audit_reader() -> String {
     format!("somaagent-audit-{}", uuid::Uuid::new_v4())
-}
-
-/// Whether waiting may help against what the database met.
-fn may_pass(error: &StoreError) -> bool {
-    match error {
-        StoreError::Unavailable(source) | StoreError::Interrupted(source) => is_passing(source),
-        StoreError::TimedOut => true,
-        StoreError::Rejected(_) => false,
-    }
 }
 
 fn away(reason: &str) {

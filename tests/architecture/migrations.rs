@@ -23,6 +23,8 @@ const APPLIED: &[(&str, &str)] = &[
     ("0012_audit_server.sql", "521ea703995665d816c54fae7ca68b54f22515d5029c00e83251a62c1330b1a8"),
     ("0013_tenant_rows.sql", "ee6a031e63de58e4ef6c49909971464be5f7993ad9685e86d6484ce2c04a05af"),
     ("0014_logins.sql", "787538e6850ce6258cfe6e0d7792dcba9f42fee27320cdda9b9ebd2a134c3368"),
+    ("0015_attachments.sql", "c547cf7dc7f0400be4b1d9835cbae3348b2e1a3883c82aeb737c0d115cfeffb7"),
+    ("0016_ui_settings.sql", "ac0aa45cc0dda1262a6d00e6a44ae48237d228e7a5ad5958c9ef6416d80ecf10"),
 ];
 
 #[test]

@@ -15,6 +15,11 @@ HAPPENED = {
     "session-deleted": "a session is deleted once, and its id is never used again",
     "export-gone": "the result of an export that was called off, or is not there yet or any more",
     "replica-behind": "`min_offset` may name a record that is still to come",
+    "attachment-not-found": "a message refers to what was sent before",
+    "too-many-files": "how many a form may have is saved while the program runs",
+    "file-too-large": "likewise how large a file may be",
+    "inline-cap-exceeded": "and one that is kept",
+    "mime-not-allowed": "and of which types",
     "idempotency-key-reused": "a key stands for the first request that showed it",
 }
 
@@ -35,6 +40,8 @@ SEEN = {
         "must not be given with subject": "it is one or the other",
         "is missing, and all is not true": "and one of them",
     },
+    "GET /v1/ui/settings/diff": {"must be given": "an empty parameter is as good as none"},
+    "POST /v1/uploads": {"is given more than once": "the form and the query may say it, but not two things"},
     "GET /gateway_stream": {"is missing": "either of `session_id` and `sid` will do"},
     "GET /v1/sessions/{session_id}/events": {
         "must not be given with after or limit": "`last` counts from the end, they from the beginning",

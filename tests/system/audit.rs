@@ -14,6 +14,7 @@ use uuid::Uuid;
 
 use crate::logins::{id as login_id, login_of};
 use crate::stack::{Setup, Stack, ended_turns, new_session};
+use crate::uploads::{Form, content_type};
 
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
 
@@ -41,6 +42,9 @@ const CHANGES: &[(&str, &str)] = &[
     ("POST /v1/sessions/{session_id}/pause", "session.pause"),
     ("POST /v1/sessions/{session_id}/reset", "session.reset"),
     ("POST /v1/sessions/{session_id}/stop", "turn.stop"),
+    ("POST /v1/ui/settings/sections", "settings.update"),
+    ("POST /v1/ui/settings/versions/{number}/restore", "settings.update"),
+    ("POST /v1/uploads", "attachments.upload"),
     ("PUT /v1/admin/dlq/{topic}/{id}/reprocess", "admin.dlq.reprocess"),
 ];
 
@@ -62,6 +66,11 @@ pub fn token_of(tenant: &str, subject: &str, scope: &str) -> String {
     Signer::secret(SECRET).sign(&claims)
 }
 
+/// Settings to be saved.
+fn settings(files: u32) -> Value {
+    json!({"sections": [{"id": "uploads", "fields": [{"id": "uploads_max_files", "value": files}]}]})
+}
+
 /// A guarded system as an admin of `acme` sees it.
 struct World {
     stack: Stack,
@@ -74,7 +83,8 @@ impl World {
         let setup = Setup::default()
             .set("GATEWAY_JWT_SECRET", SECRET)
             // An order to send letters again takes long enough to be cancelled.
-            .set("SA01_DEAD_LETTERS__PAGE_LETTERS", 1);
+            .set("SA01_DEAD_LETTERS__PAGE_LETTERS", 1)
+            .set("GATEWAY_OPERATOR_TENANTS", "acme");
         let stack = setup.start().await;
         let admin = stack.client.showing(&token("root", "admin")).unwrap();
         let pool = stack.database.pool().await.unwrap();
@@ -112,7 +122,10 @@ impl World {
     async fn send(&self, client: &Client, request: (Method, String, Value), id: &str) -> Answer {
         let (method, path, body) = request;
         let mut request = client.request(method, &path);
-        if !body.is_null() {
+        if path == "/v1/uploads" {
+            let form = Form::default().file("another.txt", "text/plain", b"tea is green");
+            request = request.header("Content-Type", content_type()).body(form.end());
+        } else if !body.is_null() {
             request = request.json(&body);
         }
         let request = request
@@ -168,6 +181,12 @@ impl World {
                 let made = self.admin.post("/v1/keys", &json!({"label": "robot"})).await.unwrap();
                 path = path.replace("{key_id}", &made.text_of("key_id"));
             }
+            "sections" => body = settings(4),
+            "restore" => {
+                let saved = self.admin.post("/v1/ui/settings/sections", &settings(5)).await.unwrap();
+                assert_eq!(saved.status, 200, "{}", saved.text);
+                path = path.replace("{number}", "0");
+            }
             "stop" => {
                 self.stack.model.next(Script::silence());
                 path = path.replace("{session_id}", &self.session().await);
@@ -205,8 +224,10 @@ impl World {
                        (SELECT string_agg(concat(id, status), ',' ORDER BY id) FROM dlq_jobs),
                        (SELECT string_agg(concat(id, status), ',' ORDER BY id) FROM export_jobs),
                        (SELECT string_agg(concat(key_id, revoked_at), ',' ORDER BY key_id) FROM api_keys),
+                       (SELECT string_agg(s::text, ',') FROM ui_settings AS s),
                        (SELECT count(*) FROM memory_write_outbox),
                        (SELECT string_agg(event_id, ',' ORDER BY id) FROM memory_replica),
+                       (SELECT string_agg(concat(id, deleted_at), ',' ORDER BY id) FROM attachments),
                        (SELECT count(*) FROM audit_event)))";
         sqlx::query_scalar(sql).fetch_one(&self.pool).await.unwrap()
     }
@@ -249,9 +270,9 @@ async fn every_change_leaves_a_row_that_says_who_made_it() {
         for content in ["hello", "tea", "another", "mended", SECRET, "eyJ"] {
             assert!(!row.to_string().contains(content), "{operation}: {row:#}");
         }
-        let changes_something_named = ["session.rename", "session.pause", "session.reset", "session.delete"]
-            .contains(action)
-            || operation.starts_with("PUT");
+        let changes_something_named =
+            ["session.rename", "session.pause", "session.reset", "session.delete", "settings.update"].contains(action)
+                || operation.starts_with("PUT");
         assert_eq!(row["diff"].is_object(), changes_something_named, "{operation}: {row:#}");
         for sums in row["diff"].as_object().into_iter().flat_map(|diff| diff.values()) {
             assert_ne!(sums["before"], sums["after"], "{operation}: {row:#}");

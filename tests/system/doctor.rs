@@ -1,5 +1,6 @@
 //! `somaagent doctor`: finds each fault of what a process would use, says what to do about it, and changes nothing.
 
+mod antivirus;
 mod database;
 
 use std::fs::{self, Permissions};
@@ -21,7 +22,7 @@ use time::Duration;
 use crate::stack::binary;
 
 /// Everything that is ever looked at, in its order.
-const SUBJECTS: [&str; 16] = [
+const SUBJECTS: [&str; 17] = [
     "configuration",
     "environment",
     "secret files",
@@ -38,6 +39,7 @@ const SUBJECTS: [&str; 16] = [
     "log",
     "memory service",
     "model",
+    "antivirus",
 ];
 
 const JWKS: &str = "/keys";

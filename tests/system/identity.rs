@@ -8,6 +8,7 @@ use somaagent_test_services::client::{Answer, Client, Post};
 use somaagent_test_services::tokens::{SECRET, Signer};
 use somaagent_test_services::wait::eventually;
 
+use crate::downloads::Planted;
 use crate::logins::{id as login_id, login_of};
 use crate::stack::{Setup, Stack, binary, ended_turns, new_session};
 
@@ -57,7 +58,7 @@ impl Operation {
     }
 
     fn wants_admin(&self) -> bool {
-        let admins = self.action.starts_with("admin.") || self.action.starts_with("memory.");
+        let admins = ["admin.", "memory.", "settings."].iter().any(|kind| self.action.starts_with(kind));
         admins && self.action != "memory.receipt"
     }
 
@@ -77,6 +78,7 @@ impl Operation {
             ("{job_id}", &ids.number),
             ("{key_id}", &ids.key),
             ("{login_id}", &ids.login),
+            ("{attachment_id}", &ids.attachment),
         ] {
             path = path.replace(name, value);
         }
@@ -105,6 +107,7 @@ struct Ids {
     login: String,
     /// Whose the login is.
     subject: String,
+    attachment: String,
 }
 
 impl Ids {
@@ -116,6 +119,7 @@ impl Ids {
             key: new_session(),
             login: new_session(),
             subject: "nobody".to_owned(),
+            attachment: new_session(),
         }
     }
 }
@@ -191,7 +195,7 @@ async fn what_one_tenant_has_does_not_exist_for_another() {
 /// An answer without what names the request, the ids and the time.
 fn anonymous(answer: &Answer, ids: &Ids) -> (u16, String) {
     let mut text = answer.text.clone();
-    for id in [&ids.session, &ids.event, &ids.key, &ids.login] {
+    for id in [&ids.session, &ids.event, &ids.key, &ids.login, &ids.attachment] {
         text = text.replace(id.as_str(), "");
     }
     let mut body: Value = serde_json::from_str(&text).unwrap_or(Value::String(text));
@@ -215,7 +219,9 @@ async fn something(stack: &Stack, client: &Client) -> Ids {
     assert_eq!(job.status, 202, "{}", job.text);
     let key = client.post("/v1/keys", &json!({"label": "deploy"})).await.unwrap();
     assert_eq!(key.status, 200, "{}", key.text);
-    let login = login_of(&stack.database.pool().await.unwrap(), "acme", "ada", None).await;
+    let pool = stack.database.pool().await.unwrap();
+    let login = login_of(&pool, "acme", "ada", None).await;
+    let attachment = Planted::of("acme", "a.txt").by("ada").plant(&pool, &[b"tea"]).await;
     Ids {
         session,
         event,
@@ -223,6 +229,7 @@ async fn something(stack: &Stack, client: &Client) -> Ids {
         key: key.text_of("key_id"),
         login: login_id(&login).to_owned(),
         subject: "ada".to_owned(),
+        attachment: attachment.to_string(),
     }
 }
 

@@ -13,6 +13,7 @@
     reason = "a test fails by panicking, keeps real time and tells its story in one piece"
 )]
 
+mod antivirus;
 mod api_keys;
 mod audit;
 mod bad_requests;
@@ -26,8 +27,10 @@ mod database_tls;
 mod dead_letters;
 mod disturbance;
 mod doctor;
+mod downloads;
 mod embedded;
 mod exports;
+mod extraction;
 mod forged;
 mod history;
 mod hostile_page;
@@ -49,6 +52,7 @@ mod resume;
 mod roles;
 mod secrets;
 mod sessions;
+mod settings;
 mod stack;
 mod start_stop;
 mod stop;
@@ -56,4 +60,5 @@ mod subscribers;
 mod trail;
 mod turn;
 mod two_nodes;
+mod uploads;
 mod verify;

@@ -20,7 +20,12 @@ use super::{
     subscription::Subscription,
 };
 use crate::{
-    domain::{caller::Caller, cursor::Cursor, ids::SessionKey},
+    domain::{
+        caller::Caller,
+        cursor::Cursor,
+        event::{Draft, Metadata},
+        ids::SessionKey,
+    },
     store::{session_envelopes, turns},
 };
 
@@ -119,6 +124,17 @@ impl Conversations {
             async move { live.watch.call(look, within).await }
         };
         self.asked(&key, None, ask).await
+    }
+
+    /// Shows whoever reads a session here something that `caller` does, such as sending a file. Nothing of it is kept and
+    /// nobody is woken for it; where nobody reads, or much is asked, it is lost.
+    pub fn show(&self, caller: &Caller, session_id: Uuid, type_name: &'static str, metadata: Metadata) {
+        let key = caller.session(session_id);
+        let Some(live) = self.inner.live.get(&key) else { return };
+        let (persona_id, message, attachments, trace) = (None, "", &[][..], None);
+        let event = Draft { event_id: Uuid::new_v4(), key: &key, persona_id, message, attachments, metadata, trace };
+        let look = Look::Show(event.object("system", type_name));
+        drop(live.watch.tell(Watch { caller: caller.clone(), look }));
     }
 
     /// Ends the running turn of a session.

@@ -174,6 +174,8 @@ pub enum Look {
     },
     /// Tell the state.
     Inspect(Reply<LiveState>),
+    /// Show readers an event that is not kept, such as how far a file has come.
+    Show(serde_json::Value),
 }
 
 /// Sent by the keeper: nobody is interested any more, and the ports are closed.

@@ -383,6 +383,11 @@ impl Handler<Admitted<Watch>> for Conversation {
                 reply.send(answer);
             }
             Look::Inspect(reply) => reply.send(self.view()),
+            Look::Show(event) => {
+                if self.hidden_from(&caller).is_none() {
+                    self.send(Audience::All, &Arc::new(Frame::new(None, FrameBody::Event(event))));
+                }
+            }
         }
     }
 }

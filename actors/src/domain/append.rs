@@ -120,7 +120,8 @@ pub struct AuditWrite {
     pub workflow_id: Option<String>,
     /// Names and sizes, never content.
     pub details: Value,
-    /// What was changed, by name: the sums of what was there before and of what is there now.
+    /// What was changed, by name: the sums of what was there before and of what is there now; of settings, what is no secret of
+    /// both itself.
     pub diff: Option<Value>,
 }
 

@@ -27,7 +27,7 @@ const ODD_ACTIONS: [&str; 17] = [
     "memory.recall",
     "tool.execute",
     "tool.catalog.update",
-    "settings.update",
+    "settings.update.all",
     "0",
     "\u{202e}nimda",
     "admin\u{200b}.actors.read",

@@ -56,7 +56,7 @@ pub struct Context<'a> {
     pub payload_type: Option<&'a str>,
     /// Who said what is to be remembered.
     pub role: Option<&'a str>,
-    /// Arguments of a tool. Values whose names sound like secrets are masked; secrets inside of texts are not seen.
+    /// Arguments of a tool, or name, type and size of a file. Values whose names sound like secrets are masked; secrets inside of texts are not seen.
     pub args: Option<&'a Map<String, Json>>,
 }
 

@@ -10,6 +10,8 @@
 
 pub mod api_keys;
 pub mod append;
+pub mod attachment_blobs;
+pub mod attachments;
 pub mod audit_chain;
 pub mod audit_event;
 pub mod audit_server;
@@ -41,6 +43,8 @@ pub mod session_envelopes;
 pub mod session_events;
 pub mod timeline;
 pub mod turns;
+pub mod ui_settings;
+pub mod ui_settings_versions;
 pub mod wall;
 
 use std::{sync::Arc, time::Duration};

@@ -18,7 +18,8 @@ use crate::{
     settings::DoorSettings,
 };
 
-const TENANT_HEADER: &str = "X-Tenant-Id";
+/// Names a tenant.
+pub(crate) const TENANT_HEADER: &str = "X-Tenant-Id";
 
 /// Longest name of a client's program that is kept.
 const MAX_USER_AGENT_CHARS: usize = 256;

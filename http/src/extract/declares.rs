@@ -7,8 +7,8 @@ use actix_web::{
 };
 
 use super::{
-    ApiKeyId, By, ExportJobId, Hints, IdempotencyKey, JobId, JsonBody, KeyMaker, LetterId, LetterTopic, LoginId,
-    MemoryId, Prefer, Query, SessionId, WithoutKey,
+    ApiKeyId, AttachmentId, By, ExportJobId, Hints, IdempotencyKey, IfMatch, JobId, JsonBody, KeyMaker, LetterId,
+    LetterTopic, LoginId, MemoryId, Parts, Prefer, Query, SessionId, SettingsVersionNumber, WithoutKey,
 };
 use crate::problem::Code;
 
@@ -35,6 +35,10 @@ impl Declares for ApiKeyId {
     const PROBLEMS: &'static [Code] = &[Code::ApiKeyNotFound];
 }
 
+impl Declares for AttachmentId {
+    const PROBLEMS: &'static [Code] = &[Code::AttachmentIdInvalid];
+}
+
 impl Declares for KeyMaker {
     const PROBLEMS: &'static [Code] = &[Code::TokenRequired, Code::AuthenticationOff];
 }
@@ -45,6 +49,14 @@ impl Declares for Hints {
 
 impl Declares for IdempotencyKey {
     const PROBLEMS: &'static [Code] = &[Code::InvalidHeader];
+}
+
+impl Declares for IfMatch {
+    const PROBLEMS: &'static [Code] = &[Code::InvalidHeader];
+}
+
+impl Declares for SettingsVersionNumber {
+    const PROBLEMS: &'static [Code] = &[Code::SettingsVersionNotFound];
 }
 
 impl Declares for Query {
@@ -82,6 +94,8 @@ impl Declares for WithoutKey {
 impl Declares for MemoryId {
     const PROBLEMS: &'static [Code] = &[Code::MemoryNotFound];
 }
+
+impl Declares for Parts {}
 
 impl Declares for Prefer {}
 

@@ -1,6 +1,7 @@
 //! What handlers may ask of a request. Every extractor fails with a [`Problem`].
 
 mod api_key;
+mod attachment_id;
 mod body;
 mod caller;
 pub(crate) mod cookies;
@@ -10,26 +11,33 @@ mod declares;
 mod export_job;
 mod hints;
 mod idempotency;
+mod if_match;
 mod login;
 mod memory_id;
+mod parts;
 mod prefer;
 mod query;
 mod session_id;
+mod settings_version;
 
 pub(crate) use api_key::{ApiKeyId, KeyMaker};
+pub(crate) use attachment_id::AttachmentId;
 pub(crate) use body::{JsonBody, wrong};
-pub(crate) use caller::{By, CorrelationId, TENANT_RULE};
+pub(crate) use caller::{By, CorrelationId, TENANT_HEADER, TENANT_RULE};
 pub(crate) use credential::{CookieNames, Credential, INTERNAL_HEADER, internal_token};
 pub(crate) use dead_letter::{JobId, LetterId, LetterTopic};
 pub(crate) use declares::{Declared, declared_by};
 pub(crate) use export_job::ExportJobId;
 pub(crate) use hints::Hints;
 pub(crate) use idempotency::IdempotencyKey;
+pub(crate) use if_match::{IfMatch, of as tag_of};
 pub(crate) use login::{LoginId, WithoutKey};
 pub(crate) use memory_id::MemoryId;
+pub(crate) use parts::{Opened, Parts, piece, text};
 pub(crate) use prefer::Prefer;
 pub(crate) use query::{Query, bad};
 pub(crate) use session_id::SessionId;
+pub(crate) use settings_version::SettingsVersionNumber;
 
 use std::future::{Ready, ready};
 
@@ -57,10 +65,12 @@ macro_rules! from_head {
 
 from_head!(
     ApiKeyId,
+    AttachmentId,
     By,
     ExportJobId,
     Hints,
     IdempotencyKey,
+    IfMatch,
     JobId,
     KeyMaker,
     LetterId,
@@ -70,6 +80,7 @@ from_head!(
     Prefer,
     Query,
     SessionId,
+    SettingsVersionNumber,
     WithoutKey
 );
 

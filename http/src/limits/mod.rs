@@ -91,7 +91,7 @@ fn network(address: IpAddr) -> IpAddr {
 
 /// Whether an action is for those only who look after the system.
 pub(crate) fn is_admin(action: &str) -> bool {
-    action.starts_with("admin.") || action.starts_with("memory.") && action != "memory.receipt"
+    ["admin.", "memory.", "settings."].iter().any(|kind| action.starts_with(kind)) && action != "memory.receipt"
 }
 
 impl Limits {

@@ -147,14 +147,7 @@ impl Gate {
                 turnstile.count_admin(path, action)?;
                 Ok(Authorised { identity, reach, decision: input_digest, ends })
             }
-            Decision { rule, reason, .. } => {
-                let problem = match &*rule {
-                    ADMIN_SCOPE => Problem::new(Code::AdminScopeRequired),
-                    POLICY_ERROR => unheard(Code::PolicyUnavailable, self.policy.left_alone_for()),
-                    _ => Problem::new(Code::PolicyDenied),
-                };
-                Err(problem.caused_by(format!("rule {rule}: {reason}")))
-            }
+            decision => Err(denied(&self.policy, &decision)),
         }
     }
 
@@ -226,6 +219,17 @@ impl Gate {
         page.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("private, no-cache"));
         Ok(page)
     }
+}
+
+/// What a caller is told whom the policy does not let through.
+pub(crate) fn denied(policy: &Policy, decision: &Decision) -> Problem {
+    let Decision { rule, reason, .. } = decision;
+    let problem = match &**rule {
+        ADMIN_SCOPE => Problem::new(Code::AdminScopeRequired),
+        POLICY_ERROR => unheard(Code::PolicyUnavailable, policy.left_alone_for()),
+        _ => Problem::new(Code::PolicyDenied),
+    };
+    problem.caused_by(format!("rule {rule}: {reason}"))
 }
 
 /// A judge that was not heard: to ask again is of use once it is not left alone any more.

@@ -44,8 +44,9 @@ const INTERNAL: &str = "internal-token";
 const COOKIE: &str = "cookie";
 
 /// Tags in the order of reading.
-const TAGS: [(&str, &str); 12] = [
+const TAGS: [(&str, &str); 13] = [
     ("messages", "Say something and read the answer while it is written"),
+    ("attachments", "Send files"),
     ("sessions", "Find, read and change conversations"),
     ("memory", "See, export and change what is remembered"),
     ("sign-in", "Let people say who they are"),

@@ -44,8 +44,16 @@ catalogue! {
     UnknownAction: 400 "unknown-action" "Unknown action";
     /// An export must name its tenant.
     TenantRequired: 400 "tenant-required" "tenant parameter required for export";
+    /// The body is not a form of several parts, or not a whole one.
+    BadMultipart: 400 "bad-multipart" "The body is not valid multipart/form-data";
+    /// The form has no file.
+    NoFiles: 400 "no-files" "No files provided";
+    /// The form has more files than allowed.
+    TooManyFiles: 400 "too-many-files" "Too many files";
     /// The request could not be read.
     BadRequest: 400 "bad-request" "The request could not be read";
+    /// What the path names cannot be an attachment.
+    AttachmentIdInvalid: 400 "attachment-id-invalid" "invalid attachment id";
     /// It is not said whose logins are to end.
     SubjectRequired: 400 "subject-required" "subject parameter required to end logins";
     /// What came back from the provider belongs to no attempt of this browser's.
@@ -72,12 +80,16 @@ catalogue! {
     SignInDenied: 403 "sign-in-denied" "Nobody was signed in";
     /// People of this tenant may not sign in here.
     SignInNotAllowed: 403 "sign-in-not-allowed" "People of this tenant may not sign in here";
+    /// Nobody may send files.
+    UploadsDisabled: 403 "uploads-disabled" "Uploads are disabled by administrator";
     /// The caller may not do this.
     PolicyDenied: 403 "policy-denied" "Request blocked by policy";
     /// Only workers of this installation may do this.
     InternalDenied: 403 "internal-denied" "forbidden";
     /// Only who looks after the system may do this.
     AdminScopeRequired: 403 "admin-scope-required" "Admin scope required";
+    /// Only operators of the installation may do this.
+    OperatorRequired: 403 "operator-required" "Only operators may change settings";
     /// An API key may not do this, whatever its scopes are.
     TokenRequired: 403 "token-required" "An API key may not do this";
     /// The request names another tenant than the caller's, or the caller does not belong to the one that the token names.
@@ -90,10 +102,14 @@ catalogue! {
     CsrfTokenInvalid: 403 "csrf-token-invalid" "CSRF token missing or invalid";
     /// Nobody has to prove who they are, and the request is another machine's.
     AddressNotAllowed: 403 "address-not-allowed" "Only this machine is served";
+    /// What was sent may do harm, or nobody could tell.
+    AttachmentQuarantined: 403 "attachment-quarantined" "The attachment is quarantined";
     /// Nothing has this path.
     NotFound: 404 "not-found" "Not Found";
     /// The caller has no such session.
     SessionNotFound: 404 "session-not-found" "Session not found";
+    /// There is no such attachment for the caller.
+    AttachmentUnknown: 404 "attachment-unknown" "not found";
     /// The caller has no such dead letter.
     DeadLetterNotFound: 404 "dead-letter-not-found" "DLQ item not found";
     /// The caller has no such order or export job.
@@ -106,6 +122,8 @@ catalogue! {
     LoginNotFound: 404 "login-not-found" "Login not found";
     /// The caller has no such memory.
     MemoryNotFound: 404 "memory-not-found" "memory event not found";
+    /// There is no such version of the settings.
+    SettingsVersionNotFound: 404 "settings-version-not-found" "Version of the settings not found";
     /// The path exists, the method does not.
     MethodNotAllowed: 405 "method-not-allowed" "Method Not Allowed";
     /// The body did not arrive in time.
@@ -130,18 +148,34 @@ catalogue! {
     TooManyExports: 409 "too-many-exports" "Too many export jobs";
     /// The export job has no result, or not yet.
     JobNotCompleted: 409 "job-not-completed" "job not completed";
+    /// What is saved, or is to be, was written by another version of the program or by something else.
+    SettingsUnreadable: 409 "settings-unreadable" "The settings cannot be read";
     /// The session was deleted.
     SessionDeleted: 410 "session-deleted" "The session was deleted";
     /// The result of the export job has expired.
     ExportGone: 410 "export-gone" "export file no longer available";
+    /// The bytes of the attachment are not kept any more.
+    AttachmentGone: 410 "attachment-gone" "The attachment is gone";
+    /// What the client takes for granted does not hold.
+    PreconditionFailed: 412 "precondition-failed" "A condition of the request does not hold";
     /// The replica has not come as far as the reader asks.
     ReplicaBehind: 412 "replica-behind" "The replica has not come so far yet";
+    /// Another version of the settings is saved than the client expects.
+    SettingsMoved: 412 "settings-moved" "The settings were changed meanwhile";
     /// The body is larger than allowed.
     BodyTooLarge: 413 "body-too-large" "The body is too large";
+    /// A file is larger than allowed.
+    FileTooLarge: 413 "file-too-large" "File too large";
+    /// A file is larger than one may be that is kept here.
+    InlineCapExceeded: 413 "inline-cap-exceeded" "File exceeds inline cap";
     /// The batch has more items than allowed.
     TooManyItems: 413 "too-many-items" "Too many items";
-    /// The body is not declared as JSON.
+    /// The body is not declared as what the operation takes.
     UnsupportedMediaType: 415 "unsupported-media-type" "The body must be application/json";
+    /// Files of this type are not taken.
+    MimeNotAllowed: 415 "mime-not-allowed" "MIME type not allowed";
+    /// The wished parts are not there.
+    RangeNotSatisfiable: 416 "range-not-satisfiable" "The wished parts are not there";
     /// The request is for a host that is not served here.
     Misdirected: 421 "misdirected" "This host is not served here";
     /// A field of the body is missing or wrong.
@@ -182,6 +216,8 @@ catalogue! {
     AuthorizationUnavailable: 502 "authorization-unavailable" "Authorization service unavailable";
     /// The memory is gone here, but the memory service failed to delete it.
     DeletionIncomplete: 502 "deletion-incomplete" "Deleted here, but not by the memory service";
+    /// A file could not be looked through, and must be.
+    AntivirusError: 502 "antivirus-error" "Antivirus error (strict mode)";
     /// Too much is going on.
     Overloaded: 503 "overloaded" "Too busy, try again";
     /// A part that is needed is away; nothing was changed.

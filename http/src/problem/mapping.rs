@@ -1,9 +1,12 @@
 //! What the actors refuse, as problems: the one place where their errors get a status.
 
+use serde_json::Value;
 use somaagent_actors::{
     conversation::{ConversationError, queries::StoreError},
     dead_letters::messages::ChangeError,
+    domain::settings::{Fault, Place},
     identity::{ApiKeyError, TokenError, sign_in::SignInError},
+    settings,
 };
 use somaagent_supervision::AskError;
 use uuid::Uuid;
@@ -68,6 +71,41 @@ impl From<ChangeError> for Problem {
             ChangeError::Store(error) => error.into(),
         }
     }
+}
+
+impl From<settings::ChangeError> for Problem {
+    fn from(error: settings::ChangeError) -> Self {
+        use settings::ChangeError as E;
+        match error {
+            E::NotOperator => Self::new(Code::OperatorRequired).because(
+                "settings are the whole installation's: only admins of the tenants that GATEWAY_OPERATOR_TENANTS names may change them",
+            ),
+            E::Invalid(faults) => {
+                let places: Vec<_> = faults.into_iter().map(|Fault { place, what }| (loc(place), what)).collect();
+                Self::new(Code::InvalidBody).at_all(&places)
+            }
+            E::Stale(version) => Self::new(Code::SettingsMoved)
+                .because(format!("version {version} of the settings is saved"))
+                .with("version", version),
+            E::Unreadable(why) => Self::new(Code::SettingsUnreadable).because(format!("the settings cannot be read: {why}")),
+            E::NoSuchVersion => Code::SettingsVersionNotFound.into(),
+            // A change that broke off may have been made.
+            E::Store(error @ (StoreError::Interrupted(..) | StoreError::TimedOut)) => {
+                Self::new(Code::OutcomeUnknown).caused_by(error)
+            }
+            E::Store(error) => error.into(),
+        }
+    }
+}
+
+/// Where in the body a place is.
+fn loc(place: Place) -> Vec<Value> {
+    let (section, rest) = match place {
+        Place::Section(section) => (section, vec!["id".into()]),
+        Place::Field(section, field) => (section, vec!["fields".into(), field.into(), "id".into()]),
+        Place::Value(section, field) => (section, vec!["fields".into(), field.into(), "value".into()]),
+    };
+    [vec!["body".into(), "sections".into(), section.into()], rest].concat()
 }
 
 impl From<TokenError> for Problem {

@@ -12,7 +12,7 @@ use actix_web::{
     HttpResponse, HttpResponseBuilder, ResponseError,
     http::{
         StatusCode,
-        header::{ALLOW, CACHE_CONTROL, RETRY_AFTER, WWW_AUTHENTICATE},
+        header::{ALLOW, CACHE_CONTROL, CONTENT_RANGE, RETRY_AFTER, WWW_AUTHENTICATE},
     },
 };
 use serde_json::{Map, Value, json};
@@ -31,6 +31,7 @@ struct Inner {
     detail: Cow<'static, str>,
     retry_after: Option<Duration>,
     allow: Option<String>,
+    content_range: Option<String>,
     fields: Map<String, Value>,
     cause: Option<Box<dyn Error + Send + Sync>>,
 }
@@ -41,7 +42,15 @@ impl Problem {
     pub fn new(code: Code) -> Self {
         let detail = Cow::Borrowed(code.title());
         let retry_after = code.retry_after();
-        Self(Box::new(Inner { code, detail, retry_after, allow: None, fields: Map::new(), cause: None }))
+        Self(Box::new(Inner {
+            code,
+            detail,
+            retry_after,
+            allow: None,
+            content_range: None,
+            fields: Map::new(),
+            cause: None,
+        }))
     }
 
     /// Says what exactly is wrong. Ignored for status 5xx, whose details are nobody's business.
@@ -63,9 +72,21 @@ impl Problem {
     /// Names the place that is wrong: `loc` is where (`body`, `query` or `header`) and then the path inside.
     #[must_use]
     pub fn at(self, loc: &[Value], msg: &str) -> Self {
+        self.at_all(&[(loc.to_vec(), msg.to_owned())])
+    }
+
+    /// Names all places that are wrong, as [`at`](Self::at) does; `detail` tells the first.
+    #[must_use]
+    pub fn at_all(self, places: &[(Vec<Value>, String)]) -> Self {
+        let Some((loc, msg)) = places.first() else { return self };
         let path = loc.iter().map(|part| part.as_str().map_or_else(|| part.to_string(), str::to_owned));
-        let detail = format!("{}: {msg}", path.collect::<Vec<_>>().join("."));
-        self.because(detail).with("errors", json!([{"loc": loc, "msg": msg}]))
+        let more = match places.len() - 1 {
+            0 => String::new(),
+            more => format!(" (and {more} more)"),
+        };
+        let detail = format!("{}: {msg}{more}", path.collect::<Vec<_>>().join("."));
+        let errors: Vec<Value> = places.iter().map(|(loc, msg)| json!({"loc": loc, "msg": msg})).collect();
+        self.because(detail).with("errors", errors)
     }
 
     /// Keeps the cause for the log.
@@ -86,6 +107,13 @@ impl Problem {
     #[must_use]
     pub fn allow(mut self, methods: String) -> Self {
         self.0.allow = Some(methods);
+        self
+    }
+
+    /// Says how much there is of what parts were wished of (RFC 9110 §14.4).
+    #[must_use]
+    pub fn content_range(mut self, range: String) -> Self {
+        self.0.content_range = Some(range);
         self
     }
 
@@ -112,13 +140,17 @@ impl Problem {
         if let Some(methods) = &self.0.allow {
             builder.insert_header((ALLOW, methods.as_str()));
         }
+        if let Some(range) = &self.0.content_range {
+            builder.insert_header((CONTENT_RANGE, range.as_str()));
+        }
         if let Some(challenge) = challenge(self.0.code) {
             builder.insert_header((WWW_AUTHENTICATE, challenge));
         }
         builder.content_type(MEDIA_TYPE).body(self.body(instance).to_string())
     }
 
-    fn body(&self, instance: Option<Uuid>) -> Value {
+    /// The document.
+    pub(crate) fn body(&self, instance: Option<Uuid>) -> Value {
         let code = self.0.code;
         let mut body = self.0.fields.clone();
         body.insert("type".into(), code.type_uri().into());

@@ -84,7 +84,7 @@ pub(crate) async fn get_ui_config(
             require_auth: settings.require_auth,
             sse_enabled: !settings.disable_sse,
         },
-        uploads_enabled: facts.uploads_enabled,
+        uploads_enabled: door.uploads.rules().enabled,
         universe_default: facts.universe_default.clone(),
         namespace_default: facts.namespace_default.clone(),
         responder: facts.responder,
@@ -165,15 +165,15 @@ pub(crate) struct ToolsConfig {
     extensions(("x-action" = json!("config.read")), ("x-problems" = json!([]))),
 )]
 pub(crate) async fn get_runtime_config(door: Data<Door>, settings: Data<DoorSettings>) -> Json<RuntimeConfigReply> {
-    let facts = &*door.facts;
+    let (facts, uploads) = (&*door.facts, door.uploads.rules());
     Json(RuntimeConfigReply {
         deployment_mode: facts.deployment_mode.clone(),
         auth: AuthConfig { require_auth: settings.require_auth, opa_configured: facts.opa_configured },
         sse: SseConfig { enabled: !settings.disable_sse },
         uploads: UploadsConfig {
-            uploads_enabled: facts.uploads_enabled,
-            uploads_max_mb: facts.uploads_max_mb,
-            uploads_max_files: facts.uploads_max_files,
+            uploads_enabled: uploads.enabled,
+            uploads_max_mb: uploads.max_bytes >> 20,
+            uploads_max_files: uploads.max_files.into(),
         },
         somabrain: SomabrainConfig { base_url: facts.somabrain_base_url.clone() },
         tools: ToolsConfig { enabled_count: facts.tools_enabled_count },

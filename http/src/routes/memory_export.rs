@@ -17,7 +17,7 @@ use super::memory_filter::{MemorySelection, caught_up, export_of, min_offset, na
 use crate::{
     door::Door,
     extract::{By, Query},
-    middleware::authorise::Authorised,
+    middleware::authorise::{Authorised, Ends},
     openapi::shapes::ReplicaItem,
     problem::Problem,
 };
@@ -98,10 +98,15 @@ pub(super) fn believed<S: Stream>(
     request: &HttpRequest,
     pieces: S,
 ) -> Result<impl Stream<Item = S::Item> + use<S>, Problem> {
-    Ok(match Authorised::of(request)?.ends {
+    Ok(until(Authorised::of(request)?.ends, pieces))
+}
+
+/// `pieces` until what somebody showed ends, if it does.
+pub(super) fn until<S: Stream>(ends: Option<Ends>, pieces: S) -> impl Stream<Item = S::Item> + use<S> {
+    match ends {
         Some(ends) => Either::Left(pieces.take_until(Box::pin(ends.reached()))),
         None => Either::Right(pieces),
-    })
+    }
 }
 
 /// `first` and what comes behind it. A failure breaks the reply off.
@@ -130,7 +135,6 @@ mod tests {
     use tokio::time::{Instant, sleep};
 
     use super::*;
-    use crate::middleware::authorise::Ends;
 
     #[tokio::test(start_paused = true)]
     async fn what_is_exported_ends_with_what_the_caller_showed() {

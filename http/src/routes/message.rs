@@ -1,6 +1,7 @@
 //! A message for a session.
 
 mod addressee;
+mod attachments;
 
 use std::collections::BTreeMap;
 
@@ -25,7 +26,7 @@ use somaagent_actors::{
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
-use self::addressee::Addressee;
+use self::{addressee::Addressee, attachments::Reference};
 use super::write_through::{MemoryReply, write_through};
 use crate::{
     door::Door,
@@ -45,9 +46,10 @@ pub(crate) struct MessageRequest {
     /// The persona that answers; the header `X-Persona-Id` is the fall-back.
     #[schema(max_length = 128)]
     persona_id: Option<String>,
-    /// References to attachments. Nothing can be uploaded yet, so there is nothing to refer to.
+    /// References to attachments, each a UUID, `/v1/attachments/<uuid>` or `att://<uuid>`, which is how the event names them.
+    /// Each must exist for the caller and be clean.
     #[serde(default)]
-    #[schema(max_items = 0)]
+    #[schema(value_type = Vec<AttachmentReference>, max_items = 32)]
     attachments: Vec<String>,
     /// Details that travel with the message and its answer. `tenant` names the tenant unless the token or the header `X-Tenant-Id`
     /// does; `idempotency_key` stands for the header `Idempotency-Key`. Names that only the service writes, such as `status`,
@@ -60,6 +62,12 @@ pub(crate) struct MessageRequest {
     #[schema(value_type = Option<OnBusyName>)]
     on_busy: Option<OnBusy>,
 }
+
+/// How a message refers to an attachment.
+#[derive(ToSchema)]
+#[schema(pattern = "^(att://|/v1/attachments/)?[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}$")]
+#[expect(dead_code, reason = "describes what is read as text")]
+pub(crate) struct AttachmentReference(String);
 
 /// What a session does with a message that arrives while it is answering.
 #[derive(ToSchema)]
@@ -165,16 +173,17 @@ pub(crate) async fn post_message(
     if fields.message.len() > settings.message_limit_bytes {
         return Err(too_long(settings.message_limit_bytes));
     }
-    check_attachments(&fields.attachments)?;
+    let references = attachments::read(&fields.attachments)?;
     let expected_head = fields.expected_head;
     if expected_head.is_some_and(|head| head < 0) {
         return Err(wrong(vec!["expected_head".into()], "must be 0 or more"));
     }
     let addressed = Addressed::new(by, hints, key, fields.session_id, fields.metadata, whole)?;
+    attachments::check(&door, &addressed.caller, &references).await?;
     let draft = MessageDraft {
         message: fields.message,
         persona_id: persona(fields.persona_id, addressed.persona_id)?,
-        attachments: fields.attachments,
+        attachments: references.iter().map(Reference::to_string).collect(),
         metadata: addressed.metadata,
         expected_head,
         on_busy: fields.on_busy.unwrap_or_default(),
@@ -245,17 +254,6 @@ pub(super) fn persona(body: Option<String>, header: Option<String>) -> Result<Op
         Some(name) if !fits(&name) => Err(wrong(vec!["persona_id".into()], PERSONA_RULE)),
         body => Ok(body.or(header)),
     }
-}
-
-/// Refuses references to attachments. Nothing can be uploaded yet, so a well-formed one names nothing either.
-fn check_attachments(references: &[String]) -> Result<(), Problem> {
-    let Some(reference) = references.first() else { return Ok(()) };
-    let id = ["att://", "/v1/attachments/"].iter().find_map(|prefix| reference.strip_prefix(prefix));
-    if Uuid::try_parse(id.unwrap_or(reference)).is_err() {
-        let msg = "must be a UUID, /v1/attachments/<uuid> or att://<uuid>";
-        return Err(wrong(vec!["attachments".into(), 0.into()], msg));
-    }
-    Err(Problem::new(Code::AttachmentNotFound).at(&["body".into(), "attachments".into(), 0.into()], "does not exist"))
 }
 
 /// What a persona may be called.

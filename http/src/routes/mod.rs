@@ -2,7 +2,9 @@
 
 mod action;
 mod actors;
+mod antivirus;
 mod api_keys;
+mod attachments;
 mod audit;
 mod auth;
 mod config;
@@ -26,8 +28,11 @@ mod policy_shadow;
 mod reprocessing;
 mod session_description;
 mod sessions;
+mod settings;
+mod settings_versions;
 mod state;
 mod stream;
+mod uploads;
 mod write_through;
 
 use actix_web::{
@@ -107,6 +112,9 @@ table! {
     Text "/v1/sessions/{session_id}/context-window" { GET history::get_context_window }
     Plain "/v1/sessions/{session_id}/state" { GET state::get_state }
     Text "/v1/describe/{session_id}" { GET session_description::get_description }
+    Plain "/v1/uploads" { POST uploads::post_uploads }
+    Plain "/v1/attachments/{attachment_id}" { GET attachments::get_attachment }
+    Plain "/internal/attachments/{attachment_id}/binary" { GET attachments::get_binary }
     Plain "/v1/keys" { POST api_keys::post_key, GET api_keys::get_keys }
     Plain "/v1/keys/{key_id}" { DELETE api_keys::delete_key }
     Plain "/v1/admin/logins" { GET logins::get_logins, DELETE logins::delete_logins }
@@ -131,6 +139,7 @@ table! {
     Stream "/v1/memory/export/jobs/{job_id}/download" { GET export_jobs::get_export_download }
     Plain "/v1/memory/{event_id}/receipt" { GET memory_receipt::get_receipt }
     Plain "/v1/memory/{event_id}" { DELETE memory_deletion::delete_memory }
+    Plain "/v1/av/test" { GET antivirus::get_test }
     Plain "/v1/llm/test" { POST llm::post_test }
     Plain "/v1/auth/login" { GET auth::get_login }
     Plain "/v1/auth/callback" { GET auth::get_callback }
@@ -144,6 +153,10 @@ table! {
     Probe "/v1/health" { GET health::get_v1_health }
     Probe "/health" { GET health::get_health }
     Plain "/ui/config.json" { GET config::get_ui_config }
+    Text "/v1/ui/settings/sections" { GET settings::get_sections, POST settings::post_sections }
+    Text "/v1/ui/settings/versions" { GET settings_versions::get_versions }
+    Plain "/v1/ui/settings/versions/{number}/restore" { POST settings_versions::post_restore }
+    Plain "/v1/ui/settings/diff" { GET settings_versions::get_diff }
     Plain "/v1/runtime-config" { GET config::get_runtime_config }
     Text "/openapi.json" { GET describe::get_openapi }
     Text "/docs" { GET page::get_docs }

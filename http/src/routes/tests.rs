@@ -74,14 +74,6 @@ async fn a_wrong_body_is_refused_with_its_exact_code() {
 }
 
 #[actix_web::test]
-async fn an_attachment_that_was_never_uploaded_does_not_exist() {
-    for reference in [ID.to_owned(), format!("att://{ID}"), format!("/v1/attachments/{ID}")] {
-        let body = json!({"message": "", "attachments": [reference]}).to_string();
-        assert_eq!(ask(post(&body)).await.problem(), (422, "attachment-not-found".to_owned()));
-    }
-}
-
-#[actix_web::test]
 async fn a_wrong_head_is_refused_with_its_exact_code() {
     let door = TestDoor::new(&DoorSettings::default()).await;
     let long_key = "k".repeat(256);

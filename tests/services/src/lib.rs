@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | [`postgres`] | a real PostgreSQL server, and a fresh database for each test |
 //! | [`kafka`] | a real Apache Kafka |
+//! | [`clamd`] | a real clamd
 //! | [`proxy`] | a TCP proxy that cuts, stalls, delays and spoils what passes, on command or by seed |
 //! | [`model`] | a scriptable server of the OpenAI chat-completions stream |
 //! | [`brain`] | a scriptable SomaBrain |
@@ -28,6 +29,7 @@
 )]
 
 pub mod brain;
+pub mod clamd;
 pub mod client;
 mod http;
 pub mod judge;

@@ -10,8 +10,11 @@ use super::{Wall, look};
 type Rights = &'static str;
 
 /// Every table whose rows are somebody's, and what tenants may do with theirs. A table is added here with the migration that makes it.
-pub const WALLED: [(&str, Rights); 13] = [
+pub const WALLED: [(&str, Rights); 16] = [
     ("api_keys", "SELECT INSERT UPDATE DELETE"),
+    ("attachment_blobs", "SELECT INSERT UPDATE DELETE"),
+    ("attachment_chunks", "SELECT INSERT DELETE"),
+    ("attachments", "SELECT INSERT UPDATE"),
     ("audit_event", "SELECT INSERT"),
     ("dlq_jobs", "SELECT INSERT UPDATE"),
     ("dlq_messages", "SELECT UPDATE DELETE"),
@@ -27,7 +30,7 @@ pub const WALLED: [(&str, Rights); 13] = [
 ];
 
 /// The others, what tenants may do there, and why they need no wall.
-pub const NOBODYS: [(&str, Rights, &str); 10] = [
+pub const NOBODYS: [(&str, Rights, &str); 12] = [
     ("audit_chain", "", "chains are sealed and verified for all tenants together"),
     ("audit_seal", "", "as above"),
     ("audit_sealer", "", "how far the sealing is"),
@@ -38,6 +41,8 @@ pub const NOBODYS: [(&str, Rights, &str); 10] = [
     ("event_log_partitions", "", "how long it is"),
     ("memory_replica_offsets", "SELECT", "how far the replica is, which receipts tell"),
     ("outbox_leases", "SELECT", "which keys of queues are being sent, which a deletion looks at"),
+    ("ui_settings", "", "the installation's"),
+    ("ui_settings_versions", "", "as above"),
 ];
 
 /// What every table behind the wall shows, as PostgreSQL writes it.

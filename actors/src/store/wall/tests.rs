@@ -17,6 +17,12 @@ use crate::store::{Connections, Store, StoreError};
 const ROWS: [(&str, &str); WALLED.len()] = [
     ("api_keys", "(tenant, key_id, label, prefix, hash, salt, rounds, created_by, scopes, created_at)
       VALUES ($t, gen_random_uuid(), '', '', decode(repeat('00', 32), 'hex'), decode(repeat('00', 16), 'hex'), 390000, '', '{}', now())"),
+    ("attachment_blobs", "(tenant, id, state, created_at, touched_at)
+      VALUES ($t, gen_random_uuid(), 'arriving', now(), now())"),
+    ("attachment_chunks", "(tenant, blob_id, at, bytes)
+      VALUES ($t, (SELECT id FROM attachment_blobs WHERE tenant = $t), random() * 1000000000, '')"),
+    ("attachments", "(tenant, id, filename, mime, size, sha256, status, created_at)
+      VALUES ($t, gen_random_uuid(), 'f', 'm', 0, '', 'clean', now())"),
     ("audit_event", "(tenant, ts, action, resource) VALUES ($t, now(), 'a', 'r')"),
     ("dlq_jobs", "(tenant, id, topic, status, upto, max_letters, total, request_id, created_at, updated_at)
       VALUES ($t, gen_random_uuid(), 'x', 'running', 1, 1, 1, gen_random_uuid(), now(), now())"),

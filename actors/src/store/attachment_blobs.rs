@@ -1,0 +1,260 @@
+//! Tables `attachment_blobs` and `attachment_chunks`: bytes of files, in pieces of bounded size.
+//!
+//! A blob is `arriving` while its pieces come, each in a transaction of its own. Nothing refers to it until [`complete`] makes it
+//! `whole`, in the transaction that writes the first attachment of it. One that nobody may refer to any more is
+//! `going`, and stays so: [`sweep`] takes its pieces away, some at a time, and itself last.
+
+use sqlx::{Connection, PgConnection};
+use time::OffsetDateTime;
+use tracing::instrument;
+use uuid::Uuid;
+
+use super::wall::TenantTx;
+
+/// Most bytes of one piece.
+pub const CHUNK_BYTES: usize = 256 << 10;
+
+/// One piece.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Chunk {
+    /// Where its first byte is, counted from 0.
+    pub at: i64,
+    /// Its bytes.
+    pub bytes: Vec<u8>,
+}
+
+/// Makes a blob whose bytes are to come.
+///
+/// # Errors
+/// The database's.
+#[instrument(level = "debug", name = "db.attachment_blobs.begin", skip_all)]
+pub async fn begin(rows: &mut TenantTx<'_>, tenant: &str, id: Uuid, at: OffsetDateTime) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        "INSERT INTO attachment_blobs (id, tenant, state, created_at, touched_at) VALUES ($1, $2, 'arriving', $3, $3)",
+        id,
+        tenant,
+        at,
+    )
+    .execute(&mut **rows)
+    .await?;
+    Ok(())
+}
+
+/// Keeps a piece of a blob that arrives; `offset` is where its first byte is. Returns whether the blob still arrives: else
+/// it was given up, and nothing was kept.
+///
+/// # Errors
+/// The database's; also if there is a piece at that place.
+#[instrument(level = "debug", name = "db.attachment_chunks.append", skip_all)]
+pub async fn append(
+    rows: &mut TenantTx<'_>,
+    tenant: &str,
+    id: Uuid,
+    (offset, bytes): (i64, &[u8]),
+    at: OffsetDateTime,
+) -> Result<bool, sqlx::Error> {
+    let kept = sqlx::query!(
+        "WITH live AS (
+             UPDATE attachment_blobs SET touched_at = $5
+             WHERE tenant = $1 AND id = $2 AND state = 'arriving'
+             RETURNING id
+         )
+         INSERT INTO attachment_chunks (tenant, blob_id, at, bytes) SELECT $1, id, $3, $4 FROM live",
+        tenant,
+        id,
+        offset,
+        bytes,
+        at,
+    )
+    .execute(&mut **rows)
+    .await?;
+    Ok(kept.rows_affected() == 1)
+}
+
+/// Ends the arrival of a blob: it has `size` bytes, whose SHA-256 in hexadecimal digits is `sha256`. Returns whether it still
+/// arrived. Call it in the transaction that writes the attachment.
+///
+/// # Errors
+/// The database's.
+#[instrument(level = "debug", name = "db.attachment_blobs.complete", skip_all)]
+pub async fn complete(
+    rows: &mut TenantTx<'_>,
+    tenant: &str,
+    id: Uuid,
+    (sha256, size): (&str, i64),
+    at: OffsetDateTime,
+) -> Result<bool, sqlx::Error> {
+    let done = sqlx::query!(
+        "UPDATE attachment_blobs SET state = 'whole', sha256 = $3, size = $4, touched_at = $5
+         WHERE tenant = $1 AND id = $2 AND state = 'arriving'",
+        tenant,
+        id,
+        sha256,
+        size,
+        at,
+    )
+    .execute(&mut **rows)
+    .await?;
+    Ok(done.rows_affected() == 1)
+}
+
+/// A blob of the tenant that has these bytes already. Until the transaction ends it does not go.
+///
+/// # Errors
+/// The database's.
+#[instrument(level = "debug", name = "db.attachment_blobs.same", skip_all)]
+pub async fn same(
+    rows: &mut TenantTx<'_>,
+    tenant: &str,
+    (sha256, size): (&str, i64),
+) -> Result<Option<Uuid>, sqlx::Error> {
+    sqlx::query_scalar!(
+        "SELECT id FROM attachment_blobs
+         WHERE tenant = $1 AND sha256 = $2 AND size = $3 AND state = 'whole'
+         ORDER BY created_at, id
+         LIMIT 1
+         FOR SHARE",
+        tenant,
+        sha256,
+        size,
+    )
+    .fetch_optional(&mut **rows)
+    .await
+}
+
+/// The piece in which the byte `offset` is; `None` behind the last one. Its bytes may begin before that.
+///
+/// # Errors
+/// The database's.
+#[instrument(level = "debug", name = "db.attachment_chunks.around", skip_all)]
+pub async fn around(
+    rows: &mut TenantTx<'_>,
+    tenant: &str,
+    id: Uuid,
+    offset: i64,
+) -> Result<Option<Chunk>, sqlx::Error> {
+    let found = sqlx::query_as!(
+        Chunk,
+        "SELECT at, bytes FROM attachment_chunks
+         WHERE tenant = $1 AND blob_id = $2 AND at <= $3
+         ORDER BY at DESC
+         LIMIT 1",
+        tenant,
+        id,
+        offset,
+    )
+    .fetch_optional(&mut **rows)
+    .await?;
+    Ok(found.filter(|chunk| offset < chunk.at.saturating_add(i64::try_from(chunk.bytes.len()).unwrap_or(i64::MAX))))
+}
+
+/// Gives a blob up that arrives: nothing is added to it any more.
+///
+/// # Errors
+/// The database's.
+#[instrument(level = "debug", name = "db.attachment_blobs.abandon", skip_all)]
+pub async fn abandon(rows: &mut TenantTx<'_>, tenant: &str, id: Uuid) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        "UPDATE attachment_blobs SET state = 'going' WHERE tenant = $1 AND id = $2 AND state = 'arriving'",
+        tenant,
+        id,
+    )
+    .execute(&mut **rows)
+    .await?;
+    Ok(())
+}
+
+/// Lets a blob go if no attachment refers to it any more. Call it in the transaction that took the reference away.
+///
+/// # Errors
+/// The database's.
+#[instrument(level = "debug", name = "db.attachment_blobs.release", skip_all)]
+pub async fn release(rows: &mut TenantTx<'_>, tenant: &str, id: Uuid) -> Result<(), sqlx::Error> {
+    release_all(rows, &[tenant.to_owned()], &[id]).await
+}
+
+/// The same for many blobs: `tenants` says whose each is.
+///
+/// # Errors
+/// The database's.
+pub(super) async fn release_all(
+    connection: &mut PgConnection,
+    tenants: &[String],
+    ids: &[Uuid],
+) -> Result<(), sqlx::Error> {
+    // Of two that take the last two references away neither sees what the other one did until it has the lock.
+    sqlx::query!(
+        "SELECT id FROM attachment_blobs
+         WHERE (tenant, id) IN (SELECT * FROM unnest($1::text[], $2::uuid[]))
+         ORDER BY id
+         FOR UPDATE",
+        tenants,
+        ids,
+    )
+    .fetch_all(&mut *connection)
+    .await?;
+    sqlx::query!(
+        "UPDATE attachment_blobs AS b SET state = 'going'
+         WHERE (tenant, id) IN (SELECT * FROM unnest($1::text[], $2::uuid[])) AND state = 'whole'
+           AND NOT EXISTS (SELECT FROM attachments AS a WHERE a.tenant = b.tenant AND a.blob_id = b.id)",
+        tenants,
+        ids,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Gives up what has stopped arriving before `before`, takes up to `limit` pieces away of what goes, and the blobs of
+/// which there are none left. Returns whether there may be more to do.
+///
+/// # Errors
+/// The database's.
+#[instrument(level = "debug", name = "db.attachment_blobs.sweep", skip_all)]
+pub async fn sweep(connection: &mut PgConnection, before: OffsetDateTime, limit: i64) -> Result<bool, sqlx::Error> {
+    let mut transaction = connection.begin().await?;
+    sqlx::query!(
+        "UPDATE attachment_blobs SET state = 'going'
+         WHERE id IN (
+             SELECT id FROM attachment_blobs WHERE state = 'arriving' AND touched_at < $1
+             ORDER BY touched_at
+             LIMIT $2
+             FOR UPDATE SKIP LOCKED
+         )",
+        before,
+        limit,
+    )
+    .execute(&mut *transaction)
+    .await?;
+    transaction.commit().await?;
+    let pieces = sqlx::query!(
+        "DELETE FROM attachment_chunks WHERE (blob_id, at) IN (
+             SELECT c.blob_id, c.at
+             FROM attachment_blobs AS b JOIN attachment_chunks AS c ON c.blob_id = b.id
+             WHERE b.state = 'going'
+             ORDER BY b.id
+             LIMIT $1
+             FOR UPDATE OF c SKIP LOCKED
+         )",
+        limit,
+    )
+    .execute(&mut *connection)
+    .await?
+    .rows_affected();
+    let blobs = sqlx::query!(
+        "DELETE FROM attachment_blobs WHERE id IN (
+             SELECT id FROM attachment_blobs AS b
+             WHERE state = 'going' AND NOT EXISTS (SELECT FROM attachment_chunks AS c WHERE c.blob_id = b.id)
+             LIMIT $1
+             FOR UPDATE SKIP LOCKED
+         )",
+        limit,
+    )
+    .execute(connection)
+    .await?
+    .rows_affected();
+    Ok(pieces.max(blobs) >= limit.unsigned_abs())
+}
+
+#[cfg(test)]
+pub(super) mod tests;

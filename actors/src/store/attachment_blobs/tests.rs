@@ -1,0 +1,94 @@
+#![allow(clippy::unwrap_used, reason = "a failed expectation ends the test")]
+
+use sqlx::PgPool;
+use time::Duration;
+
+use super::*;
+use crate::store::wall::within;
+
+const AT: OffsetDateTime = OffsetDateTime::UNIX_EPOCH;
+const SUM: (&str, i64) = ("5f", 5);
+
+/// A blob of `pieces`, which has not come whole.
+pub(in crate::store) async fn arriving(connection: &mut PgConnection, tenant: &str, pieces: &[&[u8]]) -> Uuid {
+    let (id, mut offset) = (Uuid::new_v4(), 0);
+    within(connection, tenant, async |rows| begin(rows, tenant, id, AT).await).await;
+    for piece in pieces {
+        assert!(within(connection, tenant, async |rows| append(rows, tenant, id, (offset, piece), AT).await).await);
+        offset += i64::try_from(piece.len()).unwrap();
+    }
+    id
+}
+
+/// The same, whole.
+pub(in crate::store) async fn whole(connection: &mut PgConnection, tenant: &str, pieces: &[&[u8]]) -> Uuid {
+    let id = arriving(connection, tenant, pieces).await;
+    assert!(within(connection, tenant, async |rows| complete(rows, tenant, id, SUM, AT).await).await);
+    id
+}
+
+pub(in crate::store) async fn counts(pool: &PgPool) -> (i64, i64) {
+    let sql = "SELECT (SELECT count(*) FROM attachment_blobs), (SELECT count(*) FROM attachment_chunks)";
+    sqlx::query_as(sql).fetch_one(pool).await.unwrap()
+}
+
+#[sqlx::test(migrations = "../migrations")]
+async fn a_byte_is_found_by_its_place_whatever_the_lengths_of_the_pieces(pool: PgPool) {
+    let mut connection = pool.acquire().await.unwrap();
+    let id = whole(&mut connection, "t", &[b"ab", b"cde", b"f"]).await;
+    for (offset, expected) in [(0, Some((0, "ab"))), (1, Some((0, "ab"))), (2, Some((2, "cde"))), (5, Some((5, "f")))] {
+        let found = within(&mut connection, "t", async |rows| around(rows, "t", id, offset).await).await;
+        let expected = expected.map(|(at, text): (i64, &str)| Chunk { at, bytes: text.into() });
+        assert_eq!(found, expected, "{offset}");
+    }
+    assert_eq!(within(&mut connection, "t", async |rows| around(rows, "t", id, 6).await).await, None);
+    assert_eq!(within(&mut connection, "u", async |rows| around(rows, "u", id, 0).await).await, None);
+    assert_eq!(within(&mut connection, "t", async |rows| around(rows, "u", id, 0).await).await, None);
+}
+
+#[sqlx::test(migrations = "../migrations")]
+async fn nothing_is_added_to_a_blob_that_is_whole_or_given_up_or_anothers(pool: PgPool) {
+    let mut connection = pool.acquire().await.unwrap();
+    let done = whole(&mut connection, "t", &[b"ab"]).await;
+    let left = arriving(&mut connection, "t", &[b"ab"]).await;
+    let others = arriving(&mut connection, "u", &[b"ab"]).await;
+    within(&mut connection, "t", async |rows| abandon(rows, "t", left).await).await;
+    for id in [done, left, others] {
+        assert!(!within(&mut connection, "t", async |rows| append(rows, "t", id, (2, b"c"), AT).await).await);
+        assert!(!within(&mut connection, "t", async |rows| complete(rows, "t", id, SUM, AT).await).await);
+    }
+    assert_eq!(counts(&pool).await, (3, 3));
+}
+
+#[sqlx::test(migrations = "../migrations")]
+async fn the_same_bytes_are_found_in_the_same_tenant_once_they_are_whole(pool: PgPool) {
+    let mut connection = pool.acquire().await.unwrap();
+    arriving(&mut connection, "t", &[b"ab"]).await;
+    let others = whole(&mut connection, "u", &[b"ab"]).await;
+    let found = async |connection: &mut PgConnection, tenant: &str| {
+        within(connection, tenant, async |rows| same(rows, tenant, SUM).await).await
+    };
+    assert_eq!(found(&mut connection, "t").await, None);
+    assert_eq!(found(&mut connection, "u").await, Some(others));
+    within(&mut connection, "u", async |rows| release(rows, "u", others).await).await;
+    assert_eq!(found(&mut connection, "u").await, None, "nobody referred to it, so it goes");
+}
+
+#[sqlx::test(migrations = "../migrations")]
+async fn what_stopped_arriving_is_swept_and_nothing_else(pool: PgPool) {
+    let mut connection = pool.acquire().await.unwrap();
+    let kept = whole(&mut connection, "t", &[b"ab", b"c"]).await;
+    let live = arriving(&mut connection, "t", &[b"ab"]).await;
+    let later = AT + Duration::hours(1);
+    assert!(within(&mut connection, "t", async |rows| append(rows, "t", live, (2, b"c"), later).await).await);
+    arriving(&mut connection, "t", &[b"ab", b"c", b"d"]).await;
+    arriving(&mut connection, "u", &[]).await;
+    let mut rounds = 1;
+    while sweep(&mut connection, AT + Duration::minutes(1), 2).await.unwrap() {
+        rounds += 1;
+    }
+    assert!(rounds > 1, "a round takes two pieces at most");
+    let left: Vec<Uuid> = sqlx::query_scalar("SELECT id FROM attachment_blobs").fetch_all(&pool).await.unwrap();
+    assert!(left.len() == 2 && left.contains(&kept) && left.contains(&live), "{left:?}");
+    assert_eq!(counts(&pool).await, (2, 4));
+}

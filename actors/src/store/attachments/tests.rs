@@ -1,0 +1,141 @@
+#![allow(clippy::unwrap_used, reason = "a failed expectation ends the test")]
+
+use sqlx::PgPool;
+use time::Duration;
+
+use super::*;
+use crate::store::{
+    attachment_blobs::{
+        same, sweep,
+        tests::{counts, whole},
+    },
+    wall::within,
+};
+
+const AT: OffsetDateTime = OffsetDateTime::UNIX_EPOCH;
+
+fn of(tenant: &str, blob_id: Option<Uuid>) -> Attachment {
+    Attachment {
+        id: Uuid::new_v4(),
+        tenant: tenant.to_owned(),
+        session_id: Some(Uuid::from_u128(7)),
+        persona_id: Some("p".to_owned()),
+        subject: Some("ann".to_owned()),
+        issuer: Some("i".to_owned()),
+        filename: "note.txt".to_owned(),
+        mime: "text/plain".to_owned(),
+        declared_mime: Some("text/markdown".to_owned()),
+        size: 5,
+        sha256: "5f".to_owned(),
+        status: "quarantined".to_owned(),
+        quarantine_reason: Some("infected".to_owned()),
+        threat: Some("Eicar".to_owned()),
+        scanned_at: Some(AT),
+        signatures: Some("27".to_owned()),
+        blob_id,
+        created_at: AT,
+        deleted_at: None,
+    }
+}
+
+async fn put(connection: &mut PgConnection, new: &Attachment) {
+    within(connection, &new.tenant, async |rows| insert(rows, new).await).await;
+}
+
+async fn read(connection: &mut PgConnection, tenant: &str, id: Uuid) -> Option<Attachment> {
+    within(connection, tenant, async |rows| get(rows, tenant, id).await).await
+}
+
+#[sqlx::test(migrations = "../migrations")]
+async fn an_attachment_is_kept_as_it_is_for_its_tenant_alone(pool: PgPool) {
+    let mut connection = pool.acquire().await.unwrap();
+    let blob = whole(&mut connection, "t", &[b"hello"]).await;
+    let new = of("t", Some(blob));
+    put(&mut connection, &new).await;
+    assert_eq!(read(&mut connection, "t", new.id).await, Some(new.clone()));
+    assert_eq!(read(&mut connection, "u", new.id).await, None);
+    assert_eq!(within(&mut connection, "t", async |rows| get(rows, "u", new.id).await).await, None);
+}
+
+#[sqlx::test(migrations = "../migrations")]
+async fn an_attachment_cannot_have_the_bytes_of_another_tenant(pool: PgPool) {
+    let mut connection = pool.acquire().await.unwrap();
+    let others = whole(&mut connection, "u", &[b"hello"]).await;
+    let new = of("t", Some(others));
+    let refused = within(&mut connection, "t", async |rows| {
+        let refused = insert(rows, &new).await.unwrap_err();
+        rows.undo();
+        Ok(refused.as_database_error().unwrap().code().unwrap().into_owned())
+    });
+    assert_eq!(refused.await, "23503");
+}
+
+#[sqlx::test(migrations = "../migrations")]
+async fn what_is_deleted_leaves_a_tombstone_and_its_bytes_go_with_the_last_reference(pool: PgPool) {
+    let mut connection = pool.acquire().await.unwrap();
+    let blob = whole(&mut connection, "t", &[b"he", b"llo"]).await;
+    let (first, second) = (of("t", Some(blob)), of("t", Some(blob)));
+    for new in [&first, &second] {
+        put(&mut connection, new).await;
+    }
+    let later = AT + Duration::hours(1);
+    let deleted = async |connection: &mut PgConnection, tenant: &str, id| {
+        within(connection, tenant, async |rows| delete(rows, tenant, id, later).await).await
+    };
+    assert!(!deleted(&mut connection, "u", first.id).await, "another tenant has none");
+    assert!(deleted(&mut connection, "t", first.id).await);
+    assert!(!deleted(&mut connection, "t", first.id).await, "it is gone already");
+    let found = read(&mut connection, "t", first.id).await.unwrap();
+    assert_eq!((found.deleted_at, found.blob_id, found.filename), (Some(later), None, first.filename));
+    let here = within(&mut connection, "t", async |rows| same(rows, "t", ("5f", 5)).await).await;
+    assert_eq!(here, Some(blob), "the other one has them");
+    assert!(deleted(&mut connection, "t", second.id).await);
+    assert!(!sweep(&mut connection, AT, 10).await.unwrap());
+    assert_eq!(counts(&pool).await, (0, 0));
+}
+
+#[sqlx::test(migrations = "../migrations")]
+async fn two_that_delete_the_last_two_references_at_once_leave_no_bytes(pool: PgPool) {
+    let mut connection = pool.acquire().await.unwrap();
+    for _ in 0..10 {
+        let blob = whole(&mut connection, "t", &[b"hello"]).await;
+        let both = [of("t", Some(blob)), of("t", Some(blob))];
+        for new in &both {
+            put(&mut connection, new).await;
+        }
+        let deleted = async |id| {
+            let mut own = pool.acquire().await.unwrap();
+            within(&mut own, "t", async |rows| delete(rows, "t", id, AT).await).await
+        };
+        assert_eq!(tokio::join!(deleted(both[0].id), deleted(both[1].id)), (true, true));
+        assert!(!sweep(&mut connection, AT, 10).await.unwrap());
+        assert_eq!(counts(&pool).await, (0, 0));
+    }
+}
+
+#[sqlx::test(migrations = "../migrations")]
+async fn what_is_too_old_is_deleted_and_told_to_the_audit_trail(pool: PgPool) {
+    let mut connection = pool.acquire().await.unwrap();
+    let blob = whole(&mut connection, "t", &[b"hello"]).await;
+    let old = of("t", Some(blob));
+    let young = Attachment { created_at: AT + Duration::days(2), ..of("t", Some(blob)) };
+    let others = of("u", None);
+    for new in [&old, &young, &others] {
+        put(&mut connection, new).await;
+    }
+    let (before, now) = (AT + Duration::days(1), AT + Duration::days(9));
+    assert_eq!(expire(&mut connection, before, now, 1).await.unwrap(), 1, "no more than the limit");
+    assert_eq!(expire(&mut connection, before, now, 10).await.unwrap(), 1);
+    assert_eq!(expire(&mut connection, before, now, 10).await.unwrap(), 0);
+    assert_eq!(read(&mut connection, "t", old.id).await.unwrap().deleted_at, Some(now));
+    assert_eq!(read(&mut connection, "t", young.id).await.unwrap().blob_id, Some(blob));
+    let told: Vec<(String, String, serde_json::Value)> =
+        sqlx::query_as("SELECT tenant, action, details FROM audit_event ORDER BY tenant")
+            .fetch_all(&pool)
+            .await
+            .unwrap();
+    let row = |tenant: &str, id: Uuid| {
+        (tenant.to_owned(), "attachments.expire".to_owned(), serde_json::json!({"count": 1, "ids": [id]}))
+    };
+    assert_eq!(told, [row("t", old.id), row("u", others.id)]);
+}

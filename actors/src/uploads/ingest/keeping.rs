@@ -1,0 +1,129 @@
+//! The transaction in which a file begins to exist.
+
+use serde_json::json;
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::{IngestError, Judged, writing::Rest};
+use crate::{
+    domain::{append::AuditWrite, caller::Caller, session::audit},
+    store::{attachment_blobs, attachments, audit_event, wall::TenantTx},
+    uploads::{Attachment, rules::Quarantine},
+};
+
+/// For whom a file is kept, and where it belongs.
+#[derive(Clone, Debug)]
+pub struct Keeping {
+    /// Who sent it.
+    pub caller: Caller,
+    /// To which session, if to any.
+    pub session_id: Option<Uuid>,
+    /// To which persona, if to any.
+    pub persona_id: Option<String>,
+}
+
+/// Everything that the transaction needs.
+struct Step {
+    attachment: Attachment,
+    /// Its bytes, unless they are dropped.
+    rest: Option<Rest>,
+    dedup: bool,
+    keeping: Keeping,
+    audit: AuditWrite,
+}
+
+impl Judged {
+    /// Keeps the file: from now on it exists. If this fails nothing of it does, unless the database did not say.
+    ///
+    /// # Errors
+    /// [`IngestError::Store`]; after `Interrupted` and `TimedOut` the attachment may be there. [`IngestError::GivenUp`].
+    pub async fn keep(mut self, keeping: Keeping) -> Result<Attachment, IngestError> {
+        let (now, reason) = ((self.uploads.clock)(), self.quarantine_reason);
+        let status = if reason.is_some() { "quarantined" } else { "clean" };
+        let drops_bytes = reason.is_some() && self.rules.quarantine == Quarantine::DropBytesKeepMeta;
+        let Keeping { caller, session_id, persona_id } = &keeping;
+        let attachment = Attachment {
+            id: Uuid::new_v4(),
+            tenant: caller.tenant.as_str().to_owned(),
+            session_id: *session_id,
+            persona_id: persona_id.clone(),
+            subject: caller.subject.clone(),
+            issuer: caller.admission.as_ref().and_then(|admission| admission.issuer.clone()),
+            filename: std::mem::take(&mut self.filename),
+            mime: std::mem::take(&mut self.mime),
+            declared_mime: self.declared_mime.take(),
+            size: i64::try_from(self.size).unwrap_or(i64::MAX),
+            sha256: std::mem::take(&mut self.sha256),
+            status: status.to_owned(),
+            quarantine_reason: reason.map(str::to_owned),
+            threat: self.threat.take(),
+            scanned_at: self.scanned_at,
+            signatures: self.signatures.take(),
+            blob_id: None,
+            created_at: now,
+            deleted_at: None,
+        };
+        // What the file is, and not what it is called: that may be about somebody.
+        let details = json!({
+            "mime": attachment.mime, "size": attachment.size, "sha256": attachment.sha256, "status": status, "reason": reason,
+        });
+        let audit = audit(caller, "attachments.upload", "attachment", attachment.id.to_string(), details);
+        let tenant = caller.tenant.clone();
+        let rest = (!drops_bytes).then(|| self.blob.rest());
+        let step = Step { attachment, rest, dedup: self.rules.dedup, keeping, audit };
+        let work = self.uploads.store.change_for(tenant, move |rows| Box::pin(step.write(rows, now)));
+        let kept = work.await?.ok_or(IngestError::GivenUp)?;
+        if !drops_bytes {
+            self.blob.kept();
+        }
+        self.uploads.metrics.kept(reason.is_some());
+        Ok(kept)
+    }
+}
+
+impl Step {
+    /// Returns the attachment, or `None` if its bytes are gone.
+    async fn write(mut self, rows: &mut TenantTx<'_>, at: OffsetDateTime) -> Result<Option<Attachment>, sqlx::Error> {
+        if let Some(rest) = self.rest.take() {
+            let Some(blob) = self.place(rows, &rest, at).await? else {
+                rows.undo();
+                return Ok(None);
+            };
+            self.attachment.blob_id = Some(blob);
+        }
+        attachments::insert(rows, &self.attachment).await?;
+        let caller = &self.keeping.caller;
+        match self.keeping.session_id {
+            Some(id) => audit_event::insert_of_session(rows, &caller.session(id), &self.audit, at).await?,
+            None => drop(audit_event::insert(rows, &caller.tenant, &self.audit, at).await?),
+        }
+        Ok(Some(self.attachment))
+    }
+
+    /// The blob that has the bytes from now on.
+    async fn place(
+        &self,
+        rows: &mut TenantTx<'_>,
+        rest: &Rest,
+        at: OffsetDateTime,
+    ) -> Result<Option<Uuid>, sqlx::Error> {
+        let (tenant, sum) = (self.attachment.tenant.as_str(), (self.attachment.sha256.as_str(), self.attachment.size));
+        if self.dedup
+            && let Some(same) = attachment_blobs::same(rows, tenant, sum).await?
+        {
+            if let Some(id) = rest.id {
+                attachment_blobs::abandon(rows, tenant, id).await?;
+            }
+            return Ok(Some(same));
+        }
+        let id = rest.id.unwrap_or_else(Uuid::now_v7);
+        if rest.id.is_none() {
+            attachment_blobs::begin(rows, tenant, id, at).await?;
+        }
+        if !rest.bytes.is_empty() && !attachment_blobs::append(rows, tenant, id, (rest.offset, &rest.bytes), at).await?
+        {
+            return Ok(None);
+        }
+        Ok(attachment_blobs::complete(rows, tenant, id, sum, at).await?.then_some(id))
+    }
+}

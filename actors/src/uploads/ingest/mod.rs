@@ -1,0 +1,273 @@
+//! Files while they stream: one pipeline for every way in.
+//!
+//! A file is counted, hashed, typed, looked through and written into the database piece by piece, each step at the pace of
+//! the slowest; how much of it is in memory does not depend on its size. Nothing can be seen of it before
+//! [`Judged::keep`], which does everything else in one transaction.
+
+mod keeping;
+pub mod scanning;
+pub mod typing;
+mod writing;
+
+use std::sync::Arc;
+
+use aws_lc_rs::digest::{Context, SHA256};
+use bytes::Bytes;
+use time::OffsetDateTime;
+
+pub use self::{keeping::Keeping, scanning::ScanError};
+use self::{
+    scanning::{Found, Scanning, Verdict},
+    typing::{Typing, UNKNOWN},
+    writing::Blob,
+};
+use super::{
+    Uploads,
+    rules::{Quarantine, Rules},
+};
+use crate::{
+    domain::{filename::sanitised, hex::hex, ids::Tenant},
+    store::StoreError,
+};
+
+/// What a sender says of a file.
+#[derive(Clone, Debug, Default)]
+pub struct Declared {
+    /// What it is called.
+    pub filename: Option<String>,
+    /// What type it is said to have, with or without parameters.
+    pub mime: Option<String>,
+}
+
+/// Why a file is not taken. Nothing of it is kept.
+#[derive(Debug, thiserror::Error)]
+pub enum IngestError {
+    /// No file of this type is.
+    #[error("files of the type {0} are not taken")]
+    MimeNotAllowed(String),
+    /// It is larger than any file may be.
+    #[error("the file has more than {0} bytes")]
+    TooLarge(u64),
+    /// It is larger than a file may be that is kept here.
+    #[error("the file has more than {0} bytes, which is too much to be kept here")]
+    OverInlineCap(u64),
+    /// Nobody is free to look through it now; nothing is wrong with it.
+    #[error("nobody is free to look through the file")]
+    Busy,
+    /// It could not be looked through, and must be.
+    #[error(transparent)]
+    Scan(ScanError),
+    /// It came so slowly that it was taken for one that does not come any more.
+    #[error("the file was given up while it came")]
+    GivenUp,
+    /// The database failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// A file that comes. Dropped, it is given up.
+pub struct Ingest {
+    uploads: Uploads,
+    rules: Arc<Rules>,
+    filename: String,
+    /// The declared type, in lower case and without parameters.
+    declared: Option<String>,
+    size: u64,
+    digest: Context,
+    typing: Typing,
+    is_type_known: bool,
+    scanning: Scanning,
+    blob: Blob,
+}
+
+/// A file that has come whole, and of which it is known what is in it.
+pub struct Judged {
+    /// Its name, safe to show and to save under.
+    pub filename: String,
+    /// What its bytes are.
+    pub mime: String,
+    /// What its sender calls them.
+    pub declared_mime: Option<String>,
+    /// How many bytes it has.
+    pub size: u64,
+    /// Their SHA-256 in hexadecimal digits.
+    pub sha256: String,
+    /// Why nobody is to get it: `infected`, `av_error` or `limits_exceeded`.
+    pub quarantine_reason: Option<&'static str>,
+    /// What was found in it.
+    threat: Option<String>,
+    /// When it was looked through, if it was, …
+    scanned_at: Option<OffsetDateTime>,
+    /// … and with which version of the signatures.
+    signatures: Option<String>,
+    uploads: Uploads,
+    rules: Arc<Rules>,
+    blob: Blob,
+}
+
+impl Ingest {
+    /// Begins to take a file of `tenant`.
+    ///
+    /// # Errors
+    /// [`IngestError::MimeNotAllowed`], [`IngestError::Busy`], or [`IngestError::Scan`].
+    pub(super) async fn begin(
+        uploads: &Uploads,
+        tenant: Tenant,
+        rules: Arc<Rules>,
+        said: &Declared,
+    ) -> Result<Self, IngestError> {
+        let declared = said.mime.as_deref().map(essence).filter(|mime| !mime.is_empty());
+        // Of a type that says nothing its bytes will say more.
+        if let Some(mime) = declared.as_deref().filter(|mime| *mime != UNKNOWN) {
+            check_mime(&rules, mime)?;
+        }
+        let scanning = Scanning::open(&rules.antivirus, uploads.scanner.as_ref()).await;
+        // A file that waits for others is no bad one, and must not be kept from everybody for that.
+        if scanning.is_busy() {
+            return Err(IngestError::Busy);
+        }
+        let ingest = Self {
+            filename: sanitised(said.filename.as_deref().unwrap_or_default()),
+            declared,
+            size: 0,
+            digest: Context::new(&SHA256),
+            typing: Typing::default(),
+            is_type_known: false,
+            scanning,
+            blob: Blob::new(uploads.store.clone(), uploads.clock, tenant),
+            uploads: uploads.clone(),
+            rules,
+        };
+        ingest.unless_strict()
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn filename(&self) -> &str {
+        &self.filename
+    }
+
+    /// What its sender calls its type, in lower case and without parameters.
+    #[must_use]
+    pub fn declared_mime(&self) -> Option<&str> {
+        self.declared.as_deref()
+    }
+
+    /// How many bytes have come.
+    #[must_use]
+    pub const fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// Takes the next bytes.
+    ///
+    /// # Errors
+    /// [`IngestError`]: nothing more of the file is of use.
+    pub async fn push(mut self, bytes: Bytes) -> Result<Self, IngestError> {
+        self.size = self.size.saturating_add(u64::try_from(bytes.len()).unwrap_or(u64::MAX));
+        if self.size > self.rules.max_bytes {
+            return Err(IngestError::TooLarge(self.rules.max_bytes));
+        }
+        self.digest.update(&bytes);
+        self.typing.look(&bytes);
+        if !self.is_type_known
+            && let Some(mime) = self.typing.so_far(self.declared.as_deref())
+        {
+            check_mime(&self.rules, mime)?;
+            self.is_type_known = true;
+        }
+        self.scanning.feed(&bytes).await;
+        let mut ingest = self.unless_strict()?;
+        ingest.blob.push(bytes).await?;
+        Ok(ingest)
+    }
+
+    /// Ends the file and finds out what is in it.
+    ///
+    /// # Errors
+    /// [`IngestError`].
+    pub async fn finish(self) -> Result<Judged, IngestError> {
+        let Self { uploads, rules, filename, declared, size, digest, typing, scanning, mut blob, .. } = self;
+        let mime = typing.end(declared.as_deref());
+        check_mime(&rules, &mime)?;
+        let drops_bytes = rules.quarantine == Quarantine::DropBytesKeepMeta;
+        let judgement = Judgement::of(scanning.verdict().await, rules.antivirus.strict)?;
+        if size > rules.inline_max_bytes && !(judgement.reason.is_some() && drops_bytes) {
+            return Err(IngestError::OverInlineCap(rules.inline_max_bytes));
+        }
+        blob.settle().await?;
+        let Judgement { reason, threat, is_scanned, signatures } = judgement;
+        Ok(Judged {
+            filename,
+            mime,
+            declared_mime: declared,
+            size,
+            sha256: hex(digest.finish().as_ref()),
+            quarantine_reason: reason,
+            threat,
+            scanned_at: is_scanned.then(|| (uploads.clock)()),
+            signatures,
+            uploads,
+            rules,
+            blob,
+        })
+    }
+
+    /// Nothing more of a file is of use that could not be looked through and must be.
+    fn unless_strict(mut self) -> Result<Self, IngestError> {
+        if self.rules.antivirus.strict
+            && self.scanning.has_failed()
+            && let Scanning::Failed(error) = std::mem::replace(&mut self.scanning, Scanning::Off)
+        {
+            return Err(IngestError::Scan(error));
+        }
+        Ok(self)
+    }
+}
+
+/// What follows from what was found.
+#[derive(Debug, PartialEq, Eq)]
+struct Judgement {
+    reason: Option<&'static str>,
+    threat: Option<String>,
+    is_scanned: bool,
+    signatures: Option<String>,
+}
+
+impl Judgement {
+    fn of(found: Result<Option<Found>, ScanError>, strict: bool) -> Result<Self, IngestError> {
+        let found = match found {
+            Ok(found) => found,
+            Err(error) if strict => return Err(IngestError::Scan(error)),
+            Err(error) => {
+                tracing::warn!(error = &error as &dyn std::error::Error, "a file is quarantined unseen");
+                return Ok(Self { reason: Some("av_error"), threat: None, is_scanned: false, signatures: None });
+            }
+        };
+        let Some(Found { verdict, signatures }) = found else {
+            return Ok(Self { reason: None, threat: None, is_scanned: false, signatures: None });
+        };
+        let (reason, threat) = match verdict {
+            Verdict::Clean => (None, None),
+            Verdict::Infected { signature } => (Some("infected"), Some(signature)),
+            Verdict::LimitsExceeded { what } => (Some("limits_exceeded"), Some(what)),
+        };
+        Ok(Self { reason, threat, is_scanned: true, signatures })
+    }
+}
+
+/// A type in lower case and without its parameters.
+fn essence(mime: &str) -> String {
+    mime.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
+}
+
+fn check_mime(rules: &Rules, mime: &str) -> Result<(), IngestError> {
+    let is_in = |list: &[String]| list.iter().any(|listed| listed == mime);
+    if is_in(&rules.denied_mime) || !(rules.allowed_mime.is_empty() || is_in(&rules.allowed_mime)) {
+        return Err(IngestError::MimeNotAllowed(mime.to_owned()));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

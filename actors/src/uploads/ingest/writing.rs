@@ -1,0 +1,155 @@
+//! Bytes on their way into the database, a piece at a time.
+
+use bytes::{Bytes, BytesMut};
+use futures_util::{
+    FutureExt as _,
+    future::{BoxFuture, poll_immediate},
+};
+use uuid::Uuid;
+
+use super::IngestError;
+use crate::{
+    domain::ids::Tenant,
+    store::{
+        Store, StoreError,
+        attachment_blobs::{self, CHUNK_BYTES},
+    },
+    uploads::Clock,
+};
+
+/// A file without any more bytes than these is kept in one transaction with everything else, and waits for it in memory.
+const SMALL_BYTES: usize = 64 << 10;
+
+/// A blob that arrives. While one piece is written the next one fills; there is never a second statement beside it. Dropped, it
+/// gives up what it has written.
+pub(in crate::uploads) struct Blob {
+    store: Store,
+    clock: Clock,
+    tenant: Tenant,
+    /// Its id, once something of it is written.
+    id: Option<Uuid>,
+    /// Where the piece that fills begins.
+    offset: i64,
+    filling: BytesMut,
+    /// The piece that is being written; whether the blob still arrives.
+    writing: Option<BoxFuture<'static, Result<bool, StoreError>>>,
+    is_kept: bool,
+}
+
+/// What of a blob is still to be written.
+#[derive(Debug)]
+pub(in crate::uploads) struct Rest {
+    /// The blob; `None` if nothing of it is written.
+    pub(in crate::uploads) id: Option<Uuid>,
+    /// Where the last piece begins …
+    pub(in crate::uploads) offset: i64,
+    /// … and its bytes.
+    pub(in crate::uploads) bytes: Bytes,
+}
+
+impl Blob {
+    pub(super) fn new(store: Store, clock: Clock, tenant: Tenant) -> Self {
+        Self { store, clock, tenant, id: None, offset: 0, filling: BytesMut::new(), writing: None, is_kept: false }
+    }
+
+    /// Takes bytes in, and writes whenever there are enough of them.
+    ///
+    /// # Errors
+    /// A former piece was not written.
+    pub(super) async fn push(&mut self, mut bytes: Bytes) -> Result<(), IngestError> {
+        while !bytes.is_empty() {
+            if self.filling.capacity() == 0 {
+                self.filling.reserve(if bytes.len() < SMALL_BYTES { SMALL_BYTES } else { CHUNK_BYTES });
+            }
+            let room = CHUNK_BYTES - self.filling.len();
+            self.filling.extend_from_slice(&bytes.split_to(room.min(bytes.len())));
+            if self.filling.len() == CHUNK_BYTES {
+                self.write().await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets what is left be written too, unless it is so little that it can wait for the transaction that keeps it.
+    ///
+    /// # Errors
+    /// A piece was not written.
+    pub(super) async fn settle(&mut self) -> Result<(), IngestError> {
+        if self.filling.len() > SMALL_BYTES {
+            self.write().await?;
+        }
+        self.written().await?;
+        // It waits without the room that it had to fill.
+        self.filling = BytesMut::from(&*self.filling);
+        Ok(())
+    }
+
+    /// What is still to be written. Once that is done, say so by [`kept`](Self::kept).
+    pub(in crate::uploads) fn rest(&mut self) -> Rest {
+        Rest { id: self.id, offset: self.offset, bytes: self.filling.split().freeze() }
+    }
+
+    /// It is whole, or what was written of it is given up already.
+    pub(in crate::uploads) const fn kept(&mut self) {
+        self.is_kept = true;
+    }
+
+    /// Begins to write what has filled.
+    async fn write(&mut self) -> Result<(), IngestError> {
+        self.written().await?;
+        let bytes = self.filling.split().freeze();
+        let (at, offset, is_first) = ((self.clock)(), self.offset, self.id.is_none());
+        let id = *self.id.get_or_insert_with(Uuid::now_v7);
+        self.offset += i64::try_from(bytes.len()).unwrap_or(i64::MAX);
+        let (store, tenant) = (self.store.clone(), self.tenant.clone());
+        let mut writing = async move {
+            let name = tenant.clone();
+            let work = store.change_for(tenant, move |rows| {
+                Box::pin(async move {
+                    if is_first {
+                        attachment_blobs::begin(rows, name.as_str(), id, at).await?;
+                    }
+                    attachment_blobs::append(rows, name.as_str(), id, (offset, &bytes), at).await
+                })
+            });
+            work.await
+        }
+        .boxed();
+        // The store works on by itself from the first look on.
+        if let Some(done) = poll_immediate(&mut writing).await {
+            return Self::settled(done);
+        }
+        self.writing = Some(writing);
+        Ok(())
+    }
+
+    /// Waits for the piece that is being written.
+    async fn written(&mut self) -> Result<(), IngestError> {
+        match self.writing.take() {
+            Some(writing) => Self::settled(writing.await),
+            None => Ok(()),
+        }
+    }
+
+    fn settled(written: Result<bool, StoreError>) -> Result<(), IngestError> {
+        if written? { Ok(()) } else { Err(IngestError::GivenUp) }
+    }
+}
+
+impl Drop for Blob {
+    fn drop(&mut self) {
+        let Some(id) = self.id.filter(|_| !self.is_kept) else { return };
+        let (store, tenant, writing) = (self.store.clone(), self.tenant.clone(), self.writing.take());
+        let mut giving_up = async move {
+            let name = tenant.clone();
+            let work = store.change_for(tenant, move |rows| {
+                Box::pin(async move { attachment_blobs::abandon(rows, name.as_str(), id).await })
+            });
+            work.await
+        }
+        .boxed();
+        // The store does it by itself from here on. If it fails, or comes before the first piece, the sweep finds the blob.
+        drop(giving_up.as_mut().now_or_never());
+        drop(writing);
+    }
+}

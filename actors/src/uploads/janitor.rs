@@ -1,0 +1,209 @@
+//! Lets attachments go that are too old, and bytes that nobody refers to.
+//!
+//! State: whether it is at work just now, and when it last looked for what is old. Everything else is in the database.
+//! Asks: none. Tells: none; it looks by itself.
+//! Supervision: child of `uploads`, Permanent. Crashes on broken invariants only. A database that does not answer is
+//! waited for: what was not done is done in a later round, also by another process.
+
+use std::time::Duration;
+
+use actix::{Actor, ActorFutureExt, AsyncContext, Context, ContextFutureSpawner, Supervised, WrapFuture};
+use somaagent_supervision::Child;
+use time::OffsetDateTime;
+
+use super::{Clock, UploadMetrics, rules::InForce};
+use crate::store::{Store, StoreError, attachment_blobs, attachments};
+
+/// Between two looks for bytes that nobody refers to.
+const SWEEP_EVERY: Duration = Duration::from_mins(1);
+/// Rest between two steps of one round.
+const REST: Duration = Duration::from_millis(50);
+/// Bytes that have not gone on coming for so long do not come any more.
+const STOPPED_AFTER: Duration = Duration::from_mins(15);
+/// Attachments deleted at a time.
+const EXPIRE_PAGE: i64 = 200;
+/// Pieces removed at a time.
+const SWEEP_PAGE: i64 = 32;
+
+/// What the janitor needs; survives a restart.
+#[derive(Clone)]
+pub struct JanitorDeps {
+    /// The database.
+    pub store: Store,
+    /// How long attachments are kept, and how often it looks.
+    pub rules: InForce,
+    /// What is counted.
+    pub metrics: UploadMetrics,
+    /// The clock.
+    pub clock: Clock,
+}
+
+/// See the module.
+pub struct AttachmentJanitor {
+    deps: JanitorDeps,
+    state: State,
+}
+
+#[derive(Default)]
+struct State {
+    is_working: bool,
+    /// When it last came to the end of what is old.
+    expired_at: Option<OffsetDateTime>,
+}
+
+/// What a step has done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Done {
+    /// There may be more of it.
+    More,
+    /// That was all.
+    All,
+}
+
+impl AttachmentJanitor {
+    /// A janitor that begins with a round.
+    #[must_use]
+    pub fn new(deps: JanitorDeps) -> Self {
+        Self { deps, state: State::default() }
+    }
+
+    fn look(&mut self, ctx: &mut Context<Self>) {
+        if !std::mem::replace(&mut self.state.is_working, true) {
+            self.step(ctx);
+        }
+    }
+
+    /// Whether it is time to look for what is old.
+    fn is_due(&self, now: OffsetDateTime) -> bool {
+        let every = Duration::from_secs(self.deps.rules.borrow().janitor_interval_seconds);
+        self.state.expired_at.is_none_or(|last| now - last >= every)
+    }
+
+    fn step(&mut self, ctx: &mut Context<Self>) {
+        let (deps, now) = (self.deps.clone(), (self.deps.clock)());
+        let is_due = self.is_due(now);
+        async move {
+            if is_due && expire(&deps, now).await? == Done::More {
+                return Ok(Done::More);
+            }
+            sweep(&deps, now).await
+        }
+        .into_actor(self)
+        .map(move |done: Result<Done, StoreError>, this, ctx| {
+            match &done {
+                Ok(Done::More) => {
+                    ctx.run_later(REST, Self::step);
+                    return;
+                }
+                Ok(Done::All) if is_due => this.state.expired_at = Some(now),
+                Ok(Done::All) => {}
+                Err(error) => {
+                    tracing::warn!(error = error as &dyn std::error::Error, "old attachments are still there");
+                }
+            }
+            this.state.is_working = false;
+            #[expect(clippy::cast_precision_loss, reason = "a time in seconds is exact far beyond any that is shown")]
+            this.deps.metrics.round(done.is_ok(), now.unix_timestamp() as f64);
+        })
+        .spawn(ctx);
+    }
+}
+
+/// Deletes attachments that are too old.
+async fn expire(deps: &JanitorDeps, now: OffsetDateTime) -> Result<Done, StoreError> {
+    let before = now - time::Duration::days(i64::from(deps.rules.borrow().ttl_days));
+    let work = deps.store.run(move |connection| Box::pin(attachments::expire(connection, before, now, EXPIRE_PAGE)));
+    let count = work.await?;
+    deps.metrics.deleted(count);
+    Ok(if count >= EXPIRE_PAGE.unsigned_abs() { Done::More } else { Done::All })
+}
+
+/// Removes bytes that nobody refers to.
+async fn sweep(deps: &JanitorDeps, now: OffsetDateTime) -> Result<Done, StoreError> {
+    let before = now - STOPPED_AFTER;
+    let work = deps.store.run(move |connection| Box::pin(attachment_blobs::sweep(connection, before, SWEEP_PAGE)));
+    Ok(if work.await? { Done::More } else { Done::All })
+}
+
+impl Actor for AttachmentJanitor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Context<Self>) {
+        self.look(ctx);
+        ctx.run_interval(SWEEP_EVERY, Self::look);
+    }
+}
+
+impl Supervised for AttachmentJanitor {
+    fn restarting(&mut self, _: &mut Context<Self>) {
+        self.state = State::default();
+    }
+}
+
+impl Child for AttachmentJanitor {
+    const NAME: &'static str = "attachment-janitor";
+
+    fn state_name(&self) -> &'static str {
+        if self.state.is_working { "clearing" } else { "resting" }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failed expectation ends the test")]
+
+    use std::sync::Arc;
+
+    use bytes::Bytes;
+    use prometheus::Registry;
+    use sqlx::PgPool;
+    use time::Duration;
+
+    use super::*;
+    use crate::uploads::{
+        Declared, Keeping,
+        rules::Rules,
+        tests::{caller, rules, uploads},
+    };
+
+    /// A janitor's deps, at a time of which `clock` tells.
+    fn deps(pool: &PgPool, rules: Rules, clock: Clock) -> JanitorDeps {
+        let (_, rules) = tokio::sync::watch::channel(Arc::new(rules));
+        let metrics = UploadMetrics::register(&Registry::new()).unwrap();
+        JanitorDeps { store: uploads(pool).store, rules, metrics, clock }
+    }
+
+    async fn send(pool: &PgPool) {
+        let (uploads, caller) = (uploads(pool), caller("t"));
+        let ingest = uploads.begin(&caller, Arc::new(rules()), &Declared::default()).await.unwrap();
+        let judged = ingest.push(Bytes::from_static(b"words")).await.unwrap().finish().await.unwrap();
+        judged.keep(Keeping { caller, session_id: None, persona_id: None }).await.unwrap();
+    }
+
+    #[sqlx::test(migrations = "../migrations")]
+    async fn old_ones_are_looked_for_as_often_as_the_rules_say_and_at_once_after_a_restart(pool: PgPool) {
+        let (epoch, rules) = (OffsetDateTime::UNIX_EPOCH, Rules { janitor_interval_seconds: 100, ..rules() });
+        let mut janitor = AttachmentJanitor::new(deps(&pool, rules, || OffsetDateTime::UNIX_EPOCH));
+        assert!(janitor.is_due(epoch));
+        janitor.state.expired_at = Some(epoch);
+        assert!(!janitor.is_due(epoch + Duration::seconds(99)) && janitor.is_due(epoch + Duration::seconds(100)));
+        janitor.state = State::default();
+        assert!(janitor.is_due(epoch));
+    }
+
+    #[sqlx::test(migrations = "../migrations")]
+    async fn what_is_old_goes_with_its_bytes_and_is_counted(pool: PgPool) {
+        let deps = deps(&pool, Rules { ttl_days: 7, ..rules() }, || OffsetDateTime::UNIX_EPOCH);
+        send(&pool).await;
+        let young = OffsetDateTime::UNIX_EPOCH + Duration::days(7);
+        assert_eq!(expire(&deps, young).await.unwrap(), Done::All);
+        assert_eq!(sweep(&deps, young).await.unwrap(), Done::All);
+        let blobs = "SELECT count(*) FROM attachment_blobs";
+        assert_eq!(sqlx::query_scalar::<_, i64>(blobs).fetch_one(&pool).await.unwrap(), 1);
+        let old = young + Duration::SECOND;
+        assert_eq!(expire(&deps, old).await.unwrap(), Done::All);
+        assert_eq!(sweep(&deps, old).await.unwrap(), Done::All);
+        assert_eq!(sqlx::query_scalar::<_, i64>(blobs).fetch_one(&pool).await.unwrap(), 0);
+        assert_eq!(deps.metrics.count_deleted(), 1);
+    }
+}

@@ -1,0 +1,35 @@
+//! Files that people send: taken while they stream, kept in the database and nowhere else, and let go when they are old.
+//!
+//! | file | holds |
+//! | --- | --- |
+//! | [`ingest`] | the one pipeline for every way in: count, hash, type, look through, write |
+//! | `desk` | [`Uploads`], the door's handle |
+//! | [`downloads`] | bounded reads of what was sent |
+//! | [`janitor`] | the actor `attachment-janitor`: old attachments, bytes that nobody refers to |
+//! | [`rules`] | what uploads are held to, as it is in force now |
+//! | [`scanner`] | asks clamd whether bytes are infected, while they arrive |
+//! | [`settings`], [`metrics`] | the section `uploads` of the configuration; Prometheus |
+//!
+//! No part of this opens a file.
+
+mod desk;
+pub mod downloads;
+pub mod ingest;
+pub mod janitor;
+pub mod metrics;
+pub mod rules;
+pub mod scanner;
+pub mod settings;
+
+pub use desk::{SessionRefused, Uploads};
+pub use ingest::{Declared, Ingest, IngestError, Judged, Keeping};
+pub use janitor::{AttachmentJanitor, JanitorDeps};
+pub use metrics::UploadMetrics;
+
+pub use crate::store::attachments::Attachment;
+
+/// Tells the time.
+pub type Clock = fn() -> time::OffsetDateTime;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,146 @@
+//! What people have sent, as it came.
+
+use std::error::Error;
+
+use actix_web::{
+    HttpRequest, HttpResponse,
+    http::header::{HeaderName, HeaderValue},
+    web::{Bytes, Data},
+};
+use futures_util::{Stream, TryStreamExt as _};
+use somaagent_actors::{
+    domain::ids::Tenant,
+    uploads::downloads::{Attachment, BytesError, Found},
+};
+
+use super::memory_export::until;
+use crate::{
+    door::Door,
+    download::File,
+    extract::{AttachmentId, By, TENANT_HEADER, header},
+    middleware::authorise::Authorised,
+    problem::{Code, Problem},
+};
+
+/// Fetches a file that was sent, always to be saved: `Content-Disposition` is `attachment`, and a browser that shows it all the same may
+/// run nothing of it. Parts are sent for `Range`, several as `multipart/byteranges`; more than 16, or parts that overlap, are answered with
+/// the whole. The entity tag is the SHA-256 of the bytes, and conditions are judged as RFC 9110 says. What is quarantined is not sent.
+#[utoipa::path(
+    get,
+    path = "/v1/attachments/{attachment_id}",
+    tag = "attachments",
+    params(("attachment_id" = Uuid, Path, description = "The attachment")),
+    responses(
+        (
+            status = 200,
+            description = "The file",
+            headers(
+                ("ETag" = String, description = "SHA-256 of the bytes in hexadecimal digits, in quotes"),
+                ("Content-Disposition" = String, description = "`attachment` with the file's name (RFC 6266)"),
+            ),
+            content_type = "*/*",
+            body = Vec<u8>,
+        ),
+        (status = 206, description = "The wished parts of the file", content_type = "*/*", body = Vec<u8>),
+        (status = 304, description = "The client has it"),
+    ),
+    extensions(
+        ("x-action" = json!("attachments.download")),
+        ("x-problems" = json!([
+            "attachment-quarantined", "attachment-unknown", "attachment-gone", "precondition-failed",
+            "range-not-satisfiable", "unavailable", "draining", "timeout",
+        ])),
+    ),
+)]
+pub(crate) async fn get_attachment(
+    request: HttpRequest,
+    door: Data<Door>,
+    by: By,
+    id: AttachmentId,
+) -> Result<HttpResponse, Problem> {
+    door.accepting()?;
+    let attachment = match door.attachments.find(&by.caller(), id.0).await? {
+        Found::Here(attachment) if attachment.status == "clean" => attachment,
+        Found::Here(_) => return Err(Code::AttachmentQuarantined.into()),
+        Found::Gone => return Err(Code::AttachmentGone.into()),
+        Found::Unknown => return Err(Code::AttachmentUnknown.into()),
+    };
+    sent(&request, &door, &attachment)
+}
+
+/// Fetches a file that was sent, whatever was found in it, for workers, who show the internal token. If `X-Tenant-Id` is given, it must
+/// be the attachment's.
+#[utoipa::path(
+    get,
+    path = "/internal/attachments/{attachment_id}/binary",
+    tag = "internal",
+    params(
+        ("attachment_id" = Uuid, Path, description = "The attachment"),
+        ("X-Tenant-Id" = Option<String>, Header, description = "Whose it must be"),
+    ),
+    responses(
+        (
+            status = 200,
+            description = "The file",
+            headers(
+                ("X-Attachment-Status" = String, description = "`clean` or `quarantined`"),
+                ("X-Attachment-Size" = i64, description = "How many bytes all of it has"),
+                ("ETag" = String, description = "SHA-256 of the bytes in hexadecimal digits, in quotes"),
+            ),
+            content_type = "*/*",
+            body = Vec<u8>,
+        ),
+        (status = 206, description = "The wished parts of the file", content_type = "*/*", body = Vec<u8>),
+        (status = 304, description = "The client has it"),
+    ),
+    extensions(
+        ("x-action" = json!("internal.attachments.read")),
+        ("x-problems" = json!([
+            "invalid-header", "tenant-denied", "attachment-unknown", "attachment-gone", "precondition-failed",
+            "range-not-satisfiable", "unavailable", "draining", "timeout",
+        ])),
+    ),
+)]
+pub(crate) async fn get_binary(
+    request: HttpRequest,
+    door: Data<Door>,
+    id: AttachmentId,
+) -> Result<HttpResponse, Problem> {
+    door.accepting()?;
+    let expected = header(&request, TENANT_HEADER)?;
+    let attachment = door.attachments.find_for_worker(id.0).await?.ok_or(Code::AttachmentUnknown)?;
+    if expected.is_some_and(|tenant| tenant != attachment.tenant) {
+        return Err(Problem::new(Code::TenantDenied).because("tenant mismatch"));
+    }
+    let mut response = sent(&request, &door, &attachment)?;
+    let headers = response.headers_mut();
+    for (name, value) in
+        [("x-attachment-status", attachment.status), ("x-attachment-size", attachment.size.to_string())]
+    {
+        let value = HeaderValue::from_str(&value).map_err(|error| Problem::new(Code::Internal).caused_by(error))?;
+        headers.insert(HeaderName::from_static(name), value);
+    }
+    Ok(response)
+}
+
+/// The reply with the bytes of `attachment`, if they are there.
+fn sent(request: &HttpRequest, door: &Door, attachment: &Attachment) -> Result<HttpResponse, Problem> {
+    let blob = attachment.blob_id.filter(|_| attachment.deleted_at.is_none()).ok_or(Code::AttachmentGone)?;
+    let tenant = Tenant::new(&attachment.tenant).ok_or(Code::AttachmentUnknown)?;
+    let file = File {
+        name: attachment.filename.clone(),
+        mime: attachment.mime.clone(),
+        size: u64::try_from(attachment.size).unwrap_or_default(),
+        sha256: attachment.sha256.clone(),
+        modified: attachment.created_at.into(),
+    };
+    let (attachments, ends) = (door.attachments.clone(), Authorised::of(request)?.ends);
+    file.answer(request, move |part| {
+        until(ends.clone(), told(attachments.bytes(&tenant, blob, (part.from, part.length))))
+    })
+}
+
+/// The same bytes; that no more come is in the log.
+fn told(bytes: impl Stream<Item = Result<Bytes, BytesError>>) -> impl Stream<Item = Result<Bytes, BytesError>> {
+    bytes.inspect_err(|error| tracing::warn!(error = error as &dyn Error, "a download broke off"))
+}

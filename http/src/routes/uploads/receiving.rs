@@ -1,0 +1,224 @@
+//! Reading a form with files, part by part. Nothing is kept before all of it is here: the form may say at its end where its files
+//! belong.
+
+use std::sync::Arc;
+
+use actix_multipart::Field;
+use serde_json::{Map, Value};
+use somaagent_actors::{
+    domain::{caller::Caller, filename::sanitised},
+    policy::{Asker, Context, Subject},
+    uploads::{Declared, Ingest, Judged, rules::Rules},
+};
+use uuid::Uuid;
+
+use super::{
+    progress::Progress,
+    refusal::{Refused, not_there, refused},
+};
+use crate::{
+    door::Door,
+    extract::{Opened, piece, text, wrong},
+    middleware::authorise::denied,
+    problem::{Code, Problem},
+};
+
+/// Longest text of a field.
+const FIELD_BYTES: usize = 4 << 10;
+/// What says that files belong to no session.
+const UNSPECIFIED: &str = "unspecified";
+
+/// A form that is being read.
+pub(super) struct Receiving<'a> {
+    door: &'a Door,
+    caller: &'a Caller,
+    rules: Arc<Rules>,
+    session_id: Option<Uuid>,
+    /// Whether the form has said it.
+    is_named: bool,
+    /// Whether a file that is refused ends nothing.
+    per_file: bool,
+    files: u32,
+    outcomes: Vec<Outcome>,
+}
+
+/// A form that has come whole, or as far as it is of use.
+pub(super) struct Received {
+    /// The session that the files belong to, if any.
+    pub(super) session_id: Option<Uuid>,
+    /// What became of each file, in their order. Unless each has a result of its own, only the last may be refused.
+    pub(super) outcomes: Vec<Outcome>,
+}
+
+/// What became of a file.
+pub(super) enum Outcome {
+    /// It may be kept.
+    Judged(Box<Judged>),
+    /// It is not taken.
+    Refused(Refused),
+}
+
+impl<'a> Receiving<'a> {
+    pub(super) const fn new(
+        door: &'a Door,
+        caller: &'a Caller,
+        rules: Arc<Rules>,
+        session_id: Option<Uuid>,
+        per_file: bool,
+    ) -> Self {
+        Self { door, caller, rules, session_id, is_named: false, per_file, files: 0, outcomes: Vec::new() }
+    }
+
+    /// Reads the form.
+    ///
+    /// # Errors
+    /// What is wrong with all of it.
+    pub(super) async fn receive(mut self, mut parts: Opened) -> Result<Received, Problem> {
+        self.check_session().await?;
+        while let Some(mut field) = parts.next().await? {
+            match field.name().unwrap_or_default() {
+                "files" => {
+                    if self.take(&mut field).await? {
+                        return Ok(self.received());
+                    }
+                }
+                "session_id" => {
+                    let given = text(&mut field, "session_id", FIELD_BYTES).await?;
+                    self.name_session(session(&["body", "session_id"], &given)?).await?;
+                }
+                name if is_file(&field) => {
+                    return Err(wrong(vec![name.into()], "is a file; files are in the field `files`"));
+                }
+                name => {
+                    let name = name.to_owned();
+                    text(&mut field, &name, FIELD_BYTES).await?;
+                }
+            }
+        }
+        if self.files == 0 { Err(Code::NoFiles.into()) } else { Ok(self.received()) }
+    }
+
+    fn received(self) -> Received {
+        Received { session_id: self.session_id, outcomes: self.outcomes }
+    }
+
+    async fn name_session(&mut self, given: Option<Uuid>) -> Result<(), Problem> {
+        let differs = given.is_some() && self.session_id.is_some_and(|known| Some(known) != given);
+        if std::mem::replace(&mut self.is_named, true) || differs {
+            return Err(wrong(vec!["session_id".into()], "is given more than once"));
+        }
+        self.session_id = given.or(self.session_id);
+        self.check_session().await
+    }
+
+    async fn check_session(&self) -> Result<(), Problem> {
+        match self.session_id {
+            Some(id) => self.door.uploads.check_session(self.caller, id).await.map_err(not_there),
+            None => Ok(()),
+        }
+    }
+
+    /// Takes a file. Returns whether nothing more is to be read, because it was refused.
+    async fn take(&mut self, field: &mut Field) -> Result<bool, Problem> {
+        let said = declared(field);
+        let is_unnamed = said.filename.as_deref() == Some("");
+        let first = piece(field).await?;
+        // A browser sends this for a form in which no file was chosen.
+        if is_unnamed && first.is_none() {
+            return Ok(false);
+        }
+        self.files += 1;
+        if self.files > self.rules.max_files {
+            let most = self.rules.max_files;
+            return Err(Problem::new(Code::TooManyFiles).because(format!("Too many files (max {most})")));
+        }
+        let judged = match self.door.uploads.begin(self.caller, Arc::clone(&self.rules), &said).await {
+            Ok(ingest) => self.judge(ingest, first, field).await?,
+            Err(error) => Err(refused(error)),
+        };
+        let is_over = judged.is_err() && !self.per_file;
+        self.outcomes.push(match judged {
+            Ok(judged) => Outcome::Judged(Box::new(judged)),
+            Err(problem) => {
+                Outcome::Refused(Refused { filename: sanitised(said.filename.as_deref().unwrap_or_default()), problem })
+            }
+        });
+        Ok(is_over)
+    }
+
+    /// Reads a file to its end and asks whether it may be kept.
+    ///
+    /// # Errors
+    /// What is wrong with the whole form; inside, what is wrong with the file.
+    async fn judge(
+        &self,
+        mut ingest: Ingest,
+        first: Option<actix_web::web::Bytes>,
+        field: &mut Field,
+    ) -> Result<Result<Judged, Problem>, Problem> {
+        let progress = Progress { door: self.door, caller: self.caller, session_id: self.session_id };
+        let mut next = first;
+        while let Some(bytes) = next {
+            let before = ingest.size();
+            ingest = match ingest.push(bytes).await {
+                Ok(ingest) => ingest,
+                Err(error) => return Ok(Err(refused(error))),
+            };
+            progress.came(&ingest, self.files - 1, before);
+            next = piece(field).await?;
+        }
+        let judged = match ingest.finish().await {
+            Ok(judged) => judged,
+            Err(error) => return Ok(Err(refused(error))),
+        };
+        Ok(self.permitted(&judged).await.map(|()| judged))
+    }
+
+    /// Whether the policy lets the caller keep a file.
+    async fn permitted(&self, file: &Judged) -> Result<(), Problem> {
+        let Caller { tenant, subject, scope, admission, .. } = self.caller;
+        let issuer = admission.as_ref().and_then(|admission| admission.issuer.as_deref());
+        let asker = match subject {
+            Some(subject) => Asker::Member { subject, issuer, scope: scope.as_deref() },
+            None => Asker::Nobody { auth_required: self.door.verifier.is_some() },
+        };
+        let file = Map::from_iter([
+            ("filename".to_owned(), Value::from(file.filename.as_str())),
+            ("mime".to_owned(), Value::from(file.mime.as_str())),
+            ("size".to_owned(), Value::from(file.size)),
+        ]);
+        let context = Context { session_id: self.session_id, args: Some(&file), ..Context::default() };
+        let asks = Subject { tenant, persona_id: None, asker };
+        let decision = self.door.policy.decide(&asks, "attachments.upload.file", "attachment", &context).await;
+        if decision.allow { Ok(()) } else { Err(denied(&self.door.policy, &decision)) }
+    }
+}
+
+/// The session that a text names, if it names one.
+///
+/// # Errors
+/// It is no id of a session; `loc` is where it stands.
+pub(super) fn session(loc: &[&str], given: &str) -> Result<Option<Uuid>, Problem> {
+    match given.trim() {
+        "" | UNSPECIFIED => Ok(None),
+        given => Uuid::try_parse(given).map(Some).map_err(|_| {
+            let code = if loc[0] == "query" { Code::InvalidQuery } else { Code::InvalidBody };
+            let loc: Vec<Value> = loc.iter().map(|part| Value::from(*part)).collect();
+            Problem::new(code).at(&loc, "must be a UUID")
+        }),
+    }
+}
+
+/// Whether a part is a file: those have names.
+fn is_file(field: &Field) -> bool {
+    declared(field).filename.is_some()
+}
+
+/// What the head of a part says of its file. A name in Unicode comes first, where there are two.
+fn declared(field: &Field) -> Declared {
+    let disposition = field.content_disposition();
+    let extended = disposition.and_then(|disposition| disposition.get_filename_ext());
+    let extended = extended.map(|name| String::from_utf8_lossy(&name.value).into_owned());
+    let plain = || disposition.and_then(|disposition| disposition.get_filename()).map(str::to_owned);
+    Declared { filename: extended.or_else(plain), mime: field.content_type().map(ToString::to_string) }
+}

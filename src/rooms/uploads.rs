@@ -1,0 +1,34 @@
+//! Taking files, looking through them, and letting old ones go.
+
+use std::sync::Arc;
+
+use anyhow::Context;
+use somaagent_actors::{
+    store::Store,
+    uploads::{AttachmentJanitor, JanitorDeps, UploadMetrics, Uploads, rules::InForce, scanner::Scanners},
+};
+use somaagent_supervision::{Restart, Strategy, SupervisorSpec};
+
+use super::{now, scanners};
+use crate::{boot::Base, shutdown::Shutdown};
+
+/// What the door needs of files.
+#[derive(Clone)]
+pub(super) struct Files {
+    /// Takes them.
+    pub(super) uploads: Uploads,
+    /// Look through them.
+    pub(super) scanners: Scanners,
+}
+
+/// Starts the subtree `uploads`, which is held to `rules`.
+pub(super) async fn take(base: &Base, store: Store, rules: InForce, shutdown: &mut Shutdown) -> anyhow::Result<Files> {
+    let metrics = UploadMetrics::register(&base.registry)?;
+    let supervisor = base.root.supervisor(SupervisorSpec::new("uploads", Strategy::OneForOne).arbiters(1)).await?;
+    let scanners = scanners::start(base, &supervisor, rules.clone(), shutdown).await?;
+    let deps = JanitorDeps { store: store.clone(), rules: rules.clone(), metrics: metrics.clone(), clock: now };
+    let seat = supervisor.seat::<AttachmentJanitor>(Restart::Permanent);
+    seat.start(move || AttachmentJanitor::new(deps)).await.context("janitor of attachments")?;
+    let uploads = Uploads::new(store, rules, metrics, now).looked_through_by(Arc::new(scanners.clone()));
+    Ok(Files { uploads, scanners })
+}

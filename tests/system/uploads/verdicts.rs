@@ -1,0 +1,82 @@
+//! What a real clamd finds in files that are sent, and what follows from it.
+
+use serde_json::json;
+use somaagent_test_services::clamd::{Clamd, EICAR, eicar, eicar_in_a_zip};
+use somaagent_test_services::wait::eventually;
+
+use super::{Form, noise, upload};
+use crate::stack::{Setup, Stack};
+
+/// A system whose operator has had nothing scanned so far.
+async fn unscanned(clamd: &Clamd) -> Stack {
+    let (host, port) = clamd.place();
+    let setup = Setup::default().set("CLAMAV_HOST", host).set("CLAMAV_PORT", port);
+    setup.set("SA01_ANTIVIRUS__CONNECT_TIMEOUT_MS", 15_000).start().await
+}
+
+/// Saves fields of the section `antivirus`.
+async fn save(stack: &Stack, fields: &[(&str, serde_json::Value)]) {
+    let fields: Vec<_> = fields.iter().map(|(id, value)| json!({"id": id, "value": value})).collect();
+    let body = json!({"sections": [{"id": "antivirus", "fields": fields}]});
+    let answer = stack.client.post("/v1/ui/settings/sections", &body).await.unwrap();
+    assert_eq!(answer.status, 200, "{}", answer.text);
+}
+
+#[tokio::test]
+async fn what_is_infected_is_quarantined_and_neither_sent_nor_referred_to() {
+    let clamd = Clamd::start(&[]).unwrap();
+    let stack = unscanned(&clamd).await;
+    let infected = || Form::default().file("a.txt", "text/plain", &eicar());
+    assert_eq!(upload(&stack.client, infected()).await.json()[0]["status"], "clean", "nobody looked");
+
+    save(&stack, &[("av_enabled", json!(true))]).await;
+    let form = infected().file("a.zip", "application/zip", &eicar_in_a_zip()).file(
+        "b.bin",
+        "application/octet-stream",
+        &noise(700_000, 7),
+    );
+    let kept = upload(&stack.client, form).await;
+    assert_eq!(kept.status, 200, "{}", kept.text);
+    let found: Vec<_> = kept.json().as_array().unwrap().iter().map(|file| file["status"].clone()).collect();
+    assert_eq!(found, ["quarantined", "quarantined", "clean"]);
+    assert_eq!(kept.json()[0]["quarantine_reason"], "infected");
+    let pool = stack.database.pool().await.unwrap();
+    let threats = "SELECT count(*) FROM attachments WHERE threat = $1 AND scanned_at IS NOT NULL";
+    let threats: i64 = sqlx::query_scalar(threats).bind(EICAR).fetch_one(&pool).await.unwrap();
+    assert_eq!(threats, 2);
+
+    let path = |place: usize| kept.json()[place]["path"].as_str().unwrap().to_owned();
+    let refused = stack.client.get(&path(0)).await.unwrap();
+    assert_eq!((refused.status, refused.code().as_str()), (403, "attachment-quarantined"));
+    assert_eq!(stack.client.get(&path(2)).await.unwrap().status, 200);
+    for (place, status) in [(1, 422), (2, 200)] {
+        let message = json!({"message": "look", "attachments": [path(place)]});
+        let answer = stack.client.post("/v1/session/message", &message).await.unwrap();
+        assert_eq!(answer.status, status, "{}", answer.text);
+    }
+}
+
+#[tokio::test]
+async fn without_clamd_files_are_quarantined_or_where_that_is_strict_refused_and_not_kept() {
+    let clamd = Clamd::start(&[]).unwrap();
+    let stack = unscanned(&clamd).await;
+    save(&stack, &[("av_enabled", json!(true))]).await;
+    clamd.kill().unwrap();
+    let form = || Form::default().file("a.txt", "text/plain", b"tea");
+    let kept = upload(&stack.client, form()).await;
+    assert_eq!((kept.status, &kept.json()[0]["quarantine_reason"]), (200, &json!("av_error")), "{}", kept.text);
+
+    save(&stack, &[("av_strict", json!(true))]).await;
+    let refused = upload(&stack.client, form()).await;
+    assert_eq!((refused.status, refused.code().as_str()), (502, "antivirus-error"), "{}", refused.text);
+    assert!(!refused.header("retry-after").is_empty());
+    let pool = stack.database.pool().await.unwrap();
+    let kept: i64 = sqlx::query_scalar("SELECT count(*) FROM attachments").fetch_one(&pool).await.unwrap();
+    assert_eq!(kept, 1, "the one that was quarantined");
+
+    clamd.restart().unwrap();
+    eventually("it is looked through again", async || {
+        (upload(&stack.client, form()).await.json()[0]["status"] == "clean").then_some(())
+    })
+    .await;
+}
