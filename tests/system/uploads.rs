@@ -143,7 +143,7 @@ async fn several_files_are_kept_as_they_came_and_told_in_their_order() {
 }
 
 #[tokio::test]
-async fn a_file_that_is_refused_ends_the_request_or_has_a_result_of_its_own() {
+async fn a_file_that_is_refused_refuses_the_form_or_has_a_result_of_its_own() {
     let stack = Setup::default().set("GATEWAY_UPLOAD_DENIED_MIME", "text/html").start().await;
     let pool = stack.database.pool().await.unwrap();
     let form = || {
@@ -156,13 +156,13 @@ async fn a_file_that_is_refused_ends_the_request_or_has_a_result_of_its_own() {
     let answer = upload(&stack.client, form()).await;
     assert_eq!((answer.status, answer.code().as_str()), (415, "mime-not-allowed"), "{}", answer.text);
     assert_eq!(answer.json()["detail"], "MIME type not allowed: text/html");
-    assert_eq!(counts(&pool).await.0, 1, "what came before it is kept");
+    assert_eq!(counts(&pool).await.0, 0, "nothing of the form is kept");
     let answer = upload_to(&stack.client, "/v1/uploads?per_file=true", form()).await;
     assert_eq!(answer.status, 200, "{}", answer.text);
     let files = answer.json();
     assert_eq!((&files[0]["status"], &files[2]["status"]), (&json!("clean"), &json!("clean")));
     assert_eq!((&files[1]["filename"], &files[1]["error"]["code"]), (&json!("b.html"), &json!("mime-not-allowed")));
-    assert_eq!(counts(&pool).await.0, 3);
+    assert_eq!(counts(&pool).await.0, 2);
 }
 
 #[tokio::test]

@@ -26,7 +26,7 @@ use uuid::Uuid;
 
 use self::{
     progress::Progress,
-    receiving::{Outcome, Receiving, session},
+    receiving::{Asked, Outcome, Receiving, session},
     refusal::{Refused, unkept},
 };
 use crate::{
@@ -101,8 +101,8 @@ pub(crate) enum FileReply {
     Refused(RefusedFileReply),
 }
 
-/// Takes files, which are looked at while they come. A file that is refused ends the request; those before it are kept. A request
-/// that is refused as a whole, or breaks off, leaves nothing.
+/// Takes files, which are looked at while they come. A request of which a file is refused is refused as a whole, unless each has a
+/// result of its own. One that is refused, or breaks off, leaves nothing.
 #[utoipa::path(
     post,
     path = "/v1/uploads",
@@ -136,17 +136,18 @@ pub(crate) async fn post_uploads(
     let session_id =
         query.text("session_id")?.map(|text| session(&["query", "session_id"], text)).transpose()?.flatten();
     let per_file = query.parsed::<bool>("per_file", "true or false")?.unwrap_or_default();
+    let asked = Asked { session_id, per_file };
     let most = u64::from(rules.max_files)
         .saturating_mul(rules.max_bytes.saturating_add(FORM_BYTES))
         .saturating_add(FORM_BYTES);
     let ends = Authorised::of(&request)?.ends;
-    let receiving = Receiving::new(&door, &caller, rules.clone(), session_id, per_file);
+    let persona_id = hints.persona_id;
+    let receiving = Receiving::new(&door, &caller, persona_id.as_deref(), rules.clone(), asked);
     let received = parts.open(most, |parts| in_time(ends, Box::pin(receiving.receive(parts)))).await?;
     // What came by other rules may be what these do not let in.
     if door.uploads.rules() != rules {
         return Err(Problem::new(Code::Unavailable).caused_by("the rules of uploads changed while the files came"));
     }
-    let persona_id = hints.persona_id;
     let keeping = Keeping { caller: caller.clone(), session_id: received.session_id, persona_id };
     let progress = Progress { door: &door, caller: &caller, session_id: received.session_id };
     let mut replies = Vec::new();
@@ -160,19 +161,19 @@ pub(crate) async fn post_uploads(
                         replies.push(FileReply::Kept(kept.into()));
                         continue;
                     }
-                    Err(error) => Refused { filename, problem: unkept(error) },
+                    Err(error) => {
+                        door.uploads.metrics().refused();
+                        let problem = unkept(error);
+                        if !per_file {
+                            return Err(problem);
+                        }
+                        Refused { filename, problem }
+                    }
                 }
             }
             Outcome::Refused(refused) => refused,
         };
-        door.uploads.metrics().refused();
-        if !per_file {
-            return Err(refused.problem);
-        }
-        replies.push(FileReply::Refused(RefusedFileReply {
-            filename: refused.filename,
-            error: refused.problem.body(None),
-        }));
+        replies.push(FileReply::Refused(refused.into()));
     }
     door.uploads.metrics().took(started.elapsed().as_secs_f64());
     Ok(Json(replies))
@@ -191,6 +192,12 @@ async fn in_time<T>(ends: Option<Ends>, reading: impl Future<Output = Result<T, 
             read.unwrap_or_else(|_| Err(Problem::new(Code::RequestTimeout).because("the form took too long")))
         }
         () = ended => Err(Problem::new(Code::TokenInvalid).because("what the sender showed ended while the files came")),
+    }
+}
+
+impl From<Refused> for RefusedFileReply {
+    fn from(refused: Refused) -> Self {
+        Self { filename: refused.filename, error: refused.problem.body(None) }
     }
 }
 

@@ -150,6 +150,12 @@ fn fields() -> Vec<Bad> {
             "invalid-body",
         ),
         bad("a field that is too long", good().field("note", &"x".repeat(5_000)).end(), 422, "invalid-body"),
+        bad(
+            "too many fields",
+            (0..33).fold(good(), |form, number| form.field(&format!("note-{number}"), "x")).end(),
+            400,
+            "bad-multipart",
+        ),
         bad("a session in the query that is none", good().end(), 422, "invalid-query")
             .at("/v1/uploads?session_id=mine"),
         bad("two sessions in the query", good().end(), 422, "invalid-query")

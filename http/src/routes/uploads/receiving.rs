@@ -25,6 +25,8 @@ use crate::{
 
 /// Longest text of a field.
 const FIELD_BYTES: usize = 4 << 10;
+/// Most fields beside the files.
+const OTHER_FIELDS: u32 = 32;
 /// What says that files belong to no session.
 const UNSPECIFIED: &str = "unspecified";
 
@@ -33,6 +35,7 @@ pub(super) struct Receiving<'a> {
     door: &'a Door,
     caller: &'a Caller,
     rules: Arc<Rules>,
+    persona_id: Option<&'a str>,
     session_id: Option<Uuid>,
     /// Whether the form has said it.
     is_named: bool,
@@ -42,11 +45,20 @@ pub(super) struct Receiving<'a> {
     outcomes: Vec<Outcome>,
 }
 
-/// A form that has come whole, or as far as it is of use.
+/// What the query asks for.
+#[derive(Clone, Copy)]
+pub(super) struct Asked {
+    /// The session that the files belong to, unless the form says so.
+    pub(super) session_id: Option<Uuid>,
+    /// Whether each file has a result of its own.
+    pub(super) per_file: bool,
+}
+
+/// A form that has come whole.
 pub(super) struct Received {
     /// The session that the files belong to, if any.
     pub(super) session_id: Option<Uuid>,
-    /// What became of each file, in their order. Unless each has a result of its own, only the last may be refused.
+    /// What became of each file, in their order. Unless each has a result of its own, all may be kept.
     pub(super) outcomes: Vec<Outcome>,
 }
 
@@ -62,44 +74,51 @@ impl<'a> Receiving<'a> {
     pub(super) const fn new(
         door: &'a Door,
         caller: &'a Caller,
+        persona_id: Option<&'a str>,
         rules: Arc<Rules>,
-        session_id: Option<Uuid>,
-        per_file: bool,
+        asked: Asked,
     ) -> Self {
-        Self { door, caller, rules, session_id, is_named: false, per_file, files: 0, outcomes: Vec::new() }
+        let Asked { session_id, per_file } = asked;
+        Self { door, caller, rules, persona_id, session_id, is_named: false, per_file, files: 0, outcomes: Vec::new() }
     }
 
-    /// Reads the form.
+    /// Reads the form, and asks whether its files may be kept.
     ///
     /// # Errors
-    /// What is wrong with all of it.
+    /// What is wrong with all of it, or with one of its files unless each has a result of its own.
     pub(super) async fn receive(mut self, mut parts: Opened) -> Result<Received, Problem> {
         self.check_session().await?;
+        let mut others = 0;
         while let Some(mut field) = parts.next().await? {
             match field.name().unwrap_or_default() {
-                "files" => {
-                    if self.take(&mut field).await? {
-                        return Ok(self.received());
-                    }
-                }
-                "session_id" => {
-                    let given = text(&mut field, "session_id", FIELD_BYTES).await?;
-                    self.name_session(session(&["body", "session_id"], &given)?).await?;
-                }
-                name if is_file(&field) => {
-                    return Err(wrong(vec![name.into()], "is a file; files are in the field `files`"));
+                "files" => self.take(&mut field).await?,
+                _ if others == OTHER_FIELDS => {
+                    return Err(Problem::new(Code::BadMultipart).because("there are too many fields beside the files"));
                 }
                 name => {
+                    others += 1;
                     let name = name.to_owned();
-                    text(&mut field, &name, FIELD_BYTES).await?;
+                    self.note(&name, &mut field).await?;
                 }
             }
         }
-        if self.files == 0 { Err(Code::NoFiles.into()) } else { Ok(self.received()) }
+        if self.files == 0 {
+            return Err(Code::NoFiles.into());
+        }
+        self.permit().await?;
+        Ok(Received { session_id: self.session_id, outcomes: self.outcomes })
     }
 
-    fn received(self) -> Received {
-        Received { session_id: self.session_id, outcomes: self.outcomes }
+    /// Reads a field that is no file.
+    async fn note(&mut self, name: &str, field: &mut Field) -> Result<(), Problem> {
+        if name != "session_id" && is_file(field) {
+            return Err(wrong(vec![name.into()], "is a file; files are in the field `files`"));
+        }
+        let given = text(field, name, FIELD_BYTES).await?;
+        if name == "session_id" {
+            self.name_session(session(&["body", "session_id"], &given)?).await?;
+        }
+        Ok(())
     }
 
     async fn name_session(&mut self, given: Option<Uuid>) -> Result<(), Problem> {
@@ -118,14 +137,14 @@ impl<'a> Receiving<'a> {
         }
     }
 
-    /// Takes a file. Returns whether nothing more is to be read, because it was refused.
-    async fn take(&mut self, field: &mut Field) -> Result<bool, Problem> {
+    /// Takes a file.
+    async fn take(&mut self, field: &mut Field) -> Result<(), Problem> {
         let said = declared(field);
         let is_unnamed = said.filename.as_deref() == Some("");
         let first = piece(field).await?;
         // A browser sends this for a form in which no file was chosen.
         if is_unnamed && first.is_none() {
-            return Ok(false);
+            return Ok(());
         }
         self.files += 1;
         if self.files > self.rules.max_files {
@@ -136,17 +155,21 @@ impl<'a> Receiving<'a> {
             Ok(ingest) => self.judge(ingest, first, field).await?,
             Err(error) => Err(refused(error)),
         };
-        let is_over = judged.is_err() && !self.per_file;
-        self.outcomes.push(match judged {
+        let outcome = match judged {
             Ok(judged) => Outcome::Judged(Box::new(judged)),
-            Err(problem) => {
-                Outcome::Refused(Refused { filename: sanitised(said.filename.as_deref().unwrap_or_default()), problem })
-            }
-        });
-        Ok(is_over)
+            Err(problem) => self.refuse(sanitised(said.filename.as_deref().unwrap_or_default()), problem)?,
+        };
+        self.outcomes.push(outcome);
+        Ok(())
     }
 
-    /// Reads a file to its end and asks whether it may be kept.
+    /// A file is not taken: where each has a result of its own that is its result, else that of the form.
+    fn refuse(&self, filename: String, problem: Problem) -> Result<Outcome, Problem> {
+        self.door.uploads.metrics().refused();
+        if self.per_file { Ok(Outcome::Refused(Refused { filename, problem })) } else { Err(problem) }
+    }
+
+    /// Reads a file to its end.
     ///
     /// # Errors
     /// What is wrong with the whole form; inside, what is wrong with the file.
@@ -167,11 +190,18 @@ impl<'a> Receiving<'a> {
             progress.came(&ingest, self.files - 1, before);
             next = piece(field).await?;
         }
-        let judged = match ingest.finish().await {
-            Ok(judged) => judged,
-            Err(error) => return Ok(Err(refused(error))),
-        };
-        Ok(self.permitted(&judged).await.map(|()| judged))
+        Ok(ingest.finish().await.map_err(refused))
+    }
+
+    /// Asks about each file, now that it is known where they belong.
+    async fn permit(&mut self) -> Result<(), Problem> {
+        for place in 0..self.outcomes.len() {
+            let Outcome::Judged(file) = &self.outcomes[place] else { continue };
+            if let Err(problem) = self.permitted(file).await {
+                self.outcomes[place] = self.refuse(file.filename.clone(), problem)?;
+            }
+        }
+        Ok(())
     }
 
     /// Whether the policy lets the caller keep a file.
@@ -188,7 +218,7 @@ impl<'a> Receiving<'a> {
             ("size".to_owned(), Value::from(file.size)),
         ]);
         let context = Context { session_id: self.session_id, args: Some(&file), ..Context::default() };
-        let asks = Subject { tenant, persona_id: None, asker };
+        let asks = Subject { tenant, persona_id: self.persona_id, asker };
         let decision = self.door.policy.decide(&asks, "attachments.upload.file", "attachment", &context).await;
         if decision.allow { Ok(()) } else { Err(denied(&self.door.policy, &decision)) }
     }
