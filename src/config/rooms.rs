@@ -8,7 +8,7 @@ use somaagent_actors::{
     bus::{kafka::KafkaSettings, table::EventLogSettings},
     conversation::{SessionSettings, TurnSettings},
     dead_letters::DeadLetterSettings,
-    domain::{dead_letter, ids::Tenant},
+    domain::{dead_letter, ids::Tenant, media_type::is_media_type},
     identity::{AuthSettings, sign_in::OidcSettings},
     llm::{self, ModelSettings},
     memory::{jobs::ExportJobSettings, settings::MemorySettings},
@@ -17,7 +17,10 @@ use somaagent_actors::{
     replicator::ReplicatorSettings,
     settings::OperatorSettings,
     somabrain::BrainSettings,
-    uploads::{scanner::AntivirusSettings, settings::UploadSettings},
+    uploads::{
+        scanner::AntivirusSettings,
+        settings::{UploadSettings, words},
+    },
     vault::VaultSettings,
 };
 use somaagent_http::{
@@ -316,6 +319,12 @@ pub(super) fn check_uploads(uploads: &UploadSettings, faults: &mut Faults) {
     faults.range("uploads.janitor_interval_seconds", uploads.janitor_interval_seconds, 60..=86_400);
     faults.range("uploads.inline_max_mb", uploads.inline_max_mb, 1..=MAX_UPLOAD_MB);
     faults.range("uploads.download_token_ttl_seconds", uploads.download_token_ttl_seconds, 0..=30 * 86_400);
+    for (key, list) in [("uploads.allowed_mime", &uploads.allowed_mime), ("uploads.denied_mime", &uploads.denied_mime)]
+    {
+        if let Some(word) = words(list).iter().find(|word| !is_media_type(word)) {
+            faults.add(key, format!("{word:?} is no media type such as image/png"));
+        }
+    }
 }
 
 pub(super) fn check_antivirus(antivirus: &AntivirusSettings, faults: &mut Faults) {

@@ -166,6 +166,8 @@ fn limits_of_uploads_have_the_originals_names() {
         ("GATEWAY_UPLOAD_MAX_MB", "0", "uploads.max_mb"),
         ("GATEWAY_UPLOAD_MAX_FILES", "0", "uploads.max_files"),
         ("SA01_UPLOADS__QUARANTINE_POLICY", "burn", "uploads.quarantine_policy"),
+        ("GATEWAY_UPLOAD_ALLOWED_MIME", "text/plain, image/*", "uploads.allowed_mime"),
+        ("GATEWAY_UPLOAD_DENIED_MIME", "exe", "uploads.denied_mime"),
         ("CLAMAV_PORT", "0", "antivirus.port"),
     ] {
         assert!(faults([(name, value)]).contains(key), "{name}");

@@ -22,6 +22,7 @@ pub mod identity;
 pub mod ids;
 pub mod lines;
 pub mod list_cursor;
+pub mod media_type;
 pub mod memory;
 pub mod message;
 pub mod origin;

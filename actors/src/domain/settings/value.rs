@@ -3,14 +3,12 @@
 use serde_json::Value;
 
 use super::{Entry, Field, Kind};
-use crate::domain::host::is_host_name;
+use crate::domain::{host::is_host_name, media_type::is_media_type};
 
 /// Most entries of a list.
 const MAX_ENTRIES: usize = 200;
 /// Longest name of a host (RFC 1035 §2.3.4), with room for the brackets of an address.
 const MAX_HOST: usize = 255;
-/// Longest part of a media type (RFC 6838 §4.2).
-const MAX_MEDIA_PART: usize = 127;
 
 impl Field {
     /// The value as it is kept, or what it must be. `None` if it is empty: then what is configured counts.
@@ -76,20 +74,10 @@ impl Entry {
         let text = text.trim().to_ascii_lowercase();
         let fits = match self {
             Self::Host => text.len() <= MAX_HOST && is_host_name(&text),
-            Self::MediaType => {
-                text.split_once('/').is_some_and(|(kind, sub)| is_media_part(kind) && is_media_part(sub))
-            }
+            Self::MediaType => is_media_type(&text),
         };
         fits.then_some(text)
     }
-}
-
-/// RFC 6838 §4.2.
-fn is_media_part(text: &str) -> bool {
-    let is_part = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$&-^_.+".contains(&byte);
-    (1..=MAX_MEDIA_PART).contains(&text.len())
-        && text.as_bytes()[0].is_ascii_alphanumeric()
-        && text.bytes().all(is_part)
 }
 
 #[cfg(test)]
