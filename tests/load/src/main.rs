@@ -35,7 +35,7 @@ use std::io::Write as _;
 use anyhow::{Context as _, Result};
 use clap::{Parser, Subcommand};
 
-use self::bench::{accept, auth, brain, export, fanout, idle, relay, replicate, start, turn};
+use self::bench::{accept, auth, brain, export, fanout, idle, relay, replicate, start, turn, upload};
 use self::binary::Subject;
 use self::report::Report;
 
@@ -70,6 +70,8 @@ enum Bench {
     Relay(relay::Options),
     /// Records of the log copied into the replica a second
     Replicate(replicate::Options),
+    /// Files taken a second, looked through or not, and the memory of one
+    Upload(upload::Options),
     /// Time to start, size, memory after boot
     Start(start::Options),
     /// All of them
@@ -90,6 +92,7 @@ impl Bench {
             Self::Export(export::Options::FULL),
             Self::Relay(relay::Options::FULL),
             Self::Replicate(replicate::Options::FULL),
+            Self::Upload(upload::Options::FULL),
             Self::Start(start::Options::FULL),
         ];
         let chosen = if full { all.to_vec() } else { vec![self] };
@@ -107,6 +110,7 @@ impl Bench {
             Self::Export(_) => Self::Export(export::Options::QUICK),
             Self::Relay(_) => Self::Relay(relay::Options::QUICK),
             Self::Replicate(_) => Self::Replicate(replicate::Options::QUICK),
+            Self::Upload(_) => Self::Upload(upload::Options::QUICK),
             Self::Start(_) => Self::Start(start::Options::QUICK),
             Self::All => Self::All,
         }
@@ -123,6 +127,7 @@ impl Bench {
             Self::Export(options) => export::run(subject, options).await.context("export"),
             Self::Relay(options) => relay::run(subject, options).await.context("relay"),
             Self::Replicate(options) => replicate::run(subject, options).await.context("replicate"),
+            Self::Upload(options) => upload::run(subject, options).await.context("upload"),
             Self::Start(options) => start::run(subject, options).await.context("start"),
             Self::All => anyhow::bail!("`all` stands for the others"),
         }
@@ -162,7 +167,7 @@ mod tests {
 
     #[test]
     fn all_means_each_bench_once_and_quick_wins_over_sizes() {
-        assert_eq!(Bench::All.chosen(false).len(), 10);
+        assert_eq!(Bench::All.chosen(false).len(), 11);
         let turns = turn::Options::FULL;
         let quick = Bench::Turn(turns).chosen(true);
         assert_eq!(format!("{quick:?}"), format!("{:?}", [Bench::Turn(turn::Options::QUICK)]));

@@ -29,6 +29,8 @@ pub enum Budget {
     AtMost(f64),
     /// The value must be this at least.
     AtLeast(f64),
+    /// The value must be the first at least, or divided by its reference the second.
+    AtLeastOrRatio(f64, f64),
     /// The value may exceed its reference by this at most.
     AddsAtMost(f64),
     /// The value divided by its reference must be this at least.
@@ -40,6 +42,7 @@ impl Budget {
         match self {
             Self::AtMost(limit) => format!("<= {limit}"),
             Self::AtLeast(limit) => format!(">= {limit}"),
+            Self::AtLeastOrRatio(value, ratio) => format!(">= {value} or ratio >= {ratio}"),
             Self::AddsAtMost(limit) => format!("adds <= {limit}"),
             Self::RatioAtLeast(limit) => format!("ratio >= {limit}"),
         }
@@ -78,6 +81,7 @@ impl Figure {
         Some(match self.budget? {
             Budget::AtMost(limit) => self.value <= limit,
             Budget::AtLeast(limit) => self.value >= limit,
+            Budget::AtLeastOrRatio(value, ratio) => self.value >= value || self.ratio().is_some_and(|own| own >= ratio),
             Budget::AddsAtMost(limit) => self.added().is_some_and(|added| added <= limit),
             Budget::RatioAtLeast(limit) => self.ratio().is_some_and(|ratio| ratio >= limit),
         })
@@ -209,6 +213,9 @@ mod tests {
             (5.1, Budget::AddsAtMost(1.0), false),
             (4.0, Budget::RatioAtLeast(1.0), true),
             (3.9, Budget::RatioAtLeast(1.0), false),
+            (9.0, Budget::AtLeastOrRatio(9.0, 3.0), true),
+            (8.0, Budget::AtLeastOrRatio(9.0, 2.0), true),
+            (7.9, Budget::AtLeastOrRatio(9.0, 2.0), false),
             (f64::NAN, Budget::AtMost(5.0), false),
         ] {
             assert_eq!(figure(value).within(budget).met(), Some(met), "{value} {budget:?}");

@@ -28,12 +28,20 @@ impl Wire {
         Ok(Self { socket, answer: Vec::new(), body: 0 })
     }
 
+    /// Sends a part of a request, to be ended by [`ask`](Self::ask) or [`expect_ok`](Self::expect_ok).
+    ///
+    /// # Errors
+    /// When the server hangs up.
+    pub async fn send(&mut self, part: &[u8]) -> Result<()> {
+        Ok(self.socket.write_all(part).await?)
+    }
+
     /// Sends a request and reads its answer, which must tell its length. Answers the status.
     ///
     /// # Errors
     /// When the server hangs up, or answers something else than HTTP/1.1 with a length.
     pub async fn ask(&mut self, request: &[u8]) -> Result<u16> {
-        self.socket.write_all(request).await?;
+        self.send(request).await?;
         self.answer.clear();
         loop {
             let read = self.socket.read_buf(&mut self.answer).await?;

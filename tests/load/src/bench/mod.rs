@@ -10,3 +10,4 @@ pub mod relay;
 pub mod replicate;
 pub mod start;
 pub mod turn;
+pub mod upload;
