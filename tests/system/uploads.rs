@@ -277,7 +277,8 @@ async fn memory_does_not_grow_with_the_files() {
     }
     let most = memory_kib(stack.app.id(), "VmHWM").saturating_sub(before);
     eprintln!("{FILES} files of 20 MB at a time took {most} KiB more than before them");
-    assert!(most < 64 * 1024, "{most} KiB: as much as a good part of the files");
+    // Each may take 2 MiB; the allocator keeps some of what it was given back.
+    assert!(most < 32 * 1024, "{most} KiB");
 }
 
 #[tokio::test]

@@ -1,8 +1,8 @@
 //! A real clamd for tests, with signatures of our own.
 //!
-//! Found by `SA01_TEST_CLAMD` (host:port of one that knows EICAR's test string), else on this machine. One that is started here
-//! lives in a folder of its own on a free port. It has no signatures but those of [`Clamd::sign`], of which [`eicar`] is the
-//! first: no database has to be fetched.
+//! The program is the one that `SA01_TEST_CLAMD` names, else that of this machine. Each that is started lives in a folder of its
+//! own on a free port. It has no signatures but those of [`Clamd::sign`], of which [`eicar`] is the first: no database has to be
+//! fetched.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
@@ -17,8 +17,8 @@ use anyhow::{Context as _, Result, anyhow, bail};
 use crate::lock::locked;
 use crate::port;
 
-/// The variable that names a clamd to use instead of starting one.
-pub const VARIABLE: &str = "SA01_TEST_CLAMD";
+/// The variable that names the program.
+const VARIABLE: &str = "SA01_TEST_CLAMD";
 
 /// What a clamd started here calls EICAR's test string: signatures that are nobody's have an ending.
 pub const EICAR: &str = "Eicar-Test-Signature.UNOFFICIAL";
@@ -65,10 +65,10 @@ pub fn eicar_in_a_zip() -> Vec<u8> {
 #[derive(Debug)]
 pub struct Clamd {
     address: String,
-    own: Option<Mutex<Own>>,
+    own: Mutex<Own>,
 }
 
-/// What is known of a clamd that was started here.
+/// The process and its folder.
 #[derive(Debug)]
 struct Own {
     program: PathBuf,
@@ -91,11 +91,7 @@ impl Clamd {
     /// As [`Self::start`].
     pub fn shared() -> Result<&'static Self> {
         static SHARED: OnceLock<Result<Clamd>> = OnceLock::new();
-        let shared = SHARED.get_or_init(|| match std::env::var(VARIABLE) {
-            Ok(address) => Ok(Self { address, own: None }),
-            Err(_) => Self::start(&[]),
-        });
-        shared.as_ref().map_err(|error| anyhow!("no clamd for this test: {error:#}"))
+        SHARED.get_or_init(|| Self::start(&[])).as_ref().map_err(|error| anyhow!("no clamd for this test: {error:#}"))
     }
 
     /// Starts one of one's own, with these lines in its configuration before the usual ones, such as `StreamMaxLength 1M`.
@@ -112,7 +108,7 @@ impl Clamd {
         let mut own = Own { program, folder, address: address.clone(), keeper: None };
         own.sign("Eicar-Test-Signature", &eicar())?;
         own.run()?;
-        Ok(Self { address, own: Some(Mutex::new(own)) })
+        Ok(Self { address, own: Mutex::new(own) })
     }
 
     /// Where it listens, as `host:port`.
@@ -124,9 +120,9 @@ impl Clamd {
     /// Where it listens.
     ///
     /// # Panics
-    /// When the address has no port.
+    /// Never: it was started with a port.
     #[must_use]
-    #[expect(clippy::expect_used, reason = "a variable that names no address fails the test")]
+    #[expect(clippy::expect_used, reason = "the address was made here")]
     pub fn place(&self) -> (String, u16) {
         let (host, port) = self.address.rsplit_once(':').expect("host:port");
         (host.to_owned(), port.parse().expect("host:port"))
@@ -134,7 +130,7 @@ impl Clamd {
 
     /// Has bytes found from now on wherever they are in a file, by this name with the ending `.UNOFFICIAL`.
     pub fn sign(&self, name: &str, bytes: &[u8]) -> Result<()> {
-        let own = locked(self.own()?);
+        let own = locked(&self.own);
         own.sign(name, bytes)?;
         ask(&own.address, b"zRELOAD\0")?;
         // It goes on with the old signatures until it has read the new ones.
@@ -150,31 +146,27 @@ impl Clamd {
 
     /// `kill -9`: open connections are cut. [`Self::restart`] starts it again.
     pub fn kill(&self) -> Result<()> {
-        locked(self.own()?).end("KILL")
+        locked(&self.own).end("KILL")
     }
 
     /// Ends it in order. [`Self::restart`] starts it again.
     pub fn stop(&self) -> Result<()> {
-        locked(self.own()?).end("TERM")
+        locked(&self.own).end("TERM")
     }
 
     /// Starts it again on the same port and with the same signatures.
     pub fn restart(&self) -> Result<()> {
-        locked(self.own()?).run()
+        locked(&self.own).run()
     }
 
     /// Has it stand still: connections are accepted by the system, and nothing is answered.
     pub fn freeze(&self) -> Result<()> {
-        locked(self.own()?).signal("STOP")
+        locked(&self.own).signal("STOP")
     }
 
     /// Has it go on.
     pub fn thaw(&self) -> Result<()> {
-        locked(self.own()?).signal("CONT")
-    }
-
-    fn own(&self) -> Result<&Mutex<Own>> {
-        self.own.as_ref().context("a clamd named by its address is not ours to end")
+        locked(&self.own).signal("CONT")
     }
 }
 
@@ -277,6 +269,13 @@ fn scanned(address: &str, bytes: &[u8]) -> Result<String> {
 }
 
 fn find() -> Result<PathBuf> {
+    if let Some(program) = std::env::var_os(VARIABLE).map(PathBuf::from) {
+        return if program.is_file() {
+            Ok(program)
+        } else {
+            bail!("{VARIABLE} names no program: {}", program.display())
+        };
+    }
     let path = std::env::var_os("PATH").unwrap_or_default();
     let folders = std::env::split_paths(&path).chain([PathBuf::from("/usr/sbin")]);
     let mut programs = folders.map(|folder| folder.join("clamd"));

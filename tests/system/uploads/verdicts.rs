@@ -1,5 +1,6 @@
 //! What a real clamd finds in files that are sent, and what follows from it.
 
+use futures_util::future::join_all;
 use serde_json::json;
 use somaagent_test_services::clamd::{Clamd, EICAR, eicar, eicar_in_a_zip};
 use somaagent_test_services::wait::eventually;
@@ -12,6 +13,12 @@ async fn unscanned(clamd: &Clamd) -> Stack {
     let (host, port) = clamd.place();
     let setup = Setup::default().set("CLAMAV_HOST", host).set("CLAMAV_PORT", port);
     setup.set("SA01_ANTIVIRUS__CONNECT_TIMEOUT_MS", 15_000).start().await
+}
+
+/// What has files scanned from the beginning.
+fn scanning(clamd: &Clamd) -> Setup {
+    let (host, port) = clamd.place();
+    Setup::default().set("CLAMAV_ENABLED", "true").set("CLAMAV_HOST", host).set("CLAMAV_PORT", port)
 }
 
 /// Saves fields of the section `antivirus`.
@@ -77,6 +84,71 @@ async fn without_clamd_files_are_quarantined_or_where_that_is_strict_refused_and
     clamd.restart().unwrap();
     eventually("it is looked through again", async || {
         (upload(&stack.client, form()).await.json()[0]["status"] == "clean").then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn two_hundred_files_at_once_are_each_judged_by_what_is_in_them() {
+    let clamd = Clamd::start(&[]).unwrap();
+    let setup = scanning(&clamd).set("SA01_ANTIVIRUS__SCANNERS", 10).set("SA01_ANTIVIRUS__OPEN_TIMEOUT_MS", 120_000);
+    let stack = setup.set("GATEWAY_MAX_BODIES_EACH", 0).start().await;
+    let infected = |number: u64| number.is_multiple_of(3);
+    let sent = (0..200).map(|number| {
+        let mut file = noise(1_000 + usize::try_from(number).unwrap() * 997, number + 1);
+        if infected(number) {
+            file.extend(eicar());
+        }
+        let stack = &stack;
+        async move { upload(&stack.client, Form::default().file("a.bin", "a/b", &file)).await }
+    });
+    for (number, answer) in (0..).zip(join_all(sent).await) {
+        assert_eq!(answer.status, 200, "{number}: {}", answer.text);
+        let (status, reason) =
+            if infected(number) { ("quarantined", json!("infected")) } else { ("clean", json!(null)) };
+        let file = &answer.json()[0];
+        assert_eq!((&file["status"], &file["quarantine_reason"]), (&json!(status), &reason), "{number}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_behind_ninety_megabytes_is_found_and_what_clamd_does_not_look_through_is_not_let_pass() {
+    let clamd = Clamd::start(&[]).unwrap();
+    let setup = scanning(&clamd).set("GATEWAY_UPLOAD_MAX_MB", 120).set("SA01_UPLOADS__INLINE_MAX_MB", 120);
+    let stack = setup.set("SA01_UPLOADS__QUARANTINE_POLICY", "drop_bytes_keep_meta").start().await;
+    let pool = stack.database.pool().await.unwrap();
+    let mut file = noise(90 << 20, 1);
+    file.extend(eicar());
+    let found = upload(&stack.client, Form::default().file("large.bin", "a/b", &file)).await;
+    assert_eq!((found.status, &found.json()[0]["quarantine_reason"]), (200, &json!("infected")), "{}", found.text);
+    // clamd takes 100 MiB.
+    let long = noise(101 << 20, 2);
+    let passed = upload(&stack.client, Form::default().file("longer.bin", "a/b", &long)).await;
+    assert_eq!((passed.status, &passed.json()[0]["quarantine_reason"]), (200, &json!("limits_exceeded")));
+    eventually("only what they were is kept", async || {
+        let sql = "SELECT count(*) FROM attachment_chunks";
+        let left: i64 = sqlx::query_scalar(sql).fetch_one(&pool).await.unwrap();
+        (left == 0).then_some(())
+    })
+    .await;
+    assert_eq!(super::counts(&pool).await.0, 2);
+}
+
+#[tokio::test]
+async fn a_clamd_that_stands_still_while_a_file_comes_has_it_quarantined() {
+    let clamd = Clamd::start(&[]).unwrap();
+    let setup =
+        scanning(&clamd).set("SA01_ANTIVIRUS__WRITE_TIMEOUT_MS", 500).set("SA01_ANTIVIRUS__ANSWER_TIMEOUT_MS", 500);
+    let stack = setup.start().await;
+    // Its connection is open when it stops.
+    let file = || Form::default().file("a.bin", "a/b", &noise(5_000_000, 3));
+    assert_eq!(upload(&stack.client, file()).await.json()[0]["status"], "clean");
+    clamd.freeze().unwrap();
+    let kept = upload(&stack.client, file()).await;
+    assert_eq!((kept.status, &kept.json()[0]["quarantine_reason"]), (200, &json!("av_error")), "{}", kept.text);
+    clamd.thaw().unwrap();
+    eventually("it is looked through again", async || {
+        (upload(&stack.client, file()).await.json()[0]["status"] == "clean").then_some(())
     })
     .await;
 }
