@@ -16,6 +16,9 @@ import rego.v1
 # What everybody may do who has proved who they are. An action that is in no list here is denied, to everybody.
 member_actions := {
 	"attachments.download",
+	"attachments.links.create",
+	"attachments.links.read",
+	"attachments.links.revoke",
 	"attachments.upload",
 	"attachments.upload.file",
 	"auth.logins.end",

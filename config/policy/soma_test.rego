@@ -35,6 +35,9 @@ worker := {"authenticated": false, "auth_required": true, "worker": true, "subje
 
 member_actions := {
 	"attachments.download",
+	"attachments.links.create",
+	"attachments.links.read",
+	"attachments.links.revoke",
 	"attachments.upload",
 	"attachments.upload.file",
 	"auth.logins.end",

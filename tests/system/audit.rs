@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use crate::logins::{id as login_id, login_of};
 use crate::stack::{Setup, Stack, ended_turns, new_session};
-use crate::uploads::{Form, content_type};
+use crate::uploads::{Form, content_type, upload};
 
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
 
@@ -24,6 +24,7 @@ const CHANGES: &[(&str, &str)] = &[
     ("DELETE /v1/admin/dlq/{topic}/reprocess/{job_id}", "admin.dlq.cancel"),
     ("DELETE /v1/admin/dlq/{topic}/{id}", "admin.dlq.delete"),
     ("DELETE /v1/admin/logins", "admin.logins.end"),
+    ("DELETE /v1/attachments/{attachment_id}/links/{link_id}", "attachments.links.revoke"),
     ("DELETE /v1/auth/logins", "auth.logins.end_all"),
     ("DELETE /v1/auth/logins/{login_id}", "auth.logins.end"),
     ("DELETE /v1/keys/{key_id}", "admin.keys.revoke"),
@@ -34,6 +35,7 @@ const CHANGES: &[(&str, &str)] = &[
     ("POST /message_async", "message.enqueue"),
     ("POST /v1/admin/dlq/{topic}/reprocess", "admin.dlq.reprocess_all"),
     ("POST /v1/admin/dlq/{topic}/{id}/reprocess", "admin.dlq.reprocess"),
+    ("POST /v1/attachments/{attachment_id}/links", "attachments.links.create"),
     ("POST /v1/keys", "admin.keys.create"),
     ("POST /v1/memory/batch", "memory.write"),
     ("POST /v1/memory/export/jobs", "memory.export.order"),
@@ -84,6 +86,7 @@ impl World {
             .set("GATEWAY_JWT_SECRET", SECRET)
             // An order to send letters again takes long enough to be cancelled.
             .set("SA01_DEAD_LETTERS__PAGE_LETTERS", 1)
+            .set("SA01_UPLOADS__DOWNLOAD_TOKEN_TTL_SECONDS", 60)
             .set("GATEWAY_OPERATOR_TENANTS", "acme");
         let stack = setup.start().await;
         let admin = stack.client.showing(&token("root", "admin")).unwrap();
@@ -145,6 +148,14 @@ impl World {
             "batch" => body = json!({"items": [{"content": "tea is green"}]}),
             "jobs" => body = json!({}),
             "keys" => body = json!({"label": "robot"}),
+            "links" | "{link_id}" => {
+                let sent = upload(&self.admin, Form::default().file("a.txt", "text/plain", b"tea")).await;
+                path = path.replace("{attachment_id}", sent.json()[0]["id"].as_str().unwrap());
+                if let Some(links) = path.strip_suffix("/{link_id}") {
+                    let made = self.admin.post(links, &json!({})).await.unwrap();
+                    path = format!("{links}/{}", made.text_of("link_id"));
+                }
+            }
             "logins" | "{login_id}" => {
                 let login = login_of(&self.pool, "acme", "root", Some(ISSUER)).await;
                 path = path.replace("{login_id}", login_id(&login));
@@ -228,6 +239,7 @@ impl World {
                        (SELECT count(*) FROM memory_write_outbox),
                        (SELECT string_agg(event_id, ',' ORDER BY id) FROM memory_replica),
                        (SELECT string_agg(concat(id, deleted_at), ',' ORDER BY id) FROM attachments),
+                       (SELECT string_agg(concat(id, revoked_at), ',' ORDER BY id) FROM attachment_links),
                        (SELECT count(*) FROM audit_event)))";
         sqlx::query_scalar(sql).fetch_one(&self.pool).await.unwrap()
     }

@@ -79,6 +79,7 @@ impl Operation {
             ("{key_id}", &ids.key),
             ("{login_id}", &ids.login),
             ("{attachment_id}", &ids.attachment),
+            ("{link_id}", &ids.attachment),
         ] {
             path = path.replace(name, value);
         }

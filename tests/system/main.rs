@@ -37,6 +37,7 @@ mod hostile_page;
 mod identity;
 mod kafka;
 mod limits;
+mod links;
 mod logins;
 mod losses;
 mod memories;

@@ -11,6 +11,7 @@
 pub mod api_keys;
 pub mod append;
 pub mod attachment_blobs;
+pub mod attachment_links;
 pub mod attachments;
 pub mod audit_chain;
 pub mod audit_event;

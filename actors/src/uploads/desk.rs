@@ -7,6 +7,7 @@ use uuid::Uuid;
 use super::{
     Clock, Declared, Ingest, IngestError, UploadMetrics,
     ingest::scanning::Scanner,
+    links::Links,
     rules::{InForce, Rules},
 };
 use crate::{
@@ -55,6 +56,12 @@ impl Uploads {
     #[must_use]
     pub fn rules(&self) -> Arc<Rules> {
         Arc::clone(&self.rules.borrow())
+    }
+
+    /// Links to what was sent.
+    #[must_use]
+    pub fn links(&self) -> Links {
+        Links::new(self.store.clone(), self.rules.clone(), self.clock)
     }
 
     /// What is counted.

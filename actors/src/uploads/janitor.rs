@@ -1,4 +1,4 @@
-//! Lets attachments go that are too old, and bytes that nobody refers to.
+//! Lets attachments go that are too old, links that are over, and bytes that nobody refers to.
 //!
 //! State: whether it is at work just now, and when it last looked for what is old. Everything else is in the database.
 //! Asks: none. Tells: none; it looks by itself.
@@ -12,7 +12,7 @@ use somaagent_supervision::Child;
 use time::OffsetDateTime;
 
 use super::{Clock, UploadMetrics, rules::InForce};
-use crate::store::{Store, StoreError, attachment_blobs, attachments};
+use crate::store::{Store, StoreError, attachment_blobs, attachment_links, attachments};
 
 /// Between two looks for bytes that nobody refers to.
 const SWEEP_EVERY: Duration = Duration::from_mins(1);
@@ -22,6 +22,8 @@ const REST: Duration = Duration::from_millis(50);
 const STOPPED_AFTER: Duration = Duration::from_mins(15);
 /// Attachments deleted at a time.
 const EXPIRE_PAGE: i64 = 200;
+/// Links removed at a time.
+const PURGE_PAGE: i64 = 1_000;
 /// Pieces removed at a time.
 const SWEEP_PAGE: i64 = 32;
 
@@ -83,7 +85,7 @@ impl AttachmentJanitor {
         let (deps, now) = (self.deps.clone(), (self.deps.clock)());
         let is_due = self.is_due(now);
         async move {
-            if is_due && expire(&deps, now).await? == Done::More {
+            if is_due && (expire(&deps, now).await? == Done::More || purge(&deps, now).await? == Done::More) {
                 return Ok(Done::More);
             }
             sweep(&deps, now).await
@@ -116,6 +118,12 @@ async fn expire(deps: &JanitorDeps, now: OffsetDateTime) -> Result<Done, StoreEr
     let count = work.await?;
     deps.metrics.deleted(count);
     Ok(if count >= EXPIRE_PAGE.unsigned_abs() { Done::More } else { Done::All })
+}
+
+/// Removes links that are over.
+async fn purge(deps: &JanitorDeps, now: OffsetDateTime) -> Result<Done, StoreError> {
+    let work = deps.store.run(move |connection| Box::pin(attachment_links::purge(connection, now, PURGE_PAGE)));
+    Ok(if work.await? >= PURGE_PAGE.unsigned_abs() { Done::More } else { Done::All })
 }
 
 /// Removes bytes that nobody refers to.

@@ -5,6 +5,7 @@
 //! | [`ingest`] | the one pipeline for every way in: count, hash, type, look through, write |
 //! | `desk` | [`Uploads`], the door's handle |
 //! | [`downloads`] | bounded reads of what was sent |
+//! | [`links`] | links by which anybody who has one fetches a file |
 //! | [`janitor`] | the actor `attachment-janitor`: old attachments, bytes that nobody refers to |
 //! | [`rules`] | what uploads are held to, as it is in force now |
 //! | [`scanner`] | asks clamd whether bytes are infected, while they arrive |
@@ -16,6 +17,7 @@ mod desk;
 pub mod downloads;
 pub mod ingest;
 pub mod janitor;
+pub mod links;
 pub mod metrics;
 pub mod rules;
 pub mod scanner;

@@ -8,7 +8,8 @@ use actix_web::{
 
 use super::{
     ApiKeyId, AttachmentId, By, ExportJobId, Hints, IdempotencyKey, IfMatch, JobId, JsonBody, KeyMaker, LetterId,
-    LetterTopic, LoginId, MemoryId, Parts, Prefer, Query, SessionId, SettingsVersionNumber, WithoutKey,
+    LetterTopic, LinkId, LinkToken, LoginId, MemoryId, Parts, Prefer, Query, SessionId, SettingsVersionNumber,
+    WithoutKey,
 };
 use crate::problem::Code;
 
@@ -82,6 +83,12 @@ impl Declares for JobId {
 impl Declares for ExportJobId {
     const PROBLEMS: &'static [Code] = &[Code::JobNotFound];
 }
+
+impl Declares for LinkId {
+    const PROBLEMS: &'static [Code] = &[Code::LinkNotFound];
+}
+
+impl Declares for LinkToken {}
 
 impl Declares for LoginId {
     const PROBLEMS: &'static [Code] = &[Code::LoginNotFound];

@@ -2,6 +2,7 @@
 
 mod api_key;
 mod attachment_id;
+mod attachment_link;
 mod body;
 mod caller;
 pub(crate) mod cookies;
@@ -22,6 +23,7 @@ mod settings_version;
 
 pub(crate) use api_key::{ApiKeyId, KeyMaker};
 pub(crate) use attachment_id::AttachmentId;
+pub(crate) use attachment_link::{LinkId, LinkToken};
 pub(crate) use body::{JsonBody, wrong};
 pub(crate) use caller::{By, CorrelationId, TENANT_HEADER, TENANT_RULE};
 pub(crate) use credential::{CookieNames, Credential, INTERNAL_HEADER, internal_token};
@@ -73,6 +75,8 @@ from_head!(
     IfMatch,
     JobId,
     KeyMaker,
+    LinkId,
+    LinkToken,
     LetterId,
     LetterTopic,
     LoginId,

@@ -104,6 +104,8 @@ catalogue! {
     AddressNotAllowed: 403 "address-not-allowed" "Only this machine is served";
     /// What was sent may do harm, or nobody could tell.
     AttachmentQuarantined: 403 "attachment-quarantined" "The attachment is quarantined";
+    /// There are no links to attachments.
+    LinksDisabled: 403 "links-disabled" "Links to attachments are off";
     /// Nothing has this path.
     NotFound: 404 "not-found" "Not Found";
     /// The caller has no such session.
@@ -120,6 +122,8 @@ catalogue! {
     ApiKeyNotFound: 404 "api-key-not-found" "API key not found";
     /// The caller has no such login, or it is over.
     LoginNotFound: 404 "login-not-found" "Login not found";
+    /// There is no such link, or it is over.
+    LinkNotFound: 404 "link-not-found" "Link not found";
     /// The caller has no such memory.
     MemoryNotFound: 404 "memory-not-found" "memory event not found";
     /// There is no such version of the settings.
@@ -144,6 +148,8 @@ catalogue! {
     LetterSuperseded: 409 "letter-superseded" "A later version of the memory is known";
     /// Nobody has to say who they are, so a key would speak for nobody.
     AuthenticationOff: 409 "authentication-off" "API keys need authentication";
+    /// There are as many links to the attachment as there may be.
+    TooManyLinks: 409 "too-many-links" "Too many links to the attachment";
     /// The tenant has as many export jobs as it may have.
     TooManyExports: 409 "too-many-exports" "Too many export jobs";
     /// The export job has no result, or not yet.

@@ -9,9 +9,12 @@ use actix_web::{
 };
 use futures_util::{Stream, TryStreamExt as _};
 use somaagent_actors::{
-    domain::ids::Tenant,
+    domain::{caller::Caller, ids::Tenant},
     uploads::downloads::{Attachment, BytesError, Found},
 };
+
+use time::OffsetDateTime;
+use uuid::Uuid;
 
 use super::memory_export::until;
 use crate::{
@@ -59,13 +62,7 @@ pub(crate) async fn get_attachment(
     id: AttachmentId,
 ) -> Result<HttpResponse, Problem> {
     door.accepting()?;
-    let attachment = match door.attachments.find(&by.caller(), id.0).await? {
-        Found::Here(attachment) if attachment.status == "clean" => attachment,
-        Found::Here(_) => return Err(Code::AttachmentQuarantined.into()),
-        Found::Gone => return Err(Code::AttachmentGone.into()),
-        Found::Unknown => return Err(Code::AttachmentUnknown.into()),
-    };
-    sent(&request, &door, &attachment)
+    sent(&request, &door, &found(&door, &by.caller(), id.0).await?)
 }
 
 /// Fetches a file that was sent, whatever was found in it, for workers, who show the internal token. If `X-Tenant-Id` is given, it must
@@ -123,8 +120,28 @@ pub(crate) async fn get_binary(
     Ok(response)
 }
 
+/// The attachment that `caller` may fetch.
+///
+/// # Errors
+/// It does not exist for them, or not any more, or nobody gets it.
+pub(super) async fn found(door: &Door, caller: &Caller, id: Uuid) -> Result<Attachment, Problem> {
+    match door.attachments.find(caller, id).await? {
+        Found::Here(attachment) if attachment.status == "clean" => Ok(*attachment),
+        Found::Here(_) => Err(Code::AttachmentQuarantined.into()),
+        Found::Gone => Err(Code::AttachmentGone.into()),
+        Found::Unknown => Err(Code::AttachmentUnknown.into()),
+    }
+}
+
+/// Seconds since 1970, in microseconds.
+pub(super) fn seconds(at: OffsetDateTime) -> f64 {
+    #[expect(clippy::cast_precision_loss, reason = "exact to the microsecond for some centuries")]
+    let microseconds = (at.unix_timestamp_nanos() / 1_000) as f64;
+    microseconds / 1e6
+}
+
 /// The reply with the bytes of `attachment`, if they are there.
-fn sent(request: &HttpRequest, door: &Door, attachment: &Attachment) -> Result<HttpResponse, Problem> {
+pub(super) fn sent(request: &HttpRequest, door: &Door, attachment: &Attachment) -> Result<HttpResponse, Problem> {
     let blob = attachment.blob_id.filter(|_| attachment.deleted_at.is_none()).ok_or(Code::AttachmentGone)?;
     let tenant = Tenant::new(&attachment.tenant).ok_or(Code::AttachmentUnknown)?;
     let file = File {

@@ -4,6 +4,7 @@ mod action;
 mod actors;
 mod antivirus;
 mod api_keys;
+mod attachment_links;
 mod attachments;
 mod audit;
 mod auth;
@@ -114,6 +115,11 @@ table! {
     Text "/v1/describe/{session_id}" { GET session_description::get_description }
     Plain "/v1/uploads" { POST uploads::post_uploads }
     Plain "/v1/attachments/{attachment_id}" { GET attachments::get_attachment }
+    Plain "/v1/attachments/{attachment_id}/links" {
+        POST attachment_links::post_link, GET attachment_links::get_links
+    }
+    Plain "/v1/attachments/{attachment_id}/links/{link_id}" { DELETE attachment_links::delete_link }
+    Plain "/v1/downloads/{token}" { GET attachment_links::get_download }
     Plain "/internal/attachments/{attachment_id}/binary" { GET attachments::get_binary }
     Plain "/v1/keys" { POST api_keys::post_key, GET api_keys::get_keys }
     Plain "/v1/keys/{key_id}" { DELETE api_keys::delete_key }

@@ -16,7 +16,6 @@ use actix_web::{
 use serde::Serialize;
 use serde_json::Value;
 use somaagent_actors::uploads::{Attachment, Keeping};
-use time::OffsetDateTime;
 use tokio::{
     select,
     time::{Instant, timeout},
@@ -29,6 +28,7 @@ use self::{
     receiving::{Asked, Outcome, Receiving, session},
     refusal::{Refused, unkept},
 };
+use super::attachments::seconds;
 use crate::{
     door::Door,
     extract::{By, Hints, Parts, Query},
@@ -217,13 +217,6 @@ impl From<Attachment> for AttachmentReply {
             quarantine_reason: kept.quarantine_reason,
         }
     }
-}
-
-/// Seconds since 1970, in microseconds.
-fn seconds(at: OffsetDateTime) -> f64 {
-    #[expect(clippy::cast_precision_loss, reason = "exact to the microsecond for some centuries")]
-    let microseconds = (at.unix_timestamp_nanos() / 1_000) as f64;
-    microseconds / 1e6
 }
 
 #[cfg(test)]

@@ -23,6 +23,8 @@ const ROWS: [(&str, &str); WALLED.len()] = [
       VALUES ($t, (SELECT id FROM attachment_blobs WHERE tenant = $t), random() * 1000000000, '')"),
     ("attachments", "(tenant, id, filename, mime, size, sha256, status, created_at)
       VALUES ($t, gen_random_uuid(), 'f', 'm', 0, '', 'clean', now())"),
+    ("attachment_links", "(tenant, id, attachment_id, token_sha256, created_at, expires_at)
+      VALUES ($t, gen_random_uuid(), (SELECT id FROM attachments WHERE tenant = $t LIMIT 1), convert_to(gen_random_uuid()::text, 'UTF8'), now(), now())"),
     ("audit_event", "(tenant, ts, action, resource) VALUES ($t, now(), 'a', 'r')"),
     ("dlq_jobs", "(tenant, id, topic, status, upto, max_letters, total, request_id, created_at, updated_at)
       VALUES ($t, gen_random_uuid(), 'x', 'running', 1, 1, 1, gen_random_uuid(), now(), now())"),

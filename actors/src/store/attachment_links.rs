@@ -1,0 +1,150 @@
+//! Table `attachment_links`: links by which anybody who has one fetches an attachment. Of a token only its SHA-256 is stored.
+
+use sqlx::PgConnection;
+use time::OffsetDateTime;
+use tracing::instrument;
+use uuid::Uuid;
+
+use super::wall::TenantTx;
+
+/// SHA-256 of a token.
+pub type TokenSum = [u8; 32];
+
+/// A link.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Link {
+    /// Its id.
+    pub id: Uuid,
+    /// Who made it, if that was known …
+    pub subject: Option<String>,
+    /// … and who vouches for them.
+    pub issuer: Option<String>,
+    /// When it was made.
+    pub created_at: OffsetDateTime,
+    /// Until when it is good.
+    pub expires_at: OffsetDateTime,
+}
+
+/// Writes a link to an attachment down, unless there are `most` that are good. Returns whether it did.
+///
+/// # Errors
+/// The database's.
+#[instrument(level = "debug", name = "db.attachment_links.insert", skip_all)]
+pub async fn insert(
+    rows: &mut TenantTx<'_>,
+    (tenant, attachment): (&str, Uuid),
+    link: &Link,
+    token: &TokenSum,
+    most: i64,
+) -> Result<bool, sqlx::Error> {
+    // Two that are made at once count each other.
+    sqlx::query!("SELECT 1 AS one FROM attachments WHERE tenant = $1 AND id = $2 FOR UPDATE", tenant, attachment)
+        .fetch_optional(&mut **rows)
+        .await?;
+    let written = sqlx::query!(
+        "INSERT INTO attachment_links (id, tenant, attachment_id, token_sha256, subject, issuer, created_at, expires_at)
+         SELECT $1, $2, $3, $4, $5, $6, $7, $8
+         WHERE (
+             SELECT count(*) FROM attachment_links
+             WHERE tenant = $2 AND attachment_id = $3 AND revoked_at IS NULL AND expires_at > $7
+         ) < $9",
+        link.id,
+        tenant,
+        attachment,
+        token,
+        link.subject,
+        link.issuer,
+        link.created_at,
+        link.expires_at,
+        most,
+    )
+    .execute(&mut **rows)
+    .await?;
+    Ok(written.rows_affected() == 1)
+}
+
+/// The links to an attachment that are good at `at`, the latest first.
+///
+/// # Errors
+/// The database's.
+#[instrument(level = "debug", name = "db.attachment_links.list", skip_all)]
+pub async fn list(
+    rows: &mut TenantTx<'_>,
+    (tenant, attachment): (&str, Uuid),
+    at: OffsetDateTime,
+) -> Result<Vec<Link>, sqlx::Error> {
+    sqlx::query_as!(
+        Link,
+        "SELECT id, subject, issuer, created_at, expires_at FROM attachment_links
+         WHERE tenant = $1 AND attachment_id = $2 AND revoked_at IS NULL AND expires_at > $3
+         ORDER BY created_at DESC, id DESC",
+        tenant,
+        attachment,
+        at,
+    )
+    .fetch_all(&mut **rows)
+    .await
+}
+
+/// Takes a link back. Returns whether it was good.
+///
+/// # Errors
+/// The database's.
+#[instrument(level = "debug", name = "db.attachment_links.revoke", skip_all)]
+pub async fn revoke(
+    rows: &mut TenantTx<'_>,
+    (tenant, attachment): (&str, Uuid),
+    id: Uuid,
+    at: OffsetDateTime,
+) -> Result<bool, sqlx::Error> {
+    let revoked = sqlx::query!(
+        "UPDATE attachment_links SET revoked_at = $4
+         WHERE tenant = $1 AND attachment_id = $2 AND id = $3 AND revoked_at IS NULL AND expires_at > $4",
+        tenant,
+        attachment,
+        id,
+        at,
+    )
+    .execute(&mut **rows)
+    .await?;
+    Ok(revoked.rows_affected() == 1)
+}
+
+/// Whose link has this token, and to what, whoever asks; `None` if it is not good at `at`.
+///
+/// # Errors
+/// The database's.
+#[instrument(level = "debug", name = "db.attachment_links.target_of", skip_all)]
+pub async fn target_of(
+    connection: &mut PgConnection,
+    token: &TokenSum,
+    at: OffsetDateTime,
+) -> Result<Option<(String, Uuid)>, sqlx::Error> {
+    let found = sqlx::query!(
+        "SELECT tenant, attachment_id FROM attachment_links
+         WHERE token_sha256 = $1 AND revoked_at IS NULL AND expires_at > $2",
+        token,
+        at,
+    )
+    .fetch_optional(connection)
+    .await?;
+    Ok(found.map(|link| (link.tenant, link.attachment_id)))
+}
+
+/// Removes up to `limit` links that were over before `before`, and returns how many.
+///
+/// # Errors
+/// The database's.
+#[instrument(level = "debug", name = "db.attachment_links.purge", skip_all)]
+pub async fn purge(connection: &mut PgConnection, before: OffsetDateTime, limit: i64) -> Result<u64, sqlx::Error> {
+    let removed = sqlx::query!(
+        "DELETE FROM attachment_links WHERE id IN (
+             SELECT id FROM attachment_links WHERE expires_at < $1 ORDER BY expires_at LIMIT $2 FOR UPDATE SKIP LOCKED
+         )",
+        before,
+        limit,
+    )
+    .execute(connection)
+    .await?;
+    Ok(removed.rows_affected())
+}
