@@ -1,11 +1,13 @@
 //! What a real clamd finds in files that are sent, and what follows from it.
 
 use futures_util::future::join_all;
+use futures_util::{StreamExt as _, stream};
+use reqwest::{Body, Method};
 use serde_json::json;
 use somaagent_test_services::clamd::{Clamd, EICAR, eicar, eicar_in_a_zip};
 use somaagent_test_services::wait::eventually;
 
-use super::{Form, noise, upload};
+use super::{Form, content_type, noise, upload};
 use crate::stack::{Setup, Stack};
 
 /// A system whose operator has had nothing scanned so far.
@@ -151,4 +153,29 @@ async fn a_clamd_that_stands_still_while_a_file_comes_has_it_quarantined() {
         (upload(&stack.client, file()).await.json()[0]["status"] == "clean").then_some(())
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_slow_sender_keeps_no_scanner_from_others_and_is_looked_through_too() {
+    let clamd = Clamd::start(&[]).unwrap();
+    let setup = scanning(&clamd).set("SA01_ANTIVIRUS__SCANNERS", 1).set("SA01_ANTIVIRUS__FEED_TIMEOUT_MS", 200);
+    let stack = setup.start().await;
+    let (go_on, wait) = tokio::sync::oneshot::channel::<()>();
+    let mut slow = Form::default().file("slow.bin", "a/b", &[noise(300_000, 4), eicar()].concat()).end();
+    let rest = slow.split_off(200_000);
+    let body = stream::once(async move { Ok::<_, std::io::Error>(slow) })
+        .chain(stream::once(async move { wait.await.map(|()| rest).map_err(std::io::Error::other) }));
+    let request = stack.client.request(Method::POST, "/v1/uploads").header("Content-Type", content_type());
+    let slow = stack.client.send(request.body(Body::wrap_stream(body)));
+    let others = async {
+        // The one scanner is given back before the slow file has come.
+        for number in 0..3 {
+            let file = Form::default().file("a.bin", "a/b", &noise(500_000, number + 10));
+            assert_eq!(upload(&stack.client, file).await.json()[0]["status"], "clean", "{number}");
+        }
+        go_on.send(()).unwrap();
+    };
+    let (slow, ()) = tokio::join!(slow, others);
+    let slow = slow.unwrap();
+    assert_eq!((slow.status, &slow.json()[0]["quarantine_reason"]), (200, &json!("infected")), "{}", slow.text);
 }

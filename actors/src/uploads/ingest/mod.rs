@@ -1,7 +1,8 @@
 //! Files while they stream: one pipeline for every way in.
 //!
 //! A file is counted, hashed, typed, looked through and written into the database piece by piece, each step at the pace of
-//! the slowest; how much of it is in memory does not depend on its size. Nothing can be seen of it before
+//! the slowest; how much of it is in memory does not depend on its size. Whoever looks through files does not wait long for a sender:
+//! a file that comes slowly is looked through once it is here, out of the database. Nothing can be seen of it before
 //! [`Judged::keep`], which does everything else in one transaction.
 
 mod keeping;
@@ -9,15 +10,16 @@ pub mod scanning;
 pub mod typing;
 mod writing;
 
-use std::sync::Arc;
+use std::{pin::pin, sync::Arc};
 
 use aws_lc_rs::digest::{Context, SHA256};
 use bytes::Bytes;
+use futures_util::TryStreamExt as _;
 use time::OffsetDateTime;
 
 pub use self::{keeping::Keeping, scanning::ScanError};
 use self::{
-    scanning::{Found, Scanning, Verdict},
+    scanning::{Ended, Found, Scanning, Verdict, Wait},
     typing::{Typing, UNKNOWN},
     writing::Blob,
 };
@@ -109,7 +111,7 @@ impl Ingest {
     /// Begins to take a file of `tenant`.
     ///
     /// # Errors
-    /// [`IngestError::MimeNotAllowed`], [`IngestError::Busy`], or [`IngestError::Scan`].
+    /// [`IngestError::MimeNotAllowed`], or [`IngestError::Scan`].
     pub(super) async fn begin(
         uploads: &Uploads,
         tenant: Tenant,
@@ -121,11 +123,7 @@ impl Ingest {
         if let Some(mime) = declared.as_deref().filter(|mime| *mime != UNKNOWN) {
             check_mime(&rules, mime)?;
         }
-        let scanning = Scanning::open(&rules.antivirus, uploads.scanner.as_ref()).await;
-        // A file that waits for others is no bad one, and must not be kept from everybody for that.
-        if scanning.is_busy() {
-            return Err(IngestError::Busy);
-        }
+        let scanning = Scanning::open(&rules.antivirus, uploads.scanner.as_ref(), Wait::Never).await;
         let ingest = Self {
             filename: sanitised(said.filename.as_deref().unwrap_or_default()),
             declared,
@@ -182,7 +180,7 @@ impl Ingest {
         Ok(ingest)
     }
 
-    /// Ends the file and finds out what is in it.
+    /// Ends the file and finds out what is in it. One for which nobody was free, or that came too slowly, is looked through now.
     ///
     /// # Errors
     /// [`IngestError`].
@@ -191,11 +189,15 @@ impl Ingest {
         let mime = typing.end(declared.as_deref());
         check_mime(&rules, &mime)?;
         let drops_bytes = rules.quarantine == Quarantine::DropBytesKeepMeta;
-        let judgement = Judgement::of(scanning.verdict().await, rules.antivirus.strict)?;
+        let mut ended = scanning.end().await;
+        blob.settle().await?;
+        if let Ended::PutOff = ended {
+            ended = look_again(&uploads, &rules, &blob, size).await?;
+        }
+        let judgement = Judgement::of(ended, rules.antivirus.strict)?;
         if size > rules.inline_max_bytes && !(judgement.reason.is_some() && drops_bytes) {
             return Err(IngestError::OverInlineCap(rules.inline_max_bytes));
         }
-        blob.settle().await?;
         let Judgement { reason, threat, is_scanned, signatures } = judgement;
         Ok(Judged {
             filename,
@@ -225,6 +227,18 @@ impl Ingest {
     }
 }
 
+/// Has a file looked through that is here: it has its turn as fast as it can be read, whoever sent it.
+async fn look_again(uploads: &Uploads, rules: &Rules, blob: &Blob, size: u64) -> Result<Ended, IngestError> {
+    let mut scanning = Scanning::open(&rules.antivirus, uploads.scanner.as_ref(), Wait::AWhile).await;
+    let mut bytes = pin!(blob.again(size));
+    while matches!(scanning, Scanning::On(_))
+        && let Some(piece) = bytes.try_next().await?
+    {
+        scanning.feed(&piece).await;
+    }
+    Ok(scanning.end().await)
+}
+
 /// What follows from what was found.
 #[derive(Debug, PartialEq, Eq)]
 struct Judgement {
@@ -235,17 +249,17 @@ struct Judgement {
 }
 
 impl Judgement {
-    fn of(found: Result<Option<Found>, ScanError>, strict: bool) -> Result<Self, IngestError> {
-        let found = match found {
-            Ok(found) => found,
-            Err(error) if strict => return Err(IngestError::Scan(error)),
-            Err(error) => {
+    fn of(ended: Ended, strict: bool) -> Result<Self, IngestError> {
+        let Found { verdict, signatures } = match ended {
+            Ended::Found(found) => found,
+            Ended::Unseen => return Ok(Self { reason: None, threat: None, is_scanned: false, signatures: None }),
+            // A file that waits for others is no bad one, and must not be kept from everybody for that.
+            Ended::PutOff => return Err(IngestError::Busy),
+            Ended::Failed(error) if strict => return Err(IngestError::Scan(error)),
+            Ended::Failed(error) => {
                 tracing::warn!(error = &error as &dyn std::error::Error, "a file is quarantined unseen");
                 return Ok(Self { reason: Some("av_error"), threat: None, is_scanned: false, signatures: None });
             }
-        };
-        let Some(Found { verdict, signatures }) = found else {
-            return Ok(Self { reason: None, threat: None, is_scanned: false, signatures: None });
         };
         let (reason, threat) = match verdict {
             Verdict::Clean => (None, None),

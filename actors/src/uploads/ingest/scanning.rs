@@ -12,8 +12,17 @@ use crate::uploads::{
 
 /// Who looks through files.
 pub trait Scanner: Send + Sync + 'static {
-    /// Begins to look through a file; waits for a place, at most a stated time.
-    fn open(&self) -> BoxFuture<'_, Result<Box<dyn Scan>, ScanError>>;
+    /// Begins to look through a file.
+    fn open(&self, wait: Wait) -> BoxFuture<'_, Result<Box<dyn Scan>, ScanError>>;
+}
+
+/// How long to wait for somebody who looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wait {
+    /// Not at all.
+    Never,
+    /// A stated time.
+    AWhile,
 }
 
 /// A file that is being looked through.
@@ -56,14 +65,23 @@ pub enum ScanError {
     /// Nobody has begun to look: all of them look through other files.
     #[error("nobody is free to look through the file")]
     Busy,
+    /// The sender kept whoever looks through the file waiting for too long, and others wait, too.
+    #[error("the file came too slowly to be looked through while it came")]
+    Starved,
     /// It was tried.
     #[error("the file could not be looked through: {0}")]
     Failed(String),
 }
 
 impl Scanner for Scanners {
-    fn open(&self) -> BoxFuture<'_, Result<Box<dyn Scan>, ScanError>> {
-        Box::pin(async move { Ok(Box::new(Self::open(self).await?) as Box<dyn Scan>) })
+    fn open(&self, wait: Wait) -> BoxFuture<'_, Result<Box<dyn Scan>, ScanError>> {
+        Box::pin(async move {
+            let scan = match wait {
+                Wait::Never => self.open_now().await?,
+                Wait::AWhile => Self::open(self).await?,
+            };
+            Ok(Box::new(scan) as Box<dyn Scan>)
+        })
     }
 }
 
@@ -88,6 +106,7 @@ impl From<scanner::ScanError> for ScanError {
     fn from(error: scanner::ScanError) -> Self {
         match error {
             scanner::ScanError::Busy | scanner::ScanError::Draining => Self::Busy,
+            scanner::ScanError::Starved { .. } => Self::Starved,
             error => Self::Failed(error.to_string()),
         }
     }
@@ -99,26 +118,23 @@ pub(super) enum Scanning {
     Off,
     /// It goes on.
     On(Box<dyn Scan>),
+    /// Once all of it is here: nobody was free, or it came too slowly for whoever was.
+    PutOff,
     /// It failed.
     Failed(ScanError),
 }
 
 impl Scanning {
     /// Begins, as the rules say. Where files are to be looked through and there is nobody who could, it has failed.
-    pub(super) async fn open(rules: &Antivirus, scanner: Option<&Arc<dyn Scanner>>) -> Self {
+    pub(super) async fn open(rules: &Antivirus, scanner: Option<&Arc<dyn Scanner>>, wait: Wait) -> Self {
         if !rules.enabled {
             return Self::Off;
         }
         let Some(scanner) = scanner else { return Self::Failed(ScanError::Failed("there is no scanner".to_owned())) };
-        match scanner.open().await {
+        match scanner.open(wait).await {
             Ok(scan) => Self::On(scan),
-            Err(error) => Self::Failed(error),
+            Err(error) => Self::after(error),
         }
-    }
-
-    /// Whether nobody was free to begin.
-    pub(super) const fn is_busy(&self) -> bool {
-        matches!(self, Self::Failed(ScanError::Busy))
     }
 
     /// Hands bytes on. What fails has failed for the whole file.
@@ -126,19 +142,34 @@ impl Scanning {
         if let Self::On(scan) = self
             && let Err(error) = scan.feed(bytes.clone()).await
         {
-            *self = Self::Failed(error);
+            *self = Self::after(error);
         }
     }
 
-    /// What was found; `None` if nobody looked.
-    ///
-    /// # Errors
-    /// It failed.
-    pub(super) async fn verdict(self) -> Result<Option<Found>, ScanError> {
+    /// What came of it, once all bytes were handed on.
+    pub(super) async fn end(self) -> Ended {
         match self {
-            Self::Off => Ok(None),
-            Self::On(scan) => scan.verdict().await.map(Some),
-            Self::Failed(error) => Err(error),
+            Self::Off => Ended::Unseen,
+            Self::On(scan) => match scan.verdict().await {
+                Ok(found) => Ended::Found(found),
+                Err(error) => Self::after(error).ended(),
+            },
+            Self::PutOff | Self::Failed(_) => self.ended(),
+        }
+    }
+
+    /// What follows from an error: nothing is wrong with a file for which there only was no time.
+    fn after(error: ScanError) -> Self {
+        match error {
+            ScanError::Busy | ScanError::Starved => Self::PutOff,
+            ScanError::Failed(_) => Self::Failed(error),
+        }
+    }
+
+    fn ended(self) -> Ended {
+        match self {
+            Self::Failed(error) => Ended::Failed(error),
+            Self::Off | Self::On(_) | Self::PutOff => Ended::PutOff,
         }
     }
 
@@ -148,11 +179,25 @@ impl Scanning {
     }
 }
 
+/// What came of looking through a file.
+#[derive(Debug)]
+pub(super) enum Ended {
+    /// Nobody looked: that is switched off.
+    Unseen,
+    /// This was found.
+    Found(Found),
+    /// Nobody has looked yet.
+    PutOff,
+    /// It failed.
+    Failed(ScanError),
+}
+
 impl fmt::Debug for Scanning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Off => "Off",
             Self::On(_) => "On",
+            Self::PutOff => "PutOff",
             Self::Failed(_) => "Failed",
         })
     }

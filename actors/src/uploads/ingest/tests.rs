@@ -8,7 +8,7 @@ use sqlx::PgPool;
 use uuid::Uuid;
 
 use super::{
-    scanning::{Found, Scan, ScanError, Scanner, Verdict},
+    scanning::{Found, Scan, ScanError, Scanner, Verdict, Wait},
     *,
 };
 use crate::{
@@ -26,7 +26,7 @@ struct Finds(Result<Verdict, &'static str>);
 struct Looks(Result<Verdict, &'static str>, Vec<u8>);
 
 impl Scanner for Finds {
-    fn open(&self) -> BoxFuture<'_, Result<Box<dyn Scan>, ScanError>> {
+    fn open(&self, _: Wait) -> BoxFuture<'_, Result<Box<dyn Scan>, ScanError>> {
         let scan: Box<dyn Scan> = Box::new(Looks(self.0.clone(), Vec::new()));
         Box::pin(async { Ok(scan) })
     }
@@ -203,7 +203,7 @@ async fn what_was_found_decides_what_becomes_of_a_file(pool: PgPool) {
 struct Busy;
 
 impl Scanner for Busy {
-    fn open(&self) -> BoxFuture<'_, Result<Box<dyn Scan>, ScanError>> {
+    fn open(&self, _: Wait) -> BoxFuture<'_, Result<Box<dyn Scan>, ScanError>> {
         Box::pin(async { Err(ScanError::Busy) })
     }
 }
@@ -218,6 +218,66 @@ async fn a_file_that_nobody_is_free_to_look_through_is_refused_and_not_blamed(po
         assert!(matches!(refused, Some(IngestError::Busy)), "{refused:?}");
     }
     assert_eq!(left(&pool).await, (0, 0, 0));
+}
+
+/// Has no time at first, or only for the first piece; later it takes its time, and finds what begins with `bad`.
+struct Later {
+    begins: bool,
+}
+
+struct Impatient;
+
+#[derive(Default)]
+struct Patient(Vec<u8>);
+
+impl Scanner for Later {
+    fn open(&self, wait: Wait) -> BoxFuture<'_, Result<Box<dyn Scan>, ScanError>> {
+        let scan: Result<Box<dyn Scan>, _> = match wait {
+            Wait::Never if self.begins => Ok(Box::new(Impatient)),
+            Wait::Never => Err(ScanError::Busy),
+            Wait::AWhile => Ok(Box::<Patient>::default()),
+        };
+        Box::pin(async { scan })
+    }
+}
+
+impl Scan for Impatient {
+    fn feed(&mut self, _: Bytes) -> BoxFuture<'_, Result<(), ScanError>> {
+        Box::pin(async { Err(ScanError::Starved) })
+    }
+
+    fn verdict(self: Box<Self>) -> BoxFuture<'static, Result<Found, ScanError>> {
+        Box::pin(async { Err(ScanError::Starved) })
+    }
+}
+
+impl Scan for Patient {
+    fn feed(&mut self, bytes: Bytes) -> BoxFuture<'_, Result<(), ScanError>> {
+        self.0.extend_from_slice(&bytes);
+        Box::pin(async { Ok(()) })
+    }
+
+    fn verdict(self: Box<Self>) -> BoxFuture<'static, Result<Found, ScanError>> {
+        let signature = format!("{} {}", self.0.len(), hex(&Sha256::digest(&self.0)));
+        let verdict = if self.0.starts_with(b"bad") { Verdict::Infected { signature } } else { Verdict::Clean };
+        Box::pin(async { Ok(Found { verdict, signatures: None }) })
+    }
+}
+
+#[sqlx::test(migrations = "../migrations")]
+async fn a_file_that_comes_too_slowly_is_looked_through_once_it_is_here(pool: PgPool) {
+    let mut rules = rules();
+    (rules.antivirus.enabled, rules.antivirus.strict) = (true, true);
+    for begins in [false, true] {
+        let uploads = uploads(&pool).looked_through_by(Arc::new(Later { begins }));
+        for length in [0, 5, 70_000, CHUNK_BYTES, 2 * CHUNK_BYTES + 9] {
+            let file = [b"bad", &noise(length)[..]].concat();
+            let found = kept(&uploads, rules.clone(), &file).await;
+            let all = format!("{} {}", file.len(), hex(&Sha256::digest(&file)));
+            assert_eq!((found.quarantine_reason.as_deref(), found.threat), (Some("infected"), Some(all)));
+            assert_eq!(kept(&uploads, rules.clone(), &file[1..]).await.status, "clean");
+        }
+    }
 }
 
 #[sqlx::test(migrations = "../migrations")]

@@ -2,8 +2,9 @@
 
 use bytes::{Bytes, BytesMut};
 use futures_util::{
-    FutureExt as _,
+    FutureExt as _, Stream, StreamExt as _, TryStreamExt as _,
     future::{BoxFuture, poll_immediate},
+    stream,
 };
 use uuid::Uuid;
 
@@ -14,7 +15,10 @@ use crate::{
         Store, StoreError,
         attachment_blobs::{self, CHUNK_BYTES},
     },
-    uploads::Clock,
+    uploads::{
+        Clock,
+        downloads::{Attachments, BytesError},
+    },
 };
 
 /// A file without any more bytes than these is kept in one transaction with everything else, and waits for it in memory.
@@ -82,6 +86,18 @@ impl Blob {
         // It waits without the room that it had to fill.
         self.filling = BytesMut::from(&*self.filling);
         Ok(())
+    }
+
+    /// Its `size` bytes once more, from the first on. It must have [settled](Self::settle).
+    pub(super) fn again(&self, size: u64) -> impl Stream<Item = Result<Bytes, IngestError>> + use<> {
+        let rest = self.filling.clone().freeze();
+        let stored = size.saturating_sub(rest.len() as u64);
+        let stored = self.id.map(|id| Attachments::new(self.store.clone()).bytes(&self.tenant, id, (0, stored)));
+        let stored = stream::iter(stored).flatten().map_err(|error| match error {
+            BytesError::Gone => IngestError::GivenUp,
+            BytesError::Store(error) => error.into(),
+        });
+        stored.chain(stream::iter((!rest.is_empty()).then_some(Ok(rest))))
     }
 
     /// What is still to be written. Once that is done, say so by [`kept`](Self::kept).

@@ -114,11 +114,23 @@ impl Scanners {
     /// # Errors
     /// [`ScanError`]. Nothing was sent.
     pub async fn open(&self) -> Result<Scan, ScanError> {
+        self.open_within(self.inner.open_within).await
+    }
+
+    /// The same, without waiting for a free scanner: those who wait come first.
+    ///
+    /// # Errors
+    /// [`ScanError`]. Nothing was sent.
+    pub async fn open_now(&self) -> Result<Scan, ScanError> {
+        self.open_within(Duration::ZERO).await
+    }
+
+    async fn open_within(&self, within: Duration) -> Result<Scan, ScanError> {
         let address = self.address().ok_or(ScanError::Off)?;
         if let Some(refusal) = self.inner.deps.refuses() {
             return Err(refusal);
         }
-        let place = self.inner.bench.place(self.inner.open_within).await?;
+        let place = self.inner.bench.place(within).await?;
         let attempt = self.inner.deps.attempt()?;
         self.begin(address, place, Some(attempt)).await
     }

@@ -80,10 +80,10 @@ pub enum ScanError {
         /// How long it had.
         within: Duration,
     },
-    /// Whoever has the bytes sent none for too long, and others wait for the scanner.
-    #[error("no bytes to scan came within {} ms", .within.as_millis())]
+    /// Whoever has the bytes kept the scanner waiting for too long.
+    #[error("the bytes to scan came more than {} ms late", .within.as_millis())]
     Starved {
-        /// How long they were waited for.
+        /// How long all waits may take together.
         within: Duration,
     },
     /// clamd says that it could not scan; in its words.

@@ -1,6 +1,6 @@
 //! A connection to clamd, on which one command after the other is made.
 
-use std::io;
+use std::{io, time::Duration};
 
 use bytes::{Buf, BufMut as _, Bytes, BytesMut};
 use tokio::{
@@ -20,6 +20,9 @@ use super::{
     target::Address,
     wire::{self, Signatures},
 };
+
+/// How long a byte may take to come, beside the time that all of them have: a second for each MB.
+const PACE: Duration = Duration::from_micros(1);
 
 /// A session with clamd. Who makes a command gives it away, and gets it back only if it may be used again.
 #[derive(Debug)]
@@ -123,17 +126,19 @@ struct Line<'a> {
 impl Line<'_> {
     async fn converse(mut self, pieces: &mut mpsc::Receiver<Bytes>) -> Result<Said, ScanError> {
         let mut early = self.send(wire::INSTREAM).await?;
+        let mut left = self.limits.feed;
         while early.is_none() {
-            let Limits { feed: within, .. } = self.limits;
+            let since = Instant::now();
+            let starved = |_| ScanError::Starved { within: self.limits.feed };
             let next = select! {
                 biased;
                 answer = self.received.next(&mut self.read) => return answer.map(Said::Before),
-                piece = timeout(within, pieces.recv()) => piece.map_err(|_| ScanError::Starved { within })?,
+                piece = timeout(left, pieces.recv()) => piece.map_err(starved)?,
             };
-            early = match next {
-                Some(piece) => self.send_piece(piece).await?,
-                None => break,
-            };
+            let Some(piece) = next else { break };
+            let earned = PACE * u32::try_from(piece.len()).unwrap_or(u32::MAX);
+            left = (left.saturating_sub(since.elapsed()) + earned).min(self.limits.feed);
+            early = self.send_piece(piece).await?;
         }
         if early.is_none() {
             early = self.send(wire::END).await?;

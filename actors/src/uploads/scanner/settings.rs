@@ -26,7 +26,8 @@ pub struct AntivirusSettings {
     pub connect_timeout_ms: u64,
     /// Longest time in which clamd takes none of the bytes it is sent.
     pub write_timeout_ms: u64,
-    /// Longest wait for bytes of an upload that holds a scanner. Below clamd's `ReadTimeout`.
+    /// How long in all an upload may keep a scanner waiting for its bytes, beside a second for each MB; a slower one is looked through
+    /// once it is here. Below clamd's `ReadTimeout`.
     pub feed_timeout_ms: u64,
     /// Longest wait for the verdict after the last byte. Above clamd's `MaxScanTime`.
     pub answer_timeout_ms: u64,
@@ -49,7 +50,7 @@ impl Default for AntivirusSettings {
             open_timeout_ms: 10_000,
             connect_timeout_ms: 3_000,
             write_timeout_ms: 10_000,
-            feed_timeout_ms: 20_000,
+            feed_timeout_ms: 5_000,
             answer_timeout_ms: 130_000,
             idle_ms: 20_000,
             breaker_failures: 5,
@@ -92,7 +93,7 @@ pub(super) struct Limits {
     pub connect: Duration,
     /// For clamd to take some of what it is sent.
     pub write: Duration,
-    /// For more bytes of an upload to come.
+    /// For the bytes of an upload to come, all waits together.
     pub feed: Duration,
     /// From the last byte to the verdict.
     pub answer: Duration,
