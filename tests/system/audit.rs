@@ -12,6 +12,7 @@ use somaagent_test_services::wait::eventually;
 use sqlx::PgPool;
 use uuid::Uuid;
 
+use crate::downloads::Planted;
 use crate::logins::{id as login_id, login_of};
 use crate::stack::{Setup, Stack, ended_turns, new_session};
 use crate::uploads::{Form, content_type};
@@ -24,6 +25,7 @@ const CHANGES: &[(&str, &str)] = &[
     ("DELETE /v1/admin/dlq/{topic}/reprocess/{job_id}", "admin.dlq.cancel"),
     ("DELETE /v1/admin/dlq/{topic}/{id}", "admin.dlq.delete"),
     ("DELETE /v1/admin/logins", "admin.logins.end"),
+    ("DELETE /v1/attachments/{attachment_id}", "attachments.delete"),
     ("DELETE /v1/auth/logins", "auth.logins.end_all"),
     ("DELETE /v1/auth/logins/{login_id}", "auth.logins.end"),
     ("DELETE /v1/keys/{key_id}", "admin.keys.revoke"),
@@ -34,6 +36,8 @@ const CHANGES: &[(&str, &str)] = &[
     ("POST /message_async", "message.enqueue"),
     ("POST /v1/admin/dlq/{topic}/reprocess", "admin.dlq.reprocess_all"),
     ("POST /v1/admin/dlq/{topic}/{id}/reprocess", "admin.dlq.reprocess"),
+    ("POST /v1/attachments/{attachment_id}/clear", "admin.attachments.clear"),
+    ("POST /v1/attachments/{attachment_id}/release", "admin.attachments.release"),
     ("POST /v1/keys", "admin.keys.create"),
     ("POST /v1/memory/batch", "memory.write"),
     ("POST /v1/memory/export/jobs", "memory.export.order"),
@@ -199,6 +203,10 @@ impl World {
         if method == "PUT" {
             body = json!({"event": {"tenant": "acme", "payload": {"id": new_session(), "content": "mended"}}});
         }
+        if path.contains("{attachment_id}") {
+            let planted = Planted::of("acme", "a.txt").quarantined("infected").plant(&self.pool, &[b"tea"]).await;
+            path = path.replace("{attachment_id}", &planted.to_string());
+        }
         if path.contains("{session_id}") {
             path = path.replace("{session_id}", &self.quiet_session().await);
         }
@@ -227,7 +235,7 @@ impl World {
                        (SELECT string_agg(s::text, ',') FROM ui_settings AS s),
                        (SELECT count(*) FROM memory_write_outbox),
                        (SELECT string_agg(event_id, ',' ORDER BY id) FROM memory_replica),
-                       (SELECT string_agg(concat(id, deleted_at), ',' ORDER BY id) FROM attachments),
+                       (SELECT string_agg(concat(id, status, blob_id, deleted_at), ',' ORDER BY id) FROM attachments),
                        (SELECT count(*) FROM audit_event)))";
         sqlx::query_scalar(sql).fetch_one(&self.pool).await.unwrap()
     }

@@ -1,5 +1,8 @@
 //! Table `attachments`: files that people have sent. What was deleted leaves a tombstone: its row, without bytes.
 
+pub mod listing;
+pub mod verdicts;
+
 use sqlx::{Connection, PgConnection};
 use time::OffsetDateTime;
 use tracing::instrument;
@@ -48,6 +51,10 @@ pub struct Attachment {
     pub created_at: OffsetDateTime,
     /// When it was deleted, if it was.
     pub deleted_at: Option<OffsetDateTime>,
+    /// When somebody let it go out although it was quarantined, if that was done …
+    pub released_at: Option<OffsetDateTime>,
+    /// … and who, if that was known.
+    pub released_by: Option<String>,
 }
 
 /// Writes an attachment down. Call it in the transaction that makes its blob whole.
@@ -96,7 +103,7 @@ pub async fn get(rows: &mut TenantTx<'_>, tenant: &str, id: Uuid) -> Result<Opti
     sqlx::query_as!(
         Attachment,
         "SELECT id, tenant, session_id, persona_id, subject, issuer, filename, mime, declared_mime, size, sha256, status,
-                quarantine_reason, threat, scanned_at, signatures, blob_id, created_at, deleted_at
+                quarantine_reason, threat, scanned_at, signatures, blob_id, created_at, deleted_at, released_at, released_by
          FROM attachments
          WHERE tenant = $1 AND id = $2",
         tenant,

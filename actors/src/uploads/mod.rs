@@ -5,6 +5,7 @@
 //! | [`ingest`] | the one pipeline for every way in: count, hash, type, look through, write |
 //! | `desk` | [`Uploads`], the door's handle |
 //! | [`downloads`] | bounded reads of what was sent |
+//! | [`verdicts`] | what people decide about attachments: deleted, released, cleared; and the list of them |
 //! | [`janitor`] | the actor `attachment-janitor`: old attachments, bytes that nobody refers to |
 //! | [`rules`] | what uploads are held to, as it is in force now |
 //! | [`scanner`] | asks clamd whether bytes are infected, while they arrive |
@@ -20,6 +21,7 @@ pub mod metrics;
 pub mod rules;
 pub mod scanner;
 pub mod settings;
+pub mod verdicts;
 
 pub use desk::{SessionRefused, Uploads};
 pub use ingest::{Declared, Ingest, IngestError, Judged, Keeping};

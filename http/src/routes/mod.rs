@@ -4,6 +4,8 @@ mod action;
 mod actors;
 mod antivirus;
 mod api_keys;
+mod attachment_list;
+mod attachment_verdicts;
 mod attachments;
 mod audit;
 mod auth;
@@ -113,7 +115,12 @@ table! {
     Plain "/v1/sessions/{session_id}/state" { GET state::get_state }
     Text "/v1/describe/{session_id}" { GET session_description::get_description }
     Plain "/v1/uploads" { POST uploads::post_uploads }
-    Plain "/v1/attachments/{attachment_id}" { GET attachments::get_attachment }
+    Text "/v1/attachments" { GET attachment_list::get_attachments }
+    Plain "/v1/attachments/{attachment_id}" {
+        GET attachments::get_attachment, DELETE attachment_verdicts::delete_attachment
+    }
+    Plain "/v1/attachments/{attachment_id}/clear" { POST attachment_verdicts::post_clear }
+    Plain "/v1/attachments/{attachment_id}/release" { POST attachment_verdicts::post_release }
     Plain "/internal/attachments/{attachment_id}/binary" { GET attachments::get_binary }
     Plain "/v1/keys" { POST api_keys::post_key, GET api_keys::get_keys }
     Plain "/v1/keys/{key_id}" { DELETE api_keys::delete_key }

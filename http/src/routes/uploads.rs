@@ -75,7 +75,7 @@ pub(crate) struct AttachmentReply {
     session_id: String,
     /// `clean`, or `quarantined`: then nobody gets it.
     status: String,
-    /// Why it is quarantined: `infected`, `av_error` or `limits_exceeded`.
+    /// Why it is quarantined, or was until it was released: `infected`, `av_error` or `limits_exceeded`.
     quarantine_reason: Option<String>,
     /// Where it is.
     path: String,
@@ -213,7 +213,7 @@ impl From<Attachment> for AttachmentReply {
 }
 
 /// Seconds since 1970, in microseconds.
-fn seconds(at: OffsetDateTime) -> f64 {
+pub(super) fn seconds(at: OffsetDateTime) -> f64 {
     #[expect(clippy::cast_precision_loss, reason = "exact to the microsecond for some centuries")]
     let microseconds = (at.unix_timestamp_nanos() / 1_000) as f64;
     microseconds / 1e6

@@ -14,7 +14,7 @@ use crate::store::{
 
 const AT: OffsetDateTime = OffsetDateTime::UNIX_EPOCH;
 
-fn of(tenant: &str, blob_id: Option<Uuid>) -> Attachment {
+pub(super) fn of(tenant: &str, blob_id: Option<Uuid>) -> Attachment {
     Attachment {
         id: Uuid::new_v4(),
         tenant: tenant.to_owned(),
@@ -35,10 +35,12 @@ fn of(tenant: &str, blob_id: Option<Uuid>) -> Attachment {
         blob_id,
         created_at: AT,
         deleted_at: None,
+        released_at: None,
+        released_by: None,
     }
 }
 
-async fn put(connection: &mut PgConnection, new: &Attachment) {
+pub(super) async fn put(connection: &mut PgConnection, new: &Attachment) {
     within(connection, &new.tenant, async |rows| insert(rows, new).await).await;
 }
 

@@ -62,6 +62,8 @@ impl Judged {
             blob_id: None,
             created_at: now,
             deleted_at: None,
+            released_at: None,
+            released_by: None,
         };
         // What the file is, and not what it is called: that may be about somebody.
         let details = json!({
