@@ -1,6 +1,7 @@
 //! Table `attachments`: files that people have sent. What was deleted leaves a tombstone: its row, without bytes.
 
 pub mod listing;
+pub mod memories;
 pub mod verdicts;
 
 use sqlx::{Connection, PgConnection};
@@ -9,6 +10,7 @@ use tracing::instrument;
 use uuid::Uuid;
 
 use super::{attachment_blobs, audit_event, wall::TenantTx};
+use crate::domain::ids::SessionKey;
 
 /// A file that was sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -144,6 +146,40 @@ pub async fn delete(rows: &mut TenantTx<'_>, tenant: &str, id: Uuid, at: OffsetD
         attachment_blobs::release(rows, tenant, blob).await?;
     }
     Ok(was.is_some())
+}
+
+/// Deletes all attachments of a session and lets their bytes go. Returns how many.
+///
+/// # Errors
+/// The database's.
+#[instrument(level = "debug", name = "db.attachments.delete_of_session", skip_all)]
+pub async fn delete_of_session(
+    rows: &mut TenantTx<'_>,
+    key: &SessionKey,
+    at: OffsetDateTime,
+) -> Result<usize, sqlx::Error> {
+    let tenant = key.tenant.as_str();
+    let gone = sqlx::query_scalar!(
+        "WITH was AS (
+             SELECT id, blob_id FROM attachments
+             WHERE tenant = $1 AND session_id = $2 AND deleted_at IS NULL
+             ORDER BY id
+             FOR UPDATE
+         )
+         UPDATE attachments AS a SET deleted_at = $3, blob_id = NULL FROM was WHERE a.id = was.id
+         RETURNING was.blob_id",
+        tenant,
+        key.session_id,
+        at,
+    )
+    .fetch_all(&mut **rows)
+    .await?;
+    let count = gone.len();
+    let blobs: Vec<Uuid> = gone.into_iter().flatten().collect();
+    if !blobs.is_empty() {
+        attachment_blobs::release_all(rows, &vec![tenant.to_owned(); blobs.len()], &blobs).await?;
+    }
+    Ok(count)
 }
 
 /// Deletes up to `limit` attachments that were sent before `before`, lets their bytes go, writes down which, and returns how many.

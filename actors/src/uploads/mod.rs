@@ -7,6 +7,7 @@
 //! | [`downloads`] | bounded reads of what was sent |
 //! | [`verdicts`] | what people decide about attachments: deleted, released, cleared; and the list of them |
 //! | [`janitor`] | the actor `attachment-janitor`: old attachments, bytes that nobody refers to |
+//! | [`remembering`] | what is remembered of an attachment, and how that is taken back with it |
 //! | [`rules`] | what uploads are held to, as it is in force now |
 //! | [`scanner`] | asks clamd whether bytes are infected, while they arrive |
 //! | [`settings`], [`metrics`] | the section `uploads` of the configuration; Prometheus |
@@ -18,6 +19,7 @@ pub mod downloads;
 pub mod ingest;
 pub mod janitor;
 pub mod metrics;
+pub mod remembering;
 pub mod rules;
 pub mod scanner;
 pub mod settings;
