@@ -5,7 +5,10 @@ use std::sync::Arc;
 use anyhow::Context;
 use somaagent_actors::{
     store::Store,
-    uploads::{AttachmentJanitor, JanitorDeps, UploadMetrics, Uploads, rules::InForce, scanner::Scanners},
+    uploads::{
+        AttachmentJanitor, AttachmentRescanner, JanitorDeps, RescannerDeps, UploadMetrics, Uploads, rules::InForce,
+        scanner::Scanners,
+    },
 };
 use somaagent_supervision::{Restart, Strategy, SupervisorSpec};
 
@@ -44,5 +47,9 @@ pub(super) async fn take(
     seat.start(move || AttachmentJanitor::new(deps)).await.context("janitor of attachments")?;
     let uploads = Uploads::new(store, rules, metrics, now).looked_through_by(Arc::new(scanners.clone()));
     let uploads = if base.config.write_through.enabled { uploads.remembering_in(brain.space.clone()) } else { uploads };
+    let settings = base.config.antivirus.clone();
+    let deps = RescannerDeps { uploads: uploads.clone(), scanners: scanners.clone(), settings };
+    let seat = supervisor.seat::<AttachmentRescanner>(Restart::Permanent);
+    seat.start(move || AttachmentRescanner::new(deps)).await.context("rescanner of attachments")?;
     Ok(Files { uploads, scanners })
 }

@@ -16,6 +16,7 @@ HAPPENED = {
     "export-gone": "the result of an export that was called off, or is not there yet or any more",
     "replica-behind": "`min_offset` may name a record that is still to come",
     "attachment-not-found": "a message refers to what was sent before",
+    "antivirus-off": "whether files are looked through is saved while the program runs",
     "attachment-not-quarantined": "what is cleared was quarantined before",
     "attachment-bytes-dropped": "what is released was not cleared before",
     "too-many-files": "how many a form may have is saved while the program runs",

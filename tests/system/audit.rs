@@ -5,6 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use reqwest::Method;
 use serde_json::{Value, json};
+use somaagent_test_services::clamd::Clamd;
 use somaagent_test_services::client::{Answer, Client, Post};
 use somaagent_test_services::model::Script;
 use somaagent_test_services::tokens::{SECRET, Signer};
@@ -38,6 +39,7 @@ const CHANGES: &[(&str, &str)] = &[
     ("POST /v1/admin/dlq/{topic}/{id}/reprocess", "admin.dlq.reprocess"),
     ("POST /v1/attachments/{attachment_id}/clear", "admin.attachments.clear"),
     ("POST /v1/attachments/{attachment_id}/release", "admin.attachments.release"),
+    ("POST /v1/attachments/{attachment_id}/scan", "admin.attachments.scan"),
     ("POST /v1/keys", "admin.keys.create"),
     ("POST /v1/memory/batch", "memory.write"),
     ("POST /v1/memory/export/jobs", "memory.export.order"),
@@ -84,11 +86,16 @@ struct World {
 
 impl World {
     async fn begin() -> Self {
+        let (host, port) = Clamd::shared().unwrap().place();
         let setup = Setup::default()
             .set("GATEWAY_JWT_SECRET", SECRET)
             // An order to send letters again takes long enough to be cancelled.
             .set("SA01_DEAD_LETTERS__PAGE_LETTERS", 1)
-            .set("GATEWAY_OPERATOR_TENANTS", "acme");
+            .set("GATEWAY_OPERATOR_TENANTS", "acme")
+            .set("CLAMAV_ENABLED", true)
+            .set("CLAMAV_HOST", host)
+            .set("CLAMAV_PORT", port)
+            .set("SA01_ANTIVIRUS__CONNECT_TIMEOUT_MS", 15_000);
         let stack = setup.start().await;
         let admin = stack.client.showing(&token("root", "admin")).unwrap();
         let pool = stack.database.pool().await.unwrap();

@@ -8,6 +8,7 @@
 //! | [`verdicts`] | what people decide about attachments: deleted, released, cleared; and the list of them |
 //! | [`janitor`] | the actor `attachment-janitor`: old attachments, bytes that nobody refers to |
 //! | [`remembering`] | what is remembered of an attachment, and how that is taken back with it |
+//! | [`rescanner`], [`rescanning`] | the actor `attachment-rescanner`: what was sent lately is looked through again; and how |
 //! | [`rules`] | what uploads are held to, as it is in force now |
 //! | [`scanner`] | asks clamd whether bytes are infected, while they arrive |
 //! | [`settings`], [`metrics`] | the section `uploads` of the configuration; Prometheus |
@@ -20,6 +21,8 @@ pub mod ingest;
 pub mod janitor;
 pub mod metrics;
 pub mod remembering;
+pub mod rescanner;
+pub mod rescanning;
 pub mod rules;
 pub mod scanner;
 pub mod settings;
@@ -29,6 +32,7 @@ pub use desk::{SessionRefused, Uploads};
 pub use ingest::{Declared, Ingest, IngestError, Judged, Keeping};
 pub use janitor::{AttachmentJanitor, JanitorDeps};
 pub use metrics::UploadMetrics;
+pub use rescanner::{AttachmentRescanner, RescannerDeps};
 
 pub use crate::store::attachments::Attachment;
 

@@ -148,6 +148,8 @@ catalogue! {
     TooManyExports: 409 "too-many-exports" "Too many export jobs";
     /// The export job has no result, or not yet.
     JobNotCompleted: 409 "job-not-completed" "job not completed";
+    /// Nothing is looked through here.
+    AntivirusOff: 409 "antivirus-off" "The antivirus is off";
     /// What is asked for makes sense only of what is quarantined.
     AttachmentNotQuarantined: 409 "attachment-not-quarantined" "The attachment is not quarantined";
     /// What is quarantined has no bytes any more.

@@ -6,7 +6,11 @@ use actix_web::{
 };
 use somaagent_actors::{
     conversation::queries::StoreError,
-    uploads::verdicts::{Decision, NotChanged},
+    uploads::{
+        ingest::ScanError,
+        rescanning::NotScanned,
+        verdicts::{Decision, NotChanged},
+    },
 };
 
 use super::attachment_list::ListedAttachmentReply;
@@ -82,6 +86,32 @@ pub(crate) async fn post_clear(
     decide(&door, by, id, Decision::Clear).await
 }
 
+/// Has an attachment looked through again now, and does what follows: it is quarantined or let out, with all that have the same bytes.
+/// One that was released in spite of what is found again stays released. If nobody can look, it stays as it is. Safe to repeat.
+#[utoipa::path(
+    post,
+    path = "/v1/attachments/{attachment_id}/scan",
+    tag = "attachments",
+    params(("attachment_id" = Uuid, Path, description = "The attachment")),
+    responses((status = 200, description = "The attachment as it is now", body = ListedAttachmentReply)),
+    extensions(
+        ("x-action" = json!("admin.attachments.scan")),
+        ("x-problems" = json!([
+            "attachment-unknown", "attachment-gone", "attachment-bytes-dropped", "antivirus-off", "antivirus-error",
+            "overloaded", "unavailable", "draining", "outcome-unknown", "timeout",
+        ])),
+    ),
+)]
+pub(crate) async fn post_scan(
+    door: Data<Door>,
+    by: By,
+    id: AttachmentId,
+) -> Result<Json<ListedAttachmentReply>, Problem> {
+    door.accepting()?;
+    let attachment = door.uploads.scan_again(&by.caller(), id.0).await?;
+    Ok(Json(attachment.into()))
+}
+
 async fn decide(
     door: &Door,
     by: By,
@@ -91,6 +121,18 @@ async fn decide(
     door.accepting()?;
     let attachment = door.uploads.decide(&by.caller(), id.0, decision).await?;
     Ok(Json(attachment.into()))
+}
+
+impl From<NotScanned> for Problem {
+    fn from(error: NotScanned) -> Self {
+        match error {
+            NotScanned::NotChanged(error) => error.into(),
+            NotScanned::Off => Code::AntivirusOff.into(),
+            NotScanned::Gone => Code::AttachmentGone.into(),
+            NotScanned::Scan(ScanError::Busy) => Code::Overloaded.into(),
+            NotScanned::Scan(error) => Self::new(Code::AntivirusError).caused_by(error),
+        }
+    }
 }
 
 impl From<NotChanged> for Problem {
@@ -116,7 +158,9 @@ mod tests {
 
     #[actix_web::test]
     async fn what_is_no_id_is_refused_and_without_a_database_nothing_is_decided() {
-        for (method, path) in [(Method::DELETE, ""), (Method::POST, "/release"), (Method::POST, "/clear")] {
+        for (method, path) in
+            [(Method::DELETE, ""), (Method::POST, "/release"), (Method::POST, "/clear"), (Method::POST, "/scan")]
+        {
             let bad = ask(request(method.clone(), &format!("/v1/attachments/7{path}"))).await;
             assert_eq!(
                 (bad.status.as_u16(), bad.json()["code"].as_str()),
