@@ -163,7 +163,7 @@ impl Rooms for Built {
         if base.config.server.role.has(Role::Gateway) {
             let settings = settings::watch(base, store.clone()).await?;
             components.push(settings::component(&settings));
-            let files = uploads::take(base, store.clone(), settings.rules(), shutdown).await?;
+            let files = uploads::take(base, store.clone(), settings.rules(), &brain, shutdown).await?;
             components.push(scanners::component(&files.scanners));
             (self.settings, self.files) = (Some(settings), Some(files));
         }

@@ -15,6 +15,7 @@ import rego.v1
 
 # What everybody may do who has proved who they are. An action that is in no list here is denied, to everybody.
 member_actions := {
+	"attachments.delete",
 	"attachments.download",
 	"attachments.links.create",
 	"attachments.links.read",

@@ -34,6 +34,7 @@ auth_off := {"authenticated": false, "auth_required": false, "worker": false, "s
 worker := {"authenticated": false, "auth_required": true, "worker": true, "subject": null, "scopes": []}
 
 member_actions := {
+	"attachments.delete",
 	"attachments.download",
 	"attachments.links.create",
 	"attachments.links.read",

@@ -343,6 +343,9 @@ pub(super) fn check_antivirus(antivirus: &AntivirusSettings, faults: &mut Faults
     faults.range("antivirus.idle_ms", antivirus.idle_ms, 0..=DAY_MS);
     faults.range("antivirus.breaker_failures", antivirus.breaker_failures, 1..=1_000);
     faults.range("antivirus.breaker_cooldown_ms", antivirus.breaker_cooldown_ms, 10..=DAY_MS);
+    faults.range("antivirus.rescan_days", antivirus.rescan_days, 0..=36_500);
+    faults.range("antivirus.rescan_interval_seconds", antivirus.rescan_interval_seconds, 1..=86_400);
+    faults.range("antivirus.rescan_after_seconds", antivirus.rescan_after_seconds, 1..=31_536_000);
 }
 
 pub(super) fn check_settings(settings: &OperatorSettings, faults: &mut Faults) {

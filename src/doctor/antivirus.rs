@@ -36,6 +36,9 @@ pub(super) async fn check(look: Look<'_>, notes: &Notes) {
             notes.fault("clamd", fault.unwrap_or_default(), advice);
         }
     }
+    if let Some(blind) = report.blind_spot() {
+        notes.warning("limits", blind, "say `AlertExceedsMax yes` in clamd.conf, and start clamd anew");
+    }
     signatures(&report, notes);
 }
 

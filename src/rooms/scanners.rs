@@ -33,14 +33,18 @@ pub(super) async fn start(
     Ok(scanners)
 }
 
-/// Whether clamd is there, while uploads are scanned. Without it they wait, or are kept from everybody: nothing else is worse.
+/// Whether clamd is there, and tells of what it does not look at, while uploads are scanned. Without it they wait, or are kept from everybody: nothing else is worse.
 pub(super) fn component(scanners: &Scanners) -> Component {
     let (asked, switch) = (scanners.clone(), scanners.clone());
     let clamav = Component::new("clamav", Weight::Helpful, Scope::Both, move || {
         let scanners = asked.clone();
         async move {
             match scanners.ping().await {
-                Ok(()) | Err(ScanError::Off) => Finding::ok(),
+                Ok(()) => match scanners.blind_spot() {
+                    Some(blind) => Finding::not_ok(Condition::Degraded, blind),
+                    None => Finding::ok(),
+                },
+                Err(ScanError::Off) => Finding::ok(),
                 Err(_) => Finding::not_ok(Condition::Down, "no answer"),
             }
         }

@@ -5,11 +5,14 @@ use std::sync::Arc;
 use anyhow::Context;
 use somaagent_actors::{
     store::Store,
-    uploads::{AttachmentJanitor, JanitorDeps, UploadMetrics, Uploads, rules::InForce, scanner::Scanners},
+    uploads::{
+        AttachmentJanitor, AttachmentRescanner, JanitorDeps, RescannerDeps, UploadMetrics, Uploads, rules::InForce,
+        scanner::Scanners,
+    },
 };
 use somaagent_supervision::{Restart, Strategy, SupervisorSpec};
 
-use super::{now, scanners};
+use super::{Brain, now, scanners};
 use crate::{boot::Base, shutdown::Shutdown};
 
 /// What the door needs of files.
@@ -21,14 +24,32 @@ pub(super) struct Files {
     pub(super) scanners: Scanners,
 }
 
-/// Starts the subtree `uploads`, which is held to `rules`.
-pub(super) async fn take(base: &Base, store: Store, rules: InForce, shutdown: &mut Shutdown) -> anyhow::Result<Files> {
+/// Starts the subtree `uploads`, which is held to `rules`. What is sent is remembered by `brain` where requests have things
+/// remembered at once.
+pub(super) async fn take(
+    base: &Base,
+    store: Store,
+    rules: InForce,
+    brain: &Brain,
+    shutdown: &mut Shutdown,
+) -> anyhow::Result<Files> {
     let metrics = UploadMetrics::register(&base.registry)?;
     let supervisor = base.root.supervisor(SupervisorSpec::new("uploads", Strategy::OneForOne).arbiters(1)).await?;
     let scanners = scanners::start(base, &supervisor, rules.clone(), shutdown).await?;
-    let deps = JanitorDeps { store: store.clone(), rules: rules.clone(), metrics: metrics.clone(), clock: now };
+    let deps = JanitorDeps {
+        store: store.clone(),
+        rules: rules.clone(),
+        forget: brain.forget.clone(),
+        metrics: metrics.clone(),
+        clock: now,
+    };
     let seat = supervisor.seat::<AttachmentJanitor>(Restart::Permanent);
     seat.start(move || AttachmentJanitor::new(deps)).await.context("janitor of attachments")?;
     let uploads = Uploads::new(store, rules, metrics, now).looked_through_by(Arc::new(scanners.clone()));
+    let uploads = if base.config.write_through.enabled { uploads.remembering_in(brain.space.clone()) } else { uploads };
+    let settings = base.config.antivirus.clone();
+    let deps = RescannerDeps { uploads: uploads.clone(), scanners: scanners.clone(), settings };
+    let seat = supervisor.seat::<AttachmentRescanner>(Restart::Permanent);
+    seat.start(move || AttachmentRescanner::new(deps)).await.context("rescanner of attachments")?;
     Ok(Files { uploads, scanners })
 }

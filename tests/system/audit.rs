@@ -5,6 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use reqwest::Method;
 use serde_json::{Value, json};
+use somaagent_test_services::clamd::Clamd;
 use somaagent_test_services::client::{Answer, Client, Post};
 use somaagent_test_services::model::Script;
 use somaagent_test_services::tokens::{SECRET, Signer};
@@ -12,6 +13,7 @@ use somaagent_test_services::wait::eventually;
 use sqlx::PgPool;
 use uuid::Uuid;
 
+use crate::downloads::Planted;
 use crate::logins::{id as login_id, login_of};
 use crate::stack::{Setup, Stack, ended_turns, new_session};
 use crate::uploads::{Form, content_type, upload};
@@ -24,6 +26,7 @@ const CHANGES: &[(&str, &str)] = &[
     ("DELETE /v1/admin/dlq/{topic}/reprocess/{job_id}", "admin.dlq.cancel"),
     ("DELETE /v1/admin/dlq/{topic}/{id}", "admin.dlq.delete"),
     ("DELETE /v1/admin/logins", "admin.logins.end"),
+    ("DELETE /v1/attachments/{attachment_id}", "attachments.delete"),
     ("DELETE /v1/attachments/{attachment_id}/links/{link_id}", "attachments.links.revoke"),
     ("DELETE /v1/auth/logins", "auth.logins.end_all"),
     ("DELETE /v1/auth/logins/{login_id}", "auth.logins.end"),
@@ -36,6 +39,9 @@ const CHANGES: &[(&str, &str)] = &[
     ("POST /v1/admin/dlq/{topic}/reprocess", "admin.dlq.reprocess_all"),
     ("POST /v1/admin/dlq/{topic}/{id}/reprocess", "admin.dlq.reprocess"),
     ("POST /v1/attachments/{attachment_id}/links", "attachments.links.create"),
+    ("POST /v1/attachments/{attachment_id}/clear", "admin.attachments.clear"),
+    ("POST /v1/attachments/{attachment_id}/release", "admin.attachments.release"),
+    ("POST /v1/attachments/{attachment_id}/scan", "admin.attachments.scan"),
     ("POST /v1/keys", "admin.keys.create"),
     ("POST /v1/memory/batch", "memory.write"),
     ("POST /v1/memory/export/jobs", "memory.export.order"),
@@ -82,12 +88,17 @@ struct World {
 
 impl World {
     async fn begin() -> Self {
+        let (host, port) = Clamd::shared().unwrap().place();
         let setup = Setup::default()
             .set("GATEWAY_JWT_SECRET", SECRET)
             // An order to send letters again takes long enough to be cancelled.
             .set("SA01_DEAD_LETTERS__PAGE_LETTERS", 1)
-            .set("SA01_UPLOADS__DOWNLOAD_TOKEN_TTL_SECONDS", 60)
-            .set("GATEWAY_OPERATOR_TENANTS", "acme");
+            .set("GATEWAY_OPERATOR_TENANTS", "acme")
+            .set("CLAMAV_ENABLED", true)
+            .set("CLAMAV_HOST", host)
+            .set("CLAMAV_PORT", port)
+            .set("SA01_ANTIVIRUS__CONNECT_TIMEOUT_MS", 15_000)
+            .set("SA01_UPLOADS__DOWNLOAD_TOKEN_TTL_SECONDS", 60);
         let stack = setup.start().await;
         let admin = stack.client.showing(&token("root", "admin")).unwrap();
         let pool = stack.database.pool().await.unwrap();
@@ -210,6 +221,10 @@ impl World {
         if method == "PUT" {
             body = json!({"event": {"tenant": "acme", "payload": {"id": new_session(), "content": "mended"}}});
         }
+        if path.contains("{attachment_id}") {
+            let planted = Planted::of("acme", "a.txt").quarantined("infected").plant(&self.pool, &[b"tea"]).await;
+            path = path.replace("{attachment_id}", &planted.to_string());
+        }
         if path.contains("{session_id}") {
             path = path.replace("{session_id}", &self.quiet_session().await);
         }
@@ -238,7 +253,7 @@ impl World {
                        (SELECT string_agg(s::text, ',') FROM ui_settings AS s),
                        (SELECT count(*) FROM memory_write_outbox),
                        (SELECT string_agg(event_id, ',' ORDER BY id) FROM memory_replica),
-                       (SELECT string_agg(concat(id, deleted_at), ',' ORDER BY id) FROM attachments),
+                       (SELECT string_agg(concat(id, status, blob_id, deleted_at), ',' ORDER BY id) FROM attachments),
                        (SELECT string_agg(concat(id, revoked_at), ',' ORDER BY id) FROM attachment_links),
                        (SELECT count(*) FROM audit_event)))";
         sqlx::query_scalar(sql).fetch_one(&self.pool).await.unwrap()

@@ -38,6 +38,11 @@ impl<'a> Planted<'a> {
         Self { subject: Some(subject), ..self }
     }
 
+    /// Quarantined for `reason`.
+    pub fn quarantined(self, reason: &'a str) -> Self {
+        Self { quarantined: Some(reason), ..self }
+    }
+
     /// Puts it there, in these pieces.
     pub async fn plant(self, pool: &PgPool, pieces: &[&[u8]]) -> Uuid {
         let (id, blob, all) = (Uuid::new_v4(), Uuid::new_v4(), pieces.concat());
@@ -224,7 +229,7 @@ async fn what_is_quarantined_gone_or_no_attachment_is_not_sent() {
     let stack = Stack::start().await;
     let pool = stack.database.pool().await.unwrap();
     let file = Planted::of("public", "a.txt");
-    let (quarantined, dropped) = (Planted { quarantined: Some("infected"), ..file }, Planted { dropped: true, ..file });
+    let (quarantined, dropped) = (file.quarantined("infected"), Planted { dropped: true, ..file });
     let deleted = file.plant(&pool, &[b"tea"]).await;
     let delete = "UPDATE attachments SET deleted_at = now(), blob_id = NULL WHERE id = $1";
     sqlx::query(delete).bind(deleted).execute(&pool).await.unwrap();
@@ -284,7 +289,7 @@ async fn a_message_refers_to_what_exists_for_its_sender_and_is_clean() {
         let body = json!({"session_id": session, "message": "look", "attachments": references});
         client.post("/v1/session/message", &body).await.unwrap()
     };
-    let quarantined = Planted { quarantined: Some("infected"), ..file }.plant(&pool, &[b"tea"]).await;
+    let quarantined = file.quarantined("infected").plant(&pool, &[b"tea"]).await;
     let dropped = Planted { dropped: true, ..file }.plant(&pool, &[b"tea"]).await;
     let foreign = Planted::of("umbrella", "a.txt").by("ann").plant(&pool, &[b"tea"]).await;
     for (client, id, why) in [
@@ -316,7 +321,7 @@ async fn a_worker_gets_what_is_quarantined_and_only_of_the_tenant_it_expects() {
     let setup = Setup::default().set("GATEWAY_JWT_SECRET", SECRET).set("GATEWAY_INTERNAL_TOKEN", INTERNAL);
     let stack = setup.start().await;
     let pool = stack.database.pool().await.unwrap();
-    let file = Planted { quarantined: Some("infected"), ..Planted::of("acme", "a.txt") };
+    let file = Planted::of("acme", "a.txt").quarantined("infected");
     let id = file.plant(&pool, &[b"t", b"ea"]).await;
     let ask = |method: Method, headers: &[(&str, &str)]| {
         let request = stack.client.request(method, &format!("/internal/attachments/{id}/binary"));

@@ -15,6 +15,7 @@
 
 mod antivirus;
 mod api_keys;
+mod attachments;
 mod audit;
 mod bad_requests;
 mod boot;

@@ -3,25 +3,13 @@
 use std::time::Duration;
 
 use serde_json::json;
-use time::OffsetDateTime;
 use tokio::time::Instant;
 
 use super::queries::Memories;
 use crate::{
-    domain::{
-        brought::lane,
-        caller::Caller,
-        ids::Tenant,
-        session::audit,
-        wal::{self, MEMORY_WAL, TakenBack},
-    },
+    domain::{caller::Caller, session::audit},
     somabrain::messages::{Asker, Consult, DeleteByKey, Deletion},
-    store::{
-        StoreError, audit_event, forget,
-        memory_replica::{LogPartition, tombstones},
-        memory_write_outbox,
-        message_outbox::{self, NewMessage},
-    },
+    store::{StoreError, audit_event, forget},
 };
 
 pub use crate::store::forget::Forgotten;
@@ -68,18 +56,7 @@ impl Memories {
         let at = (self.clock)();
         let work = self.store.enqueue_for(caller.tenant.clone(), move |rows| {
             Box::pin(async move {
-                let gone = forget::forget(rows, caller.tenant.as_str(), &id).await?;
-                let revision = memory_write_outbox::next_revision(rows).await?;
-                // What is on its way does not bring it back even for a moment.
-                let back = TakenBack {
-                    tenant: caller.tenant.to_string(),
-                    event_id: id.clone(),
-                    revision: Some(revision),
-                    timestamp: Some(wal::seconds(at)),
-                };
-                tombstones::remove(rows, &nowhere(), &back, 0, at).await?;
-                let back = tombstone(&caller.tenant, &gone, &id, revision, at);
-                let put = message_outbox::insert(rows, &[back], at).await?;
+                let (gone, put) = forget::take_back(rows, &caller.tenant, &id, at).await?;
                 let details = json!({
                     "replica": gone.replica, "queued": gone.queued, "unpublished": gone.unpublished,
                     "dead_letters": gone.dead_letters,
@@ -90,25 +67,5 @@ impl Memories {
             })
         });
         work.await
-    }
-}
-
-/// The place of what no log has told yet: it is none of any log.
-fn nowhere() -> LogPartition {
-    LogPartition { source: "deletion", topic: MEMORY_WAL.to_owned(), partition: 0 }
-}
-
-/// What takes the memory back, by the way of its session where that is known.
-fn tombstone(tenant: &Tenant, gone: &Forgotten, id: &str, revision: i64, at: OffsetDateTime) -> NewMessage {
-    let lane = gone.lane.unwrap_or_else(|| lane(tenant, gone.session_id.as_deref(), id));
-    let session = gone.session_id.clone().unwrap_or_else(|| lane.to_string());
-    NewMessage {
-        tenant: tenant.to_string(),
-        session_id: lane,
-        seq: None,
-        topic: MEMORY_WAL,
-        headers: json!({}),
-        payload: wal::tombstone(tenant.as_str(), &session, id, revision, at),
-        dedupe_key: None,
     }
 }

@@ -1,11 +1,17 @@
 //! Table `attachments`: files that people have sent. What was deleted leaves a tombstone: its row, without bytes.
 
+pub mod listing;
+pub mod memories;
+pub mod rescans;
+pub mod verdicts;
+
 use sqlx::{Connection, PgConnection};
 use time::OffsetDateTime;
 use tracing::instrument;
 use uuid::Uuid;
 
 use super::{attachment_blobs, audit_event, wall::TenantTx};
+use crate::domain::ids::SessionKey;
 
 /// A file that was sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,6 +54,10 @@ pub struct Attachment {
     pub created_at: OffsetDateTime,
     /// When it was deleted, if it was.
     pub deleted_at: Option<OffsetDateTime>,
+    /// When somebody let it go out although it was quarantined, if that was done …
+    pub released_at: Option<OffsetDateTime>,
+    /// … and who, if that was known.
+    pub released_by: Option<String>,
 }
 
 /// Writes an attachment down. Call it in the transaction that makes its blob whole.
@@ -96,7 +106,7 @@ pub async fn get(rows: &mut TenantTx<'_>, tenant: &str, id: Uuid) -> Result<Opti
     sqlx::query_as!(
         Attachment,
         "SELECT id, tenant, session_id, persona_id, subject, issuer, filename, mime, declared_mime, size, sha256, status,
-                quarantine_reason, threat, scanned_at, signatures, blob_id, created_at, deleted_at
+                quarantine_reason, threat, scanned_at, signatures, blob_id, created_at, deleted_at, released_at, released_by
          FROM attachments
          WHERE tenant = $1 AND id = $2",
         tenant,
@@ -137,6 +147,40 @@ pub async fn delete(rows: &mut TenantTx<'_>, tenant: &str, id: Uuid, at: OffsetD
         attachment_blobs::release(rows, tenant, blob).await?;
     }
     Ok(was.is_some())
+}
+
+/// Deletes all attachments of a session and lets their bytes go. Returns how many.
+///
+/// # Errors
+/// The database's.
+#[instrument(level = "debug", name = "db.attachments.delete_of_session", skip_all)]
+pub async fn delete_of_session(
+    rows: &mut TenantTx<'_>,
+    key: &SessionKey,
+    at: OffsetDateTime,
+) -> Result<usize, sqlx::Error> {
+    let tenant = key.tenant.as_str();
+    let gone = sqlx::query_scalar!(
+        "WITH was AS (
+             SELECT id, blob_id FROM attachments
+             WHERE tenant = $1 AND session_id = $2 AND deleted_at IS NULL
+             ORDER BY id
+             FOR UPDATE
+         )
+         UPDATE attachments AS a SET deleted_at = $3, blob_id = NULL FROM was WHERE a.id = was.id
+         RETURNING was.blob_id",
+        tenant,
+        key.session_id,
+        at,
+    )
+    .fetch_all(&mut **rows)
+    .await?;
+    let count = gone.len();
+    let blobs: Vec<Uuid> = gone.into_iter().flatten().collect();
+    if !blobs.is_empty() {
+        attachment_blobs::release_all(rows, &vec![tenant.to_owned(); blobs.len()], &blobs).await?;
+    }
+    Ok(count)
 }
 
 /// Deletes up to `limit` attachments that were sent before `before`, lets their bytes go, writes down which, and returns how many.

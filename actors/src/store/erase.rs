@@ -9,7 +9,7 @@ use time::OffsetDateTime;
 use tracing::instrument;
 use uuid::Uuid;
 
-use super::{audit_event, wall::TenantTx};
+use super::{attachments, audit_event, wall::TenantTx};
 use crate::domain::{append::AuditWrite, ids::SessionKey};
 
 /// What is left of the session.
@@ -21,8 +21,8 @@ pub enum Leave {
     Tombstone,
 }
 
-/// Hides all events and turns for good if the fence `(epoch, head)` holds, with their audit row. Their rows are left to
-/// [`sweep`]. Returns how many events were erased, or `None` when the writer is stale and nothing was done.
+/// Hides all events and turns for good if the fence `(epoch, head)` holds, with their audit row, and deletes the session's
+/// attachments. Rows of events and turns are left to [`sweep`]. Returns how many events were erased, or `None` when the writer is stale and nothing was done.
 ///
 /// # Errors
 /// The database's.
@@ -69,6 +69,10 @@ pub async fn erase(
     let events = was.last - was.erased;
     let history = if events > 0 { format!("{} to {}", was.erased + 1, was.last) } else { String::new() };
     let mut audit = changed(audit.clone(), "history", &history, "");
+    let attachments = attachments::delete_of_session(rows, key, at).await?;
+    if attachments > 0 {
+        audit.details["attachments"] = attachments.into();
+    }
     audit = changed(audit, "analysis", &was.analysis, "{}");
     if is_deleted {
         audit = changed(audit, "title", &was.title, "");
@@ -76,6 +80,26 @@ pub async fn erase(
     }
     audit_event::insert_of_session(rows, key, &audit, at).await?;
     Ok(Some(u64::try_from(events).unwrap_or_default()))
+}
+
+/// Keeps a session from being erased until the transaction ends; what is said in it meanwhile is not kept waiting. Returns whether it
+/// was deleted already. One that nobody has begun is not.
+///
+/// # Errors
+/// The database's.
+#[instrument(level = "debug", name = "db.session_envelopes.hold_off_erasure", skip_all)]
+pub async fn hold_off(rows: &mut TenantTx<'_>, key: &SessionKey) -> Result<bool, sqlx::Error> {
+    // Of all writers only `erase` takes a lock with which this one is at odds.
+    let deleted = sqlx::query_scalar!(
+        r#"SELECT deleted_at IS NOT NULL AS "is_deleted!" FROM session_envelopes
+         WHERE tenant = $1 AND session_id = $2
+         FOR KEY SHARE"#,
+        key.tenant.as_str(),
+        key.session_id,
+    )
+    .fetch_optional(&mut **rows)
+    .await?;
+    Ok(deleted.unwrap_or_default())
 }
 
 fn changed(audit: AuditWrite, name: &str, before: &str, after: &str) -> AuditWrite {

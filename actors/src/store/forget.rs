@@ -1,9 +1,23 @@
 //! Takes a memory out of every table that has it.
 
+use serde_json::json;
+use time::OffsetDateTime;
 use tracing::instrument;
 use uuid::Uuid;
 
-use super::{memory_lock::lock, wall::TenantTx};
+use super::{
+    memory_lock::lock,
+    memory_replica::{LogPartition, tombstones},
+    memory_write_outbox,
+    message_outbox::{self, NewMessage},
+    outbox_events::Enqueued,
+    wall::TenantTx,
+};
+use crate::domain::{
+    brought::lane,
+    ids::Tenant,
+    wal::{self, MEMORY_WAL, TakenBack},
+};
 
 /// What was there, and is gone.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -102,4 +116,49 @@ pub async fn forget(rows: &mut TenantTx<'_>, tenant: &str, id: &str) -> Result<F
         lane: lanes.chain(letters.iter().copied()).flatten().next(),
         session_id: replica.into_iter().flatten().next(),
     })
+}
+
+/// Takes the memory `id` of `tenant` back: out of every table that has it, and out of every other replica by a record for the log.
+///
+/// # Errors
+/// The database's.
+pub async fn take_back(
+    rows: &mut TenantTx<'_>,
+    tenant: &Tenant,
+    id: &str,
+    at: OffsetDateTime,
+) -> Result<(Forgotten, Enqueued), sqlx::Error> {
+    let gone = forget(rows, tenant.as_str(), id).await?;
+    let revision = memory_write_outbox::next_revision(rows).await?;
+    // What is on its way does not bring it back even for a moment.
+    let back = TakenBack {
+        tenant: tenant.to_string(),
+        event_id: id.to_owned(),
+        revision: Some(revision),
+        timestamp: Some(wal::seconds(at)),
+    };
+    tombstones::remove(rows, &nowhere(), &back, 0, at).await?;
+    let back = tombstone(tenant, &gone, id, revision, at);
+    let put = message_outbox::insert(rows, &[back], at).await?;
+    Ok((gone, put))
+}
+
+/// The place of what no log has told yet: it is none of any log.
+fn nowhere() -> LogPartition {
+    LogPartition { source: "deletion", topic: MEMORY_WAL.to_owned(), partition: 0 }
+}
+
+/// What takes the memory back, by the way of its session where that is known.
+fn tombstone(tenant: &Tenant, gone: &Forgotten, id: &str, revision: i64, at: OffsetDateTime) -> NewMessage {
+    let lane = gone.lane.unwrap_or_else(|| lane(tenant, gone.session_id.as_deref(), id));
+    let session = gone.session_id.clone().unwrap_or_else(|| lane.to_string());
+    NewMessage {
+        tenant: tenant.to_string(),
+        session_id: lane,
+        seq: None,
+        topic: MEMORY_WAL,
+        headers: json!({}),
+        payload: wal::tombstone(tenant.as_str(), &session, id, revision, at),
+        dedupe_key: None,
+    }
 }

@@ -11,7 +11,7 @@ use super::{
     rules::{InForce, Rules},
 };
 use crate::{
-    domain::{caller::Caller, whose::Whose},
+    domain::{caller::Caller, memory::MemorySpace, whose::Whose},
     store::{Store, StoreError, session_envelopes},
 };
 
@@ -22,6 +22,8 @@ pub struct Uploads {
     pub(super) clock: Clock,
     pub(super) scanner: Option<Arc<dyn Scanner>>,
     pub(super) metrics: UploadMetrics,
+    /// Where what was sent is remembered, if that is wanted.
+    pub(super) remembers: Option<MemorySpace>,
     rules: InForce,
 }
 
@@ -43,13 +45,19 @@ impl Uploads {
     /// A handle that is held to `rules`. Where these want files looked through and nobody does, none passes for clean.
     #[must_use]
     pub const fn new(store: Store, rules: InForce, metrics: UploadMetrics, clock: Clock) -> Self {
-        Self { store, clock, scanner: None, metrics, rules }
+        Self { store, clock, scanner: None, metrics, remembers: None, rules }
     }
 
     /// The same; files are looked through by `scanner`, if the rules want that.
     #[must_use]
     pub fn looked_through_by(self, scanner: Arc<dyn Scanner>) -> Self {
         Self { scanner: Some(scanner), ..self }
+    }
+
+    /// The same; that a file was sent is remembered in `space`.
+    #[must_use]
+    pub fn remembering_in(self, space: MemorySpace) -> Self {
+        Self { remembers: Some(space), ..self }
     }
 
     /// What is in force now. A request is held to one and the same rules from its beginning to its end.

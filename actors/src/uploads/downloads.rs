@@ -109,7 +109,11 @@ impl Attachments {
 }
 
 /// What is left of `found` for `caller`.
-async fn standing(rows: &mut TenantTx<'_>, caller: &Caller, found: Attachment) -> Result<Found, sqlx::Error> {
+pub(super) async fn standing(
+    rows: &mut TenantTx<'_>,
+    caller: &Caller,
+    found: Attachment,
+) -> Result<Found, sqlx::Error> {
     let own = caller.may_touch(found.subject.as_deref());
     let session = match found.session_id {
         Some(id) => session_envelopes::get(rows, &caller.session(id), caller.only()).await?,

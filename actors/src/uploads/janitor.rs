@@ -1,21 +1,24 @@
-//! Lets attachments go that are too old, links that are over, and bytes that nobody refers to.
+//! Lets attachments go that are too old, links that are over, bytes that nobody refers to, and memories of attachments that were deleted.
 //!
 //! State: whether it is at work just now, and when it last looked for what is old. Everything else is in the database.
-//! Asks: none. Tells: none; it looks by itself.
+//! Asks: the memory service, to forget. Tells: none; it looks by itself.
 //! Supervision: child of `uploads`, Permanent. Crashes on broken invariants only. A database that does not answer is
 //! waited for: what was not done is done in a later round, also by another process.
 
 use std::time::Duration;
 
 use actix::{Actor, ActorFutureExt, AsyncContext, Context, ContextFutureSpawner, Supervised, WrapFuture};
-use somaagent_supervision::Child;
+use somaagent_supervision::{Child, Port};
 use time::OffsetDateTime;
 
-use super::{Clock, UploadMetrics, rules::InForce};
-use crate::store::{Store, StoreError, attachment_blobs, attachment_links, attachments};
+use super::{Clock, UploadMetrics, remembering, rules::InForce};
+use crate::{
+    somabrain::messages::{Consult, DeleteByKey},
+    store::{Store, StoreError, attachment_blobs, attachment_links, attachments},
+};
 
-/// Between two looks for bytes that nobody refers to.
-const SWEEP_EVERY: Duration = Duration::from_mins(1);
+/// Between two looks for bytes that nobody refers to, and for memories that are to be taken back.
+const SWEEP_EVERY: Duration = Duration::from_secs(10);
 /// Rest between two steps of one round.
 const REST: Duration = Duration::from_millis(50);
 /// Bytes that have not gone on coming for so long do not come any more.
@@ -34,6 +37,8 @@ pub struct JanitorDeps {
     pub store: Store,
     /// How long attachments are kept, and how often it looks.
     pub rules: InForce,
+    /// To tell the memory service what it is to forget.
+    pub forget: Port<Consult<DeleteByKey>>,
     /// What is counted.
     pub metrics: UploadMetrics,
     /// The clock.
@@ -88,7 +93,11 @@ impl AttachmentJanitor {
             if is_due && (expire(&deps, now).await? == Done::More || purge(&deps, now).await? == Done::More) {
                 return Ok(Done::More);
             }
-            sweep(&deps, now).await
+            if sweep(&deps, now).await? == Done::More {
+                return Ok(Done::More);
+            }
+            let more = remembering::forget(&deps.store, &deps.forget, deps.clock).await?;
+            Ok(if more { Done::More } else { Done::All })
         }
         .into_actor(self)
         .map(move |done: Result<Done, StoreError>, this, ctx| {
@@ -100,7 +109,10 @@ impl AttachmentJanitor {
                 Ok(Done::All) if is_due => this.state.expired_at = Some(now),
                 Ok(Done::All) => {}
                 Err(error) => {
-                    tracing::warn!(error = error as &dyn std::error::Error, "old attachments are still there");
+                    tracing::warn!(
+                        error = error as &dyn std::error::Error,
+                        "what is left of attachments is still there"
+                    );
                 }
             }
             this.state.is_working = false;
@@ -178,7 +190,8 @@ mod tests {
     fn deps(pool: &PgPool, rules: Rules, clock: Clock) -> JanitorDeps {
         let (_, rules) = tokio::sync::watch::channel(Arc::new(rules));
         let metrics = UploadMetrics::register(&Registry::new()).unwrap();
-        JanitorDeps { store: uploads(pool).store, rules, metrics, clock }
+        let forget = somaagent_supervision::Probe::new(1).1;
+        JanitorDeps { store: uploads(pool).store, rules, forget, metrics, clock }
     }
 
     async fn send(pool: &PgPool) {

@@ -1,6 +1,8 @@
 //! What is counted of uploads.
 
-use prometheus::{Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, Opts, Registry, exponential_buckets};
+use prometheus::{
+    Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry, exponential_buckets,
+};
 
 /// Metrics of uploads. The names are the original's, or those that its dashboards were promised.
 #[derive(Clone, Debug)]
@@ -8,6 +10,8 @@ pub struct UploadMetrics {
     uploads: IntCounterVec,
     seconds: Histogram,
     quarantined: IntCounter,
+    rescans: IntCounterVec,
+    rescans_waiting: IntGauge,
     deleted: IntCounter,
     janitor_errors: IntCounter,
     janitor_last_run: Gauge,
@@ -28,11 +32,22 @@ impl UploadMetrics {
             uploads.with_label_values(&[result]).reset();
         }
         let opts =
+            Opts::new("attachment_rescans_total", "Attachments that were looked through again, by what was found.");
+        let rescans = IntCounterVec::new(opts, &["result"])?;
+        for result in ["clean", "infected", "limits_exceeded", "error"] {
+            rescans.with_label_values(&[result]).reset();
+        }
+        let opts =
             HistogramOpts::new("gateway_upload_seconds", "Seconds that a request with files took that succeeded.");
         let metrics = Self {
             uploads,
             seconds: Histogram::with_opts(opts.buckets(exponential_buckets(0.005, 3.0, 10)?))?,
             quarantined: IntCounter::new("attachments_quarantined_total", "Attachments that nobody is to get.")?,
+            rescans,
+            rescans_waiting: IntGauge::new(
+                "attachment_rescans_waiting",
+                "Attachments that were to be looked through again when the last round began; 0 at its end.",
+            )?,
             deleted: IntCounter::new(
                 "attachments_deleted_total",
                 "Attachments that were deleted because they were old.",
@@ -46,6 +61,8 @@ impl UploadMetrics {
         registry.register(Box::new(metrics.uploads.clone()))?;
         registry.register(Box::new(metrics.seconds.clone()))?;
         registry.register(Box::new(metrics.quarantined.clone()))?;
+        registry.register(Box::new(metrics.rescans.clone()))?;
+        registry.register(Box::new(metrics.rescans_waiting.clone()))?;
         registry.register(Box::new(metrics.deleted.clone()))?;
         registry.register(Box::new(metrics.janitor_errors.clone()))?;
         registry.register(Box::new(metrics.janitor_last_run.clone()))?;
@@ -58,6 +75,21 @@ impl UploadMetrics {
         if is_quarantined {
             self.quarantined.inc();
         }
+    }
+
+    /// An attachment was quarantined after it was kept.
+    pub(super) fn quarantined(&self) {
+        self.quarantined.inc();
+    }
+
+    /// An attachment was looked through again.
+    pub(super) fn rescanned(&self, result: &'static str) {
+        self.rescans.with_label_values(&[result]).inc();
+    }
+
+    /// So many attachments are to be looked through again.
+    pub(super) fn rescans_waiting(&self, count: i64) {
+        self.rescans_waiting.set(count);
     }
 
     /// A file was not taken.
@@ -73,6 +105,11 @@ impl UploadMetrics {
     /// So many attachments were deleted because they were old.
     pub(super) fn deleted(&self, count: u64) {
         self.deleted.inc_by(count);
+    }
+
+    #[cfg(test)]
+    pub(super) fn count_quarantined(&self) -> u64 {
+        self.quarantined.get()
     }
 
     #[cfg(test)]

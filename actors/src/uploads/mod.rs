@@ -6,7 +6,10 @@
 //! | `desk` | [`Uploads`], the door's handle |
 //! | [`downloads`] | bounded reads of what was sent |
 //! | [`links`] | links by which anybody who has one fetches a file |
+//! | [`verdicts`] | what people decide about attachments: deleted, released, cleared; and the list of them |
 //! | [`janitor`] | the actor `attachment-janitor`: old attachments, bytes that nobody refers to |
+//! | [`remembering`] | what is remembered of an attachment, and how that is taken back with it |
+//! | [`rescanner`], [`rescanning`] | the actor `attachment-rescanner`: what was sent lately is looked through again; and how |
 //! | [`rules`] | what uploads are held to, as it is in force now |
 //! | [`scanner`] | asks clamd whether bytes are infected, while they arrive |
 //! | [`settings`], [`metrics`] | the section `uploads` of the configuration; Prometheus |
@@ -19,14 +22,19 @@ pub mod ingest;
 pub mod janitor;
 pub mod links;
 pub mod metrics;
+pub mod remembering;
+pub mod rescanner;
+pub mod rescanning;
 pub mod rules;
 pub mod scanner;
 pub mod settings;
+pub mod verdicts;
 
 pub use desk::{SessionRefused, Uploads};
 pub use ingest::{Declared, Ingest, IngestError, Judged, Keeping};
 pub use janitor::{AttachmentJanitor, JanitorDeps};
 pub use metrics::UploadMetrics;
+pub use rescanner::{AttachmentRescanner, RescannerDeps};
 
 pub use crate::store::attachments::Attachment;
 

@@ -3,13 +3,14 @@
 
 use std::{sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use prometheus::Registry;
 use sqlx::PgPool;
 use time::OffsetDateTime;
 use tokio::{runtime::Handle, sync::watch};
 use uuid::Uuid;
 
-use super::{rules::Rules, scanner::AntivirusSettings, settings::UploadSettings, *};
+use super::{ingest::IngestError, rules::Rules, scanner::AntivirusSettings, settings::UploadSettings, *};
 use crate::{
     domain::{
         caller::{Caller, Reach},
@@ -67,4 +68,25 @@ async fn files_go_to_ones_own_sessions_and_to_those_that_nobody_has_begun(pool: 
         let found = outcome.map_or_else(|refused| refused.to_string(), |()| "taken".to_owned());
         assert_eq!(found, expected, "{who:?} {session}");
     }
+}
+
+#[sqlx::test(migrations = "../migrations")]
+async fn nothing_is_kept_for_a_session_that_was_deleted_while_it_came(pool: PgPool) {
+    let (uploads, caller, session) = (uploads(&pool), caller("t"), Uuid::from_u128(7));
+    let judged = async || {
+        let ingest = uploads.begin(&caller, uploads.rules(), &Declared::default()).await.unwrap();
+        ingest.push(Bytes::from_static(b"words")).await.unwrap().finish().await.unwrap()
+    };
+    let keeping = || Keeping { caller: caller.clone(), session_id: Some(session), persona_id: None };
+    let (first, second) = (judged().await, judged().await);
+    let begun = "INSERT INTO session_envelopes (tenant, session_id, epoch, last_seq, created_at, updated_at)
+                 VALUES ('t', $1, 1, 1, now(), now())";
+    sqlx::query(begun).bind(session).execute(&pool).await.unwrap();
+    first.keep(keeping()).await.unwrap();
+    sqlx::query("UPDATE session_envelopes SET deleted_at = now()").execute(&pool).await.unwrap();
+    let refused = second.keep(keeping()).await;
+    assert!(matches!(refused, Err(IngestError::SessionDeleted)), "{refused:?}");
+    let left =
+        "SELECT (SELECT count(*) FROM attachments), (SELECT count(*) FROM attachment_blobs WHERE state = 'whole')";
+    assert_eq!(sqlx::query_as::<_, (i64, i64)>(left).fetch_one(&pool).await.unwrap(), (1, 1));
 }

@@ -154,6 +154,12 @@ catalogue! {
     TooManyExports: 409 "too-many-exports" "Too many export jobs";
     /// The export job has no result, or not yet.
     JobNotCompleted: 409 "job-not-completed" "job not completed";
+    /// Nothing is looked through here.
+    AntivirusOff: 409 "antivirus-off" "The antivirus is off";
+    /// What is asked for makes sense only of what is quarantined.
+    AttachmentNotQuarantined: 409 "attachment-not-quarantined" "The attachment is not quarantined";
+    /// What is quarantined has no bytes any more.
+    AttachmentBytesDropped: 409 "attachment-bytes-dropped" "The bytes of the attachment were dropped";
     /// What is saved, or is to be, was written by another version of the program or by something else.
     SettingsUnreadable: 409 "settings-unreadable" "The settings cannot be read";
     /// The session was deleted.

@@ -28,6 +28,9 @@ pub(crate) struct AntivirusTestReply {
     /// What came of a harmless text; absent if nothing was tried.
     #[serde(skip_serializing_if = "Option::is_none")]
     clean: Option<TriedReply>,
+    /// What came of archives in archives, deeper than clamd looks: that should be told, not called clean; absent if nothing was tried.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    nested: Option<TriedReply>,
     /// clamd's signatures; absent if nothing was tried, or clamd did not tell.
     #[serde(skip_serializing_if = "Option::is_none")]
     signatures: Option<SignaturesReply>,
@@ -41,6 +44,8 @@ pub(crate) struct AntivirusTestReply {
 pub(crate) enum AntivirusStatus {
     /// EICAR's test string is found, and nothing in a harmless text.
     Ok,
+    /// The same, but what clamd does not look at, because it is too deep or too large, is called clean.
+    Degraded,
     /// The antivirus is off: nothing was tried.
     Disabled,
     /// Uploads get no verdict, or a wrong one.
@@ -95,8 +100,8 @@ pub(crate) struct ScannersReply {
     breaker: &'static str,
 }
 
-/// Has a string scanned that every scanner calls infected and one that is harmless, and tells both verdicts and how old the
-/// signatures are. Takes 20 seconds at most and a little more than that while all scanners are busy.
+/// Has a string scanned that every scanner calls infected, one that is harmless, and archives in archives, deeper than clamd looks; tells
+/// all verdicts and how old the signatures are. Takes 20 seconds at most and a little more than that while all scanners are busy.
 #[utoipa::path(
     get,
     path = "/v1/av/test",
@@ -119,14 +124,18 @@ fn untried(target: &Antivirus, standing: Standing) -> AntivirusTestReply {
         detail: None,
         eicar: None,
         clean: None,
+        nested: None,
         signatures: None,
         scanners: scanners(standing),
     }
 }
 
 fn told(report: &Report, standing: Standing) -> AntivirusTestReply {
-    let detail = report.fault();
-    let status = if detail.is_some() { AntivirusStatus::Error } else { AntivirusStatus::Ok };
+    let (status, detail) = match (report.fault(), report.blind_spot()) {
+        (Some(fault), _) => (AntivirusStatus::Error, Some(fault)),
+        (None, Some(blind)) => (AntivirusStatus::Degraded, Some(blind)),
+        (None, None) => (AntivirusStatus::Ok, None),
+    };
     let signatures = report.signatures.as_ref().ok().map(|signatures| SignaturesReply {
         engine: signatures.engine.clone(),
         database: signatures.database,
@@ -134,8 +143,8 @@ fn told(report: &Report, standing: Standing) -> AntivirusTestReply {
         age_seconds: report.signatures_age().map(|age| age.as_secs()),
     });
     let Antivirus { host, port, .. } = report.tried.clone();
-    let (eicar, clean) = (Some(tried(&report.eicar)), Some(tried(&report.clean)));
-    AntivirusTestReply { status, host, port, detail, eicar, clean, signatures, scanners: scanners(standing) }
+    let [eicar, clean, nested] = [&report.eicar, &report.clean, &report.nested].map(|came| Some(tried(came)));
+    AntivirusTestReply { status, host, port, detail, eicar, clean, nested, signatures, scanners: scanners(standing) }
 }
 
 fn tried(tried: &Tried) -> TriedReply {
@@ -172,6 +181,7 @@ mod tests {
             tried: Antivirus { enabled: true, strict: false, host: "av".to_owned(), port: 3310 },
             eicar,
             clean: Ok(Verdict::Clean),
+            nested: Ok(Verdict::LimitsExceeded { what: "MaxRecursion".to_owned() }),
             signatures: Ok(Signatures {
                 engine: "ClamAV 1.4.6".to_owned(),
                 database: Some(27_400),
@@ -198,12 +208,21 @@ mod tests {
         let expected = json!({
             "status": "ok", "host": "av", "port": 3310,
             "eicar": {"result": "infected", "detail": "Eicar"}, "clean": {"result": "clean"},
+            "nested": {"result": "limits_exceeded", "detail": "MaxRecursion"},
             "signatures": {
                 "engine": "ClamAV 1.4.6", "database": 27_400, "built_at": "2025-09-20T08:00:00.000000Z", "age_seconds": 60,
             },
             "scanners": {"total": 10, "busy": 1, "breaker": "closed"},
         });
         assert_eq!(json!(told(&report(infected), STANDING)), expected);
+    }
+
+    #[test]
+    fn a_clamd_that_calls_clean_what_it_did_not_look_at_is_degraded() {
+        let infected = Ok(Verdict::Infected { signature: "Eicar".to_owned() });
+        let reply = json!(told(&Report { nested: Ok(Verdict::Clean), ..report(infected) }, STANDING));
+        assert_eq!((&reply["status"], &reply["nested"]["result"]), (&json!("degraded"), &json!("clean")));
+        assert!(reply["detail"].as_str().is_some_and(|detail| detail.contains("AlertExceedsMax")), "{reply}");
     }
 
     #[test]

@@ -108,7 +108,7 @@ pub(crate) struct Removed {
     envelopes: Option<u64>,
 }
 
-/// Deletes a session for good: its events go, its readers are told, its id is never used again.
+/// Deletes a session for good: its events and attachments go, its readers are told, its id is never used again.
 ///
 /// What was remembered of it stays and may be recalled in other sessions: `GET /v1/admin/memory?session_id=…` lists it,
 /// `DELETE /v1/memory/{event_id}` takes one memory back.
@@ -132,7 +132,7 @@ pub(crate) async fn delete_session(
     Ok(Json(RemovedReply { status: "deleted", result: Removed { events, envelopes: Some(1) } }))
 }
 
-/// Empties a session: its events go, its title and settings stay, its numbering goes on.
+/// Empties a session: its events and attachments go, its title and settings stay, its numbering goes on.
 #[utoipa::path(
     post,
     path = "/v1/sessions/{session_id}/reset",

@@ -5,6 +5,8 @@ mod actors;
 mod antivirus;
 mod api_keys;
 mod attachment_links;
+mod attachment_list;
+mod attachment_verdicts;
 mod attachments;
 mod audit;
 mod auth;
@@ -114,12 +116,18 @@ table! {
     Plain "/v1/sessions/{session_id}/state" { GET state::get_state }
     Text "/v1/describe/{session_id}" { GET session_description::get_description }
     Plain "/v1/uploads" { POST uploads::post_uploads }
-    Plain "/v1/attachments/{attachment_id}" { GET attachments::get_attachment }
     Plain "/v1/attachments/{attachment_id}/links" {
         POST attachment_links::post_link, GET attachment_links::get_links
     }
     Plain "/v1/attachments/{attachment_id}/links/{link_id}" { DELETE attachment_links::delete_link }
     Plain "/v1/downloads/{token}" { GET attachment_links::get_download }
+    Text "/v1/attachments" { GET attachment_list::get_attachments }
+    Plain "/v1/attachments/{attachment_id}" {
+        GET attachments::get_attachment, DELETE attachment_verdicts::delete_attachment
+    }
+    Plain "/v1/attachments/{attachment_id}/clear" { POST attachment_verdicts::post_clear }
+    Plain "/v1/attachments/{attachment_id}/release" { POST attachment_verdicts::post_release }
+    Plain "/v1/attachments/{attachment_id}/scan" { POST attachment_verdicts::post_scan }
     Plain "/internal/attachments/{attachment_id}/binary" { GET attachments::get_binary }
     Plain "/v1/keys" { POST api_keys::post_key, GET api_keys::get_keys }
     Plain "/v1/keys/{key_id}" { DELETE api_keys::delete_key }

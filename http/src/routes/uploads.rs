@@ -15,7 +15,10 @@ use actix_web::{
 };
 use serde::Serialize;
 use serde_json::Value;
-use somaagent_actors::uploads::{Attachment, Keeping};
+use somaagent_actors::{
+    domain::caller::Caller,
+    uploads::{Attachment, Keeping, remembering::memory_id},
+};
 use tokio::{
     select,
     time::{Instant, timeout},
@@ -28,13 +31,14 @@ use self::{
     receiving::{Asked, Outcome, Receiving, session},
     refusal::{Refused, unkept},
 };
-use super::attachments::seconds;
+use super::{attachments::seconds, write_through::written_soon};
 use crate::{
     door::Door,
     extract::{By, Hints, Parts, Query},
     middleware::authorise::{Authorised, Ends},
     openapi::shapes::ProblemReply,
     problem::{Code, Problem},
+    settings::{DoorSettings, WriteThroughSettings},
 };
 
 /// What the form around the files may take, of each file and in all.
@@ -75,7 +79,7 @@ pub(crate) struct AttachmentReply {
     session_id: String,
     /// `clean`, or `quarantined`: then nobody gets it.
     status: String,
-    /// Why it is quarantined: `infected`, `av_error` or `limits_exceeded`.
+    /// Why it is quarantined, or was until it was released: `infected`, `av_error` or `limits_exceeded`.
     quarantine_reason: Option<String>,
     /// Where it is.
     path: String,
@@ -126,6 +130,7 @@ pub(crate) async fn post_uploads(
     hints: Hints,
     query: Query,
     parts: Parts,
+    settings: Data<DoorSettings>,
 ) -> Result<Json<Vec<FileReply>>, Problem> {
     let (started, rules) = (Instant::now(), door.uploads.rules());
     if !rules.enabled {
@@ -155,9 +160,10 @@ pub(crate) async fn post_uploads(
         let refused = match outcome {
             Outcome::Judged(judged) => {
                 let filename = judged.filename.clone();
-                match judged.keep(keeping.clone()).await {
+                match judged.numbered(index).keep(keeping.clone()).await {
                     Ok(kept) => {
                         progress.kept(&kept, index);
+                        remember(&door, &settings.write_through, &caller, &kept);
                         replies.push(FileReply::Kept(kept.into()));
                         continue;
                     }
@@ -177,6 +183,14 @@ pub(crate) async fn post_uploads(
     }
     door.uploads.metrics().took(started.elapsed().as_secs_f64());
     Ok(Json(replies))
+}
+
+/// Has the memory of a file written at once, where requests have that done. The reply does not tell of it, so it does not wait either.
+fn remember(door: &Door, settings: &WriteThroughSettings, caller: &Caller, kept: &Attachment) {
+    if let Some(session_id) = kept.session_id.filter(|_| settings.enabled) {
+        let within = Duration::from_millis(settings.timeout_ms);
+        written_soon(door, caller.session(session_id), memory_id(kept.id), "/v1/uploads", within);
+    }
 }
 
 /// What `reading` gives, unless it takes too long, or what the sender showed ends before it does.

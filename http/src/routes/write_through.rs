@@ -46,15 +46,20 @@ pub(super) async fn write_through(
     }
     let within = Duration::from_millis(settings.timeout_ms);
     if settings.background {
-        let until = Instant::now() + within;
-        let ask = |reply| WriteThrough { key, memory_id: event_id.to_string(), path, until, reply };
-        let (reply, _nobody_waits) = Reply::pair();
-        if door.write_through.tell(ask(reply)).is_err() {
-            tracing::debug!(path, "a memory is not written at once: it waits in its queue");
-        }
+        written_soon(door, key, event_id.to_string(), path, within);
         return None;
     }
     Some(written(door, key, event_id.to_string(), path, within).await)
+}
+
+/// Has a memory that is in its queue written, and waits for nothing.
+pub(super) fn written_soon(door: &Door, key: SessionKey, memory_id: String, path: &'static str, within: Duration) {
+    let until = Instant::now() + within;
+    let ask = |reply| WriteThrough { key, memory_id, path, until, reply };
+    let (reply, _nobody_waits) = Reply::pair();
+    if door.write_through.tell(ask(reply)).is_err() {
+        tracing::debug!(path, "a memory is not written at once: it waits in its queue");
+    }
 }
 
 /// Has a memory that is in its queue written, and waits for it.

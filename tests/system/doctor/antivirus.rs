@@ -21,6 +21,9 @@ async fn a_clamd_that_finds_the_test_string_is_well_and_one_that_is_away_is_a_fa
     let well = Told::by(&binary).await;
     well.has(CLAMD, "ok", EICAR);
     well.has(("antivirus", "signatures"), "note", "does not tell of which day");
+    let lax = Clamd::start(&["AlertExceedsMax no"]).unwrap();
+    let lax = Told::by(&scanning(&lax.place()).set("SA01_ANTIVIRUS__CONNECT_TIMEOUT_MS", "15000")).await;
+    lax.has(("antivirus", "limits"), "warning", "AlertExceedsMax");
     clamd.stop().unwrap();
     let away = Told::by(&binary).await;
     away.has(CLAMD, "fault", "CLAMAV_HOST");

@@ -1,20 +1,25 @@
 #![allow(clippy::unwrap_used, reason = "a failed expectation ends the test")]
 
+use serde_json::json;
 use sqlx::PgPool;
 use time::Duration;
 
 use super::*;
-use crate::store::{
-    attachment_blobs::{
-        same, sweep,
-        tests::{counts, whole},
+use crate::{
+    domain::{append::AuditWrite, ids::Tenant},
+    store::{
+        attachment_blobs::{
+            same, sweep,
+            tests::{counts, whole},
+        },
+        erase,
+        wall::{Entrance, Purpose, Wall, within},
     },
-    wall::within,
 };
 
 const AT: OffsetDateTime = OffsetDateTime::UNIX_EPOCH;
 
-fn of(tenant: &str, blob_id: Option<Uuid>) -> Attachment {
+pub(super) fn of(tenant: &str, blob_id: Option<Uuid>) -> Attachment {
     Attachment {
         id: Uuid::new_v4(),
         tenant: tenant.to_owned(),
@@ -35,14 +40,16 @@ fn of(tenant: &str, blob_id: Option<Uuid>) -> Attachment {
         blob_id,
         created_at: AT,
         deleted_at: None,
+        released_at: None,
+        released_by: None,
     }
 }
 
-async fn put(connection: &mut PgConnection, new: &Attachment) {
+pub(super) async fn put(connection: &mut PgConnection, new: &Attachment) {
     within(connection, &new.tenant, async |rows| insert(rows, new).await).await;
 }
 
-async fn read(connection: &mut PgConnection, tenant: &str, id: Uuid) -> Option<Attachment> {
+pub(super) async fn read(connection: &mut PgConnection, tenant: &str, id: Uuid) -> Option<Attachment> {
     within(connection, tenant, async |rows| get(rows, tenant, id).await).await
 }
 
@@ -138,4 +145,48 @@ async fn what_is_too_old_is_deleted_and_told_to_the_audit_trail(pool: PgPool) {
         (tenant.to_owned(), "attachments.expire".to_owned(), serde_json::json!({"count": 1, "ids": [id]}))
     };
     assert_eq!(told, [row("t", old.id), row("u", others.id)]);
+}
+
+#[sqlx::test(migrations = "../migrations")]
+async fn the_attachments_of_an_erased_session_go_with_it_and_a_file_that_comes_meanwhile_is_not_left_behind(
+    pool: PgPool,
+) {
+    let mut connection = pool.acquire().await.unwrap();
+    let key = SessionKey::new(Tenant::new("t").unwrap(), Uuid::from_u128(7));
+    let begun = "INSERT INTO session_envelopes (tenant, session_id, epoch, last_seq, created_at, updated_at)
+                 VALUES ('t', $1, 1, 3, now(), now())";
+    sqlx::query(begun).bind(key.session_id).execute(&mut *connection).await.unwrap();
+    let shared = whole(&mut connection, "t", &[b"hello"]).await;
+    let [first, late] = [of("t", Some(shared)), of("t", Some(shared))];
+    let elsewhere = Attachment { session_id: None, ..of("t", Some(shared)) };
+    for new in [&first, &elsewhere, &of("u", None)] {
+        put(&mut connection, new).await;
+    }
+    // One transaction is about to add a file to the session while another one erases that.
+    let mut other = pool.acquire().await.unwrap();
+    let tenant = Tenant::new("t").unwrap();
+    let mut adding = TenantTx::begin(&mut other, &Wall::Up(Entrance::ASKING), &tenant, Purpose::Change).await.unwrap();
+    assert!(!erase::hold_off(&mut adding, &key).await.unwrap());
+    let line =
+        AuditWrite { action: "session.delete", resource: "session", details: json!({}), ..AuditWrite::default() };
+    let erasing = within(&mut connection, "t", async |rows| {
+        erase::erase(rows, &key, (1, 3), erase::Leave::Tombstone, AT, &line).await
+    });
+    let added = async {
+        let waiting =
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+        while sqlx::query_scalar::<_, i64>(waiting).fetch_one(&pool).await.unwrap() == 0 {}
+        insert(&mut adding, &late).await.unwrap();
+        adding.end().await.unwrap();
+    };
+    assert_eq!(tokio::join!(erasing, added).0, Some(3));
+    for gone in [&first, &late] {
+        let found = read(&mut connection, "t", gone.id).await.unwrap();
+        assert_eq!((found.deleted_at, found.blob_id), (Some(AT), None));
+    }
+    assert_eq!(read(&mut connection, "t", elsewhere.id).await.unwrap().blob_id, Some(shared));
+    let told: Vec<serde_json::Value> =
+        sqlx::query_scalar("SELECT details FROM audit_event").fetch_all(&pool).await.unwrap();
+    assert_eq!(told, [json!({"attachments": 2})]);
+    assert!(within(&mut connection, "t", async |rows| erase::hold_off(rows, &key).await).await, "it is deleted");
 }

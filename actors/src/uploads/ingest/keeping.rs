@@ -6,9 +6,15 @@ use uuid::Uuid;
 
 use super::{IngestError, Judged, writing::Rest};
 use crate::{
-    domain::{append::AuditWrite, caller::Caller, session::audit},
-    store::{attachment_blobs, attachments, audit_event, wall::TenantTx},
-    uploads::{Attachment, rules::Quarantine},
+    domain::{append::AuditWrite, brought::Brought, caller::Caller, session::audit},
+    store::{
+        attachment_blobs,
+        attachments::{self, memories},
+        audit_event, erase,
+        memory_write_outbox::enqueue::enqueue,
+        wall::TenantTx,
+    },
+    uploads::{Attachment, remembering, rules::Quarantine},
 };
 
 /// For whom a file is kept, and where it belongs.
@@ -30,13 +36,32 @@ struct Step {
     dedup: bool,
     keeping: Keeping,
     audit: AuditWrite,
+    /// What is to be remembered of it, if anything.
+    memory: Option<Brought>,
+}
+
+/// What became of it.
+enum Kept {
+    /// It exists.
+    Here(Attachment),
+    /// Its bytes are gone.
+    GivenUp,
+    /// Its session was deleted.
+    SessionDeleted,
 }
 
 impl Judged {
+    /// The same file, which has this place among those of one request.
+    #[must_use]
+    pub fn numbered(self, index: u32) -> Self {
+        Self { index: Some(index), ..self }
+    }
+
     /// Keeps the file: from now on it exists. If this fails nothing of it does, unless the database did not say.
     ///
     /// # Errors
-    /// [`IngestError::Store`]; after `Interrupted` and `TimedOut` the attachment may be there. [`IngestError::GivenUp`].
+    /// [`IngestError::Store`]; after `Interrupted` and `TimedOut` the attachment may be there. [`IngestError::GivenUp`],
+    /// [`IngestError::SessionDeleted`].
     pub async fn keep(mut self, keeping: Keeping) -> Result<Attachment, IngestError> {
         let (now, reason) = ((self.uploads.clock)(), self.quarantine_reason);
         let status = if reason.is_some() { "quarantined" } else { "clean" };
@@ -62,6 +87,8 @@ impl Judged {
             blob_id: None,
             created_at: now,
             deleted_at: None,
+            released_at: None,
+            released_by: None,
         };
         // What the file is, and not what it is called: that may be about somebody.
         let details = json!({
@@ -70,9 +97,15 @@ impl Judged {
         let audit = audit(caller, "attachments.upload", "attachment", attachment.id.to_string(), details);
         let tenant = caller.tenant.clone();
         let rest = (!drops_bytes).then(|| self.blob.rest());
-        let step = Step { attachment, rest, dedup: self.rules.dedup, keeping, audit };
+        let memory = self.uploads.remembers.as_ref();
+        let memory = memory.map(|space| remembering::record(&attachment, self.index, space, caller));
+        let step = Step { attachment, rest, dedup: self.rules.dedup, keeping, audit, memory };
         let work = self.uploads.store.change_for(tenant, move |rows| Box::pin(step.write(rows, now)));
-        let kept = work.await?.ok_or(IngestError::GivenUp)?;
+        let kept = match work.await? {
+            Kept::Here(kept) => kept,
+            Kept::GivenUp => return Err(IngestError::GivenUp),
+            Kept::SessionDeleted => return Err(IngestError::SessionDeleted),
+        };
         if !drops_bytes {
             self.blob.kept();
         }
@@ -82,12 +115,17 @@ impl Judged {
 }
 
 impl Step {
-    /// Returns the attachment, or `None` if its bytes are gone.
-    async fn write(mut self, rows: &mut TenantTx<'_>, at: OffsetDateTime) -> Result<Option<Attachment>, sqlx::Error> {
+    async fn write(mut self, rows: &mut TenantTx<'_>, at: OffsetDateTime) -> Result<Kept, sqlx::Error> {
+        if let Some(id) = self.keeping.session_id
+            && erase::hold_off(rows, &self.keeping.caller.session(id)).await?
+        {
+            rows.undo();
+            return Ok(Kept::SessionDeleted);
+        }
         if let Some(rest) = self.rest.take() {
             let Some(blob) = self.place(rows, &rest, at).await? else {
                 rows.undo();
-                return Ok(None);
+                return Ok(Kept::GivenUp);
             };
             self.attachment.blob_id = Some(blob);
         }
@@ -97,7 +135,11 @@ impl Step {
             Some(id) => audit_event::insert_of_session(rows, &caller.session(id), &self.audit, at).await?,
             None => drop(audit_event::insert(rows, &caller.tenant, &self.audit, at).await?),
         }
-        Ok(Some(self.attachment))
+        if let Some(memory) = self.memory {
+            enqueue(rows, &caller.tenant, &[memory], at).await?;
+            memories::queued(rows, &self.attachment.tenant, self.attachment.id).await?;
+        }
+        Ok(Kept::Here(self.attachment))
     }
 
     /// The blob that has the bytes from now on.

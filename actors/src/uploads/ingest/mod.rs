@@ -62,6 +62,9 @@ pub enum IngestError {
     /// It came so slowly that it was taken for one that does not come any more.
     #[error("the file was given up while it came")]
     GivenUp,
+    /// The session that it was sent to was deleted while it came.
+    #[error("the session was deleted while the file came")]
+    SessionDeleted,
     /// The database failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -105,6 +108,8 @@ pub struct Judged {
     uploads: Uploads,
     rules: Arc<Rules>,
     blob: Blob,
+    /// Its place among the files of one request.
+    index: Option<u32>,
 }
 
 impl Ingest {
@@ -212,6 +217,7 @@ impl Ingest {
             uploads,
             rules,
             blob,
+            index: None,
         })
     }
 

@@ -71,6 +71,9 @@ pub enum ScanError {
     /// It was tried.
     #[error("the file could not be looked through: {0}")]
     Failed(String),
+    /// Nobody was there to try it.
+    #[error("nobody is there to look through the file: {0}")]
+    Away(String),
 }
 
 impl Scanner for Scanners {
@@ -92,12 +95,13 @@ impl Scan for scanner::Scan {
 
     fn verdict(self: Box<Self>) -> BoxFuture<'static, Result<Found, ScanError>> {
         Box::pin(async move {
+            let signatures = Some(self.signatures().to_string());
             let verdict = match Self::verdict(*self).await? {
                 scanner::Verdict::Clean => Verdict::Clean,
                 scanner::Verdict::Infected { signature } => Verdict::Infected { signature },
                 scanner::Verdict::LimitsExceeded { what } => Verdict::LimitsExceeded { what },
             };
-            Ok(Found { verdict, signatures: None })
+            Ok(Found { verdict, signatures })
         })
     }
 }
@@ -107,6 +111,7 @@ impl From<scanner::ScanError> for ScanError {
         match error {
             scanner::ScanError::Busy | scanner::ScanError::Draining => Self::Busy,
             scanner::ScanError::Starved { .. } => Self::Starved,
+            error if error.is_retryable() && !error.may_be_the_files() => Self::Away(error.to_string()),
             error => Self::Failed(error.to_string()),
         }
     }
@@ -162,7 +167,7 @@ impl Scanning {
     fn after(error: ScanError) -> Self {
         match error {
             ScanError::Busy | ScanError::Starved => Self::PutOff,
-            ScanError::Failed(_) => Self::Failed(error),
+            ScanError::Away(_) | ScanError::Failed(_) => Self::Failed(error),
         }
     }
 

@@ -1,13 +1,17 @@
 //! Proves that infected bytes are found, by the one string that every scanner calls infected and that harms nobody.
 
-use std::time::Duration;
+use std::{
+    io::{Cursor, Write as _},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use time::OffsetDateTime;
 use tokio::{sync::mpsc, time::timeout};
+use zip::{CompressionMethod, ZipWriter, result::ZipError, write::SimpleFileOptions};
 
 use super::{
-    ScanError, Scanners, Verdict,
+    COME_TO_A_VERDICT, ScanError, Scanners, Verdict,
     session::Session,
     settings::{AntivirusSettings, Limits},
     target::Address,
@@ -17,6 +21,8 @@ use crate::uploads::rules::Antivirus;
 
 /// The test string of EICAR from its end to its beginning: in its right order scanners would find it in this program.
 const BACKWARDS: &[u8] = br"*H+H$!ELIF-TSET-SURIVITNA-DRADNATS-RACIE$}7)CC7)^P(45XZP\4[PA@%P!O5X";
+/// So many archives, each in the next one, are more than any clamd may be set to open: 100 at most.
+const LEVELS: u32 = 130;
 /// What no signature fits.
 const HARMLESS: &[u8] = b"This text is harmless.\n";
 /// How long the verdict on each may take: somebody waits for it.
@@ -31,6 +37,8 @@ pub struct Report {
     pub eicar: Tried,
     /// The verdict on a text that should be clean.
     pub clean: Tried,
+    /// The verdict on archives in archives, deeper than clamd looks, which should be that nobody knows what is in it.
+    pub nested: Tried,
     /// Which signatures clamd has.
     pub signatures: Result<Signatures, ScanError>,
     /// When all this was seen.
@@ -54,12 +62,57 @@ impl Report {
         }
     }
 
+    /// What clamd does not look at and calls clean all the same, if it does.
+    #[must_use]
+    pub fn blind_spot(&self) -> Option<String> {
+        blind_spot(&self.nested)
+    }
+
     /// How old the signatures are, where that is known.
     #[must_use]
     pub fn signatures_age(&self) -> Option<Duration> {
         let built_at = self.signatures.as_ref().ok()?.built_at?;
         Some((self.at - built_at).try_into().unwrap_or_default())
     }
+}
+
+/// What clamd does not look at, by its verdict on what is deeper than it looks. No verdict at all lets nothing through.
+fn blind_spot(nested: &Tried) -> Option<String> {
+    matches!(nested, Ok(Verdict::Clean)).then(|| {
+        "clamd calls clean what it did not look at, because it is too deep or too large: set AlertExceedsMax in clamd.conf".to_owned()
+    })
+}
+
+/// Harmless archives in archives, which are not compressed.
+fn nested() -> Bytes {
+    let mut inner = HARMLESS.to_vec();
+    for _ in 0..LEVELS {
+        match enclosed(&inner) {
+            Ok(outer) => inner = outer,
+            Err(error) => {
+                tracing::warn!(error = &error as &dyn std::error::Error, "an archive in memory could not be made");
+                break;
+            }
+        }
+    }
+    inner.into()
+}
+
+/// An archive of one file.
+fn enclosed(bytes: &[u8]) -> Result<Vec<u8>, ZipError> {
+    let mut archive = ZipWriter::new(Cursor::new(Vec::new()));
+    archive.start_file("a", SimpleFileOptions::default().compression_method(CompressionMethod::Stored))?;
+    archive.write_all(bytes)?;
+    Ok(archive.finish()?.into_inner())
+}
+
+/// What was seen of clamd.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Watched {
+    /// Which signatures it has.
+    pub signatures: Signatures,
+    /// What it does not look at and calls clean all the same.
+    pub blind_spot: Option<String>,
 }
 
 /// EICAR's test string.
@@ -86,12 +139,34 @@ impl Scanners {
                 scan.feed(bytes).await?;
                 scan.verdict().await
             };
-            let late = |_| ScanError::TimedOut { step: "come to a verdict", within: WITHIN };
+            let late = |_| ScanError::TimedOut { step: COME_TO_A_VERDICT, within: WITHIN };
             timeout(WITHIN, judged).await.map_err(late)?
         };
         let harmless = Bytes::from_static(HARMLESS);
-        let (eicar, clean, signatures) = tokio::join!(scan(test_string()), scan(harmless), self.signatures(&address));
-        Ok(Report { tried, eicar, clean, signatures, at: (self.inner.clock)() })
+        let (eicar, clean, nested, signatures) =
+            tokio::join!(scan(test_string()), scan(harmless), scan(nested()), self.signatures(&address));
+        self.saw(&nested);
+        Ok(Report { tried, eicar, clean, nested, signatures, at: (self.inner.clock)() })
+    }
+
+    /// Looks which signatures clamd has, and whether it tells of what it does not look at, by a connection of its own.
+    ///
+    /// # Errors
+    /// [`ScanError`]: clamd is away, or off.
+    pub async fn watch(&self) -> Result<Watched, ScanError> {
+        let address = self.address().ok_or(ScanError::Off)?;
+        let session = Session::open(&address, self.inner.deps.limits).await?;
+        let signatures = session.signatures().clone();
+        let verdict = session.scan(&mut all_of(nested())).await.map(|(verdict, _)| verdict);
+        self.saw(&verdict);
+        Ok(Watched { signatures, blind_spot: blind_spot(&verdict) })
+    }
+
+    fn saw(&self, nested: &Tried) {
+        // Who gave no verdict has said nothing of it.
+        if nested.is_ok() {
+            *self.inner.blind_spot.lock() = blind_spot(nested);
+        }
     }
 }
 
@@ -103,15 +178,20 @@ pub async fn look(settings: &AntivirusSettings, within: Duration, at: OffsetDate
     let tried = settings.target();
     let address = Address::of(&tried);
     let scan = async |bytes: Bytes| {
-        let (pieces, mut receiver) = mpsc::channel(1);
-        // There is room for one piece, and the scan ends with it.
-        drop(pieces.try_send(bytes));
-        drop(pieces);
-        Session::open(&address, limits).await?.scan(&mut receiver).await.map(|(verdict, _)| verdict)
+        Session::open(&address, limits).await?.scan(&mut all_of(bytes)).await.map(|(verdict, _)| verdict)
     };
-    let signatures = async { Session::open(&address, limits).await?.signatures().await };
-    let (eicar, clean, signatures) = tokio::join!(scan(test_string()), scan(Bytes::from_static(HARMLESS)), signatures);
-    Report { tried, eicar, clean, signatures, at }
+    let signatures = async { Ok(Session::open(&address, limits).await?.signatures().clone()) };
+    let (eicar, clean, nested, signatures) =
+        tokio::join!(scan(test_string()), scan(Bytes::from_static(HARMLESS)), scan(nested()), signatures);
+    Report { tried, eicar, clean, nested, signatures, at }
+}
+
+/// A stream of one piece.
+fn all_of(bytes: Bytes) -> mpsc::Receiver<Bytes> {
+    let (pieces, receiver) = mpsc::channel(1);
+    // There is room for one piece, and the stream ends with it.
+    drop(pieces.try_send(bytes));
+    receiver
 }
 
 #[cfg(test)]
@@ -126,6 +206,7 @@ mod tests {
             tried: AntivirusSettings::default().target(),
             eicar,
             clean,
+            nested: Ok(Verdict::LimitsExceeded { what: "MaxRecursion".to_owned() }),
             signatures: Ok(Signatures { engine: "ClamAV 1".to_owned(), database: Some(1), built_at }),
             at: datetime!(2025-09-20 09:00 UTC),
         }
@@ -144,6 +225,18 @@ mod tests {
         ] {
             assert!(report(eicar.clone(), clean.clone()).fault().is_some(), "{eicar:?} {clean:?}");
         }
+    }
+
+    #[test]
+    fn a_clamd_that_calls_clean_what_it_did_not_look_at_has_a_blind_spot() {
+        let told = report(Ok(Verdict::Infected { signature: "Eicar".to_owned() }), Ok(Verdict::Clean));
+        assert_eq!(told.blind_spot(), None);
+        let lax = Report { nested: Ok(Verdict::Clean), ..told.clone() };
+        assert!(lax.fault().is_none() && lax.blind_spot().is_some_and(|told| told.contains("AlertExceedsMax")));
+        assert_eq!(Report { nested: Err(ScanError::Busy), ..told }.blind_spot(), None);
+        let bytes = nested();
+        assert!(bytes.starts_with(b"PK") && bytes.windows(HARMLESS.len()).any(|part| part == HARMLESS));
+        assert!((10_000..100_000).contains(&bytes.len()), "{}", bytes.len());
     }
 
     #[test]

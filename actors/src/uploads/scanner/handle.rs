@@ -45,6 +45,8 @@ pub(super) struct Inner {
     /// Longest wait for a free scanner.
     open_within: Duration,
     pub clock: fn() -> OffsetDateTime,
+    /// What clamd does not look at and calls clean all the same, as far as that was tried.
+    pub blind_spot: Mutex<Option<String>>,
 }
 
 /// How it stands with the scanners.
@@ -106,7 +108,7 @@ impl Scanners {
         let total = u32::try_from(ports.len()).unwrap_or(u32::MAX);
         let bench = Bench::new(total, deps.metrics.clone());
         let open_within = settings.open_within();
-        Self { inner: Arc::new(Inner { bench, ports, deps, open_within, clock }) }
+        Self { inner: Arc::new(Inner { bench, ports, deps, open_within, clock, blind_spot: Mutex::default() }) }
     }
 
     /// Begins a scan: waits for a free scanner, at most as long as the settings allow, and until clamd has said that it is there.
@@ -155,7 +157,7 @@ impl Scanners {
         let within = self.inner.open_within + self.inner.deps.limits.connect * 2;
         let late = |_| ScanError::TimedOut { step: "say that it is there", within };
         match timeout(within, is_ready).await.map_err(late)? {
-            Ok(()) => Ok(Scan { pieces: Some(pieces), outcome: Some(came), ended: None }),
+            Ok(signatures) => Ok(Scan { pieces: Some(pieces), outcome: Some(came), ended: None, signatures }),
             Err(_) => Err(came_of(Some(came)).await.err().unwrap_or_else(crashed)),
         }
     }
@@ -189,10 +191,24 @@ impl Scanners {
     }
 
     pub(super) async fn signatures(&self, address: &Address) -> Result<Signatures, ScanError> {
-        Session::open(address, self.inner.deps.limits).await?.signatures().await
+        Ok(Session::open(address, self.inner.deps.limits).await?.signatures().clone())
     }
 
-    fn address(&self) -> Option<Address> {
+    /// What clamd does not look at and calls clean all the same; nothing as long as that was not found.
+    #[must_use]
+    pub fn blind_spot(&self) -> Option<String> {
+        self.inner.blind_spot.lock().clone()
+    }
+
+    /// Whether a scan may begin that can wait: one more would still be free, and clamd is not left alone.
+    #[must_use]
+    pub fn has_time(&self) -> bool {
+        let Standing { total, busy, breaker } = self.standing();
+        let spare = usize::try_from(total).unwrap_or(usize::MAX).saturating_sub(busy);
+        breaker == BreakerState::Closed && spare > usize::from(total > 1)
+    }
+
+    pub(super) fn address(&self) -> Option<Address> {
         Address::in_force(&self.inner.deps.in_force)
     }
 }
@@ -218,9 +234,16 @@ pub struct Scan {
     outcome: Option<oneshot::Receiver<Outcome>>,
     /// What came of it before its end.
     ended: Option<Outcome>,
+    signatures: Signatures,
 }
 
 impl Scan {
+    /// By which signatures it is judged.
+    #[must_use]
+    pub const fn signatures(&self) -> &Signatures {
+        &self.signatures
+    }
+
     /// Hands over the next bytes, and waits while clamd is behind. Once clamd has given its verdict, further bytes are taken and
     /// dropped. There is no verdict any more if the future is dropped before its end.
     ///
@@ -246,7 +269,7 @@ impl Scan {
     /// # Errors
     /// [`ScanError`]: there is none.
     pub async fn verdict(self) -> Result<Verdict, ScanError> {
-        let Self { pieces, outcome, ended } = self;
+        let Self { pieces, outcome, ended, .. } = self;
         drop(pieces.ok_or_else(lost)?);
         match ended {
             Some(outcome) => outcome,

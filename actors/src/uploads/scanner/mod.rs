@@ -27,12 +27,15 @@ mod wire;
 
 use std::time::Duration;
 
-pub use eicar::{Report, Tried};
+pub use eicar::{Report, Tried, Watched};
 pub use handle::{PIECES_AHEAD, Scan, Scanners, Standing};
 pub use metrics::ScannerMetrics;
 pub use settings::AntivirusSettings;
 pub use upload_scanner::UploadScanner;
 pub use wire::Signatures;
+
+/// What takes clamd its time once it has all bytes.
+const COME_TO_A_VERDICT: &str = "come to a verdict";
 
 /// What clamd thinks of the bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -106,6 +109,16 @@ impl ScanError {
             | Self::TimedOut { .. }
             | Self::Starved { .. } => true,
             Self::Off | Self::Refused(_) | Self::Protocol(_) => false,
+        }
+    }
+
+    /// Whether other bytes may get a verdict where these got none.
+    #[must_use]
+    pub fn may_be_the_files(&self) -> bool {
+        match self {
+            Self::TimedOut { step, .. } => *step == COME_TO_A_VERDICT,
+            Self::Refused(_) => true,
+            _ => false,
         }
     }
 

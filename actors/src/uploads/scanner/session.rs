@@ -15,7 +15,7 @@ use tokio::{
 };
 
 use super::{
-    ScanError, Verdict,
+    COME_TO_A_VERDICT, ScanError, Verdict,
     settings::Limits,
     target::Address,
     wire::{self, Signatures},
@@ -33,11 +33,12 @@ pub(super) struct Session {
     /// Number of the last command.
     id: u32,
     received: Received,
+    signatures: Signatures,
     used_at: Instant,
 }
 
 impl Session {
-    /// Connects and hears that clamd is there, for a port that only accepts connections is no clamd.
+    /// Connects and hears that clamd is there and which signatures it has, for a port that only accepts connections is no clamd.
     pub async fn open(address: &Address, limits: Limits) -> Result<Self, ScanError> {
         let until = Instant::now() + limits.connect;
         let connecting = TcpStream::connect((address.host.as_str(), address.port));
@@ -45,19 +46,24 @@ impl Session {
         let stream = timeout_at(until, connecting).await.map_err(late)?.map_err(away)?;
         // The end of a stream is 4 bytes that must not wait for more.
         stream.set_nodelay(true).map_err(away)?;
-        let (address, received) = (address.clone(), Received::default());
-        let session = Self { stream, address, limits, id: 0, received, used_at: Instant::now() };
-        session.ping(&[wire::BEGIN, wire::PING].concat(), until).await
+        let (mut stream, mut received, id) = (stream, Received::default(), 1);
+        let begin = [wire::BEGIN, wire::VERSION].concat();
+        let answer = command((&mut stream, &mut received), &begin, until, limits).await?;
+        let (address, signatures) = (address.clone(), wire::signatures(id, &answer)?);
+        Ok(Self { stream, address, limits, id, received, signatures, used_at: Instant::now() })
     }
 
     /// The session, if it is one with `address` that clamd still keeps. clamd ends sessions when it likes, and the bytes of an
-    /// upload cannot be sent a second time.
-    pub async fn again(self, address: &Address) -> Option<Self> {
+    /// upload cannot be sent a second time; and it may have other signatures since.
+    pub async fn again(mut self, address: &Address) -> Option<Self> {
         if !self.is_fresh(Some(address)) {
             return None;
         }
+        self.id += 1;
         let until = Instant::now() + self.limits.connect;
-        self.ping(wire::PING, until).await.ok()
+        let answer = command((&mut self.stream, &mut self.received), wire::VERSION, until, self.limits).await.ok()?;
+        self.signatures = wire::signatures(self.id, &answer).ok()?;
+        Some(self)
     }
 
     /// Whether it is worth keeping where scans go to `address`.
@@ -65,27 +71,9 @@ impl Session {
         address == Some(&self.address) && self.used_at.elapsed() < self.limits.idle
     }
 
-    async fn ping(mut self, command: &[u8], until: Instant) -> Result<Self, ScanError> {
-        let answer = self.command(command, until).await?;
-        wire::pong(self.id, &answer)?;
-        Ok(self)
-    }
-
-    /// Which signatures clamd has.
-    pub async fn signatures(mut self) -> Result<Signatures, ScanError> {
-        let answer = self.command(wire::VERSION, Instant::now() + self.limits.connect).await?;
-        wire::signatures(self.id, &answer)
-    }
-
-    /// Makes a command that clamd answers at once.
-    async fn command(&mut self, command: &[u8], until: Instant) -> Result<Bytes, ScanError> {
-        self.id += 1;
-        let answered = async {
-            self.stream.write_all(command).await.map_err(away)?;
-            self.received.next(&mut self.stream).await
-        };
-        let late = |_| ScanError::TimedOut { step: "say that it is there", within: self.limits.connect };
-        timeout_at(until, answered).await.map_err(late)?
+    /// Which signatures clamd had when it last said that it is there.
+    pub const fn signatures(&self) -> &Signatures {
+        &self.signatures
     }
 
     /// Has all that comes by `pieces` scanned, until their sender is dropped, or until clamd has said what it thinks.
@@ -105,6 +93,21 @@ impl Session {
             },
         }
     }
+}
+
+/// Makes a command that clamd answers at once.
+async fn command(
+    (stream, received): (&mut TcpStream, &mut Received),
+    command: &[u8],
+    until: Instant,
+    limits: Limits,
+) -> Result<Bytes, ScanError> {
+    let answered = async {
+        stream.write_all(command).await.map_err(away)?;
+        received.next(stream).await
+    };
+    let late = |_| ScanError::TimedOut { step: "say that it is there", within: limits.connect };
+    timeout_at(until, answered).await.map_err(late)?
 }
 
 /// When clamd answered a stream.
@@ -147,7 +150,7 @@ impl Line<'_> {
             return Ok(Said::Before(early));
         }
         let within = self.limits.answer;
-        let late = |_| ScanError::TimedOut { step: "come to a verdict", within };
+        let late = |_| ScanError::TimedOut { step: COME_TO_A_VERDICT, within };
         timeout(within, self.received.next(&mut self.read)).await.map_err(late)?.map(Said::AtTheEnd)
     }
 

@@ -37,6 +37,12 @@ pub struct AntivirusSettings {
     pub breaker_failures: u32,
     /// For so long.
     pub breaker_cooldown_ms: u64,
+    /// Attachments that are not older than so many days are looked through again by newer signatures; 0: none are.
+    pub rescan_days: u32,
+    /// Seconds between two looks whether clamd has newer ones.
+    pub rescan_interval_seconds: u64,
+    /// Seconds after which they are looked through again in any case: clamd does not tell of all signatures that it gets.
+    pub rescan_after_seconds: u64,
 }
 
 impl Default for AntivirusSettings {
@@ -55,6 +61,9 @@ impl Default for AntivirusSettings {
             idle_ms: 20_000,
             breaker_failures: 5,
             breaker_cooldown_ms: 15_000,
+            rescan_days: 7,
+            rescan_interval_seconds: 60,
+            rescan_after_seconds: 86_400,
         }
     }
 }
@@ -64,6 +73,11 @@ impl AntivirusSettings {
     #[must_use]
     pub fn target(&self) -> Antivirus {
         Antivirus { enabled: self.enabled, strict: self.strict, host: self.host.clone(), port: self.port }
+    }
+
+    /// Longest wait for a verdict, once all bytes are there.
+    pub(in crate::uploads) const fn answer_within(&self) -> Duration {
+        Duration::from_millis(self.answer_timeout_ms)
     }
 
     /// Longest wait for a free scanner.

@@ -18,6 +18,9 @@ use crate::uploads::{
     settings::UploadSettings,
 };
 
+/// What it says when it is asked which signatures it has.
+pub(super) const VERSION: &str = "ClamAV 1.4.6/27400/Sat Sep 20 08:35:01 2025";
+
 /// The server; it ends with this value.
 pub(super) struct Double {
     pub address: Address,
@@ -52,7 +55,7 @@ impl Double {
         Self::start(|mut line| async move {
             while let Some(command) = line.command().await {
                 let answer = match command.as_str() {
-                    "zPING" => "PONG".to_owned(),
+                    "zVERSION" => VERSION.to_owned(),
                     "zINSTREAM" => match line.stream().await {
                         Some(bytes) if bytes == b"bad" => "stream: Bad FOUND".to_owned(),
                         Some(_) => "stream: OK".to_owned(),
@@ -120,7 +123,7 @@ impl Line {
     /// Greets, and reads the command that begins a stream.
     pub async fn begun(&mut self) {
         self.command().await;
-        self.answer("PONG").await;
+        self.answer(VERSION).await;
         self.command().await;
     }
 

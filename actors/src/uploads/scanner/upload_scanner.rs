@@ -20,7 +20,8 @@ use tokio::{
 };
 
 use super::{
-    ScanError, Verdict, bench::Place, metrics::ScannerMetrics, session::Session, settings::Limits, target::Address,
+    ScanError, Signatures, Verdict, bench::Place, metrics::ScannerMetrics, session::Session, settings::Limits,
+    target::Address,
 };
 use crate::{
     breaker::{self, Breaker, BreakerState, Ticket},
@@ -91,9 +92,10 @@ impl Attempt {
         }
     }
 
-    fn ended(self, outcome: &Outcome) {
+    fn ended(self, outcome: &Outcome, is_the_files: bool) {
         let verdict = match outcome {
             Ok(_) => breaker::Verdict::Succeeded,
+            Err(_) if is_the_files => breaker::Verdict::Neutral,
             Err(error) if error.blames_clamd() => breaker::Verdict::Failed,
             Err(_) => breaker::Verdict::Neutral,
         };
@@ -113,8 +115,8 @@ pub(super) struct BeginScan {
     pub place: Place,
     /// What is to be scanned; ends when its sender is dropped.
     pub pieces: mpsc::Receiver<Bytes>,
-    /// Told when clamd is there.
-    pub ready: oneshot::Sender<()>,
+    /// Told when clamd is there, and which signatures it has.
+    pub ready: oneshot::Sender<Signatures>,
     /// Told what came of it. The scan ends when nobody listens.
     pub outcome: oneshot::Sender<Outcome>,
 }
@@ -202,7 +204,7 @@ impl Handler<Admitted<BeginScan>> for UploadScanner {
 struct Scan<'a> {
     deps: &'a ScannerDeps,
     attempt: Option<Attempt>,
-    ready: oneshot::Sender<()>,
+    ready: oneshot::Sender<Signatures>,
     pieces: &'a mut mpsc::Receiver<Bytes>,
 }
 
@@ -216,7 +218,7 @@ impl Scan<'_> {
                 attempt.reached();
             }
             // Whoever has gone away is noticed elsewhere.
-            let _ = ready.send(());
+            let _ = ready.send(session.signatures().clone());
             let clock = Clock { metrics: &deps.metrics, since: Some(Instant::now()) };
             let ended = session.scan(pieces).await;
             clock.stop(ended.as_ref().map(|(verdict, _)| verdict));
@@ -230,9 +232,18 @@ impl Scan<'_> {
             tracing::warn!(error = error as &dyn std::error::Error, "an upload was not scanned");
         }
         if let Some(attempt) = attempt {
-            attempt.ended(&outcome);
+            attempt.ended(&outcome, is_the_files(&outcome, address, deps.limits).await);
         }
         (outcome, session)
+    }
+}
+
+/// Whether it lies in the bytes that there is no verdict: clamd is there for others. Who sends a file that it cannot cope with keeps
+/// it from nobody.
+async fn is_the_files(outcome: &Outcome, address: &Address, limits: Limits) -> bool {
+    match outcome {
+        Err(error) if error.may_be_the_files() => Session::open(address, limits).await.is_ok(),
+        _ => false,
     }
 }
 

@@ -3,13 +3,14 @@
 //! Commands of a session are counted from 1, and every answer begins with the number of its command. Only whole sentences
 //! that are known count; everything else is [`ScanError::Protocol`].
 
+use std::fmt;
+
 use time::{OffsetDateTime, PrimitiveDateTime, format_description::BorrowedFormatItem, macros::format_description};
 
 use super::{ScanError, Verdict};
 
 /// Opens a session: more than one command on a connection.
 pub(super) const BEGIN: &[u8] = b"zIDSESSION\0";
-pub(super) const PING: &[u8] = b"zPING\0";
 pub(super) const VERSION: &[u8] = b"zVERSION\0";
 pub(super) const INSTREAM: &[u8] = b"zINSTREAM\0";
 /// What ends a stream: a piece of no bytes.
@@ -42,6 +43,16 @@ pub struct Signatures {
     pub built_at: Option<OffsetDateTime>,
 }
 
+impl fmt::Display for Signatures {
+    /// What tells one version from another: `ClamAV 1.4.6/27400`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.database {
+            Some(number) => write!(f, "{}/{number}", self.engine),
+            None => f.write_str(&self.engine),
+        }
+    }
+}
+
 /// The verdict in the answer to the command of this number.
 pub(super) fn verdict(id: u32, answer: &[u8]) -> Result<Verdict, ScanError> {
     let said = said(id, answer)?;
@@ -63,11 +74,6 @@ pub(super) fn verdict(id: u32, answer: &[u8]) -> Result<Verdict, ScanError> {
         Some(name) if is_name(name) => Ok(Verdict::Infected { signature: name.to_owned() }),
         _ => Err(unreadable(answer)),
     }
-}
-
-/// Whether the answer to the command of this number is that clamd is there.
-pub(super) fn pong(id: u32, answer: &[u8]) -> Result<(), ScanError> {
-    if said(id, answer)? == "PONG" { Ok(()) } else { Err(unreadable(answer)) }
 }
 
 /// Which signatures clamd has, by the answer to the command of this number: `ClamAV 1.4.6/27400/Sat Sep 20 08:35:01 2025`.
@@ -196,11 +202,11 @@ mod tests {
     }
 
     #[test]
-    fn only_the_pong_of_this_ping_counts() {
-        assert_eq!(pong(7, b"7: PONG"), Ok(()));
-        for bad in ["6: PONG", "7: PONG PONG", "PONG", "7: ping"] {
-            assert!(pong(7, bad.as_bytes()).is_err(), "{bad}");
-        }
+    fn signatures_are_known_by_program_and_number_and_only_from_the_answer_to_this_command() {
+        let told = |answer: &[u8]| signatures(7, answer).map(|told| told.to_string());
+        assert_eq!(told(b"7: ClamAV 1.4.6/27400/Sat Sep 20 08:35:01 2025").as_deref(), Ok("ClamAV 1.4.6/27400"));
+        assert_eq!(told(b"7: ClamAV 1.4.6").as_deref(), Ok("ClamAV 1.4.6"));
+        assert!(told(b"6: ClamAV 1.4.6").is_err());
     }
 
     proptest! {

@@ -51,6 +51,7 @@ pub(super) fn refused(error: IngestError) -> Problem {
         IngestError::Busy => Code::Overloaded.into(),
         IngestError::Scan(error) => Problem::new(Code::AntivirusError).caused_by(error),
         IngestError::GivenUp => Problem::new(Code::RequestTimeout).because("the file came too slowly"),
+        IngestError::SessionDeleted => Code::SessionDeleted.into(),
         // Nobody refers to what of it may be there.
         IngestError::Store(error @ (StoreError::TimedOut | StoreError::Interrupted(_))) => {
             Problem::new(Code::Unavailable).caused_by(error)

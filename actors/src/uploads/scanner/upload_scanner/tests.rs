@@ -311,6 +311,47 @@ fn verdicts_and_uploads_that_stop_are_no_failures_of_clamd() {
 }
 
 #[test]
+fn a_file_that_clamd_cannot_cope_with_is_no_reason_to_leave_it_alone() {
+    for silent in [false, true] {
+        stage(async move {
+            let double = Double::start(move |mut line| async move {
+                line.begun().await;
+                if line.stream().await.is_some_and(|bytes| bytes == BAD) {
+                    if silent {
+                        pending::<()>().await;
+                    }
+                    line.answer("stream: Can't allocate memory ERROR").await;
+                } else {
+                    line.answer("stream: OK").await;
+                }
+            });
+            let double = double.await;
+            let settings = AntivirusSettings { breaker_failures: 1, answer_timeout_ms: 500, ..settings(1) };
+            let stage = Stage::start(double.target(), settings).await;
+            for _ in 0..3 {
+                let bad = stage.judged(BAD).await.unwrap_err();
+                assert!(bad.may_be_the_files(), "{bad:?}");
+            }
+            assert_eq!(stage.scanners.standing().breaker, BreakerState::Closed);
+        });
+    }
+}
+
+#[test]
+fn a_scan_tells_by_which_signatures() {
+    stage(async {
+        let double = Double::sound().await;
+        let stage = Stage::start(double.target(), settings(1)).await;
+        for _ in 0..2 {
+            let scan = stage.scanners.open().await.unwrap();
+            assert_eq!(scan.signatures().to_string(), "ClamAV 1.4.6/27400");
+            scan.verdict().await.unwrap();
+        }
+        assert_eq!(double.opened(), 1);
+    });
+}
+
+#[test]
 fn a_piece_that_was_lost_on_the_way_costs_the_verdict() {
     stage(async {
         // It greets and reads nothing.
