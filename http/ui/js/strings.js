@@ -191,7 +191,7 @@ export const text = {
     removed: (/** @type {string} */ name) => `${name} was removed.`,
     notAdded: (/** @type {string} */ name, /** @type {string} */ why) => `${name} was not added: ${why}`,
     tooMany: (/** @type {number} */ over, /** @type {number} */ most) => `${over === 1 ? 'One file was' : `${over} files were`} not added: a message takes ${most === 1 ? 'one file' : `${most} files`} at most.`,
-    tooBig: (/** @type {string} */ size, /** @type {string} */ most) => `it has ${size}, and ${most} is the most.`,
+    tooBig: (/** @type {string} */ most) => `it is larger than ${most}, the most that is taken.`,
     empty: 'it is empty.',
     folder: 'it is a folder.',
     wrongType: (/** @type {string} */ type) => `files of the type ${type} are not taken here.`,

@@ -108,7 +108,7 @@ test('what is too big, empty, of a wrong type or too much is refused in the page
   const big = { ...note('big.txt'), buffer: Buffer.alloc((1 << 20) + 1, 'a') };
   await choose(page, big, note('empty.txt', ''), { ...note('page.html', '<p>x'), mimeType: 'text/html' });
   const reasons = [
-    'big.txt was not added: it has 1 MB, and 1 MB is the most.',
+    'big.txt was not added: it is larger than 1 MB, the most that is taken.',
     'empty.txt was not added: it is empty.',
     'page.html was not added: files of the type text/html are not taken here.',
   ];

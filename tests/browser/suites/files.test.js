@@ -191,6 +191,36 @@ test('files that go to a conversation go on while another one is looked at', asy
   await untilAccepted(page, 'going.txt');
 });
 
+test('a message that did not get out keeps its files over a reload', async () => {
+  const page = await open();
+  await choose(page, note('carried.txt'));
+  await untilAccepted(page, 'carried.txt');
+  await page.route('**/v1/session/message', (route) => route.abort('connectionreset'), { times: 1 });
+  await say(page, 'Into the dark');
+  await page.getByRole('alert').getByText('Not sent.').waitFor();
+  assert.equal(await rows(page).count(), 0);
+  await page.reload();
+  await attached(page).getByRole('link', { name: 'Download carried.txt' }).waitFor();
+  await page.getByRole('button', { name: 'Retry' }).click();
+  await untilAnswer(page, 'final');
+  await page.reload();
+  await attached(page).getByRole('link', { name: 'Download carried.txt' }).waitFor();
+});
+
+test('a page that still sends a file asks before it is closed', async () => {
+  const page = await open();
+  await slow(page, 50_000);
+  await choose(page, long('long.txt', 2_000_000));
+  await row(page, 'long.txt').getByRole('progressbar').waitFor();
+  const asked = page.waitForEvent('dialog');
+  await page.close({ runBeforeUnload: true });
+  const dialog = await asked;
+  assert.equal(dialog.type(), 'beforeunload');
+  await dialog.dismiss();
+  await slow(page, 0);
+  await untilAccepted(page, 'long.txt');
+});
+
 test('a message that refers to what is gone says which file, and can go without it', async () => {
   const page = await open();
   await choose(page, note('stays.txt'), note('goes.txt'));

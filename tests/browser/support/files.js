@@ -2,7 +2,7 @@
  * Files for tests, and the ways in which people give them to the page.
  * @module
  */
-import { crc32, deflateSync } from 'node:zlib';
+import { deflateSync } from 'node:zlib';
 
 /** @typedef {import('playwright-core').Page} Page */
 /** @typedef {{name: string, mimeType: string, buffer: Buffer}} TestFile */
@@ -12,6 +12,16 @@ export const note = (name, content = `What ${name} says.\n`) => ({ name, mimeTyp
 
 /** A text of that many bytes. @param {string} name @param {number} bytes */
 export const long = (name, bytes) => note(name, 'All work and no play. '.repeat(Math.ceil(bytes / 22)).slice(0, bytes));
+
+/** The sum of a part of a PNG (ISO 3309). @param {Buffer} bytes */
+function crc32(bytes) {
+  let sum = ~0;
+  for (const byte of bytes) {
+    sum ^= byte;
+    for (let bit = 0; bit < 8; bit += 1) sum = (sum >>> 1) ^ (sum & 1 ? 0xedb88320 : 0);
+  }
+  return ~sum >>> 0;
+}
 
 /** @param {string} kind @param {Buffer} data */
 function pngChunk(kind, data) {

@@ -47,7 +47,7 @@ export function admit(files, already, { enabled, ...limits }) {
 /** @param {File} file @param {Omit<Limits, 'enabled'>} limits @returns {string | null} */
 function faultOf(file, { maxBytes, allowed, denied }) {
   if (file.size === 0) return text.files.empty;
-  if (file.size > maxBytes) return text.files.tooBig(size(file.size), size(maxBytes));
+  if (file.size > maxBytes) return text.files.tooBig(size(maxBytes));
   const type = file.type.split(';', 1)[0].trim().toLowerCase();
   // What the browser does not know may still be of a type that is taken.
   if (type === '') return null;
