@@ -4,6 +4,7 @@ import { test } from 'node:test';
 import { assertNoFaults, composer, conversationUrl, openPage, say, untilAnswer, untilConnection, untilFocused } from '../support/browser.js';
 import { eventually, until } from '../support/eventually.js';
 import { attached, choose, listen, long, note, pdf, picture, reason, row, rows, slow, untilAccepted } from '../support/files.js';
+import { gate } from '../support/model.js';
 import { freePort } from '../support/server.js';
 import { system } from '../support/suite.js';
 
@@ -76,6 +77,11 @@ test('a message of files alone is sent, and shows no empty text', async () => {
 test('a file tells how far it has come, and one that is cancelled leaves nothing on the server', async () => {
   const page = await open();
   const before = await filesKept();
+  /** @type {string[]} */
+  const ends = [];
+  for (const end of /** @type {const} */ (['requestfinished', 'requestfailed'])) {
+    page.on(/** @type {'requestfinished'} */ (end), (request) => request.url().endsWith('/v1/uploads') && ends.push(end));
+  }
   await slow(page, 100_000);
   await choose(page, long('slow.txt', 4_000_000));
   const progress = page.getByRole('progressbar', { name: 'Progress of slow.txt' });
@@ -90,6 +96,7 @@ test('a file tells how far it has come, and one that is cancelled leaves nothing
   await slow(page, 0);
   await choose(page, note('quick.txt'));
   await untilAccepted(page, 'quick.txt');
+  await eventually(() => ends, ['requestfailed', 'requestfinished']);
   assert.equal(await filesKept(), before + 1);
 });
 
@@ -123,6 +130,27 @@ test('a message waits for its files, and typing holds it back', async () => {
   await eventually(() => page.locator('.said-text').textContent(), 'Read the long one, please');
   await attached(page).getByText('awaited.txt').waitFor();
   await untilAnswer(page, 'final');
+});
+
+test('a message that waits stays where it is when one of its files is not taken', async () => {
+  const page = await open();
+  const refusal = gate();
+  await page.route('**/v1/uploads', async (route) => {
+    await refusal.opened;
+    await route.fulfill({ status: 415, json: { code: 'mime-not-allowed', detail: 'Not this one.' } });
+  }, { times: 1 });
+  await choose(page, note('unwanted.txt'));
+  await say(page, 'With or without it');
+  await reason(page, 'Sends when the file is there.').waitFor();
+  refusal.open();
+  await row(page, 'unwanted.txt').getByText('Not this one.').waitFor();
+  await reason(page, 'Retry or remove what was not taken, then send.').waitFor();
+  assert.equal(await composer(page).inputValue(), 'With or without it');
+  assert.equal(await page.locator('soma-turn').count(), 0);
+  await page.getByRole('button', { name: 'Remove unwanted.txt' }).click();
+  assert.equal(await page.locator('soma-turn').count(), 0, 'it goes when it is told to');
+  await composer(page).press('Enter');
+  await eventually(() => page.locator('.said-text').textContent(), 'With or without it');
 });
 
 test('a file that the server could not take says why, holds the message, and is taken when it is tried again', async () => {
