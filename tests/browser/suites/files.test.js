@@ -132,15 +132,27 @@ test('a message waits for its files, and typing holds it back', async () => {
   await untilAnswer(page, 'final');
 });
 
-test('a message that waits stays where it is when one of its files is not taken', async () => {
+test('a message that waits stays where it is when one of its files is taken out or not taken', async () => {
   const page = await open();
+  await slow(page, 50_000);
+  await choose(page, note('there.txt'), long('endless.txt', 4_000_000));
+  await untilAccepted(page, 'there.txt');
+  await say(page, 'With or without it');
+  await reason(page, 'Sends when the file is there.').waitFor();
+  await page.getByRole('button', { name: 'Cancel endless.txt' }).click();
+  await reason(page, 'Sends when the file is there.').waitFor({ state: 'hidden' });
+  await page.getByRole('button', { name: 'Remove there.txt' }).click();
+  await eventually(() => rows(page).count(), 0);
+  assert.equal(await page.locator('soma-turn').count(), 0);
+  await slow(page, 0);
+
   const refusal = gate();
   await page.route('**/v1/uploads', async (route) => {
     await refusal.opened;
     await route.fulfill({ status: 415, json: { code: 'mime-not-allowed', detail: 'Not this one.' } });
   }, { times: 1 });
   await choose(page, note('unwanted.txt'));
-  await say(page, 'With or without it');
+  await composer(page).press('Enter');
   await reason(page, 'Sends when the file is there.').waitFor();
   refusal.open();
   await row(page, 'unwanted.txt').getByText('Not this one.').waitFor();

@@ -88,6 +88,17 @@ test('a late frame changes no finished answer', () => {
   assert.equal(turns.applyLive(list, live('1.1.9', 'assistant.stream', 'late')), list);
 });
 
+test('a message has the attachments that its event names, and nothing else that stands there', () => {
+  const [one, two] = ['0190a3f0-0000-7000-8000-00000000000a', '0190a3f0-0000-7000-8000-00000000000b'];
+  const event = user(1, 'look', { client_message_id: 'k' });
+  const attachments = [`att://${one}`, `att://${two}`, 'att://../../v1/keys', 'https://evil.example/x', `javascript:${one}`];
+  const sent = turns.withUnsent([], 'k', { text: 'look', attachments: [one] });
+  assert.deepEqual(sent[0].said?.attachments, [one]);
+  const stored = turns.applyStored(sent, { ...event, payload: { ...event.payload, attachments } });
+  assert.deepEqual(stored[0].said?.attachments, [one, two]);
+  assert.deepEqual(turns.applyStored([], event)[0].said?.attachments, []);
+});
+
 test('people are sent back from the provider to pages of this door only', () => {
   const id = '0190a3f0-0000-7000-8000-00000000000a';
   assert.equal(signInAddress(`/s/${id}`), `/v1/auth/login?next=%2Fs%2F${id}`);

@@ -39,6 +39,8 @@ export class SomaComposer extends SomaElement {
     this.append(h('form', { onsubmit: (/** @type {Event} */ event) => this.#onSubmit(event) },
       h('div', { class: 'field' }, this.#chooser, this.#add, this.#field, h('div', { class: 'field-buttons' }, this.#stop, this.#send)),
       h('soma-files'), this.#reason, this.#hint));
+    // Who takes a file out has changed what the message says.
+    this.addEventListener('leave', () => this.#hold(), { capture: true });
   }
 
   connected() {
@@ -109,12 +111,18 @@ export class SomaComposer extends SomaElement {
     this.#addFiles([...this.#chooser.files]);
     // The same file can be chosen again.
     this.#chooser.value = '';
-    this.#field.focus();
+    this.#focus();
+  }
+
+  /** A message that waits does not go by itself any more. */
+  #hold() {
+    this.#isWaiting = false;
+    this.#showSend();
   }
 
   /** @param {File[]} files @param {string[]} [folders] */
   #addFiles(files, folders = []) {
-    this.#isWaiting = false;
+    this.#hold();
     this.ask('add-files', { files, folders });
   }
 
@@ -128,7 +136,7 @@ export class SomaComposer extends SomaElement {
     if (files.length + folders.length === 0) return;
     event.preventDefault();
     this.#addFiles(files, folders);
-    this.#field.focus();
+    this.#focus();
   }
 
   #focus() {
