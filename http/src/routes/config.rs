@@ -5,6 +5,7 @@ use actix_web::{
     web::{Data, Json},
 };
 use serde::Serialize;
+use somaagent_actors::uploads::rules::Rules;
 use utoipa::ToSchema;
 
 use crate::{door::Door, middleware::authorise::Gate, settings::DoorSettings};
@@ -22,6 +23,8 @@ pub(crate) struct UiConfigReply {
     features: Features,
     /// Whether uploads are accepted.
     uploads_enabled: bool,
+    /// What a file is held to.
+    uploads: UploadLimits,
     /// The universe of new memories.
     universe_default: Option<String>,
     /// The namespace of new memories.
@@ -34,6 +37,30 @@ pub(crate) struct UiConfigReply {
     sign_in: SignInConfig,
     /// The cookie that the page repeats in the header `X-CSRF-Token` to change something; none where that is switched off.
     csrf_cookie: Option<String>,
+}
+
+/// What a file is held to, so that nobody sends in vain.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct UploadLimits {
+    /// Most bytes of one that is kept.
+    max_bytes: u64,
+    /// Most of them at once.
+    max_files: u32,
+    /// Types that are taken, in lower case; empty: all.
+    allowed_mime: Vec<String>,
+    /// Types that are refused, in lower case, whether they are among the others or not.
+    denied_mime: Vec<String>,
+}
+
+impl From<&Rules> for UploadLimits {
+    fn from(rules: &Rules) -> Self {
+        Self {
+            max_bytes: rules.max_bytes.min(rules.inline_max_bytes),
+            max_files: rules.max_files,
+            allowed_mime: rules.allowed_mime.clone(),
+            denied_mime: rules.denied_mime.clone(),
+        }
+    }
 }
 
 /// Whether people can sign in, and where.
@@ -73,7 +100,7 @@ pub(crate) async fn get_ui_config(
     gate: Data<Gate>,
     settings: Data<DoorSettings>,
 ) -> Json<UiConfigReply> {
-    let facts = &*door.facts;
+    let (facts, uploads) = (&*door.facts, door.uploads.rules());
     Json(UiConfigReply {
         api_base: "/v1",
         deployment_mode: facts.deployment_mode.clone(),
@@ -84,7 +111,8 @@ pub(crate) async fn get_ui_config(
             require_auth: settings.require_auth,
             sse_enabled: !settings.disable_sse,
         },
-        uploads_enabled: door.uploads.rules().enabled,
+        uploads_enabled: uploads.enabled,
+        uploads: UploadLimits::from(&*uploads),
         universe_default: facts.universe_default.clone(),
         namespace_default: facts.namespace_default.clone(),
         responder: facts.responder,

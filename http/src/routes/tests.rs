@@ -363,6 +363,9 @@ async fn the_configuration_is_shown_without_secrets() {
         (&json!("/v1"), &json!("1.2.3"), &json!("offline"))
     );
     assert_eq!(page["features"]["sse_enabled"], false);
+    // A file that is larger than either limit is not kept.
+    let limits = json!({"max_bytes": 16 << 20, "max_files": 10, "allowed_mime": [], "denied_mime": []});
+    assert_eq!((&page["uploads_enabled"], &page["uploads"]), (&json!(true), &limits));
     let runtime = door.send(request(Method::GET, "/v1/runtime-config")).await.json();
     assert_eq!(runtime["sse"], json!({"enabled": false}));
     let stream = door.send(request(Method::GET, &format!("/v1/session/{ID}/events"))).await;

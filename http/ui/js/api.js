@@ -28,27 +28,36 @@ export function problemOf(error) {
  * @param {Options} [options]
  * @returns {Promise<Response>} a response with a 2xx status
  */
-export async function request(path, options) {
+export function request(path, options) {
+  const { method = 'GET' } = options ?? {};
+  return method === 'GET' || method === 'HEAD' ? send(path, options) : proven((proof) => send(path, options, proof));
+}
+
+/**
+ * Sends what changes something, with the headers that show that it comes from this page.
+ * @template T @param {(proof: Record<string, string>) => Promise<T>} post @returns {Promise<T>}
+ */
+export async function proven(post) {
   try {
-    return await send(path, options);
+    return await post(await csrf());
   } catch (error) {
     if (problemOf(error).code !== 'csrf-token-invalid') throw error;
     // The cookie is gone, or of an earlier login: the server sets it with the page. It may not have wanted it before.
     described = null;
     await fetch('/', { cache: 'no-store' });
-    return send(path, options);
+    return post(await csrf());
   }
 }
 
-/** @param {string} path @param {Options} [options] */
-async function send(path, { method = 'GET', body, headers = {}, signal } = {}) {
+/** @param {string} path @param {Options} [options] @param {Record<string, string>} [proof] */
+async function send(path, { method = 'GET', body, headers = {}, signal } = {}, proof = {}) {
   const response = await fetch(path, {
     method,
     signal,
     headers: {
       Accept: 'application/json',
       ...(body === undefined ? {} : { 'Content-Type': 'application/json' }),
-      ...(method === 'GET' ? {} : await csrf()),
+      ...proof,
       ...headers,
     },
     body: body === undefined ? undefined : JSON.stringify(body),
@@ -70,12 +79,19 @@ async function csrf() {
 
 /** @param {Response} response @returns {Promise<Problem>} */
 export async function readProblem(response) {
-  const body = await response.json().catch(() => ({}));
-  const code = body.code ?? /[^/:]*$/.exec(String(body.type ?? ''))?.[0] ?? '';
+  return problemFrom(response.status, await response.json().catch(() => null), response.headers.get('Retry-After'));
+}
+
+/** @param {number} status @param {any} body  a problem document, if there is one @param {string | null} retryAfter @returns {Problem} */
+export function problemFrom(status, body, retryAfter) {
+  const { code: said, type, title, detail: told, errors } = body ?? {};
+  const code = said ?? /[^/:]*$/.exec(String(type ?? ''))?.[0] ?? '';
   const known = text.problem.byCode[/** @type {keyof typeof text.problem.byCode} */ (code)];
-  const detail = known ?? (typeof body.detail === 'string' ? body.detail : null) ?? body.title ?? text.problem.status(response.status);
-  const retryAfter = Number(response.headers.get('Retry-After')) || null;
-  return { status: response.status, code: code || `status-${response.status}`, detail, retryAfter };
+  const detail = known ?? (typeof told === 'string' ? told : null) ?? title ?? text.problem.status(status);
+  return {
+    status, code: code || `status-${status}`, detail, retryAfter: Number(retryAfter) || null,
+    ...(Array.isArray(errors) ? { places: errors } : {}),
+  };
 }
 
 /** @param {string} path @param {Options} [options] @returns {Promise<any>} */
@@ -105,8 +121,9 @@ export const signOutEverywhere = () => request('/v1/auth/logins', { method: 'DEL
 /** What the server said of itself, or is about to. @type {Promise<UiConfig> | null} */
 let described = null;
 
-/** What this server is; it is asked once. @returns {Promise<UiConfig>} */
-export function config() {
+/** What this server is; it is asked once, unless `anew`. @returns {Promise<UiConfig>} */
+export function config(anew = false) {
+  if (anew) described = null;
   described ??= json('/ui/config.json').catch((error) => {
     described = null;
     throw error;
@@ -152,14 +169,31 @@ export const history = (id) => json(`${session(id)}/history?limit=2000`);
 
 /**
  * Safe to repeat with the same key: the server answers a repetition with the first result.
- * @param {string} id @param {string} message @param {string} key
+ * @param {string} id @param {import('./types.js').Words} words @param {string} key
  * @returns {Promise<{session_id: string, event_id: string, seq?: number}>}
  */
-export const post = (id, message, key) => json('/v1/session/message', {
+export const post = (id, { text: message, attachments }, key) => json('/v1/session/message', {
   method: 'POST',
   headers: { 'Idempotency-Key': key },
-  body: { session_id: id, message, metadata: { client_message_id: key } },
+  body: { session_id: id, message, attachments: attachments.map((one) => `att://${one}`), metadata: { client_message_id: key } },
 });
+
+/** Where a file is that was sent. @param {string} id */
+export const attachmentPath = (id) => `/v1/attachments/${encodeURIComponent(id)}`;
+
+/** Where its small picture is, if it has one. @param {string} id */
+export const thumbnailPath = (id) => `${attachmentPath(id)}/thumbnail`;
+
+/** The head of a file that was sent; why there is none is only in an answer with a body. @param {string} id */
+export async function attachment(id) {
+  try {
+    return await request(attachmentPath(id), { method: 'HEAD' });
+  } catch (error) {
+    const { status } = problemOf(error);
+    if (status < 400 || status >= 500) throw error;
+    return request(attachmentPath(id), { headers: { Range: 'bytes=0-0' } });
+  }
+}
 
 /**
  * Safe to repeat with the same key, as {@link post} is.

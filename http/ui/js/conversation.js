@@ -4,8 +4,9 @@
  */
 /** @import { Conversation, Frame, Problem, StoredEvent } from './types.js' */
 import * as api from './api.js';
+import * as uploads from './files/uploads.js';
 import * as prefs from './prefs.js';
-import { newId } from './route.js';
+import { go, newId, pathOf } from './route.js';
 import { restoreUnsent } from './sending.js';
 import * as sessions from './sessions.js';
 import { current, emptyConversation, update, updateConversation } from './store.js';
@@ -26,6 +27,12 @@ let stream = null;
 
 /** Shows a conversation that does not exist yet; its stream waits for the first message. */
 export function openNew() {
+  const settled = prefs.settled();
+  if (settled) {
+    go(pathOf(settled), 'replace');
+    void open(settled);
+    return;
+  }
   const id = newId();
   start({ ...emptyConversation(id), phase: 'ready' });
   follow(id, 0);
@@ -61,6 +68,7 @@ export function openNowhere() {
 function start(conversation) {
   stream?.close();
   stream = null;
+  uploads.restore(conversation.id);
   update({ conversation, connection: { kind: 'connecting' } });
 }
 
@@ -83,6 +91,7 @@ function failToOpen(id, problem) {
 
 /** Its id is never used again: what was typed for it can be sent no more. @param {string} id */
 function showDeleted(id) {
+  uploads.forget(id);
   prefs.forget(id);
   updateConversation(id, () => ({ phase: 'deleted', turns: [] }));
 }

@@ -2,9 +2,10 @@
  * What people ask for. Elements dispatch `soma` events; this table is what they lead to.
  * @module
  */
-/** @import { Overlay } from './types.js' */
+/** @import { Overlay, Words } from './types.js' */
 import * as api from './api.js';
 import * as conversation from './conversation.js';
+import * as uploads from './files/uploads.js';
 import * as prefs from './prefs.js';
 import { go, pathOf, place } from './route.js';
 import * as sending from './sending.js';
@@ -71,6 +72,7 @@ function confirmDelete(id) {
 async function remove(id) {
   await sessions.remove(id);
   say(text.toast.deleted);
+  uploads.forget(id);
   prefs.forget(id);
   if (current().conversation.id === id) intents['new']();
 }
@@ -92,8 +94,9 @@ const idOr = (/** @type {string | undefined} */ id) => id ?? current().conversat
 
 /** @type {Record<string, (detail?: any) => void>} */
 export const intents = {
-  'send': (/** @type {string} */ message) => void sending.send(message).then(comeBack),
-  'resend': (/** @type {string} */ key) => void sending.resend(key).then(comeBack),
+  'send': (/** @type {Words} */ words) => void sending.send(words).then(comeBack),
+  'send-draft': (/** @type {string} */ message) => intents.send({ text: message, attachments: uploads.take(idOr(undefined)) }),
+  'resend': ({ key, without }) => void sending.resend(key, without).then(comeBack),
   'discard': (/** @type {string} */ key) => sending.discard(key),
   'stop': () => void attempt(text.composer.stop, conversation.stop()),
   'reconnect': () => conversation.reconnect(),
@@ -124,6 +127,11 @@ export const intents = {
   'copy': (/** @type {string} */ value) => void copy(value, text.copied),
   'copy-link': () => void copy(new URL(pathOf(idOr(undefined)), location.href).href, text.toast.linkCopied),
   'copy-markdown': () => void attempt(text.session.copyMarkdown, api.history(idOr(undefined)).then(({ history, more }) => copy(history, more ? text.toast.markdownCutCopied : text.toast.markdownCopied))),
+  'add-files': ({ files, folders }) => uploads.add(files, folders),
+  'retry-file': (/** @type {string} */ key) => uploads.retry(key),
+  'remove-file': (/** @type {string} */ key) => uploads.remove(key),
+  'hide-unadded': () => update({ unadded: null }),
+  'announce': (/** @type {string} */ line) => update({ announced: { line } }),
   'typed': (/** @type {string} */ draft) => update({ draft }),
   'sign-in': () => signing.signIn(),
   'sign-out': () => void attempt(text.login.out, signing.signOut()),

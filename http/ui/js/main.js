@@ -4,6 +4,7 @@
  */
 import * as api from './api.js';
 import { parkWhenHidden } from './conversation.js';
+import { watchUploads } from './files/uploads.js';
 import { showPlace } from './intents.js';
 import * as keys from './keys.js';
 import { watchMemory } from './memory.js';
@@ -22,6 +23,7 @@ keepFresh();
 watchMemory();
 parkWhenHidden();
 followOthers();
+watchUploads();
 
 /** Learns what this server is, and who is here where people sign in. */
 async function getToKnow() {

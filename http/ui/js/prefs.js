@@ -31,25 +31,57 @@ export function theme() {
   return chosen === 'light' || chosen === 'dark' ? chosen : 'system';
 }
 
-/** @typedef {{key: string, text: string, problem?: import('./types.js').Problem}} Unsent */
-
-/**
- * Messages of a session that were typed and sent but never acknowledged.
- * @param {string} session @returns {Unsent[]}
- */
-export function unsent(session) {
+/** @param {string} name @returns {any[]} */
+function readList(name) {
   try {
-    const list = JSON.parse(read(`unsent.${session}`) ?? '[]');
+    const list = JSON.parse(read(name) ?? '[]');
     return Array.isArray(list) ? list : [];
   } catch {
     return [];
   }
 }
 
+/** @param {string} name @param {readonly unknown[]} list */
+const writeList = (name, list) => write(name, list.length > 0 ? JSON.stringify(list) : null);
+
+/** @typedef {{id: string, name: string, size: number, type: string}} DraftFile */
+
+/** Files that are on the server and belong to a message of a session that is being written. @param {string} session @returns {DraftFile[]} */
+export const files = (session) => readList(`files.${session}`);
+
+/** @param {string} session @param {readonly DraftFile[]} list */
+export const keepFiles = (session, list) => writeList(`files.${session}`, list);
+
+/** A new conversation got its address before its first message: what was typed goes along. @param {string} session */
+export function settleDraft(session) {
+  write(`draft.${session}`, read('draft.new'));
+  write('draft.new', null);
+  write('settled', session);
+}
+
+/** The new conversation that has an address and something for its first message, if there is one. @returns {string | null} */
+export function settled() {
+  const session = read('settled');
+  return session !== null && (files(session).length > 0 || read(`draft.${session}`) !== null) ? session : null;
+}
+
+/** A conversation has its first message. @param {string} session */
+export function endSettled(session) {
+  if (read('settled') === session) write('settled', null);
+}
+
+/** @typedef {{key: string, text: string, attachments?: string[], problem?: import('./types.js').Problem}} Unsent  attachments by their ids */
+
+/**
+ * Messages of a session that were typed and sent but never acknowledged.
+ * @param {string} session @returns {Unsent[]}
+ */
+export const unsent = (session) => readList(`unsent.${session}`);
+
 /** @param {string} session @param {Unsent} message */
 export function keepUnsent(session, message) {
   const others = unsent(session).filter((other) => other.key !== message.key);
-  write(`unsent.${session}`, JSON.stringify([...others, message]));
+  writeList(`unsent.${session}`, [...others, message]);
 }
 
 /**
@@ -58,19 +90,23 @@ export function keepUnsent(session, message) {
  */
 export function noteUnsent(session, key, problem) {
   const noted = unsent(session).map((message) => (message.key === key ? { ...message, problem } : message));
-  if (noted.length > 0) write(`unsent.${session}`, JSON.stringify(noted));
+  writeList(`unsent.${session}`, noted);
 }
 
 /** Forgets what was typed for a session that is gone. @param {string} session */
 export function forget(session) {
   write(`draft.${session}`, null);
   write(`unsent.${session}`, null);
+  write(`files.${session}`, null);
 }
+
+/** What of this storage was typed or added by somebody. */
+const TYPED = ['draft.', 'unsent.', 'files.', 'settled'].map((name) => PREFIX + name);
 
 /** Forgets everything that was typed in this browser and is not on the server. */
 export function forgetTyped() {
   try {
-    const typed = Object.keys(localStorage).filter((name) => name.startsWith(`${PREFIX}draft.`) || name.startsWith(`${PREFIX}unsent.`));
+    const typed = Object.keys(localStorage).filter((name) => TYPED.some((start) => name.startsWith(start)));
     for (const name of typed) localStorage.removeItem(name);
   } catch {
     // What was refused at first is not there.
@@ -116,6 +152,5 @@ export function takeFromWay() {
 
 /** @param {string} session @param {string} key */
 export function dropUnsent(session, key) {
-  const left = unsent(session).filter((other) => other.key !== key);
-  write(`unsent.${session}`, left.length > 0 ? JSON.stringify(left) : null);
+  writeList(`unsent.${session}`, unsent(session).filter((other) => other.key !== key));
 }

@@ -2,6 +2,7 @@
  * Messages on their way: shown at once, kept until they are acknowledged, sent again with the same key.
  * @module
  */
+/** @import { Words } from './types.js' */
 import * as api from './api.js';
 import * as prefs from './prefs.js';
 import { go, newId, pathOf } from './route.js';
@@ -13,34 +14,44 @@ import { acknowledged, refused, withUnsent } from './turns.js';
 /** The key of each quick action that was asked for and not accepted, by session and action. @type {Map<string, string>} */
 const acts = new Map();
 
-/** Shows a message in the open conversation at once and posts it. @param {string} message */
-export function send(message) {
+/** Shows a message in the open conversation at once and posts it. @param {Words} words */
+export function send(words) {
   const { id, fresh, title } = current().conversation;
   const key = newId();
   if (fresh) {
     go(pathOf(id), 'replace');
-    updateConversation(id, () => ({ title: title ?? message.trim().split('\n', 1)[0].slice(0, 80) }));
+    prefs.endSettled(id);
+    updateConversation(id, () => ({ title: title ?? titleOf(words) }));
   }
-  prefs.keepUnsent(id, { key, text: message });
-  return deliver(id, key, message);
+  prefs.keepUnsent(id, { key, ...words });
+  return deliver(id, key, words);
 }
 
-/** Sends a message again that was not accepted; the same key makes it count once. @param {string} key */
-export function resend(key) {
+/** What a conversation is called until the server says it; files alone give it no name. @param {Words} words */
+const titleOf = (words) => words.text.trim().split('\n', 1)[0].slice(0, 80) || null;
+
+/**
+ * Sends a message again that was not accepted; the same key makes it count once.
+ * @param {string} key @param {readonly string[]} [without]  attachments that it is to go without
+ */
+export function resend(key, without = []) {
   const { id, turns } = current().conversation;
   const said = turns.find((turn) => turn.key === key)?.said;
-  return said ? deliver(id, key, said.text) : Promise.resolve(false);
+  if (!said) return Promise.resolve(false);
+  const words = { text: said.text, attachments: said.attachments.filter((one) => !without.includes(one)) };
+  if (without.length > 0) prefs.keepUnsent(id, { key, ...words });
+  return deliver(id, key, words);
 }
 
-/** @param {string} id @param {string} key @param {string} message @returns {Promise<boolean>} whether it was accepted */
-async function deliver(id, key, message) {
-  updateConversation(id, ({ turns }) => ({ turns: withUnsent(turns, key, message) }));
+/** @param {string} id @param {string} key @param {Words} words @returns {Promise<boolean>} whether it was accepted */
+async function deliver(id, key, words) {
+  updateConversation(id, ({ turns }) => ({ turns: withUnsent(turns, key, words) }));
   try {
-    const stored = await api.post(id, message, key);
+    const stored = await api.post(id, words, key);
     prefs.dropUnsent(id, key);
     updateConversation(id, ({ turns }) => ({ fresh: false, turns: acknowledged(turns, key, stored) }));
     const { conversation } = current();
-    sessions.posted(id, (conversation.id === id ? conversation.title : null) ?? message);
+    sessions.posted(id, (conversation.id === id ? conversation.title : null) ?? titleOf(words));
     return true;
   } catch (error) {
     const problem = api.problemOf(error);
@@ -67,13 +78,13 @@ export async function act(action) {
 /** Messages that a closed page left unsent come back as failed ones, to be sent or not. @param {string} id */
 export function restoreUnsent(id) {
   const shown = new Map(current().conversation.turns.map((turn) => [turn.key, turn]));
-  for (const { key, text: message, problem: met } of prefs.unsent(id)) {
+  for (const { key, text: message, attachments = [], problem: met } of prefs.unsent(id)) {
     const turn = shown.get(key);
     if (turn && turn.seq !== null) prefs.dropUnsent(id, key);
     else if (!turn) {
       // Without a reason the page was closed before it had an answer.
       const problem = met ?? { status: 0, code: 'unreachable', detail: text.problem.unreachable, retryAfter: null };
-      updateConversation(id, ({ turns }) => ({ turns: refused(withUnsent(turns, key, message), key, problem) }));
+      updateConversation(id, ({ turns }) => ({ turns: refused(withUnsent(turns, key, { text: message, attachments }), key, problem) }));
     }
   }
 }

@@ -80,7 +80,7 @@ export async function loadMore() {
   patchList({ items: [...current().sessions.items, ...page.items.filter((item) => !known.has(item.session_id))], next: page.next });
 }
 
-/** A message of this page was accepted: its session moves to the top. @param {string} id @param {string} title */
+/** A message of this page was accepted: its session moves to the top. @param {string} id @param {string | null} title */
 export function posted(id, title) {
   changed();
   const { items, query } = current().sessions;

@@ -1,6 +1,6 @@
 /**
  * The page's one state. Elements read it and watch parts of it; only the controllers
- * (`conversation.js`, `sessions.js`, `memory.js`, `signing.js`, `intents.js`) change it. State is replaced, never edited in place,
+ * (`conversation.js`, `sessions.js`, `memory.js`, `signing.js`, `intents.js`, `files/uploads.js`) change it. State is replaced, never edited in place,
  * so that a watcher can tell a change by identity.
  * @module
  */
@@ -30,6 +30,9 @@ let state = {
   listOpen: false,
   theme: prefs.theme(),
   toast: null,
+  uploads: [],
+  unadded: null,
+  announced: null,
   offlineNoteHidden: prefs.read('offline-note') === 'hidden',
 };
 

@@ -3,7 +3,7 @@
  * The same functions serve the stored history and the live stream, so both show the same thing.
  * @module
  */
-/** @import { Answer, Frame, Metadata, Problem, StoredEvent, Turn, WireEvent } from './types.js' */
+/** @import { Answer, Frame, Metadata, Problem, Said, StoredEvent, Turn, WireEvent, Words } from './types.js' */
 
 /** @type {Record<string, Answer['phase']>} */
 const TERMINAL = { 'assistant.final': 'final', 'assistant.stopped': 'stopped', 'assistant.error': 'error', assistant: 'final' };
@@ -86,11 +86,14 @@ function withUser(turns, event, seq, at) {
     key: own?.key ?? mark ?? event.event_id ?? `seq-${seq}`,
     seq,
     eventId: event.event_id ?? null,
-    said: { text: event.message ?? '', at, delivery: 'stored', problem: null },
+    said: { text: event.message ?? '', attachments: attachmentsOf(event), at, delivery: 'stored', problem: null },
     answer: own?.answer ?? null,
   };
   return inOrder([...turns.filter((turn) => turn !== own), stored]);
 }
+
+/** The ids of what an event refers to. @param {WireEvent} event */
+const attachmentsOf = ({ attachments }) => (attachments ?? []).flatMap((reference) => /^att:\/\/([0-9a-f-]{36})$/.exec(reference)?.[1] ?? []);
 
 /** @param {Turn[]} turns @param {WireEvent} event @param {Answer['phase']} phase @param {number} seq @param {string} at */
 function withEnd(turns, event, phase, seq, at) {
@@ -114,11 +117,12 @@ function withEnd(turns, event, phase, seq, at) {
 
 /**
  * A message this page is about to send.
- * @param {Turn[]} turns @param {string} key @param {string} text
+ * @param {Turn[]} turns @param {string} key @param {Words} words
  * @returns {Turn[]}
  */
-export function withUnsent(turns, key, text) {
-  const said = /** @type {const} */ ({ text, at: null, delivery: 'sending', problem: null });
+export function withUnsent(turns, key, { text, attachments }) {
+  /** @type {Said} */
+  const said = { text, attachments, at: null, delivery: 'sending', problem: null };
   const known = turns.find((turn) => turn.key === key);
   if (known) return known.seq === null ? replace(turns, known, { ...known, said }) : turns;
   return [...turns, { key, seq: null, eventId: null, said, answer: null }];

@@ -14,6 +14,7 @@
  * @property {string} [role]
  * @property {string} [message]  text, cumulative in stream frames
  * @property {string} [html]     the server's sanitised rendering of `message`
+ * @property {string[]} [attachments]  `att://<id>`
  * @property {Metadata} [metadata]
  */
 
@@ -86,6 +87,8 @@
  * @property {string | null} [universe_default]
  * @property {string} [namespace_default]
  * @property {Record<string, boolean>} [features]
+ * @property {boolean} [uploads_enabled]
+ * @property {{max_bytes: number, max_files: number, allowed_mime: string[], denied_mime: string[]}} [uploads]  types in lower case
  * @property {{enabled: boolean, provider: string | null}} [sign_in]  whether people can sign in, and at what
  * @property {string | null} [csrf_cookie]  the cookie whose value requests that change something show as a header
  */
@@ -120,9 +123,30 @@
  */
 
 /**
+ * What a person wants to say.
+ * @typedef {{text: string, attachments: string[]}} Words  ids of attachments
+ */
+
+/**
+ * A file of a message that is being written.
+ * @typedef {object} Upload
+ * @property {string} key       this page's own
+ * @property {string} session
+ * @property {string} name      the server's, once it has the file
+ * @property {number} size      in bytes
+ * @property {string} type      its media type, or nothing
+ * @property {'waiting' | 'sending' | 'checking' | 'clean' | 'quarantined' | 'refused'} phase
+ * @property {number} sent      which part of 1 has gone out
+ * @property {string | null} id       of the attachment, once there is one
+ * @property {string | null} reason   why it is quarantined
+ * @property {Problem | null} problem why it was not taken
+ */
+
+/**
  * What a person said. `sending` and `failed` exist on this page only.
  * @typedef {object} Said
  * @property {string} text
+ * @property {string[]} attachments  ids
  * @property {string | null} at
  * @property {'stored' | 'sending' | 'failed'} delivery
  * @property {Problem | null} problem
@@ -144,6 +168,7 @@
  * @property {string} code     stable code; `unreachable` when the server was not reached
  * @property {string} detail
  * @property {number | null} retryAfter  seconds
+ * @property {{loc: (string | number)[], msg: string}[]} [places]  what of the request is wrong
  */
 
 /**
@@ -194,6 +219,9 @@
  * @property {boolean} listOpen      the list is slid over a narrow page
  * @property {'system' | 'light' | 'dark'} theme
  * @property {string | null} toast
+ * @property {readonly Upload[]} uploads  files of messages that are being written, of every session
+ * @property {{session: string, reasons: string[]} | null} unadded  why some of the last files were not added
+ * @property {{line: string} | null} announced  the last thing said to who cannot see the page
  * @property {boolean} offlineNoteHidden
  */
 

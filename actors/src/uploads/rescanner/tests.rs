@@ -35,7 +35,7 @@ impl Finds {
 }
 
 impl Scanner for Finds {
-    fn open(&self) -> BoxFuture<'_, Result<Box<dyn Scan>, ScanError>> {
+    fn open(&self, _: Wait) -> BoxFuture<'_, Result<Box<dyn Scan>, ScanError>> {
         let scan: Box<dyn Scan> = Box::new(Looks(self.clone(), Vec::new()));
         Box::pin(async {
             if self.0.lock().as_ref().err() == Some(&"away") {

@@ -1,5 +1,5 @@
 /**
- * What a screen reader hears of an answer: that it starts, once, and its text when it is complete.
+ * What a screen reader hears of an answer: that it starts, once, and its text when it is complete; and what becomes of files.
  * The transcript itself is a log that stays silent, or every piece of text would be read.
  * @module
  */
@@ -27,6 +27,9 @@ export class SomaAnnouncer extends SomaElement {
         this.textContent = '';
       }
       this.#hear(turns);
+    });
+    this.watch(({ announced }) => announced, (said) => {
+      if (said) this.textContent = said.line;
     });
   }
 

@@ -65,7 +65,7 @@ export class SomaAnswer extends SomaElement {
         known && answer.text && answer.text !== known && h('p', { class: 'failure-detail', text: answer.text }),
         answer.metadata.partial && h('details', { class: 'reasoning' }, h('summary', { text: text.transcript.partial }), h('div', { class: 'reasoning-text', text: answer.metadata.partial })),
         h('p', { class: 'failure-actions' },
-          turn.said && h('button', { type: 'button', class: 'small', onclick: () => this.ask('send', turn.said?.text) }, icon('retry'), text.retry),
+          turn.said && h('button', { type: 'button', class: 'small', onclick: () => this.ask('send', { text: turn.said?.text, attachments: turn.said?.attachments }) }, icon('retry'), text.retry),
           code && h('code', { text: code }))));
   }
 

@@ -10,6 +10,7 @@ import './soma-actors.js';
 import './soma-announcer.js';
 import './soma-composer.js';
 import './soma-confirm.js';
+import './soma-drop.js';
 import './soma-header.js';
 import './soma-inspector.js';
 import './soma-keys.js';
@@ -42,7 +43,7 @@ export class SomaApp extends SomaElement {
     this.append(
       h('a', { class: 'skip', href: '#message', onclick: (/** @type {Event} */ event) => this.#skip(event) }, text.composer.label),
       this.#sidebar, this.#scrim,
-      h('main', {}, h('soma-header'), h('soma-notices'), h('soma-transcript'), h('soma-composer'), h('soma-menu')),
+      h('main', {}, h('soma-header'), h('soma-notices'), h('soma-transcript'), h('soma-composer'), h('soma-menu'), h('soma-drop')),
       this.#inspector,
       h('soma-palette'), h('soma-keys'), h('soma-settings'), h('soma-actors'), h('soma-confirm'),
       h('soma-toast'), h('soma-announcer'),

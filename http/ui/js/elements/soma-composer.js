@@ -2,8 +2,11 @@
  * Where messages are written. Keeps what was typed per conversation, over reloads.
  * @module
  */
-/** @import { Conversation } from '../types.js' */
+/** @import { Conversation, Upload } from '../types.js' */
 import { h } from '../dom.js';
+import { given } from '../files/given.js';
+import { limits } from '../files/limits.js';
+import { isRefused, isUnderWay, ofSession } from '../files/uploads.js';
 import { icon } from '../icons.js';
 import * as prefs from '../prefs.js';
 import { draftName } from '../route.js';
@@ -11,6 +14,7 @@ import { current } from '../store.js';
 import { text } from '../strings.js';
 import { runningTurn } from '../turns.js';
 import { SomaElement } from './element.js';
+import './soma-files.js';
 
 /** A focused field opens the keyboard of a phone, so only others get the focus by themselves. */
 const HAS_KEYBOARD = matchMedia('(pointer: fine)');
@@ -18,21 +22,34 @@ const GROWS_BY_ITSELF = CSS.supports('field-sizing', 'content');
 
 export class SomaComposer extends SomaElement {
   #conversation = '';
+  /** The message goes once its files are there. */
+  #isWaiting = false;
   #field = h('textarea', {
-    id: 'message', rows: 1, 'aria-label': text.composer.label, placeholder: text.composer.placeholder, autocomplete: 'off',
+    id: 'message', rows: 1, 'aria-label': text.composer.label, placeholder: text.composer.placeholder, autocomplete: 'off', 'aria-describedby': 'files-reason',
     oninput: () => this.#onInput(), onkeydown: (/** @type {KeyboardEvent} */ event) => this.#onKey(event),
   });
   #stop = h('button', { type: 'button', class: 'round stop', 'aria-label': text.composer.stop, title: `${text.composer.stop} (Esc)`, onclick: () => this.#onStop() }, icon('stop'));
   #send = h('button', { type: 'submit', class: 'round send', 'aria-label': text.composer.send, title: `${text.composer.send} (Enter)` }, icon('send'));
+  #chooser = h('input', { type: 'file', multiple: true, hidden: true, onchange: () => this.#onChosen() });
+  #add = h('button', { type: 'button', class: 'round add', 'aria-label': text.files.add, onclick: () => this.#onAdd() }, icon('clip'));
+  #reason = h('p', { id: 'files-reason', class: 'files-reason' });
   #hint = h('p', { class: 'hint' });
 
   build() {
     this.append(h('form', { onsubmit: (/** @type {Event} */ event) => this.#onSubmit(event) },
-      h('div', { class: 'field' }, this.#field, h('div', { class: 'field-buttons' }, this.#stop, this.#send)), this.#hint));
+      h('div', { class: 'field' }, this.#chooser, this.#add, this.#field, h('div', { class: 'field-buttons' }, this.#stop, this.#send)),
+      h('soma-files'), this.#reason, this.#hint));
+    // Who takes a file out has changed what the message says.
+    this.addEventListener('leave', () => this.#hold(), { capture: true });
   }
 
   connected() {
     this.watch(({ conversation }) => conversation, (conversation) => this.#show(conversation));
+    this.watch(({ uploads }) => uploads, () => this.#onUploads());
+    this.watch(({ config }) => config, () => this.#showAdd());
+    const onPaste = (/** @type {ClipboardEvent} */ event) => this.#onPaste(event);
+    document.addEventListener('paste', onPaste);
+    this.untilGone(() => document.removeEventListener('paste', onPaste));
   }
 
   /** @param {Conversation} conversation */
@@ -40,6 +57,7 @@ export class SomaComposer extends SomaElement {
     this.hidden = phase === 'missing' || phase === 'deleted';
     if (id !== this.#conversation) {
       this.#conversation = id;
+      this.#isWaiting = false;
       this.#write(prefs.read(draftName(location.pathname)) ?? '');
       this.#focus();
     }
@@ -52,9 +70,73 @@ export class SomaComposer extends SomaElement {
 
   #showSend() {
     const { paused } = current().conversation;
-    const isEmpty = this.#field.value.trim() === '';
-    this.#send.disabled = isEmpty || paused;
+    const files = this.#files();
+    const isEmpty = this.#field.value.trim() === '' && files.length === 0;
+    const isBlocked = files.some(isRefused);
+    this.#send.disabled = isEmpty || paused || isBlocked;
     this.#send.hidden = isEmpty && !this.#stop.hidden;
+    this.#reason.textContent = reasonOf(files, this.#isWaiting);
+  }
+
+  /** Says why no files can be added, where that is so; a button that is switched off could not be asked. */
+  #showAdd() {
+    const { enabled, allowed } = limits(current().config);
+    this.#add.setAttribute('aria-disabled', String(!enabled));
+    this.#add.title = enabled ? text.files.add : text.files.off;
+    this.#chooser.accept = allowed.join(',');
+  }
+
+  /** @returns {Upload[]} */
+  #files() {
+    return ofSession(current().uploads, this.#conversation);
+  }
+
+  /** What waited for its files goes, unless one of them cannot. */
+  #onUploads() {
+    const files = this.#files();
+    if (this.#isWaiting && !files.some(isUnderWay)) {
+      this.#isWaiting = false;
+      if (files.some(isRefused)) this.ask('announce', text.files.blocked);
+      else this.#go();
+    }
+    this.#showSend();
+  }
+
+  #onAdd() {
+    if (limits(current().config).enabled) this.#chooser.click();
+    else this.#addFiles([]);
+  }
+
+  #onChosen() {
+    this.#addFiles([...this.#chooser.files]);
+    // The same file can be chosen again.
+    this.#chooser.value = '';
+    this.#focus();
+  }
+
+  /** A message that waits does not go by itself any more. */
+  #hold() {
+    this.#isWaiting = false;
+    this.#showSend();
+  }
+
+  /** @param {File[]} files @param {string[]} [folders] */
+  #addFiles(files, folders = []) {
+    this.#hold();
+    this.ask('add-files', { files, folders });
+  }
+
+  /** @param {ClipboardEvent} event */
+  #onPaste(event) {
+    const isElsewhere = event.target !== this.#field && event.target instanceof Element && event.target.matches('input, textarea');
+    if (!event.clipboardData || isElsewhere || this.hidden || current().overlay !== null) return;
+    // Word processors copy a picture of their text beside it.
+    if (event.clipboardData.types.includes('text/html') && event.clipboardData.getData('text/plain').trim() !== '') return;
+    const { files, folders } = given(event.clipboardData);
+    if (files.length + folders.length === 0) return;
+    event.preventDefault();
+    this.#addFiles(files, folders);
+    this.#focus();
   }
 
   #focus() {
@@ -76,6 +158,7 @@ export class SomaComposer extends SomaElement {
   }
 
   #onInput() {
+    this.#isWaiting = false;
     prefs.write(draftName(location.pathname), this.#field.value);
     this.ask('typed', this.#field.value);
     this.#grow();
@@ -101,20 +184,35 @@ export class SomaComposer extends SomaElement {
   /** @param {Event} event */
   #onSubmit(event) {
     event.preventDefault();
+    const files = this.#files();
+    this.#isWaiting = files.some(isUnderWay);
+    if (this.#isWaiting || files.some(isRefused)) {
+      this.#showSend();
+      this.ask('announce', this.#reason.textContent);
+    } else this.#go();
+    this.#field.focus();
+  }
+
+  #go() {
     const message = this.#field.value.trim();
     const { phase, paused } = current().conversation;
     // Where the history cannot be had the text stays in the field.
-    if (message === '' || paused || (phase !== 'ready' && phase !== 'loading')) return;
+    if ((message === '' && this.#files().length === 0) || paused || (phase !== 'ready' && phase !== 'loading')) return;
     prefs.write(draftName(location.pathname), null);
     this.#write('');
-    this.ask('send', message);
-    this.#field.focus();
+    this.ask('send-draft', message);
   }
 
   #onStop() {
     this.ask('stop');
     this.#field.focus();
   }
+}
+
+/** Why a message does not go, if its files are the reason. @param {Upload[]} files @param {boolean} isWaiting */
+function reasonOf(files, isWaiting) {
+  if (files.some(isRefused)) return text.files.blocked;
+  return isWaiting ? text.files.untilCome(files.filter(isUnderWay).length) : '';
 }
 
 customElements.define('soma-composer', SomaComposer);

@@ -38,7 +38,7 @@ export class SomaEmpty extends SomaElement {
 
   #ideas() {
     return h('ul', { class: 'ideas', 'aria-label': text.empty.ideasLabel },
-      text.empty.ideas.map((idea) => h('li', {}, h('button', { type: 'button', onclick: () => this.ask('send', idea) }, idea))));
+      text.empty.ideas.map((idea) => h('li', {}, h('button', { type: 'button', onclick: () => this.ask('send', { text: idea, attachments: [] }) }, idea))));
   }
 }
 

@@ -8,6 +8,7 @@ import { icon } from '../icons.js';
 import { text } from '../strings.js';
 import { SomaElement } from './element.js';
 import { SomaAnswer } from './soma-answer.js';
+import { SomaAttachments } from './soma-attachments.js';
 import './soma-time.js';
 
 export class SomaTurn extends SomaElement {
@@ -16,6 +17,8 @@ export class SomaTurn extends SomaElement {
   #state = '';
   #time = h('soma-time');
   #text = h('div', { class: 'said-text' });
+  /** Most messages have none. @type {SomaAttachments | null} */
+  #attachments = null;
   #delivery = h('div', { class: 'delivery' });
   #said = h('section', { class: 'said entry' },
     h('div', { class: 'who' }, h('h2', { text: text.you }), this.#time), h('div', { class: 'body' }, this.#text, this.#delivery));
@@ -38,21 +41,45 @@ export class SomaTurn extends SomaElement {
   /** @param {string} key @param {Said} said @param {string} place */
   #showSaid(key, said, place) {
     if (this.#text.textContent !== said.text) this.#text.textContent = said.text;
+    this.#text.hidden = said.text === '' && said.attachments.length > 0;
+    const refused = refusedOf(said);
+    this.#showAttachments(said.attachments, refused);
     this.#time.at = said.at;
     this.#said.dataset.delivery = said.delivery;
-    if (said.delivery === 'failed') this.#delivery.replaceChildren(...this.#failed(key, said));
+    if (said.delivery === 'failed') this.#delivery.replaceChildren(...this.#failed(key, said, refused));
     else if (said.delivery === 'sending') this.#delivery.textContent = text.transcript.sending;
     else this.#delivery.textContent = place === 'queued' ? text.transcript.queued : '';
   }
 
-  /** @param {string} key @param {Said} said */
-  #failed(key, said) {
+  /** @param {string[]} ids @param {ReadonlyMap<string, string>} refused */
+  #showAttachments(ids, refused) {
+    if (ids.length === 0 && this.#attachments === null) return;
+    this.#attachments ??= new SomaAttachments();
+    this.#attachments.show(ids, refused);
+    if (!this.#attachments.isConnected) this.#text.after(this.#attachments);
+  }
+
+  /** @param {string} key @param {Said} said @param {ReadonlyMap<string, string>} refused */
+  #failed(key, said, refused) {
+    const without = [...refused.keys()];
+    // A message that would say nothing is not worth another try.
+    const isEmpty = said.text === '' && without.length === said.attachments.length;
     return [
       h('p', { role: 'alert' }, icon('alert'), h('span', {}, h('strong', { text: text.transcript.failed }), ` ${said.problem?.detail ?? ''}`)),
-      h('button', { type: 'button', class: 'small', onclick: () => this.ask('resend', key) }, icon('retry'), text.retry),
+      !isEmpty && h('button', { type: 'button', class: 'small', onclick: () => this.ask('resend', { key, without }) },
+        icon('retry'), without.length > 0 ? text.files.without(without.length) : text.retry),
       h('button', { type: 'button', class: 'small quiet', onclick: () => this.ask('discard', key) }, text.session.delete),
-    ];
+    ].filter((part) => part !== false);
   }
+}
+
+/** The attachments for which a message was refused, and why. @param {Said} said @returns {Map<string, string>} */
+function refusedOf({ attachments, problem }) {
+  if (problem?.code !== 'attachment-not-found') return new Map();
+  return new Map((problem.places ?? []).flatMap(({ loc, msg }) => {
+    const id = attachments[Number(loc.at(-1))];
+    return id === undefined ? [] : [[id, msg]];
+  }));
 }
 
 customElements.define('soma-turn', SomaTurn);
