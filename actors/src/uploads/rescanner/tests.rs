@@ -10,7 +10,7 @@ use crate::{
     domain::caller::Caller,
     uploads::{
         Declared, Keeping,
-        ingest::scanning::Scan,
+        ingest::scanning::{Scan, Wait},
         rules::{Antivirus, Quarantine, Rules},
         scanner::ScannerMetrics,
         tests::{caller, rules, uploads},
