@@ -1,5 +1,6 @@
 //! How the rooms are built on the base: the stand-ins, the actors, the front door.
 
+mod contents;
 mod durability;
 mod identity;
 mod judges;
@@ -18,6 +19,7 @@ use std::{
 use anyhow::{Context, anyhow};
 use somaagent_actors::{
     audit::queries::Trail,
+    contents::Contents,
     conversation::{Closing, ConversationMetrics, Conversations, Deps, PlantedPanic, SessionKeeper, queries::Reads},
     domain::memory::MemorySpace,
     identity::{ApiKeys, api_keys::ApiKeyMetrics},
@@ -88,6 +90,7 @@ pub struct Built {
     brain: Option<BrainSettings>,
     policy: Option<Policy>,
     membership: Option<Membership>,
+    contents: Option<Contents>,
     dialogue_model: Option<ModelProbe>,
     sessions: Option<Sessions>,
     files: Option<Files>,
@@ -178,6 +181,7 @@ impl Rooms for Built {
         let spec = SupervisorSpec::new("sessions", Strategy::OneForOne).arbiters(arbiters());
         let supervisor = base.root.supervisor(spec).await?;
         let journal = write(base, &supervisor, store.clone()).await?;
+        self.contents = Some(contents::read(base, store.clone())?);
         let deps =
             deps(base, store.clone(), journal.clone(), (brain.recall.clone(), policy.clone()), model, &settings)?;
         let (conversations, crashes) = Conversations::new(deps, supervisor.clone());
@@ -208,6 +212,7 @@ impl Rooms for Built {
             database: usize::try_from(config.database.pool_size)?,
             memory: config.brain.max_calls(),
             scanners: config.antivirus.scanners,
+            extractions: config.extraction.places,
         };
         let (store, _) = self.grounds()?;
         let api_keys = ApiKeys::new(store.clone(), now, ApiKeyMetrics::register(&base.registry)?);
@@ -226,6 +231,7 @@ impl Rooms for Built {
         let sign_in = sign_in.flatten();
         let door = Door {
             attachments: Attachments::new(store.clone()),
+            contents: self.contents.clone().ok_or_else(|| anyhow!("the door opens after the actors"))?,
             trail: Trail::new(store),
             conversations: sessions.conversations,
             components: Arc::clone(&self.components),

@@ -9,6 +9,7 @@ use somaagent_actors::{
     conversation::{SessionSettings, TurnSettings},
     dead_letters::DeadLetterSettings,
     domain::{dead_letter, ids::Tenant},
+    extraction::ExtractionSettings,
     identity::{AuthSettings, sign_in::OidcSettings},
     llm::{self, ModelSettings},
     memory::{jobs::ExportJobSettings, settings::MemorySettings},
@@ -334,6 +335,18 @@ pub(super) fn check_antivirus(antivirus: &AntivirusSettings, faults: &mut Faults
     faults.range("antivirus.idle_ms", antivirus.idle_ms, 0..=DAY_MS);
     faults.range("antivirus.breaker_failures", antivirus.breaker_failures, 1..=1_000);
     faults.range("antivirus.breaker_cooldown_ms", antivirus.breaker_cooldown_ms, 10..=DAY_MS);
+}
+
+pub(super) fn check_extraction(extraction: &ExtractionSettings, faults: &mut Faults) {
+    faults.range("extraction.places", extraction.places, 1..=1_000);
+    faults.range("extraction.wait_ms", extraction.wait_ms, 1..=DAY_MS);
+    faults.range("extraction.timeout_ms", extraction.timeout_ms, 100..=DAY_MS);
+    faults.range("extraction.cpu_seconds", extraction.cpu_seconds, 1..=86_400);
+    faults.range("extraction.memory_mib", extraction.memory_mib, 16..=1 << 20);
+    // It is in that memory, whole.
+    faults.range("extraction.max_bytes", extraction.max_bytes, 1024..=(extraction.memory_mib << 20) / 2);
+    faults.range("extraction.max_pages", extraction.max_pages, 1..=100_000);
+    faults.range("extraction.max_pixels", extraction.max_pixels, 1..=1 << 32);
 }
 
 pub(super) fn check_settings(settings: &OperatorSettings, faults: &mut Faults) {

@@ -16,6 +16,7 @@ HAPPENED = {
     "export-gone": "the result of an export that was called off, or is not there yet or any more",
     "replica-behind": "`min_offset` may name a record that is still to come",
     "attachment-not-found": "a message refers to what was sent before",
+    "thumbnail-not-found": "whether there is a picture of a file depends on the file",
     "too-many-files": "how many a form may have is saved while the program runs",
     "file-too-large": "likewise how large a file may be",
     "inline-cap-exceeded": "and one that is kept",

@@ -38,6 +38,16 @@ impl<'a> Planted<'a> {
         Self { subject: Some(subject), ..self }
     }
 
+    /// Of this type.
+    pub fn typed(self, mime: &'a str) -> Self {
+        Self { mime, ..self }
+    }
+
+    /// Quarantined, for this reason.
+    pub fn quarantined(self, why: &'a str) -> Self {
+        Self { quarantined: Some(why), ..self }
+    }
+
     /// Puts it there, in these pieces.
     pub async fn plant(self, pool: &PgPool, pieces: &[&[u8]]) -> Uuid {
         let (id, blob, all) = (Uuid::new_v4(), Uuid::new_v4(), pieces.concat());

@@ -57,6 +57,7 @@ mod stack;
 mod start_stop;
 mod stop;
 mod subscribers;
+mod thumbnails;
 mod trail;
 mod turn;
 mod two_nodes;

@@ -114,6 +114,7 @@ table! {
     Text "/v1/describe/{session_id}" { GET session_description::get_description }
     Plain "/v1/uploads" { POST uploads::post_uploads }
     Plain "/v1/attachments/{attachment_id}" { GET attachments::get_attachment }
+    Plain "/v1/attachments/{attachment_id}/thumbnail" { GET attachments::get_thumbnail }
     Plain "/internal/attachments/{attachment_id}/binary" { GET attachments::get_binary }
     Plain "/v1/keys" { POST api_keys::post_key, GET api_keys::get_keys }
     Plain "/v1/keys/{key_id}" { DELETE api_keys::delete_key }
