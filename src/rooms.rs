@@ -181,9 +181,16 @@ impl Rooms for Built {
         let spec = SupervisorSpec::new("sessions", Strategy::OneForOne).arbiters(arbiters());
         let supervisor = base.root.supervisor(spec).await?;
         let journal = write(base, &supervisor, store.clone()).await?;
-        self.contents = Some(contents::read(base, store.clone())?);
-        let deps =
-            deps(base, store.clone(), journal.clone(), (brain.recall.clone(), policy.clone()), model, &settings)?;
+        let contents = contents::read(base, store.clone())?;
+        let deps = deps(
+            base,
+            store.clone(),
+            journal.clone(),
+            (brain.recall.clone(), policy.clone(), contents.clone()),
+            model,
+            &settings,
+        )?;
+        self.contents = Some(contents);
         let (conversations, crashes) = Conversations::new(deps, supervisor.clone());
         let (kept, crashes) = (conversations.clone(), Arc::new(Mutex::new(crashes)));
         let seat = supervisor.seat::<SessionKeeper>(Restart::Permanent);
@@ -295,6 +302,7 @@ async fn model(base: &Base) -> anyhow::Result<ModelSettings> {
     if model.base_url.is_empty() {
         model.base_url = stand_in(&base.embedded, base.config.responder).await?;
         responder::MODEL_NAME.clone_into(&mut model.model);
+        model.sees_images = false;
     }
     Ok(model)
 }
@@ -339,7 +347,7 @@ fn deps(
     base: &Base,
     store: Store,
     journal: Port<Commit>,
-    (recall, policy): (Port<Recall>, Policy),
+    (recall, policy, contents): (Port<Recall>, Policy, Contents),
     model: ModelSettings,
     brain: &BrainSettings,
 ) -> anyhow::Result<Deps> {
@@ -350,6 +358,7 @@ fn deps(
         journal,
         recall,
         policy,
+        contents,
         context_budget: model.context_budget(),
         model_name: model.model.as_str().into(),
         model: ModelClient::new(model)?.with_metrics(LlmMetrics::register(&base.registry)?),

@@ -170,6 +170,7 @@ pub(crate) fn dark(registry: &Registry) -> Door {
         journal,
         recall,
         policy: Policy::from_settings(&PolicySettings::default()).expect("the shipped policy"),
+        contents: contents.clone(),
         model: ModelClient::new(model).expect("a usable endpoint"),
         model_name: "none".into(),
         context_budget: 1000,

@@ -213,6 +213,7 @@ pub(super) fn check_turns(turns: &TurnSettings, faults: &mut Faults) {
     faults.range("turns.recall_deadline_ms", turns.recall_deadline_ms, 0..=DAY_MS);
     faults.range("turns.recall_top_k", turns.recall_top_k, 1..=50);
     faults.range("turns.history_messages", turns.history_messages, 1..=10_000);
+    faults.range("turns.files_deadline_ms", turns.files_deadline_ms, 0..=DAY_MS);
 }
 
 /// A model that is not configured is replaced by the offline responder, and then nothing of the section counts. A key or
@@ -226,6 +227,7 @@ pub(super) fn check_model(model: &ModelSettings, faults: &mut Faults) {
         }
         return;
     }
+    faults.range("model.max_images", model.max_images, 0..=32);
     if let Err(error) = llm::normalize_base_url(&model.base_url) {
         faults.add("model.base_url", error.to_string());
     } else if let Err(error) = model.validate() {

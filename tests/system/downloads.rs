@@ -38,6 +38,11 @@ impl<'a> Planted<'a> {
         Self { subject: Some(subject), ..self }
     }
 
+    /// Sent to this session.
+    pub fn to(self, session: &str) -> Self {
+        Self { session: Some(session.parse().unwrap()), ..self }
+    }
+
     /// Of this type.
     pub fn typed(self, mime: &'a str) -> Self {
         Self { mime, ..self }

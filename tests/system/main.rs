@@ -15,6 +15,7 @@
 
 mod antivirus;
 mod api_keys;
+mod attached;
 mod audit;
 mod bad_requests;
 mod boot;
@@ -31,6 +32,9 @@ mod downloads;
 mod embedded;
 mod exports;
 mod extraction;
+#[path = "../extraction/files.rs"]
+#[expect(dead_code, reason = "the suite of extraction needs more kinds of files")]
+mod files;
 mod forged;
 mod history;
 mod hostile_page;
