@@ -30,6 +30,7 @@ use somaagent_actors::{
     bus::{kafka::KafkaSettings, table::EventLogSettings},
     conversation::{SessionSettings, TurnSettings},
     dead_letters::DeadLetterSettings,
+    extraction::ExtractionSettings,
     identity::{AuthSettings, sign_in::OidcSettings},
     llm::ModelSettings,
     memory::{jobs::ExportJobSettings, settings::MemorySettings},
@@ -111,6 +112,8 @@ pub struct Config {
     pub uploads: UploadSettings,
     /// Who scans them.
     pub antivirus: AntivirusSettings,
+    /// What reading one of them may cost.
+    pub extraction: ExtractionSettings,
     /// Who may save settings while the process runs.
     pub settings: OperatorSettings,
     /// The offline responder.
@@ -225,6 +228,7 @@ impl Config {
         let export_jobs = sections.take("export_jobs", faults);
         let uploads = sections.take("uploads", faults);
         let antivirus = sections.take("antivirus", faults);
+        let extraction = sections.take("extraction", faults);
         let settings = sections.take("settings", faults);
         let responder = sections.take("responder", faults);
         let boot = sections.take("boot", faults);
@@ -261,6 +265,7 @@ impl Config {
             export_jobs: export_jobs?,
             uploads: uploads?,
             antivirus: antivirus?,
+            extraction: extraction?,
             settings: settings?,
             responder: responder?,
             boot: boot?,
@@ -303,6 +308,7 @@ impl Config {
         rooms::check_export_jobs(&self.export_jobs, faults);
         rooms::check_uploads(&self.uploads, faults);
         rooms::check_antivirus(&self.antivirus, faults);
+        rooms::check_extraction(&self.extraction, faults);
         rooms::check_settings(&self.settings, faults);
         rooms::check_responder(self.responder, faults);
         if !self.kept.is_empty() {

@@ -16,11 +16,13 @@ pub struct Needs {
     pub memory: usize,
     /// Connections to the scanner of uploads.
     pub scanners: usize,
+    /// Processes that read files, each behind three pipes.
+    pub extractions: usize,
 }
 
 impl Needs {
     const fn files(self) -> usize {
-        ALWAYS + 2 * (self.turns + self.memory) + self.database + self.scanners
+        ALWAYS + 2 * (self.turns + self.memory) + self.database + self.scanners + 3 * self.extractions
     }
 }
 
@@ -59,10 +61,11 @@ mod tests {
 
     #[test]
     fn room_is_kept_for_all_turns_that_may_run_and_what_they_call() {
-        let needs = Needs { turns: 256, database: 20, memory: 32, scanners: 0 };
+        let needs = Needs { turns: 256, database: 20, memory: 32, scanners: 0, extractions: 0 };
         for (files, room) in [(1_048_576, 1_047_852), (4096, 3372), (1024, 512), (1, 1)] {
             assert_eq!(room_of(files, needs), room, "{files}");
         }
+        assert_eq!(room_of(4096, Needs { extractions: 2, ..needs }), 3366, "three pipes each");
         for (wanted, workers, room, most) in
             [(25_000, 2, None, 25_000), (25_000, 2, Some(768), 384), (100, 2, Some(768), 100), (100, 4, Some(2), 1)]
         {
@@ -72,7 +75,8 @@ mod tests {
 
     #[test]
     fn the_room_is_that_of_the_limit_which_is_never_lowered() {
-        let (before, needs) = (getrlimit(Resource::Nofile), Needs { turns: 1, database: 1, memory: 1, scanners: 1 });
+        let before = getrlimit(Resource::Nofile);
+        let needs = Needs { turns: 1, database: 1, memory: 1, scanners: 1, extractions: 1 };
         let found = room(needs);
         let after = getrlimit(Resource::Nofile);
         assert!(after.current.unwrap_or(u64::MAX) >= before.current.unwrap_or(u64::MAX));

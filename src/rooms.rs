@@ -1,5 +1,6 @@
 //! How the rooms are built on the base: the stand-ins, the actors, the front door.
 
+mod contents;
 mod durability;
 mod identity;
 mod judges;
@@ -18,6 +19,7 @@ use std::{
 use anyhow::{Context, anyhow};
 use somaagent_actors::{
     audit::queries::Trail,
+    contents::Contents,
     conversation::{Closing, ConversationMetrics, Conversations, Deps, PlantedPanic, SessionKeeper, queries::Reads},
     domain::memory::MemorySpace,
     identity::{ApiKeys, api_keys::ApiKeyMetrics},
@@ -88,6 +90,7 @@ pub struct Built {
     brain: Option<BrainSettings>,
     policy: Option<Policy>,
     membership: Option<Membership>,
+    contents: Option<Contents>,
     dialogue_model: Option<ModelProbe>,
     sessions: Option<Sessions>,
     files: Option<Files>,
@@ -178,8 +181,16 @@ impl Rooms for Built {
         let spec = SupervisorSpec::new("sessions", Strategy::OneForOne).arbiters(arbiters());
         let supervisor = base.root.supervisor(spec).await?;
         let journal = write(base, &supervisor, store.clone()).await?;
-        let deps =
-            deps(base, store.clone(), journal.clone(), (brain.recall.clone(), policy.clone()), model, &settings)?;
+        let contents = contents::read(base, store.clone())?;
+        let deps = deps(
+            base,
+            store.clone(),
+            journal.clone(),
+            (brain.recall.clone(), policy.clone(), contents.clone()),
+            model,
+            &settings,
+        )?;
+        self.contents = Some(contents);
         let (conversations, crashes) = Conversations::new(deps, supervisor.clone());
         let (kept, crashes) = (conversations.clone(), Arc::new(Mutex::new(crashes)));
         let seat = supervisor.seat::<SessionKeeper>(Restart::Permanent);
@@ -208,6 +219,7 @@ impl Rooms for Built {
             database: usize::try_from(config.database.pool_size)?,
             memory: config.brain.max_calls(),
             scanners: config.antivirus.scanners,
+            extractions: config.extraction.places,
         };
         let (store, _) = self.grounds()?;
         let api_keys = ApiKeys::new(store.clone(), now, ApiKeyMetrics::register(&base.registry)?);
@@ -226,6 +238,7 @@ impl Rooms for Built {
         let sign_in = sign_in.flatten();
         let door = Door {
             attachments: Attachments::new(store.clone()),
+            contents: self.contents.clone().ok_or_else(|| anyhow!("the door opens after the actors"))?,
             trail: Trail::new(store),
             conversations: sessions.conversations,
             components: Arc::clone(&self.components),
@@ -289,6 +302,7 @@ async fn model(base: &Base) -> anyhow::Result<ModelSettings> {
     if model.base_url.is_empty() {
         model.base_url = stand_in(&base.embedded, base.config.responder).await?;
         responder::MODEL_NAME.clone_into(&mut model.model);
+        model.sees_images = false;
     }
     Ok(model)
 }
@@ -333,7 +347,7 @@ fn deps(
     base: &Base,
     store: Store,
     journal: Port<Commit>,
-    (recall, policy): (Port<Recall>, Policy),
+    (recall, policy, contents): (Port<Recall>, Policy, Contents),
     model: ModelSettings,
     brain: &BrainSettings,
 ) -> anyhow::Result<Deps> {
@@ -344,6 +358,7 @@ fn deps(
         journal,
         recall,
         policy,
+        contents,
         context_budget: model.context_budget(),
         model_name: model.model.as_str().into(),
         model: ModelClient::new(model)?.with_metrics(LlmMetrics::register(&base.registry)?),

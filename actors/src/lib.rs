@@ -7,6 +7,7 @@
 //! | [`identity`] | proves who somebody is by the tokens they show |
 //! | [`policy`] | decides who may do what, by Rego inside the process or by judges on the network |
 //! | [`llm`] | the client of a model: one request, one stream of pieces |
+//! | [`contents`] | what is in the files that people have sent: text and pictures, made once and kept |
 //! | [`extraction`] | text and thumbnails out of what strangers send, in a process that can hurt nobody |
 //! | [`somabrain`] | the client of the memory service: breaker, retry, deadline |
 //! | [`memory`] | what people ask about memories: lists, exports, changes |
@@ -27,14 +28,15 @@
 //! | [`domain`] | the rules as values and functions, without I/O |
 //!
 //! Families use `store` and `bus`, `bus` uses `store`, `store` uses `domain`, `domain` uses nothing of the project. A
-//! family talks to another only through its `messages`; the model client, the policy and the extraction have no actor and are
-//! called as they are. This crate never reads the environment, never listens on a socket, and knows no HTTP route.
+//! family talks to another only through its `messages`; the model client, the policy, the contents and the
+//! extraction have no actor and are called as they are. This crate never reads the environment, never listens on a socket, and knows no HTTP route.
 
 pub mod audit;
 mod base_url;
 pub mod bounded;
 pub mod breaker;
 pub mod bus;
+pub mod contents;
 pub mod conversation;
 pub mod dead_letters;
 pub mod domain;

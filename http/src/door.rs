@@ -5,6 +5,7 @@ use std::{future::Future, pin::Pin, sync::Arc};
 use serde::Serialize;
 use somaagent_actors::{
     audit::queries::Trail,
+    contents::Contents,
     conversation::{Conversations, queries::Reads},
     dead_letters::DeadLetters,
     identity::{ApiKeys, Verifier, sign_in::SignIn},
@@ -32,6 +33,8 @@ pub struct Door {
     pub uploads: Uploads,
     /// What people have sent.
     pub attachments: Attachments,
+    /// What is in it.
+    pub contents: Contents,
     /// What is remembered.
     pub memories: Memories,
     /// Exports that go on by themselves.

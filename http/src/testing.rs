@@ -21,9 +21,11 @@ use prometheus::Registry;
 use serde_json::Value;
 use somaagent_actors::{
     audit::queries::Trail,
+    contents::Contents,
     conversation::{Closing, ConversationMetrics, Conversations, Deps, queries::Reads},
     dead_letters::{DeadLetters, Ports, queries::LetterReads},
     domain::memory::MemorySpace,
+    extraction::{ExtractionSettings, Extractor},
     identity::{ApiKeys, Verifier, api_keys::ApiKeyMetrics},
     llm::{ModelClient, ModelProbe, ModelSettings},
     memory::{
@@ -161,11 +163,14 @@ pub(crate) fn dark(registry: &Registry) -> Door {
     let dialogue_model = ModelProbe::new(&model).expect("a usable endpoint");
     let ((_journal, journal), (_recall, recall)) = (Probe::new(1), Probe::new(1));
     let ((_sync, write_through), (_service, forget)) = (Probe::new(1), Probe::new(1));
+    let extractor = Extractor::new("/nowhere/at/all".into(), ExtractionSettings::default());
+    let contents = Contents::new(store.clone(), extractor, || OffsetDateTime::UNIX_EPOCH);
     let deps = Deps {
         store: store.clone(),
         journal,
         recall,
         policy: Policy::from_settings(&PolicySettings::default()).expect("the shipped policy"),
+        contents: contents.clone(),
         model: ModelClient::new(model).expect("a usable endpoint"),
         model_name: "none".into(),
         context_budget: 1000,
@@ -203,6 +208,7 @@ pub(crate) fn dark(registry: &Registry) -> Door {
             ApiKeyMetrics::register(registry).expect("fresh registry"),
         ),
         attachments: Attachments::new(store.clone()),
+        contents,
         trail: Trail::new(store.clone()),
         uploads: uploads(store.clone(), registry, &UploadSettings::default()),
         settings: Settings::new(

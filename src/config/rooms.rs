@@ -9,6 +9,7 @@ use somaagent_actors::{
     conversation::{SessionSettings, TurnSettings},
     dead_letters::DeadLetterSettings,
     domain::{dead_letter, ids::Tenant, media_type::is_media_type},
+    extraction::ExtractionSettings,
     identity::{AuthSettings, sign_in::OidcSettings},
     llm::{self, ModelSettings},
     memory::{jobs::ExportJobSettings, settings::MemorySettings},
@@ -215,6 +216,7 @@ pub(super) fn check_turns(turns: &TurnSettings, faults: &mut Faults) {
     faults.range("turns.recall_deadline_ms", turns.recall_deadline_ms, 0..=DAY_MS);
     faults.range("turns.recall_top_k", turns.recall_top_k, 1..=50);
     faults.range("turns.history_messages", turns.history_messages, 1..=10_000);
+    faults.range("turns.files_deadline_ms", turns.files_deadline_ms, 0..=DAY_MS);
 }
 
 /// A model that is not configured is replaced by the offline responder, and then nothing of the section counts. A key or
@@ -228,6 +230,7 @@ pub(super) fn check_model(model: &ModelSettings, faults: &mut Faults) {
         }
         return;
     }
+    faults.range("model.max_images", model.max_images, 0..=32);
     if let Err(error) = llm::normalize_base_url(&model.base_url) {
         faults.add("model.base_url", error.to_string());
     } else if let Err(error) = model.validate() {
@@ -346,6 +349,18 @@ pub(super) fn check_antivirus(antivirus: &AntivirusSettings, faults: &mut Faults
     faults.range("antivirus.rescan_days", antivirus.rescan_days, 0..=36_500);
     faults.range("antivirus.rescan_interval_seconds", antivirus.rescan_interval_seconds, 1..=86_400);
     faults.range("antivirus.rescan_after_seconds", antivirus.rescan_after_seconds, 1..=31_536_000);
+}
+
+pub(super) fn check_extraction(extraction: &ExtractionSettings, faults: &mut Faults) {
+    faults.range("extraction.places", extraction.places, 1..=1_000);
+    faults.range("extraction.wait_ms", extraction.wait_ms, 1..=DAY_MS);
+    faults.range("extraction.timeout_ms", extraction.timeout_ms, 100..=DAY_MS);
+    faults.range("extraction.cpu_seconds", extraction.cpu_seconds, 1..=86_400);
+    faults.range("extraction.memory_mib", extraction.memory_mib, 16..=1 << 20);
+    // It is in that memory, whole.
+    faults.range("extraction.max_bytes", extraction.max_bytes, 1024..=(extraction.memory_mib << 20) / 2);
+    faults.range("extraction.max_pages", extraction.max_pages, 1..=100_000);
+    faults.range("extraction.max_pixels", extraction.max_pixels, 1..=1 << 32);
 }
 
 pub(super) fn check_settings(settings: &OperatorSettings, faults: &mut Faults) {

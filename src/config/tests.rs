@@ -8,6 +8,7 @@ use std::os::unix::fs::PermissionsExt as _;
 
 use somaagent_actors::{
     audit::AuditSettings,
+    extraction::ExtractionSettings,
     identity::{AuthSettings, sign_in::OidcSettings},
     policy::{FgaSettings, PolicySettings},
     uploads::{scanner::AntivirusSettings, settings::UploadSettings},
@@ -128,6 +129,7 @@ fn the_file_of_defaults_says_what_the_rooms_do() {
     assert_eq!(format!("{:?}", config.uploads), format!("{:?}", UploadSettings::default()));
     assert_eq!(format!("{:?}", config.vault), format!("{:?}", VaultSettings::default()));
     assert_eq!(format!("{:?}", config.antivirus), format!("{:?}", AntivirusSettings::default()));
+    assert_eq!(format!("{:?}", config.extraction), format!("{:?}", ExtractionSettings::default()));
     assert_eq!(format!("{:?}", config.settings), format!("{:?}", OperatorSettings::default()));
     assert_eq!(format!("{:?}", config.responder), format!("{:?}", ResponderSettings::default()));
 }

@@ -24,7 +24,7 @@ pub(crate) const FOREIGN: &[(&str, &[&str])] = &[
 
 /// Rooms of `actors` that have no actor and are called as they are.
 pub(crate) const CALLED: &[&str] =
-    &["base_url", "bounded", "breaker", "extraction", "llm", "policy", "retry", "secret"];
+    &["base_url", "bounded", "breaker", "contents", "extraction", "llm", "policy", "retry", "secret"];
 
 /// The only crates that rules without I/O, clock and actors need.
 pub(crate) const PURE: &[&str] =

@@ -1,6 +1,6 @@
 //! Files made to break whoever reads them.
 
-use somaagent_actors::extraction::{ExtractError, ExtractionSettings, TextKind};
+use somaagent_actors::extraction::{ExtractError, ExtractionSettings, Purpose, TextKind};
 
 use crate::{content, extractor, files, patient, text};
 
@@ -77,10 +77,10 @@ async fn a_pdf_whose_objects_lead_in_circles_ends() {
 
 #[tokio::test]
 async fn a_giant_image_is_refused_by_its_header() {
-    let found = extractor(patient()).thumbnail(content(files::giant_png(60_000, 60_000))).await;
+    let found = extractor(patient()).picture(Purpose::Thumbnail, content(files::giant_png(60_000, 60_000))).await;
     assert_eq!(code(&found), Some("too-large"));
     let settings = ExtractionSettings { max_bytes: 10, ..patient() };
-    let found = extractor(settings).thumbnail(content(files::giant_png(1, 1))).await;
+    let found = extractor(settings).picture(Purpose::Thumbnail, content(files::giant_png(1, 1))).await;
     assert_eq!(code(&found), Some("too-large"));
 }
 
@@ -89,7 +89,7 @@ async fn an_image_that_needs_more_memory_than_there_is_ends_its_process_alone() 
     let extractor = extractor(ExtractionSettings { memory_mib: 16, ..patient() });
     let mut png = files::giant_png(6_000, 6_000);
     png.extend([0; 100]);
-    let found = extractor.thumbnail(content(png)).await;
+    let found = extractor.picture(Purpose::Thumbnail, content(png)).await;
     assert!(matches!(code(&found), Some("out-of-memory" | "malformed")), "{found:?}");
     assert_eq!(extractor.text(TextKind::Plain, content("still here")).await.unwrap().text, "still here");
 }

@@ -1,7 +1,7 @@
 //! Every kind of file, as it should be.
 
 use image::ImageFormat;
-use somaagent_actors::extraction::{Pages, TextKind};
+use somaagent_actors::extraction::{Pages, Purpose, TextKind};
 
 use crate::{content, extractor, files, patient, text};
 
@@ -40,8 +40,8 @@ async fn pages_tell_how_many_there_are() {
 #[tokio::test]
 async fn images_give_thumbnails() {
     for format in [ImageFormat::Png, ImageFormat::Jpeg, ImageFormat::Gif, ImageFormat::WebP] {
-        let thumbnail = extractor(patient()).thumbnail(content(files::image(format))).await.unwrap();
+        let thumbnail = extractor(patient()).picture(Purpose::Thumbnail, content(files::image(format))).await.unwrap();
         assert_eq!((thumbnail.width, thumbnail.height), (320, 160), "{format:?}");
-        assert_eq!(image::guess_format(&thumbnail.webp).unwrap(), ImageFormat::WebP);
+        assert_eq!(image::guess_format(&thumbnail.bytes).unwrap(), ImageFormat::WebP);
     }
 }

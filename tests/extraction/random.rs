@@ -4,7 +4,7 @@ use futures_util::future::join_all;
 use image::ImageFormat;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
-use somaagent_actors::extraction::{ExtractError, Extractor, TextKind};
+use somaagent_actors::extraction::{ExtractError, Extractor, Purpose, TextKind};
 
 use crate::{content, extractor, files, patient};
 
@@ -16,7 +16,7 @@ async fn read_in_every_way(extractor: &Extractor, file: &[u8]) {
         is_answered(&found.map(|_| ()));
     });
     join_all(texts).await;
-    is_answered(&extractor.thumbnail(content(file.to_vec())).await.map(|_| ()));
+    is_answered(&extractor.picture(Purpose::Thumbnail, content(file.to_vec())).await.map(|_| ()));
 }
 
 fn is_answered(found: &Result<(), ExtractError>) {

@@ -38,9 +38,19 @@ impl<'a> Planted<'a> {
         Self { subject: Some(subject), ..self }
     }
 
-    /// Quarantined for `reason`.
-    pub fn quarantined(self, reason: &'a str) -> Self {
-        Self { quarantined: Some(reason), ..self }
+    /// Sent to this session.
+    pub fn to(self, session: &str) -> Self {
+        Self { session: Some(session.parse().unwrap()), ..self }
+    }
+
+    /// Of this type.
+    pub fn typed(self, mime: &'a str) -> Self {
+        Self { mime, ..self }
+    }
+
+    /// Quarantined, for this reason.
+    pub fn quarantined(self, why: &'a str) -> Self {
+        Self { quarantined: Some(why), ..self }
     }
 
     /// Puts it there, in these pieces.

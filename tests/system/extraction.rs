@@ -42,7 +42,8 @@ async fn a_file_on_the_input_is_text_on_the_output() {
 
 #[tokio::test]
 async fn a_file_that_cannot_be_read_is_refused_on_the_output() {
-    let (code, answer) = answered(&framed(r#"{"Thumbnail":{"max_pixels":100}}"#, b"no image")).await;
+    let (code, answer) =
+        answered(&framed(r#"{"Picture":{"purpose":"Thumbnail","max_pixels":100}}"#, b"no image")).await;
     let head = r#"{"Refused":{"Unsupported":"an image that is no PNG, JPEG, GIF or WebP"}}"#;
     assert_eq!((code, answer), (Some(0), framed(head, b"")));
 }

@@ -15,6 +15,7 @@
 
 mod antivirus;
 mod api_keys;
+mod attached;
 mod attachments;
 mod audit;
 mod bad_requests;
@@ -32,6 +33,9 @@ mod downloads;
 mod embedded;
 mod exports;
 mod extraction;
+#[path = "../extraction/files.rs"]
+#[expect(dead_code, reason = "the suite of extraction needs more kinds of files")]
+mod files;
 mod forged;
 mod history;
 mod hostile_page;
@@ -59,6 +63,7 @@ mod stack;
 mod start_stop;
 mod stop;
 mod subscribers;
+mod thumbnails;
 mod trail;
 mod turn;
 mod two_nodes;

@@ -154,6 +154,7 @@ impl Conversation {
                 self.state.last.last_recall = Some(recall.clone());
                 running.recall = Some(recall);
             }
+            Progress::Reading => running.state = "reading",
             Progress::Asked(context) => {
                 running.state = "thinking";
                 self.state.last.last_context = Some(context.clone());

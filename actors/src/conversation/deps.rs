@@ -20,6 +20,7 @@ use super::{
     tenure::{Tenure, sure_until},
 };
 use crate::{
+    contents::Contents,
     domain::{caller::Caller, memory::MemorySpace, session::Stamp, whose::Whose},
     journal::messages::Commit,
     llm::ModelClient,
@@ -39,6 +40,8 @@ pub struct Deps {
     pub recall: Port<Recall>,
     /// Says whether what is remembered may be recalled.
     pub policy: Policy,
+    /// What is in files.
+    pub contents: Contents,
     /// Who answers.
     pub model: ModelClient,
     /// The model's name as events carry it.

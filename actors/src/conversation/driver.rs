@@ -1,6 +1,6 @@
 //! One attempt at an answer, from recall to the model's last piece, as a stream that its conversation polls.
 //!
-//! Dropping the stream ends everything at once: the wait for a slot, the recall, the provider's connection.
+//! Dropping the stream ends everything at once: the wait for a slot, the recall, the reading of files, the provider's connection.
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
@@ -16,12 +16,13 @@ use uuid::Uuid;
 
 use super::{
     deps::Deps,
-    messages::{ContextView, CutView, RecallView, RecalledItem},
+    files,
+    messages::{ContextView, CutView, FileView, RecallView, RecalledItem},
     pages,
 };
 use crate::{
     domain::{
-        context::{self, ChatMessage, ContextError, Material, Role},
+        context::{self, ContextError, Material, Role, Said},
         ids::SessionKey,
         origin::Origin,
         trace_context::TraceContext,
@@ -55,13 +56,16 @@ pub struct Task {
     pub trace: Option<TraceContext>,
 }
 
-/// What happens in an attempt, in this order: a slot, the recall, the context, pieces, then the last piece or a failure.
+/// What happens in an attempt, in this order: a slot, the recall, the files if there are any, the context, pieces, then the last
+/// piece or a failure.
 #[derive(Debug)]
 pub enum Progress {
     /// The attempt has one of the process's slots.
     Running,
     /// The memory service answered, or did not.
     Recalled(RecallView),
+    /// Files are being read.
+    Reading,
     /// The model is being asked.
     Asked(ContextView),
     /// The model said something.
@@ -96,7 +100,21 @@ pub fn attempt(deps: Arc<Deps>, task: Task) -> impl Stream<Item = Progress> + Se
         }
         let memories: Vec<String> = recalled.items.iter().map(|item| item.text.clone()).collect();
         yield Progress::Recalled(recalled);
-        let asked = history.map_err(Failure::from).and_then(|history| request(&deps, &task, &memories, &history));
+        let history = match history {
+            Ok(history) => history,
+            Err(error) => {
+                yield Progress::Failed(error.into());
+                return;
+            }
+        };
+        let references = references(&task, &history);
+        let files = if references.iter().all(Vec::is_empty) {
+            Ok(files::Read::default())
+        } else {
+            yield Progress::Reading;
+            files::read(&deps, &task, references).await
+        };
+        let asked = files.map_err(Failure::from).and_then(|files| request(&deps, &task, &memories, (history, files)));
         let (request, view) = match asked {
             Ok(asked) => asked,
             Err(failure) => {
@@ -119,7 +137,9 @@ pub fn attempt(deps: Arc<Deps>, task: Task) -> impl Stream<Item = Progress> + Se
 /// What was said before.
 struct History {
     /// Oldest first.
-    messages: Vec<ChatMessage>,
+    messages: Vec<Said>,
+    /// The files of each.
+    files: Vec<Vec<Uuid>>,
     /// How many before these were not read, because they could not fit.
     unread: usize,
 }
@@ -130,16 +150,23 @@ async fn history(deps: &Deps, task: &Task) -> Result<History, StoreError> {
     let said = pages::said_before(&deps.store, &task.key, task.turn_seq, limit, max_bytes).await?;
     let spoken = said.events.iter().rev().map(|event| {
         let role = if event.type_name() == "user" { Role::User } else { Role::Assistant };
-        ChatMessage::new(role, event.payload["message"].as_str().unwrap_or_default())
+        let message = event.payload["message"].as_str().unwrap_or_default();
+        (Said::new(role, message), files::references(&event.payload))
     });
-    let messages = spoken.filter(|message| !message.content.is_empty()).collect();
-    Ok(History { messages, unread: usize::try_from(said.unread).unwrap_or_default() })
+    let (messages, files) = spoken.filter(|(said, files)| !said.text.is_empty() || !files.is_empty()).unzip();
+    Ok(History { messages, files, unread: usize::try_from(said.unread).unwrap_or_default() })
+}
+
+/// The files of the message, then those of what was said before, the newest first.
+fn references(task: &Task, history: &History) -> Vec<Vec<Uuid>> {
+    let earlier = history.files.iter().rev().cloned();
+    std::iter::once(files::references(&task.message)).chain(earlier).collect()
 }
 
 /// A session's own words come back as memories too: what the context has as history is not told twice.
-fn forget_what_is_said_anyway(recalled: &mut RecallView, task: &Task, said: &[ChatMessage]) {
+fn forget_what_is_said_anyway(recalled: &mut RecallView, task: &Task, said: &[Said]) {
     let known: HashSet<&str> =
-        said.iter().map(|message| message.content.as_str()).chain(task.message["message"].as_str()).collect();
+        said.iter().map(|said| said.text.as_str()).chain(task.message["message"].as_str()).collect();
     recalled.items.retain(|item| !known.contains(item.text.as_str()));
 }
 
@@ -147,10 +174,14 @@ fn request(
     deps: &Deps,
     task: &Task,
     memories: &[String],
-    history: &History,
+    (mut history, files): (History, files::Read),
 ) -> Result<(ChatRequest, ContextView), Failure> {
-    let message = task.message["message"].as_str().unwrap_or_default();
-    let material = Material { system_prompt: &deps.turns.system_prompt, memories, history: &history.messages, message };
+    let mut message = Said::new(Role::User, task.message["message"].as_str().unwrap_or_default());
+    // They were read in this order.
+    let said = std::iter::once(&mut message).chain(history.messages.iter_mut().rev());
+    said.zip(files.files).for_each(|(said, files)| said.files = files);
+    let (system_prompt, earlier) = (&*deps.turns.system_prompt, &*history.messages);
+    let material = Material { system_prompt, memories, history: earlier, message: &message };
     let context = context::build(material, deps.context_budget)?;
     let view = ContextView {
         tokens: context.tokens as u64,
@@ -159,7 +190,9 @@ fn request(
         cut: CutView {
             memories: context.cut.memories,
             history_messages: context.cut.history_messages + history.unread,
+            files: context.cut.files + files.unread,
         },
+        files: context.files.into_iter().map(FileView::from).collect(),
     };
     Ok((ChatRequest { messages: context.messages, ..ChatRequest::default() }, view))
 }

@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use super::{frames::StreamMode, subscription::Subscription};
 pub use crate::domain::message::MessageDraft;
-use crate::domain::{caller::Caller, cursor::Cursor, event::StoredEvent};
+use crate::domain::{attached::Shown, caller::Caller, cursor::Cursor, event::StoredEvent};
 
 /// A message that is durable: it is in the history, and its turn will end in exactly one terminal event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -209,7 +209,7 @@ pub struct TurnView {
     pub turn_seq: i64,
     /// Which attempt.
     pub attempt: i32,
-    /// `waiting` for a free slot, `recalling`, `thinking` or `streaming`, `closing`.
+    /// `waiting` for a free slot, `recalling`, `reading` files, `thinking` or `streaming`, `closing`.
     pub state: &'static str,
     /// When the attempt began.
     #[serde(with = "time::serde::rfc3339")]
@@ -264,6 +264,29 @@ pub struct ContextView {
     pub messages: usize,
     /// What had no room.
     pub cut: CutView,
+    /// The files that came with its messages, those of the new one first.
+    pub files: Vec<FileView>,
+}
+
+/// One file of a context.
+#[derive(Clone, Debug, Serialize)]
+pub struct FileView {
+    /// Its id.
+    pub id: Uuid,
+    /// Its name.
+    pub name: String,
+    /// Characters of its text that the model was given.
+    pub chars: u64,
+    /// Characters that it was not given.
+    pub missing_chars: u64,
+    /// Why it was given nothing of it, if so.
+    pub why: Option<String>,
+}
+
+impl From<Shown> for FileView {
+    fn from(Shown { id, name, chars, missing_chars, why }: Shown) -> Self {
+        Self { id, name, chars, missing_chars, why }
+    }
 }
 
 /// What a context left out.
@@ -273,6 +296,8 @@ pub struct CutView {
     pub memories: usize,
     /// Earlier messages.
     pub history_messages: usize,
+    /// Files, of which there is nothing at all.
+    pub files: usize,
 }
 
 /// How long an answer took.

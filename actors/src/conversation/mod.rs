@@ -7,7 +7,8 @@
 //! | `steps` | changes of history, one at a time, `orders` those of the session as a whole; `doubt` finds out what became of one |
 //! | `owning` | whose a session is, and what all others are answered |
 //! | `tenure` | how long memory may be believed; `leases` renews that and lets go what is lost |
-//! | `answering` | starts and ends attempts; `running` is one, `driver` its stream of recall, context and model |
+//! | `answering` | starts and ends attempts; `running` is one, `driver` its stream of recall, context and model,
+//! | | `files` what the files of its messages say |
 //! | `stopping` | ends turns because somebody said so |
 //! | `live` | the frames of the unfinished answer; `frames`, `readers`, `backlog`, `subscription` carry them |
 //! | `keeper` | finds turns without an owner, has leases renewed, lets idle conversations go |
@@ -25,6 +26,7 @@ mod deps;
 mod directory;
 mod doubt;
 mod driver;
+mod files;
 mod frames;
 mod keeper;
 mod leases;

@@ -74,6 +74,8 @@ pub struct TurnSettings {
     pub recall_top_k: u32,
     /// Earlier messages read for the context, before the token budget cuts.
     pub history_messages: i64,
+    /// Longest time that all files of a context may take to be read, milliseconds; what is not read by then is left out.
+    pub files_deadline_ms: u64,
     /// What the model is told first.
     pub system_prompt: String,
 }
@@ -89,6 +91,7 @@ impl Default for TurnSettings {
             recall_deadline_ms: 800,
             recall_top_k: 8,
             history_messages: 200,
+            files_deadline_ms: 60_000,
             system_prompt: String::new(),
         }
     }

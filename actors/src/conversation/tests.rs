@@ -23,6 +23,7 @@ use super::{
     SessionKeeper, SessionSettings, StreamMode, Subscription, TurnSettings, doubt, queries::Reads,
 };
 use crate::{
+    contents::Contents,
     domain::{
         caller::Caller,
         cursor::Cursor,
@@ -31,6 +32,7 @@ use crate::{
         memory::MemorySpace,
         turn::OnBusy,
     },
+    extraction::{ExtractionSettings, Extractor},
     journal::{Journal, JournalMetrics, messages::Commit},
     llm::{ModelClient, ModelSettings},
     policy::{Policy, PolicySettings},
@@ -74,11 +76,13 @@ impl World {
             first_byte_timeout_ms: 500,
             ..ModelSettings::default()
         };
+        let extractor = Extractor::new("/nowhere/at/all".into(), ExtractionSettings::default());
         let deps = Deps {
             store: store.clone(),
             journal,
             recall: Probe::new(1).1,
             policy: Policy::from_settings(&PolicySettings::default()).unwrap(),
+            contents: Contents::new(store.clone(), extractor, OffsetDateTime::now_utc),
             context_budget: settings.context_budget(),
             model: ModelClient::new(settings).unwrap(),
             model_name: "scripted".into(),

@@ -1,13 +1,21 @@
-//! What the model is shown: the system prompt, what was recalled, the history and the new message, inside a budget.
+//! What the model is shown: the system prompt, what was recalled, the history and the new message with its files, inside a budget.
 //!
 //! Order of the messages: system prompt, one block of memories, history from old to new, the user's message.
-//! The prompt and the message are always there. Memories come next, the best first, up to a third of what is left;
-//! then history, the newest first and without holes; then the memories that still fit. History never starts with an
+//! The prompt and the message are always there. The files of the message come next, up to two thirds of what is left; then
+//! memories, the best first, up to a third of that; then history, the newest first and without holes; then the rest of the
+//! message's files, the files of the history, the newest first, and the memories that still fit. History never starts with an
 //! answer whose question was cut, because many chat templates refuse that. What did not fit is counted in [`Cut`].
 
-use serde::{Deserialize, Serialize};
+mod files;
 
-use super::tokens;
+use serde::{Deserialize, Serialize, Serializer, ser::SerializeStruct as _};
+use serde_json::json;
+
+use super::{
+    attached::{self, Attached, Content, Picture, Shown},
+    tokens,
+};
+use files::Files;
 
 /// First line of the memory block; the offline responder finds the block by it.
 pub const MEMORY_HEADING: &str =
@@ -15,6 +23,9 @@ pub const MEMORY_HEADING: &str =
 
 /// Memories may take one part in this many of the budget before history is served.
 const MEMORY_SHARE: usize = 3;
+
+/// The files of the message may take so many of so many parts of the budget before anything else is served.
+const FILES_SHARE: (usize, usize) = (2, 3);
 
 /// Who says a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,19 +39,68 @@ pub enum Role {
     Assistant,
 }
 
-/// One message as a model sees it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// One message as a model sees it. Its JSON is that of OpenAI's chat: with pictures its content is a list of parts.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct ChatMessage {
     /// Who says it.
     pub role: Role,
     /// Its text.
     pub content: String,
+    /// Pictures that go with it.
+    #[serde(skip)]
+    pub pictures: Vec<Picture>,
 }
 
 impl ChatMessage {
     /// A message of this role and text.
     pub fn new(role: Role, content: impl Into<String>) -> Self {
-        Self { role, content: content.into() }
+        Self { role, content: content.into(), pictures: Vec::new() }
+    }
+
+    /// Its estimated tokens.
+    #[must_use]
+    pub fn tokens(&self) -> usize {
+        let pictures = self.pictures.iter().map(|picture| tokens::of_image(picture.width, picture.height));
+        tokens::of_message(&self.content) + pictures.sum::<usize>()
+    }
+}
+
+impl Serialize for ChatMessage {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut message = serializer.serialize_struct("ChatMessage", 2)?;
+        message.serialize_field("role", &self.role)?;
+        if self.pictures.is_empty() {
+            message.serialize_field("content", &self.content)?;
+        } else {
+            let text = std::iter::once(json!({"type": "text", "text": self.content}));
+            let image = |picture: &Picture| json!({"type": "image_url", "image_url": {"url": &*picture.url}});
+            let parts: Vec<_> = text.chain(self.pictures.iter().map(image)).collect();
+            message.serialize_field("content", &parts)?;
+        }
+        message.end()
+    }
+}
+
+/// What somebody said, with the files that came with it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Said {
+    /// Who.
+    pub role: Role,
+    /// What.
+    pub text: String,
+    /// The files.
+    pub files: Vec<Attached>,
+}
+
+impl Said {
+    /// Words without files.
+    pub fn new(role: Role, text: impl Into<String>) -> Self {
+        Self { role, text: text.into(), files: Vec::new() }
+    }
+
+    /// As a model sees it, without its files.
+    fn message(&self) -> ChatMessage {
+        ChatMessage::new(self.role, self.text.as_str())
     }
 }
 
@@ -52,9 +112,9 @@ pub struct Material<'a> {
     /// Recalled texts, the best first.
     pub memories: &'a [String],
     /// Messages before the new one, from old to new.
-    pub history: &'a [ChatMessage],
+    pub history: &'a [Said],
     /// The user's new message.
-    pub message: &'a str,
+    pub message: &'a Said,
 }
 
 /// What did not fit.
@@ -64,6 +124,8 @@ pub struct Cut {
     pub memories: usize,
     /// Messages of the history left out.
     pub history_messages: usize,
+    /// Files of which nothing is shown for lack of room.
+    pub files: usize,
 }
 
 /// What the model is shown, and what it costs.
@@ -77,6 +139,9 @@ pub struct Context {
     pub budget: usize,
     /// What was left out.
     pub cut: Cut,
+    /// The files that are shown, or of which it is said why they are not: those of the message first, then those of the history,
+    /// the newest first.
+    pub files: Vec<Shown>,
 }
 
 /// The message cannot be sent at all.
@@ -107,26 +172,43 @@ impl ContextError {
 /// # Errors
 /// [`ContextError::TooLong`] if the system prompt and the user's message alone do not fit.
 pub fn build(material: Material<'_>, budget: usize) -> Result<Context, ContextError> {
-    let prompt = (!material.system_prompt.trim().is_empty()).then_some(material.system_prompt);
-    let fixed = tokens::of_message(material.message) + prompt.map_or(0, tokens::of_message);
+    let Material { system_prompt, memories, history, message } = material;
+    let prompt = (!system_prompt.trim().is_empty()).then_some(system_prompt);
+    let fixed = tokens::of_message(&message.text) + prompt.map_or(0, tokens::of_message);
     let Some(free) = budget.checked_sub(fixed) else {
         return Err(ContextError::TooLong { tokens: fixed, budget });
     };
 
+    let mut own = Files::of(message);
+    own.take(free / FILES_SHARE.1 * FILES_SHARE.0);
+    let mut left = free - own.cost();
     let mut block = MemoryBlock::default();
-    block.fill(material.memories, free / MEMORY_SHARE);
-    let (kept, spent) = newest_that_fit(material.history, free - block.cost());
-    block.fill(material.memories, free - spent);
+    block.fill(memories, left / MEMORY_SHARE);
+    left -= block.cost();
+    let (kept, spent) = newest_that_fit(history, left);
+    left -= spent;
+    left += own.cost();
+    own.take(left);
+    left -= own.cost();
+    let earlier: Vec<Files<'_>> = kept.iter().rev().map(|said| Files::within(said, &mut left)).collect();
+    block.fill(memories, left + block.cost());
 
-    let cut =
-        Cut { memories: material.memories.len() - block.taken, history_messages: material.history.len() - kept.len() };
-    let tokens = fixed + spent + block.cost();
     let mut messages = Vec::with_capacity(kept.len() + 3);
     messages.extend(prompt.map(|text| ChatMessage::new(Role::System, text)));
+    let dropped = history[..history.len() - kept.len()].iter().map(|said| said.files.len());
+    let mut cut = Cut {
+        memories: memories.len() - block.taken,
+        history_messages: history.len() - kept.len(),
+        files: dropped.sum(),
+    };
     messages.extend(block.into_message());
-    messages.extend_from_slice(kept);
-    messages.push(ChatMessage::new(Role::User, material.message));
-    Ok(Context { messages, tokens, budget, cut })
+    let first = messages.len();
+    let mut files = Vec::new();
+    messages.push(own.message(&mut files, &mut cut));
+    messages.extend(earlier.into_iter().map(|said| said.message(&mut files, &mut cut)));
+    messages[first..].reverse();
+    let tokens = messages.iter().map(ChatMessage::tokens).sum();
+    Ok(Context { messages, tokens, budget, cut, files })
 }
 
 /// The memories inside a message's text, if it is a memory block.
@@ -137,11 +219,11 @@ pub fn memories_in(content: &str) -> Option<Vec<&str>> {
 }
 
 /// The end of the history that costs at most `free` tokens and starts with a question, and its cost.
-fn newest_that_fit(history: &[ChatMessage], free: usize) -> (&[ChatMessage], usize) {
+fn newest_that_fit(history: &[Said], free: usize) -> (&[Said], usize) {
     let mut first = history.len();
     let mut spent = 0;
     while first > 0 {
-        let cost = spent + tokens::of_message(&history[first - 1].content);
+        let cost = spent + tokens::of_message(&history[first - 1].text);
         if cost > free {
             break;
         }
@@ -150,7 +232,7 @@ fn newest_that_fit(history: &[ChatMessage], free: usize) -> (&[ChatMessage], usi
     }
     if first > 0 {
         while history.get(first).is_some_and(|orphan| orphan.role == Role::Assistant) {
-            spent -= tokens::of_message(&history[first].content);
+            spent -= tokens::of_message(&history[first].text);
             first += 1;
         }
     }
@@ -204,17 +286,22 @@ mod tests {
 
     use super::*;
 
-    fn turns(texts: &[&str]) -> Vec<ChatMessage> {
+    fn turns(texts: &[&str]) -> Vec<Said> {
         let role = |i: usize| {
             if i.is_multiple_of(2) { Role::User } else { Role::Assistant }
         };
-        texts.iter().enumerate().map(|(i, text)| ChatMessage::new(role(i), *text)).collect()
+        texts.iter().enumerate().map(|(i, text)| Said::new(role(i), *text)).collect()
+    }
+
+    fn asks(text: &str) -> Said {
+        Said::new(Role::User, text)
     }
 
     #[test]
     fn messages_come_in_the_stated_order() {
         let (memories, history) = (["tea, not coffee".to_owned()], turns(&["hi", "hello"]));
-        let material = Material { system_prompt: "be kind", memories: &memories, history: &history, message: "drink?" };
+        let material =
+            Material { system_prompt: "be kind", memories: &memories, history: &history, message: &asks("drink?") };
         let context = build(material, 1_000).unwrap();
         let shown: Vec<_> = context.messages.iter().map(|m| (m.role, m.content.as_str())).collect();
         let block = format!("{MEMORY_HEADING}\n1. tea, not coffee");
@@ -231,14 +318,14 @@ mod tests {
 
     #[test]
     fn a_blank_prompt_and_no_memories_add_no_message() {
-        let material = Material { system_prompt: " \n", memories: &[], history: &[], message: "hi" };
+        let material = Material { system_prompt: " \n", memories: &[], history: &[], message: &asks("hi") };
         assert_eq!(build(material, 100).unwrap().messages, [ChatMessage::new(Role::User, "hi")]);
     }
 
     #[test]
     fn a_message_over_the_budget_is_refused_with_its_code() {
         let message = "x".repeat(400);
-        let material = Material { system_prompt: "", memories: &[], history: &[], message: &message };
+        let material = Material { system_prompt: "", memories: &[], history: &[], message: &asks(&message) };
         let refused = build(material, 103).unwrap_err();
         assert_eq!(refused, ContextError::TooLong { tokens: 104, budget: 103 });
         assert_eq!(refused.code(), "model-context-too-long");
@@ -248,7 +335,7 @@ mod tests {
     #[test]
     fn history_is_cut_at_the_old_end_and_never_starts_with_an_orphaned_answer() {
         let history = turns(&["old question", "old answer", "new question", "new answer"]);
-        let material = Material { system_prompt: "", memories: &[], history: &history, message: "hi" };
+        let material = Material { system_prompt: "", memories: &[], history: &history, message: &asks("hi") };
         // Room for the message (5) and three of the four messages (7 each): the third is an answer alone.
         let context = build(material, 5 + 3 * 7).unwrap();
         assert_eq!(context.messages[0].content, "new question");
@@ -259,7 +346,7 @@ mod tests {
     fn many_memories_do_not_push_history_out_and_fill_what_it_leaves() {
         let memories: Vec<String> = (0..50).map(|i| format!("memory number {i}")).collect();
         let history = turns(&["a question", "an answer"]);
-        let material = Material { system_prompt: "", memories: &memories, history: &history, message: "hi" };
+        let material = Material { system_prompt: "", memories: &memories, history: &history, message: &asks("hi") };
         let context = build(material, 200).unwrap();
         assert_eq!(context.cut.history_messages, 0);
         assert!(context.tokens > 190, "{} of 200 used", context.tokens);
@@ -271,9 +358,9 @@ mod tests {
         assert_eq!(memories_in("1. something"), None);
     }
 
-    fn message() -> impl Strategy<Value = ChatMessage> {
+    fn said() -> impl Strategy<Value = Said> {
         let role = prop_oneof![Just(Role::User), Just(Role::Assistant)];
-        (role, ".{0,60}").prop_map(|(role, text)| ChatMessage::new(role, text))
+        (role, ".{0,60}").prop_map(|(role, text)| Said::new(role, text))
     }
 
     fn is_subsequence(part: &[String], whole: &[String]) -> bool {
@@ -286,25 +373,26 @@ mod tests {
         fn whatever_comes_the_budget_holds_and_the_order_stays(
             system_prompt in ".{0,40}",
             memories in prop::collection::vec("[a-z]{1,8}( [a-z.]{1,8}){0,9}", 0..8),
-            history in prop::collection::vec(message(), 0..12),
+            history in prop::collection::vec(said(), 0..12),
             message in ".{0,80}",
             budget in 0_usize..400,
         ) {
-            let material = Material { system_prompt: &system_prompt, memories: &memories, history: &history, message: &message };
+            let material = Material { system_prompt: &system_prompt, memories: &memories, history: &history, message: &asks(&message) };
             let built = build(material, budget);
             let Ok(context) = built else {
                 let ContextError::TooLong { tokens, .. } = built.unwrap_err();
                 prop_assert!(tokens > budget);
                 return Ok(());
             };
-            let cost: usize = context.messages.iter().map(|m| tokens::of_message(&m.content)).sum();
+            let cost: usize = context.messages.iter().map(ChatMessage::tokens).sum();
             prop_assert_eq!(cost, context.tokens);
             prop_assert!(cost <= budget);
             prop_assert_eq!(context.messages.last().unwrap(), &ChatMessage::new(Role::User, message));
 
             let kept = history.len() - context.cut.history_messages;
             let shown: Vec<_> = context.messages.iter().filter(|m| m.role != Role::System).cloned().collect();
-            prop_assert_eq!(&shown[..shown.len() - 1], &history[history.len() - kept..]);
+            let said: Vec<_> = history[history.len() - kept..].iter().map(Said::message).collect();
+            prop_assert_eq!(&shown[..shown.len() - 1], &said[..]);
 
             let recalled: Vec<String> = context.messages.iter().filter_map(|m| memories_in(&m.content)).flatten()
                 .map(str::to_owned).collect();

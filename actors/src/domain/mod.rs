@@ -5,6 +5,7 @@
 
 pub mod analysis;
 pub mod append;
+pub mod attached;
 pub mod audit_chain;
 pub mod audit_walk;
 pub mod brought;

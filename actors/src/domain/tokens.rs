@@ -28,9 +28,20 @@ pub fn of_message(text: &str) -> usize {
     of_text(text) + PER_MESSAGE
 }
 
+/// The estimated tokens of a picture: what the first models that saw asked for one, by its tiles of 512 × 512 pixels.
+#[must_use]
+pub const fn of_image(width: u32, height: u32) -> usize {
+    85 + 170 * (width.div_ceil(512) as usize) * (height.div_ceil(512) as usize)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_picture_costs_by_its_tiles() {
+        assert_eq!([(1, 1), (512, 512), (513, 512), (1024, 1024)].map(|(x, y)| of_image(x, y)), [255, 255, 425, 765]);
+    }
 
     #[test]
     fn a_token_is_four_characters_rounded_and_at_least_one() {

@@ -11,7 +11,7 @@ use tokio::time::{Instant, timeout};
 
 use super::process::Program;
 use super::wire::{Done, Job};
-use super::{ExtractError, Extracted, ExtractionMetrics, ExtractionSettings, TextKind, Thumbnail};
+use super::{ExtractError, Extracted, ExtractionMetrics, ExtractionSettings, Picture, Purpose, TextKind};
 
 /// Reads files in processes of their own. Cheap to clone; clones share the places.
 #[derive(Debug, Clone)]
@@ -54,20 +54,24 @@ impl Extractor {
         let job = Job::Text { kind, max_chars: kind.max_chars(), max_pages: self.settings.max_pages };
         match Box::pin(self.done(job, content)).await? {
             Done::Text(extracted) => Ok(extracted),
-            Done::Thumbnail(_) => Err(ExtractError::Garbled("an answer to another job")),
+            Done::Picture(_) => Err(ExtractError::Garbled("an answer to another job")),
         }
     }
 
-    /// A thumbnail of a PNG, JPEG, GIF or WebP.
+    /// A smaller picture of a PNG, JPEG, GIF or WebP.
     ///
     /// May be asked again at any time. Whoever drops the future ends the work.
     ///
     /// # Errors
     /// Every [`ExtractError`] but `Encrypted`.
-    pub async fn thumbnail(&self, content: impl Stream<Item = io::Result<Bytes>>) -> Result<Thumbnail, ExtractError> {
-        let job = Job::Thumbnail { max_pixels: self.settings.max_pixels };
+    pub async fn picture(
+        &self,
+        purpose: Purpose,
+        content: impl Stream<Item = io::Result<Bytes>>,
+    ) -> Result<Picture, ExtractError> {
+        let job = Job::Picture { purpose, max_pixels: self.settings.max_pixels };
         match Box::pin(self.done(job, content)).await? {
-            Done::Thumbnail(thumbnail) => Ok(thumbnail),
+            Done::Picture(picture) => Ok(picture),
             Done::Text(_) => Err(ExtractError::Garbled("an answer to another job")),
         }
     }

@@ -19,7 +19,7 @@ impl ExtractionMetrics {
     pub fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
         let seconds = HistogramOpts::new(
             "extraction_seconds",
-            "Time to read one file, without the wait for a place, by what was wanted (text, thumbnail).",
+            "Time to read one file, without the wait for a place, by what was wanted (text, thumbnail, picture for a model).",
         );
         let metrics = Self {
             seconds: HistogramVec::new(seconds.buckets(exponential_buckets(0.02, 2.0, 12)?), &["wanted"])?,

@@ -1,4 +1,4 @@
-//! Text and thumbnails out of files of strangers, whatever is in them.
+//! Text and smaller pictures out of files of strangers, whatever is in them.
 //!
 //! The readers of PDF, DOCX, images and the like are large and meet bytes made to break them, so none of them runs in the
 //! server. [`Extractor`], the asking side, starts this very program once more for every file, with the hidden command `extract`;
@@ -11,8 +11,8 @@
 //! | `asking`, `process` | the asking side: places, waits, the process and its end |
 //! | [`child`], `confine` | the other side |
 //! | `wire` | what the two say to each other |
-//! | `work` | a job done, without any process: text by kind, and thumbnails |
-//! | `text`, `thumbnail` | one file a kind of content |
+//! | `work` | a job done, without any process: text by kind, and pictures |
+//! | `text`, `picture` | one file a kind of content |
 //! | [`settings`], [`metrics`], `error` | limits, counts, what can go wrong |
 //!
 //! Content comes in as a stream and is handed on piece by piece: the server never holds a file as a whole. Called as it is, by
@@ -23,16 +23,16 @@ pub mod child;
 mod confine;
 mod error;
 pub mod metrics;
+mod picture;
 mod process;
 pub mod settings;
 mod text;
-mod thumbnail;
 mod wire;
 mod work;
 
 pub use asking::Extractor;
 pub use error::ExtractError;
 pub use metrics::ExtractionMetrics;
+pub use picture::{Picture, Purpose};
 pub use settings::ExtractionSettings;
 pub use text::{Extracted, Pages, TextKind};
-pub use thumbnail::Thumbnail;

@@ -1,9 +1,12 @@
-//! What one file may cost.
+//! What one file may cost; the section `extraction` of the configuration.
 
 use std::time::Duration;
 
+use serde::Deserialize;
+
 /// Bounds of an [`Extractor`](super::Extractor). All hold for one file, but `places` and `wait_ms`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct ExtractionSettings {
     /// How many files are worked on at once, each in a process of its own; at least one.
     pub places: usize,
@@ -19,7 +22,7 @@ pub struct ExtractionSettings {
     pub max_bytes: u64,
     /// Most pages that are read of a document that has pages.
     pub max_pages: u32,
-    /// Most pixels of an image of which a thumbnail is made.
+    /// Most pixels of an image of which a picture is made.
     pub max_pixels: u64,
 }
 

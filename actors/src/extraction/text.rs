@@ -15,7 +15,7 @@ use super::error::Refusal;
 pub(super) use gathered::is_unwanted;
 
 /// How content is to be read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum TextKind {
     /// Text as it stands: Markdown, JSON, CSV, source code, whatever is meant to be read.
     Plain,
@@ -51,6 +51,18 @@ impl TextKind {
             other if other.ends_with("+xml") => Self::Xml,
             _ => return None,
         })
+    }
+
+    /// Its stable name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Plain => "plain",
+            Self::Xml => "xml",
+            Self::Html => "html",
+            Self::Pdf => "pdf",
+            Self::Docx => "docx",
+        }
     }
 
     /// Most characters that are given: 400 000 of documents with pages, 200 000 of anything else.

@@ -8,8 +8,8 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::error::Refusal;
+use super::picture::{Picture, Purpose};
 use super::text::{Extracted, Pages, TextKind};
-use super::thumbnail::{self, Thumbnail};
 use super::{ExtractError, text};
 
 /// Longest head.
@@ -19,7 +19,7 @@ const HEAD_MAX: usize = 4 * 1024;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Job {
     Text { kind: TextKind, max_chars: usize, max_pages: u32 },
-    Thumbnail { max_pixels: u64 },
+    Picture { purpose: Purpose, max_pixels: u64 },
 }
 
 impl Job {
@@ -27,7 +27,8 @@ impl Job {
     pub(super) const fn wanted(&self) -> &'static str {
         match self {
             Self::Text { .. } => "text",
-            Self::Thumbnail { .. } => "thumbnail",
+            Self::Picture { purpose: Purpose::Thumbnail, .. } => "thumbnail",
+            Self::Picture { purpose: Purpose::Model, .. } => "picture",
         }
     }
 
@@ -36,7 +37,7 @@ impl Job {
         HEAD_MAX
             + match self {
                 Self::Text { max_chars, .. } => *max_chars * 4,
-                Self::Thumbnail { .. } => thumbnail::BYTES_MAX,
+                Self::Picture { purpose, .. } => purpose.bytes_max(),
             }
     }
 }
@@ -45,14 +46,14 @@ impl Job {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Done {
     Text(Extracted),
-    Thumbnail(Thumbnail),
+    Picture(Picture),
 }
 
 /// The head of an answer; the text or the image comes after it.
 #[derive(Debug, Serialize, Deserialize)]
 enum Head {
     Text { missing_chars: u64, pages: Option<Pages>, charset: Option<String> },
-    Thumbnail { width: u32, height: u32 },
+    Picture { width: u32, height: u32 },
     Refused(Refusal),
 }
 
@@ -82,7 +83,7 @@ pub(super) fn write_answer(output: &mut impl Write, answer: Result<Done, Refusal
         Ok(Done::Text(Extracted { text, missing_chars, pages, charset })) => {
             (Head::Text { missing_chars, pages, charset }, text.into_bytes())
         }
-        Ok(Done::Thumbnail(Thumbnail { webp, width, height })) => (Head::Thumbnail { width, height }, webp.into()),
+        Ok(Done::Picture(Picture { bytes, width, height })) => (Head::Picture { width, height }, bytes.into()),
         Err(refusal) => (Head::Refused(refusal), Vec::new()),
     };
     output.write_all(&head(&told)?)?;
@@ -104,12 +105,12 @@ pub(super) fn answer(job: &Job, mut answer: Vec<u8>) -> Result<Done, ExtractErro
             let charset = charset.map(|name| name.chars().take(40).collect());
             Ok(Done::Text(Extracted { text, missing_chars, pages, charset }))
         }
-        (Job::Thumbnail { .. }, Head::Thumbnail { width, height }) => {
-            let within = |edge| (1..=thumbnail::EDGE).contains(&edge);
-            if !within(width) || !within(height) || !thumbnail::is_webp(&answer) {
-                return Err(ExtractError::Garbled("no thumbnail"));
+        (Job::Picture { purpose, .. }, Head::Picture { width, height }) => {
+            let within = |edge| (1..=purpose.edge()).contains(&edge);
+            if !within(width) || !within(height) || !purpose.is_format_of(&answer) {
+                return Err(ExtractError::Garbled("no such picture"));
             }
-            Ok(Done::Thumbnail(Thumbnail { webp: answer.into(), width, height }))
+            Ok(Done::Picture(Picture { bytes: answer.into(), width, height }))
         }
         _ => Err(ExtractError::Garbled("an answer to another job")),
     }
@@ -165,9 +166,10 @@ mod tests {
 
     #[test]
     fn an_answer_that_cannot_be_true_is_refused() {
-        let thumbnail = Job::Thumbnail { max_pixels: 1 };
-        let giant = Thumbnail { webp: "RIFF----WEBP".into(), width: 100_000, height: 1 };
-        let script = Thumbnail { webp: "<script>".into(), width: 1, height: 1 };
+        let thumbnail = Job::Picture { purpose: Purpose::Thumbnail, max_pixels: 1 };
+        let picture = Job::Picture { purpose: Purpose::Model, max_pixels: 1 };
+        let giant = Picture { bytes: "RIFF----WEBP".into(), width: 100_000, height: 1 };
+        let script = Picture { bytes: "<script>".into(), width: 1, height: 1 };
         for (job, bytes) in [
             (JOB, Vec::new()),
             (JOB, b"\xff\xff\xff\xff{}".to_vec()),
@@ -176,8 +178,10 @@ mod tests {
             (JOB, said(Ok(text("\0")))),
             (JOB, [said(Ok(text(""))), vec![0xff]].concat()),
             (thumbnail, said(Ok(text("")))),
-            (thumbnail, said(Ok(Done::Thumbnail(giant)))),
-            (thumbnail, said(Ok(Done::Thumbnail(script)))),
+            (thumbnail, said(Ok(Done::Picture(giant.clone())))),
+            (thumbnail, said(Ok(Done::Picture(script.clone())))),
+            (picture, said(Ok(Done::Picture(Picture { width: 1, ..giant })))),
+            (picture, said(Ok(Done::Picture(script)))),
         ] {
             assert!(matches!(answer(&job, bytes.clone()), Err(ExtractError::Garbled(_))), "{bytes:?}");
         }

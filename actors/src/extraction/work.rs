@@ -2,11 +2,11 @@
 
 use super::error::Refusal;
 use super::wire::{Done, Job};
-use super::{text, thumbnail};
+use super::{picture, text};
 
 pub(super) fn work(job: &Job, content: Vec<u8>) -> Result<Done, Refusal> {
     match *job {
         Job::Text { kind, max_chars, max_pages } => text::of(kind, content, max_chars, max_pages).map(Done::Text),
-        Job::Thumbnail { max_pixels } => thumbnail::of(&content, max_pixels).map(Done::Thumbnail),
+        Job::Picture { purpose, max_pixels } => picture::of(&content, purpose, max_pixels).map(Done::Picture),
     }
 }

@@ -64,7 +64,7 @@ impl Usage {
     /// An estimate for an answer to these messages, for endpoints that do not count and for stopped answers.
     #[must_use]
     pub fn estimate(asked: &[ChatMessage], answer: &str) -> Self {
-        let input: usize = asked.iter().map(|message| tokens::of_message(&message.content)).sum();
+        let input: usize = asked.iter().map(ChatMessage::tokens).sum();
         let output = if answer.is_empty() { 0 } else { tokens::of_text(answer) };
         Self { input_tokens: input as u64, output_tokens: output as u64, estimated: true }
     }

@@ -29,6 +29,10 @@ pub struct ModelSettings {
     pub context_tokens: usize,
     /// The part of the window kept free for the answer. It only bounds what is sent.
     pub answer_tokens: usize,
+    /// Whether the model sees: then pictures go with messages as `image_url` parts.
+    pub sees_images: bool,
+    /// Most pictures of one request.
+    pub max_images: usize,
     /// Longest answer, reasoning included, in bytes of UTF-8.
     pub max_answer_bytes: usize,
     /// Longest time to open a connection (name lookup, TCP, TLS).
@@ -61,6 +65,8 @@ impl Default for ModelSettings {
             include_usage: true,
             context_tokens: 16_384,
             answer_tokens: 2_048,
+            sees_images: false,
+            max_images: 4,
             max_answer_bytes: 1024 * 1024,
             connect_timeout_ms: 5_000,
             first_byte_timeout_ms: 60_000,

@@ -12,6 +12,8 @@ pub mod api_keys;
 pub mod append;
 pub mod attachment_blobs;
 pub mod attachment_links;
+pub mod attachment_pictures;
+pub mod attachment_texts;
 pub mod attachments;
 pub mod audit_chain;
 pub mod audit_event;

@@ -1,14 +1,15 @@
 //! Bounded reads of attachments: they wake no actor, and hold one piece of a file at a time.
 
 use bytes::Bytes;
-use futures_util::{Stream, stream};
+use futures_util::Stream;
 use uuid::Uuid;
 
-pub use crate::store::attachments::Attachment;
 use crate::{
+    contents,
     domain::{caller::Caller, ids::Tenant},
-    store::{Store, StoreError, attachment_blobs, attachments, session_envelopes, wall::TenantTx},
+    store::{Store, StoreError, attachments, session_envelopes, wall::TenantTx},
 };
+pub use crate::{contents::bytes::BytesError, store::attachments::Attachment};
 
 /// Reads what people have sent.
 #[derive(Clone, Debug)]
@@ -25,17 +26,6 @@ pub enum Found {
     Gone,
     /// There is none for whoever asks.
     Unknown,
-}
-
-/// Why no more of a file comes.
-#[derive(Debug, thiserror::Error)]
-pub enum BytesError {
-    /// The database's.
-    #[error("the bytes of an attachment could not be read")]
-    Store(#[from] StoreError),
-    /// They are not there any more.
-    #[error("the bytes of an attachment went while they were read")]
-    Gone,
 }
 
 impl Attachments {
@@ -88,23 +78,14 @@ impl Attachments {
         work.await
     }
 
-    /// The `length` bytes from `from` on of the bytes `blob` of `tenant`, a piece at a time. One that cannot be read is the last.
+    /// A part of the bytes `blob` of `tenant`: from where on, and how many; a piece at a time. One that cannot be read is the last.
     pub fn bytes(
         &self,
         tenant: &Tenant,
         blob: Uuid,
-        (from, length): (u64, u64),
+        part: (u64, u64),
     ) -> impl Stream<Item = Result<Bytes, BytesError>> + use<> {
-        let (store, tenant) = (self.store.clone(), tenant.clone());
-        stream::try_unfold((store, tenant, from, length), move |(store, tenant, from, left)| async move {
-            if left == 0 {
-                return Ok(None);
-            }
-            let piece = piece(&store, &tenant, blob, from).await?.ok_or(BytesError::Gone)?;
-            let taken = piece.slice(..piece.len().min(usize::try_from(left).unwrap_or(usize::MAX)));
-            let count = taken.len() as u64;
-            Ok(Some((taken, (store, tenant, from + count, left - count))))
-        })
+        contents::bytes::bytes(&self.store, tenant, blob, part)
     }
 }
 
@@ -125,17 +106,4 @@ pub(super) async fn standing(
         _ if found.deleted_at.is_some() => Found::Gone,
         _ => Found::Here(Box::new(found)),
     })
-}
-
-/// The piece of a blob that the byte at `from` is in, from there on; never empty.
-async fn piece(store: &Store, tenant: &Tenant, blob: Uuid, from: u64) -> Result<Option<Bytes>, StoreError> {
-    let Ok(offset) = i64::try_from(from) else { return Ok(None) };
-    let tenant = tenant.clone();
-    let work = store.read_for(tenant.clone(), move |rows| {
-        Box::pin(async move { attachment_blobs::around(rows, tenant.as_str(), blob, offset).await })
-    });
-    let Some(chunk) = work.await? else { return Ok(None) };
-    let before = usize::try_from(offset - chunk.at).unwrap_or(usize::MAX);
-    let bytes = Bytes::from(chunk.bytes);
-    Ok((before < bytes.len()).then(|| bytes.slice(before..)))
 }

@@ -46,7 +46,7 @@ pub(crate) struct File {
     pub(crate) mime: String,
     /// Its length in bytes.
     pub(crate) size: u64,
-    /// SHA-256 of its bytes in hexadecimal digits.
+    /// SHA-256 of its bytes in hexadecimal digits, or what else is the same for the same bytes alone.
     pub(crate) sha256: String,
     /// When it became what it is.
     pub(crate) modified: SystemTime,

@@ -22,6 +22,12 @@ impl Part {
         Self { from: 0, length: size }
     }
 
+    /// This part of a file that is in memory.
+    pub(crate) fn of(self, file: &Bytes) -> Bytes {
+        let place = |at: u64| usize::try_from(at).unwrap_or(usize::MAX).min(file.len());
+        file.slice(place(self.from)..place(self.from + self.length))
+    }
+
     const fn last(self) -> u64 {
         self.from + self.length - 1
     }

@@ -369,6 +369,23 @@ pub(crate) struct ContextState {
     messages: u64,
     /// What did not fit.
     cut: ContextCut,
+    /// The files that came with its messages, those of the new one first.
+    files: Vec<ContextFile>,
+}
+
+/// A file of a context.
+#[derive(ToSchema)]
+pub(crate) struct ContextFile {
+    /// Its id.
+    id: Uuid,
+    /// Its name.
+    name: String,
+    /// Characters of its text that the model was given.
+    chars: u64,
+    /// Characters that it was not given.
+    missing_chars: u64,
+    /// Why it was given nothing of it, if so.
+    why: Option<String>,
 }
 
 /// What did not fit into a context.
@@ -378,6 +395,8 @@ pub(crate) struct ContextCut {
     memories: u64,
     /// Earlier messages.
     history_messages: u64,
+    /// Files, of which there is nothing at all.
+    files: u64,
 }
 
 /// Tokens of an answer.

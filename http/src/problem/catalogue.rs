@@ -112,6 +112,8 @@ catalogue! {
     SessionNotFound: 404 "session-not-found" "Session not found";
     /// There is no such attachment for the caller.
     AttachmentUnknown: 404 "attachment-unknown" "not found";
+    /// There is no smaller picture of the attachment.
+    ThumbnailNotFound: 404 "thumbnail-not-found" "There is no thumbnail";
     /// The caller has no such dead letter.
     DeadLetterNotFound: 404 "dead-letter-not-found" "DLQ item not found";
     /// The caller has no such order or export job.

@@ -1,15 +1,17 @@
 //! What people have sent, as it came.
 
-use std::error::Error;
+use std::{convert::Infallible, error::Error, future::ready};
 
 use actix_web::{
     HttpRequest, HttpResponse,
     http::header::{HeaderName, HeaderValue},
     web::{Bytes, Data},
 };
-use futures_util::{Stream, TryStreamExt as _};
+use futures_util::{Stream, TryStreamExt as _, stream};
 use somaagent_actors::{
+    contents::ContentError,
     domain::{caller::Caller, ids::Tenant},
+    extraction::Purpose,
     uploads::downloads::{Attachment, BytesError, Found},
 };
 
@@ -63,6 +65,63 @@ pub(crate) async fn get_attachment(
 ) -> Result<HttpResponse, Problem> {
     door.accepting()?;
     sent(&request, &door, &found(&door, &by.caller(), id.0).await?)
+}
+
+/// Fetches a small picture of an attachment that is a PNG, JPEG, GIF or WebP: in WebP, upright, at most 320 pixels wide and high. It is
+/// made when it is first asked for. Whoever may fetch the file may fetch this.
+#[utoipa::path(
+    get,
+    path = "/v1/attachments/{attachment_id}/thumbnail",
+    tag = "attachments",
+    params(("attachment_id" = Uuid, Path, description = "The attachment")),
+    responses(
+        (
+            status = 200,
+            description = "The picture",
+            headers(("ETag" = String, description = "What tells it from others, in quotes")),
+            content_type = "image/webp",
+            body = Vec<u8>,
+        ),
+        (status = 206, description = "The wished parts of the picture", content_type = "*/*", body = Vec<u8>),
+        (status = 304, description = "The client has it"),
+    ),
+    extensions(
+        ("x-action" = json!("attachments.download")),
+        ("x-problems" = json!([
+            "attachment-quarantined", "attachment-unknown", "thumbnail-not-found", "attachment-gone", "precondition-failed",
+            "range-not-satisfiable", "unavailable", "draining", "timeout",
+        ])),
+    ),
+)]
+pub(crate) async fn get_thumbnail(
+    request: HttpRequest,
+    door: Data<Door>,
+    by: By,
+    id: AttachmentId,
+) -> Result<HttpResponse, Problem> {
+    door.accepting()?;
+    let attachment = found(&door, &by.caller(), id.0).await?;
+    let picture = Box::pin(door.contents.picture(&attachment, Purpose::Thumbnail)).await?;
+    let file = File {
+        name: format!("{}.webp", attachment.filename),
+        mime: Purpose::Thumbnail.mime().to_owned(),
+        size: picture.bytes.len() as u64,
+        // What is made of the same bytes is kept, and stays the same.
+        sha256: format!("{}-thumbnail", attachment.sha256),
+        modified: attachment.created_at.into(),
+    };
+    file.answer(&request, move |part| stream::once(ready(Ok::<_, Infallible>(part.of(&picture.bytes)))))
+}
+
+impl From<ContentError> for Problem {
+    fn from(error: ContentError) -> Self {
+        match error {
+            ContentError::Unreadable(why) => Self::new(Code::ThumbnailNotFound).because(why),
+            ContentError::Gone => Code::AttachmentGone.into(),
+            ContentError::NotNow(error) => Self::new(Code::Unavailable).caused_by(error),
+            ContentError::Store(error) => error.into(),
+        }
+    }
 }
 
 /// Fetches a file that was sent, whatever was found in it, for workers, who show the internal token. If `X-Tenant-Id` is given, it must

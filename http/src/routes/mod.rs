@@ -128,6 +128,7 @@ table! {
     Plain "/v1/attachments/{attachment_id}/clear" { POST attachment_verdicts::post_clear }
     Plain "/v1/attachments/{attachment_id}/release" { POST attachment_verdicts::post_release }
     Plain "/v1/attachments/{attachment_id}/scan" { POST attachment_verdicts::post_scan }
+    Plain "/v1/attachments/{attachment_id}/thumbnail" { GET attachments::get_thumbnail }
     Plain "/internal/attachments/{attachment_id}/binary" { GET attachments::get_binary }
     Plain "/v1/keys" { POST api_keys::post_key, GET api_keys::get_keys }
     Plain "/v1/keys/{key_id}" { DELETE api_keys::delete_key }

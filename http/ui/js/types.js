@@ -72,7 +72,8 @@
  * @property {null | {node: string | null, epoch: number, lease_until: string | null}} owner
  * @property {null | {state: RecallState, took_ms: number, items: {text: string, score: number, source: string | null}[]}} last_recall
  * @property {null | {tokens: number, budget: number, messages: number,
- *   cut: {memories: number, history_messages: number}}} last_context
+ *   cut: {memories: number, history_messages: number, files: number},
+ *   files: {id: string, name: string, chars: number, missing_chars: number, why: string | null}[]}} last_context
  * @property {null | {input_tokens: number, output_tokens: number, total_tokens: number}} last_usage
  * @property {null | {first_delta_ms: number | null, total_ms: number}} last_timing
  */

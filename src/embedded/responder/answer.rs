@@ -8,7 +8,10 @@
 mod intent;
 mod search;
 
-use somaagent_actors::domain::context::{ChatMessage, Role};
+use somaagent_actors::domain::{
+    attached,
+    context::{ChatMessage, Role},
+};
 
 use intent::{Intent, intent};
 use search::{Sentence, quotable, related};
@@ -55,7 +58,8 @@ pub(super) fn compose(messages: &[ChatMessage]) -> Option<String> {
     if last.role != Role::User {
         return None;
     }
-    let message = last.content.trim();
+    // What is in files is not looked into.
+    let message = attached::said(&last.content).trim();
     let sentences = quotable(before, message);
     let is_first = !before.iter().any(|earlier| earlier.role == Role::Assistant);
     let mut answer = match intent(message) {
@@ -118,7 +122,7 @@ fn shorten(text: &str) -> String {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a failed expectation ends the test")]
 
-    use somaagent_actors::domain::context;
+    use somaagent_actors::domain::context::{self, Said};
 
     use super::*;
 
@@ -127,9 +131,10 @@ mod tests {
         let memories: Vec<String> = memories.iter().map(|memory| (*memory).to_owned()).collect();
         let mut history = vec![];
         for text in said {
-            history.push(ChatMessage::new(Role::User, *text));
-            history.push(ChatMessage::new(Role::Assistant, NOTED));
+            history.push(Said::new(Role::User, *text));
+            history.push(Said::new(Role::Assistant, NOTED));
         }
+        let message = &Said::new(Role::User, message);
         let material = context::Material { system_prompt: "Be kind.", memories: &memories, history: &history, message };
         context::build(material, 100_000).unwrap().messages
     }

@@ -18,7 +18,7 @@ async fn whoever_finds_no_place_in_time_is_told() {
     let error = extractor.text(TextKind::Plain, stream::pending()).await.unwrap_err();
     assert_eq!(error.code(), "busy");
     drop(place);
-    let error = extractor.thumbnail(stream::pending()).await.unwrap_err();
+    let error = extractor.picture(Purpose::Thumbnail, stream::pending()).await.unwrap_err();
     assert_eq!(error.code(), "start");
     let page = TextEncoder::new().encode_to_string(&registry.gather()).unwrap();
     for line in [

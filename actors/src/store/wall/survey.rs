@@ -10,10 +10,12 @@ use super::{Wall, look};
 type Rights = &'static str;
 
 /// Every table whose rows are somebody's, and what tenants may do with theirs. A table is added here with the migration that makes it.
-pub const WALLED: [(&str, Rights); 17] = [
+pub const WALLED: [(&str, Rights); 19] = [
     ("api_keys", "SELECT INSERT UPDATE DELETE"),
     ("attachment_blobs", "SELECT INSERT UPDATE DELETE"),
     ("attachment_chunks", "SELECT INSERT DELETE"),
+    ("attachment_pictures", "SELECT INSERT UPDATE"),
+    ("attachment_texts", "SELECT INSERT UPDATE"),
     ("attachments", "SELECT INSERT UPDATE"),
     ("attachment_links", "SELECT INSERT UPDATE"),
     ("audit_event", "SELECT INSERT"),

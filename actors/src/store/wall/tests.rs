@@ -21,6 +21,12 @@ const ROWS: [(&str, &str); WALLED.len()] = [
       VALUES ($t, gen_random_uuid(), 'arriving', now(), now())"),
     ("attachment_chunks", "(tenant, blob_id, at, bytes)
       VALUES ($t, (SELECT id FROM attachment_blobs WHERE tenant = $t), random() * 1000000000, '')"),
+    ("attachment_pictures", "(tenant, blob_id, purpose, failure, made_at)
+      VALUES ($t, (SELECT id FROM attachment_blobs WHERE tenant = $t),
+              CASE WHEN 'e' < 'f' THEN 'model' ELSE 'thumbnail' END, 'x', now())"),
+    ("attachment_texts", "(tenant, blob_id, kind, failure, missing_chars, made_at)
+      VALUES ($t, (SELECT id FROM attachment_blobs WHERE tenant = $t),
+              CASE WHEN 'e' < 'f' THEN 'plain' ELSE 'pdf' END, 'x', 0, now())"),
     ("attachments", "(tenant, id, filename, mime, size, sha256, status, created_at)
       VALUES ($t, gen_random_uuid(), 'f', 'm', 0, '', 'clean', now())"),
     ("attachment_links", "(tenant, id, attachment_id, token_sha256, created_at, expires_at)

@@ -70,13 +70,14 @@ function recall({ last_recall }) {
 /** @param {SessionState} state */
 function context({ last_context }) {
   if (!last_context) return [];
-  const { tokens, budget, messages, cut } = last_context;
-  const nothing = cut.history_messages === 0 && cut.memories === 0;
+  const { tokens, budget, messages, cut, files } = last_context;
+  const nothing = cut.history_messages === 0 && cut.memories === 0 && cut.files === 0;
   return [
     ...facts([
       [words.used, `${count(tokens)} / ${count(budget)}`],
       [words.messages, messages],
-      [words.cut, nothing ? words.cutNone : words.cutText(cut.history_messages, cut.memories)],
+      [words.cut, nothing ? words.cutNone : words.cutText(cut.history_messages, cut.memories, cut.files)],
+      ...files.map((file) => /** @type {[string, string]} */ ([file.name, file.why ?? words.fileShown(file.chars, file.missing_chars)])),
     ]),
     meter(tokens, budget, words.used),
   ];

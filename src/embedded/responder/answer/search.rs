@@ -2,7 +2,10 @@
 
 use std::collections::{HashMap, HashSet};
 
-use somaagent_actors::domain::context::{self, ChatMessage, Role};
+use somaagent_actors::domain::{
+    attached,
+    context::{self, ChatMessage, Role},
+};
 
 use super::OWN;
 
@@ -38,7 +41,7 @@ pub(super) fn quotable<'a>(before: &'a [ChatMessage], message: &str) -> Vec<Sent
     };
     // What was said here comes first, so that a memory of it is not quoted as well.
     for earlier in before.iter().filter(|earlier| earlier.role == Role::User) {
-        add(&earlier.content, false);
+        add(attached::said(&earlier.content), false);
     }
     let memories = before.iter().filter_map(|earlier| context::memories_in(&earlier.content)).flatten();
     for memory in memories.filter(|memory| !OWN.iter().any(|own| memory.contains(own))) {
