@@ -52,6 +52,8 @@ async fn file(pool: &PgPool, mime: &str) -> Attachment {
         signatures: None,
         blob_id: Some(blob_id),
         created_at: AT,
+        released_at: None,
+        released_by: None,
         deleted_at: None,
     }
 }
