@@ -25,6 +25,7 @@ const APPLIED: &[(&str, &str)] = &[
     ("0014_logins.sql", "787538e6850ce6258cfe6e0d7792dcba9f42fee27320cdda9b9ebd2a134c3368"),
     ("0015_attachments.sql", "c547cf7dc7f0400be4b1d9835cbae3348b2e1a3883c82aeb737c0d115cfeffb7"),
     ("0016_ui_settings.sql", "ac0aa45cc0dda1262a6d00e6a44ae48237d228e7a5ad5958c9ef6416d80ecf10"),
+    ("0018_tus_uploads.sql", "caa55c1d3ef801a7b3330c9c98966f880877d98b335fccd430534206b86c89e1"),
 ];
 
 #[test]

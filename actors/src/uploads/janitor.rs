@@ -1,4 +1,4 @@
-//! Lets attachments go that are too old, and bytes that nobody refers to.
+//! Lets attachments go that are too old, uploads that do not go on, and bytes that nobody refers to.
 //!
 //! State: whether it is at work just now, and when it last looked for what is old. Everything else is in the database.
 //! Asks: none. Tells: none; it looks by itself.
@@ -12,7 +12,7 @@ use somaagent_supervision::Child;
 use time::OffsetDateTime;
 
 use super::{Clock, UploadMetrics, rules::InForce};
-use crate::store::{Store, StoreError, attachment_blobs, attachments};
+use crate::store::{Store, StoreError, attachment_blobs, attachments, tus_uploads};
 
 /// Between two looks for bytes that nobody refers to.
 const SWEEP_EVERY: Duration = Duration::from_mins(1);
@@ -118,8 +118,12 @@ async fn expire(deps: &JanitorDeps, now: OffsetDateTime) -> Result<Done, StoreEr
     Ok(if count >= EXPIRE_PAGE.unsigned_abs() { Done::More } else { Done::All })
 }
 
-/// Removes bytes that nobody refers to.
+/// Gives uploads up of which nothing came for too long, and removes bytes that nobody refers to.
 async fn sweep(deps: &JanitorDeps, now: OffsetDateTime) -> Result<Done, StoreError> {
+    let work = deps.store.run(move |connection| Box::pin(tus_uploads::expire(connection, now, EXPIRE_PAGE)));
+    if work.await? >= EXPIRE_PAGE.unsigned_abs() {
+        return Ok(Done::More);
+    }
     let before = now - STOPPED_AFTER;
     let work = deps.store.run(move |connection| Box::pin(attachment_blobs::sweep(connection, before, SWEEP_PAGE)));
     Ok(if work.await? { Done::More } else { Done::All })

@@ -8,6 +8,7 @@
 //! | [`janitor`] | the actor `attachment-janitor`: old attachments, bytes that nobody refers to |
 //! | [`rules`] | what uploads are held to, as it is in force now |
 //! | [`scanner`] | asks clamd whether bytes are infected, while they arrive |
+//! | [`tus`] | files that come in pieces, over as many requests as it takes |
 //! | [`settings`], [`metrics`] | the section `uploads` of the configuration; Prometheus |
 //!
 //! No part of this opens a file.
@@ -20,6 +21,7 @@ pub mod metrics;
 pub mod rules;
 pub mod scanner;
 pub mod settings;
+pub mod tus;
 
 pub use desk::{SessionRefused, Uploads};
 pub use ingest::{Declared, Ingest, IngestError, Judged, Keeping};

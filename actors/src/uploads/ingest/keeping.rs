@@ -7,7 +7,11 @@ use uuid::Uuid;
 use super::{IngestError, Judged, writing::Rest};
 use crate::{
     domain::{append::AuditWrite, caller::Caller, session::audit},
-    store::{attachment_blobs, attachments, audit_event, wall::TenantTx},
+    store::{
+        attachment_blobs, attachments, audit_event,
+        tus_uploads::{self, TusUpload, Writer},
+        wall::TenantTx,
+    },
     uploads::{Attachment, rules::Quarantine},
 };
 
@@ -22,6 +26,16 @@ pub struct Keeping {
     pub persona_id: Option<String>,
 }
 
+/// How a file has come.
+pub(in crate::uploads) enum Origin {
+    /// In one request.
+    Request,
+    /// As an upload in pieces, of which this is the last writer.
+    Pieces(Writer),
+    /// As parts, of which this upload is made, which begins to exist with the file.
+    Parts(Box<TusUpload>),
+}
+
 /// Everything that the transaction needs.
 struct Step {
     attachment: Attachment,
@@ -29,6 +43,7 @@ struct Step {
     rest: Option<Rest>,
     dedup: bool,
     keeping: Keeping,
+    origin: Origin,
     audit: AuditWrite,
 }
 
@@ -37,7 +52,19 @@ impl Judged {
     ///
     /// # Errors
     /// [`IngestError::Store`]; after `Interrupted` and `TimedOut` the attachment may be there. [`IngestError::GivenUp`].
-    pub async fn keep(mut self, keeping: Keeping) -> Result<Attachment, IngestError> {
+    pub async fn keep(self, keeping: Keeping) -> Result<Attachment, IngestError> {
+        self.keep_from(Origin::Request, keeping).await
+    }
+
+    /// The same of a file that has come as `origin` says.
+    ///
+    /// # Errors
+    /// As [`keep`](Self::keep); [`IngestError::GivenUp`] also if somebody else went on with the upload.
+    pub(in crate::uploads) async fn keep_from(
+        mut self,
+        origin: Origin,
+        keeping: Keeping,
+    ) -> Result<Attachment, IngestError> {
         let (now, reason) = ((self.uploads.clock)(), self.quarantine_reason);
         let status = if reason.is_some() { "quarantined" } else { "clean" };
         let drops_bytes = reason.is_some() && self.rules.quarantine == Quarantine::DropBytesKeepMeta;
@@ -70,7 +97,7 @@ impl Judged {
         let audit = audit(caller, "attachments.upload", "attachment", attachment.id.to_string(), details);
         let tenant = caller.tenant.clone();
         let rest = (!drops_bytes).then(|| self.blob.rest());
-        let step = Step { attachment, rest, dedup: self.rules.dedup, keeping, audit };
+        let step = Step { attachment, rest, dedup: self.rules.dedup, keeping, origin, audit };
         let work = self.uploads.store.change_for(tenant, move |rows| Box::pin(step.write(rows, now)));
         let kept = work.await?.ok_or(IngestError::GivenUp)?;
         if !drops_bytes {
@@ -92,6 +119,10 @@ impl Step {
             self.attachment.blob_id = Some(blob);
         }
         attachments::insert(rows, &self.attachment).await?;
+        if !self.origin.settle(rows, self.attachment.id).await? {
+            rows.undo();
+            return Ok(None);
+        }
         let caller = &self.keeping.caller;
         match self.keeping.session_id {
             Some(id) => audit_event::insert_of_session(rows, &caller.session(id), &self.audit, at).await?,
@@ -125,5 +156,20 @@ impl Step {
             return Ok(None);
         }
         Ok(attachment_blobs::complete(rows, tenant, id, sum, at).await?.then_some(id))
+    }
+}
+
+impl Origin {
+    /// Says that it has become the attachment `id`. Returns whether it was still there for that.
+    async fn settle(&mut self, rows: &mut TenantTx<'_>, id: Uuid) -> Result<bool, sqlx::Error> {
+        match self {
+            Self::Request => Ok(true),
+            Self::Pieces(writer) => tus_uploads::become_attachment(rows, writer, id).await,
+            Self::Parts(upload) => {
+                upload.attachment_id = Some(id);
+                tus_uploads::insert(rows, upload).await?;
+                Ok(true)
+            }
+        }
     }
 }

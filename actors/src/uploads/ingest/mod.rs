@@ -16,10 +16,10 @@ use bytes::Bytes;
 use time::OffsetDateTime;
 
 pub use self::{keeping::Keeping, scanning::ScanError};
+pub(super) use self::{keeping::Origin, writing::Blob};
 use self::{
     scanning::{Found, Scanning, Verdict},
     typing::{Typing, UNKNOWN},
-    writing::Blob,
 };
 use super::{
     Uploads,
@@ -116,11 +116,21 @@ impl Ingest {
         rules: Arc<Rules>,
         said: &Declared,
     ) -> Result<Self, IngestError> {
-        let declared = said.mime.as_deref().map(essence).filter(|mime| !mime.is_empty());
-        // Of a type that says nothing its bytes will say more.
-        if let Some(mime) = declared.as_deref().filter(|mime| *mime != UNKNOWN) {
-            check_mime(&rules, mime)?;
-        }
+        let blob = Blob::new(uploads.store.clone(), uploads.clock, tenant);
+        Self::begin_into(blob, uploads, rules, said).await
+    }
+
+    /// Begins to take a file whose bytes go into `blob`.
+    ///
+    /// # Errors
+    /// As [`begin`](Self::begin).
+    pub(super) async fn begin_into(
+        blob: Blob,
+        uploads: &Uploads,
+        rules: Arc<Rules>,
+        said: &Declared,
+    ) -> Result<Self, IngestError> {
+        let declared = check_declared(&rules, said)?;
         let scanning = Scanning::open(&rules.antivirus, uploads.scanner.as_ref()).await;
         // A file that waits for others is no bad one, and must not be kept from everybody for that.
         if scanning.is_busy() {
@@ -134,7 +144,7 @@ impl Ingest {
             typing: Typing::default(),
             is_type_known: false,
             scanning,
-            blob: Blob::new(uploads.store.clone(), uploads.clock, tenant),
+            blob,
             uploads: uploads.clone(),
             rules,
         };
@@ -254,6 +264,19 @@ impl Judgement {
         };
         Ok(Self { reason, threat, is_scanned: true, signatures })
     }
+}
+
+/// What a sender calls the type of a file, in lower case and without parameters.
+///
+/// # Errors
+/// [`IngestError::MimeNotAllowed`].
+pub(super) fn check_declared(rules: &Rules, said: &Declared) -> Result<Option<String>, IngestError> {
+    let declared = said.mime.as_deref().map(essence).filter(|mime| !mime.is_empty());
+    // Of a type that says nothing its bytes will say more.
+    if let Some(mime) = declared.as_deref().filter(|mime| *mime != UNKNOWN) {
+        check_mime(rules, mime)?;
+    }
+    Ok(declared)
 }
 
 /// A type in lower case and without its parameters.
