@@ -71,6 +71,44 @@ pub async fn append(
     Ok(kept.rows_affected() == 1)
 }
 
+/// Takes the last piece of a blob away if it has at most `most` bytes, to be put back with more behind it. Call it in the
+/// transaction that does that.
+///
+/// # Errors
+/// The database's.
+#[instrument(level = "debug", name = "db.attachment_chunks.take_last", skip_all)]
+pub async fn take_last(
+    rows: &mut TenantTx<'_>,
+    tenant: &str,
+    id: Uuid,
+    most: i32,
+) -> Result<Option<Chunk>, sqlx::Error> {
+    sqlx::query_as!(
+        Chunk,
+        "DELETE FROM attachment_chunks
+         WHERE tenant = $1 AND blob_id = $2 AND octet_length(bytes) <= $3
+           AND at = (SELECT max(at) FROM attachment_chunks WHERE tenant = $1 AND blob_id = $2)
+         RETURNING at, bytes",
+        tenant,
+        id,
+        most,
+    )
+    .fetch_optional(&mut **rows)
+    .await
+}
+
+/// Takes the pieces of a blob away that begin at `from` or behind it.
+///
+/// # Errors
+/// The database's.
+#[instrument(level = "debug", name = "db.attachment_chunks.cut", skip_all)]
+pub async fn cut(rows: &mut TenantTx<'_>, tenant: &str, id: Uuid, from: i64) -> Result<(), sqlx::Error> {
+    sqlx::query!("DELETE FROM attachment_chunks WHERE tenant = $1 AND blob_id = $2 AND at >= $3", tenant, id, from,)
+        .execute(&mut **rows)
+        .await?;
+    Ok(())
+}
+
 /// Ends the arrival of a blob: it has `size` bytes, whose SHA-256 in hexadecimal digits is `sha256`. Returns whether it still
 /// arrived. Call it in the transaction that writes the attachment.
 ///
@@ -205,7 +243,7 @@ pub(super) async fn release_all(
     Ok(())
 }
 
-/// Gives up what has stopped arriving before `before`, takes up to `limit` pieces away of what goes, and the blobs of
+/// Gives up what has stopped arriving before `before`, unless an upload in pieces still waits for the rest of it; takes up to `limit` pieces away of what goes, and the blobs of
 /// which there are none left. Returns whether there may be more to do.
 ///
 /// # Errors
@@ -216,10 +254,12 @@ pub async fn sweep(connection: &mut PgConnection, before: OffsetDateTime, limit:
     sqlx::query!(
         "UPDATE attachment_blobs SET state = 'going'
          WHERE id IN (
-             SELECT id FROM attachment_blobs WHERE state = 'arriving' AND touched_at < $1
+             SELECT id FROM attachment_blobs AS b
+             WHERE state = 'arriving' AND touched_at < $1
+               AND NOT EXISTS (SELECT FROM tus_uploads AS t WHERE t.tenant = b.tenant AND t.blob_id = b.id)
              ORDER BY touched_at
              LIMIT $2
-             FOR UPDATE SKIP LOCKED
+             FOR UPDATE OF b SKIP LOCKED
          )",
         before,
         limit,

@@ -46,6 +46,7 @@ pub mod session_envelopes;
 pub mod session_events;
 pub mod timeline;
 pub mod turns;
+pub mod tus_uploads;
 pub mod ui_settings;
 pub mod ui_settings_versions;
 pub mod wall;

@@ -1,4 +1,5 @@
-//! Lets attachments go that are too old, links that are over, bytes that nobody refers to, and memories of attachments that were deleted.
+//! Lets attachments go that are too old, links that are over, uploads that do not go on, bytes that nobody refers to, and memories
+//! of attachments that were deleted.
 //!
 //! State: whether it is at work just now, and when it last looked for what is old. Everything else is in the database.
 //! Asks: the memory service, to forget. Tells: none; it looks by itself.
@@ -14,7 +15,7 @@ use time::OffsetDateTime;
 use super::{Clock, UploadMetrics, remembering, rules::InForce};
 use crate::{
     somabrain::messages::{Consult, DeleteByKey},
-    store::{Store, StoreError, attachment_blobs, attachment_links, attachments},
+    store::{Store, StoreError, attachment_blobs, attachment_links, attachments, tus_uploads},
 };
 
 /// Between two looks for bytes that nobody refers to, and for memories that are to be taken back.
@@ -138,8 +139,12 @@ async fn purge(deps: &JanitorDeps, now: OffsetDateTime) -> Result<Done, StoreErr
     Ok(if work.await? >= PURGE_PAGE.unsigned_abs() { Done::More } else { Done::All })
 }
 
-/// Removes bytes that nobody refers to.
+/// Gives uploads up of which nothing came for too long, and removes bytes that nobody refers to.
 async fn sweep(deps: &JanitorDeps, now: OffsetDateTime) -> Result<Done, StoreError> {
+    let work = deps.store.run(move |connection| Box::pin(tus_uploads::expire(connection, now, EXPIRE_PAGE)));
+    if work.await? >= EXPIRE_PAGE.unsigned_abs() {
+        return Ok(Done::More);
+    }
     let before = now - STOPPED_AFTER;
     let work = deps.store.run(move |connection| Box::pin(attachment_blobs::sweep(connection, before, SWEEP_PAGE)));
     Ok(if work.await? { Done::More } else { Done::All })

@@ -12,6 +12,7 @@
 //! | [`rescanner`], [`rescanning`] | the actor `attachment-rescanner`: what was sent lately is looked through again; and how |
 //! | [`rules`] | what uploads are held to, as it is in force now |
 //! | [`scanner`] | asks clamd whether bytes are infected, while they arrive |
+//! | [`tus`] | files that come in pieces, over as many requests as it takes |
 //! | [`settings`], [`metrics`] | the section `uploads` of the configuration; Prometheus |
 //!
 //! No part of this opens a file.
@@ -28,6 +29,7 @@ pub mod rescanning;
 pub mod rules;
 pub mod scanner;
 pub mod settings;
+pub mod tus;
 pub mod verdicts;
 
 pub use desk::{SessionRefused, Uploads};

@@ -10,7 +10,7 @@ use super::{Wall, look};
 type Rights = &'static str;
 
 /// Every table whose rows are somebody's, and what tenants may do with theirs. A table is added here with the migration that makes it.
-pub const WALLED: [(&str, Rights); 19] = [
+pub const WALLED: [(&str, Rights); 20] = [
     ("api_keys", "SELECT INSERT UPDATE DELETE"),
     ("attachment_blobs", "SELECT INSERT UPDATE DELETE"),
     ("attachment_chunks", "SELECT INSERT DELETE"),
@@ -30,6 +30,7 @@ pub const WALLED: [(&str, Rights); 19] = [
     ("session_envelopes", "SELECT UPDATE"),
     ("session_events", "SELECT"),
     ("turns", "SELECT"),
+    ("tus_uploads", "SELECT INSERT UPDATE DELETE"),
 ];
 
 /// The others, what tenants may do there, and why they need no wall.

@@ -53,6 +53,8 @@ const ROWS: [(&str, &str); WALLED.len()] = [
       VALUES ($t, gen_random_uuid(), 1, gen_random_uuid(), 'user', now(), '{}')"),
     ("turns", "(tenant, session_id, turn_seq, event_id, state, started_at, updated_at)
       VALUES ($t, gen_random_uuid(), 1, gen_random_uuid(), 'queued', now(), now())"),
+    ("tus_uploads", "(tenant, id, kind, length, arrived, writer, attachment_id, created_at, expires_at)
+      VALUES ($t, gen_random_uuid(), 'whole', 0, 0, 0, gen_random_uuid(), now(), now())"),
 ];
 
 /// Every table behind the wall, what tenants may do with their rows there, and how one is made.

@@ -12,6 +12,7 @@ use crate::{
         attachments::{self, memories},
         audit_event, erase,
         memory_write_outbox::enqueue::enqueue,
+        tus_uploads::{self, TusUpload, Writer},
         wall::TenantTx,
     },
     uploads::{Attachment, remembering, rules::Quarantine},
@@ -28,6 +29,16 @@ pub struct Keeping {
     pub persona_id: Option<String>,
 }
 
+/// How a file has come.
+pub(in crate::uploads) enum Origin {
+    /// In one request.
+    Request,
+    /// As an upload in pieces, of which this is the last writer.
+    Pieces(Writer),
+    /// As parts, of which this upload is made, which begins to exist with the file.
+    Parts(Box<TusUpload>),
+}
+
 /// Everything that the transaction needs.
 struct Step {
     attachment: Attachment,
@@ -35,6 +46,7 @@ struct Step {
     rest: Option<Rest>,
     dedup: bool,
     keeping: Keeping,
+    origin: Origin,
     audit: AuditWrite,
     /// What is to be remembered of it, if anything.
     memory: Option<Brought>,
@@ -62,7 +74,19 @@ impl Judged {
     /// # Errors
     /// [`IngestError::Store`]; after `Interrupted` and `TimedOut` the attachment may be there. [`IngestError::GivenUp`],
     /// [`IngestError::SessionDeleted`].
-    pub async fn keep(mut self, keeping: Keeping) -> Result<Attachment, IngestError> {
+    pub async fn keep(self, keeping: Keeping) -> Result<Attachment, IngestError> {
+        self.keep_from(Origin::Request, keeping).await
+    }
+
+    /// The same of a file that has come as `origin` says.
+    ///
+    /// # Errors
+    /// As [`keep`](Self::keep); [`IngestError::GivenUp`] also if somebody else went on with the upload.
+    pub(in crate::uploads) async fn keep_from(
+        mut self,
+        origin: Origin,
+        keeping: Keeping,
+    ) -> Result<Attachment, IngestError> {
         let (now, reason) = ((self.uploads.clock)(), self.quarantine_reason);
         let status = if reason.is_some() { "quarantined" } else { "clean" };
         let drops_bytes = reason.is_some() && self.rules.quarantine == Quarantine::DropBytesKeepMeta;
@@ -99,7 +123,7 @@ impl Judged {
         let rest = (!drops_bytes).then(|| self.blob.rest());
         let memory = self.uploads.remembers.as_ref();
         let memory = memory.map(|space| remembering::record(&attachment, self.index, space, caller));
-        let step = Step { attachment, rest, dedup: self.rules.dedup, keeping, audit, memory };
+        let step = Step { attachment, rest, dedup: self.rules.dedup, keeping, origin, audit, memory };
         let work = self.uploads.store.change_for(tenant, move |rows| Box::pin(step.write(rows, now)));
         let kept = match work.await? {
             Kept::Here(kept) => kept,
@@ -130,6 +154,10 @@ impl Step {
             self.attachment.blob_id = Some(blob);
         }
         attachments::insert(rows, &self.attachment).await?;
+        if !self.origin.settle(rows, self.attachment.id).await? {
+            rows.undo();
+            return Ok(Kept::GivenUp);
+        }
         let caller = &self.keeping.caller;
         match self.keeping.session_id {
             Some(id) => audit_event::insert_of_session(rows, &caller.session(id), &self.audit, at).await?,
@@ -167,5 +195,20 @@ impl Step {
             return Ok(None);
         }
         Ok(attachment_blobs::complete(rows, tenant, id, sum, at).await?.then_some(id))
+    }
+}
+
+impl Origin {
+    /// Says that it has become the attachment `id`. Returns whether it was still there for that.
+    async fn settle(&mut self, rows: &mut TenantTx<'_>, id: Uuid) -> Result<bool, sqlx::Error> {
+        match self {
+            Self::Request => Ok(true),
+            Self::Pieces(writer) => tus_uploads::become_attachment(rows, writer, id).await,
+            Self::Parts(upload) => {
+                upload.attachment_id = Some(id);
+                tus_uploads::insert(rows, upload).await?;
+                Ok(true)
+            }
+        }
     }
 }

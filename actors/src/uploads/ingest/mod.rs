@@ -18,10 +18,10 @@ use futures_util::TryStreamExt as _;
 use time::OffsetDateTime;
 
 pub use self::{keeping::Keeping, scanning::ScanError};
+pub(super) use self::{keeping::Origin, writing::Blob};
 use self::{
     scanning::{Ended, Found, Scanning, Verdict, Wait},
     typing::{Typing, UNKNOWN},
-    writing::Blob,
 };
 use super::{
     Uploads,
@@ -123,12 +123,24 @@ impl Ingest {
         rules: Arc<Rules>,
         said: &Declared,
     ) -> Result<Self, IngestError> {
-        let declared = said.mime.as_deref().map(essence).filter(|mime| !mime.is_empty());
-        // Of a type that says nothing its bytes will say more.
-        if let Some(mime) = declared.as_deref().filter(|mime| *mime != UNKNOWN) {
-            check_mime(&rules, mime)?;
-        }
-        let scanning = Scanning::open(&rules.antivirus, uploads.scanner.as_ref(), Wait::Never).await;
+        let blob = Blob::new(uploads.store.clone(), uploads.clock, tenant);
+        Self::begin_into(blob, uploads, rules, said).await
+    }
+
+    /// Begins to take a file whose bytes go into `blob`.
+    ///
+    /// # Errors
+    /// As [`begin`](Self::begin).
+    pub(super) async fn begin_into(
+        blob: Blob,
+        uploads: &Uploads,
+        rules: Arc<Rules>,
+        said: &Declared,
+    ) -> Result<Self, IngestError> {
+        let declared = check_declared(&rules, said)?;
+        // What is here already keeps nobody waiting.
+        let wait = if blob.is_stored() { Wait::AWhile } else { Wait::Never };
+        let scanning = Scanning::open(&rules.antivirus, uploads.scanner.as_ref(), wait).await;
         let ingest = Self {
             filename: sanitised(said.filename.as_deref().unwrap_or_default()),
             declared,
@@ -137,7 +149,7 @@ impl Ingest {
             typing: Typing::default(),
             is_type_known: false,
             scanning,
-            blob: Blob::new(uploads.store.clone(), uploads.clock, tenant),
+            blob,
             uploads: uploads.clone(),
             rules,
         };
@@ -274,6 +286,19 @@ impl Judgement {
         };
         Ok(Self { reason, threat, is_scanned: true, signatures })
     }
+}
+
+/// What a sender calls the type of a file, in lower case and without parameters.
+///
+/// # Errors
+/// [`IngestError::MimeNotAllowed`].
+pub(super) fn check_declared(rules: &Rules, said: &Declared) -> Result<Option<String>, IngestError> {
+    let declared = said.mime.as_deref().map(essence).filter(|mime| !mime.is_empty());
+    // Of a type that says nothing its bytes will say more.
+    if let Some(mime) = declared.as_deref().filter(|mime| *mime != UNKNOWN) {
+        check_mime(rules, mime)?;
+    }
+    Ok(declared)
 }
 
 /// A type in lower case and without its parameters.

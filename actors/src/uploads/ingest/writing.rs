@@ -38,6 +38,8 @@ pub(in crate::uploads) struct Blob {
     /// The piece that is being written; whether the blob still arrives.
     writing: Option<BoxFuture<'static, Result<bool, StoreError>>>,
     is_kept: bool,
+    /// Whether its bytes are written already, and only looked at again.
+    is_stored: bool,
 }
 
 /// What of a blob is still to be written.
@@ -53,7 +55,21 @@ pub(in crate::uploads) struct Rest {
 
 impl Blob {
     pub(super) fn new(store: Store, clock: Clock, tenant: Tenant) -> Self {
-        Self { store, clock, tenant, id: None, offset: 0, filling: BytesMut::new(), writing: None, is_kept: false }
+        let filling = BytesMut::new();
+        Self { store, clock, tenant, id: None, offset: 0, filling, writing: None, is_kept: false, is_stored: false }
+    }
+
+    /// The blob `id`, all of which is written already. What is pushed are its own bytes, and what becomes of it if it is not kept is
+    /// up to whoever wrote it.
+    pub(in crate::uploads) fn stored(store: Store, clock: Clock, tenant: Tenant, id: Uuid) -> Self {
+        let mut blob = Self::new(store, clock, tenant);
+        (blob.id, blob.is_kept, blob.is_stored) = (Some(id), true, true);
+        blob
+    }
+
+    /// Whether its bytes are written already.
+    pub(super) const fn is_stored(&self) -> bool {
+        self.is_stored
     }
 
     /// Takes bytes in, and writes whenever there are enough of them.
@@ -61,6 +77,9 @@ impl Blob {
     /// # Errors
     /// A former piece was not written.
     pub(super) async fn push(&mut self, mut bytes: Bytes) -> Result<(), IngestError> {
+        if self.is_stored {
+            return Ok(());
+        }
         while !bytes.is_empty() {
             if self.filling.capacity() == 0 {
                 self.filling.reserve(if bytes.len() < SMALL_BYTES { SMALL_BYTES } else { CHUNK_BYTES });
