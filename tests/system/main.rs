@@ -59,6 +59,7 @@ mod stop;
 mod subscribers;
 mod trail;
 mod turn;
+mod tus;
 mod two_nodes;
 mod uploads;
 mod verify;

@@ -8,7 +8,8 @@ use actix_web::{
 
 use super::{
     ApiKeyId, AttachmentId, By, ExportJobId, Hints, IdempotencyKey, IfMatch, JobId, JsonBody, KeyMaker, LetterId,
-    LetterTopic, LoginId, MemoryId, Parts, Prefer, Query, SessionId, SettingsVersionNumber, WithoutKey,
+    LetterTopic, LoginId, MemoryId, Parts, Prefer, Query, RawBody, SessionId, SettingsVersionNumber, UploadId,
+    WithoutKey,
 };
 use crate::problem::Code;
 
@@ -96,6 +97,13 @@ impl Declares for MemoryId {
 }
 
 impl Declares for Parts {}
+
+impl Declares for RawBody {
+    const PROBLEMS: &'static [Code] =
+        &[Code::BadRequest, Code::RequestTimeout, Code::TooManyBodies, Code::UnsupportedMediaType];
+}
+
+impl Declares for UploadId {}
 
 impl Declares for Prefer {}
 

@@ -27,7 +27,12 @@ use uuid::Uuid;
 use self::{
     progress::Progress,
     receiving::{Outcome, Receiving, session},
-    refusal::{Refused, unkept},
+    refusal::Refused,
+};
+pub(super) use self::{
+    progress::of as progress_of,
+    receiving::permitted,
+    refusal::{not_there, refused, unkept},
 };
 use crate::{
     door::Door,
@@ -179,7 +184,10 @@ pub(crate) async fn post_uploads(
 }
 
 /// What `reading` gives, unless it takes too long, or what the sender showed ends before it does.
-async fn in_time<T>(ends: Option<Ends>, reading: impl Future<Output = Result<T, Problem>>) -> Result<T, Problem> {
+pub(super) async fn in_time<T>(
+    ends: Option<Ends>,
+    reading: impl Future<Output = Result<T, Problem>>,
+) -> Result<T, Problem> {
     let ended = async {
         match ends {
             Some(ends) => ends.reached().await,
@@ -188,7 +196,7 @@ async fn in_time<T>(ends: Option<Ends>, reading: impl Future<Output = Result<T, 
     };
     select! {
         read = timeout(FORM_WITHIN, reading) => {
-            read.unwrap_or_else(|_| Err(Problem::new(Code::RequestTimeout).because("the form took too long")))
+            read.unwrap_or_else(|_| Err(Problem::new(Code::RequestTimeout).because("the body took too long")))
         }
         () = ended => Err(Problem::new(Code::TokenInvalid).because("what the sender showed ended while the files came")),
     }
@@ -213,7 +221,7 @@ impl From<Attachment> for AttachmentReply {
 }
 
 /// Seconds since 1970, in microseconds.
-fn seconds(at: OffsetDateTime) -> f64 {
+pub(super) fn seconds(at: OffsetDateTime) -> f64 {
     #[expect(clippy::cast_precision_loss, reason = "exact to the microsecond for some centuries")]
     let microseconds = (at.unix_timestamp_nanos() / 1_000) as f64;
     microseconds / 1e6
