@@ -10,6 +10,7 @@
 //! | `client` | whom a request is from and which host it was sent to, behind proxies or not |
 //! | `link`, `wire` | the header `Link`; times and events as they look in JSON |
 //! | [`problem`] | every way a request can fail, as RFC 9457 problem details; `problems.md` explains each code |
+//! | `tus` | what the protocol of uploads in pieces writes into heads |
 //! | `sse` | a subscription as a `text/event-stream` response |
 //! | [`render`] | Markdown as HTML that is safe to insert |
 //! | [`openapi`] | the description of all of the above; `openapi.json` is its committed copy |
@@ -36,6 +37,7 @@ pub mod settings;
 mod sse;
 #[cfg(test)]
 mod testing;
+mod tus;
 mod wire;
 
 pub use door::{Door, Draining, Facts};

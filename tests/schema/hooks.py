@@ -10,6 +10,9 @@ import re
 import schemathesis
 from schemathesis.openapi.checks import RejectedPositiveData, UseAfterFree
 
+# Pieces of uploads are bytes.
+schemathesis.serializer.alias("application/offset+octet-stream", "application/octet-stream")
+
 # By the problem's code: refusals for what happened before.
 HAPPENED = {
     "session-deleted": "a session is deleted once, and its id is never used again",
@@ -24,6 +27,12 @@ HAPPENED = {
     "file-too-large": "likewise how large a file may be",
     "inline-cap-exceeded": "and one that is kept",
     "mime-not-allowed": "and of which types",
+    "upload-incomplete": "an upload is finished when all of it has come",
+    "upload-locked": "nobody adds to an upload while it is finished",
+    "too-many-uploads": "a caller has so many open uploads and no more",
+    "checksum-mismatch": "the bytes of a piece and what they sum up to go together",
+    "checksum-algorithm-unsupported": "clients of tus ask beforehand how sums may be made",
+    "tus-version-unsupported": "one version of tus is spoken, and its pattern is not looked at for the shortest text",
     "idempotency-key-reused": "a key stands for the first request that showed it",
 }
 
@@ -46,6 +55,25 @@ SEEN = {
     },
     "GET /v1/ui/settings/diff": {"must be given": "an empty parameter is as good as none"},
     "POST /v1/uploads": {"is given more than once": "the form and the query may say it, but not two things"},
+    "POST /v1/uploads/tus": {
+        "must be given": "only clients of tus say in the head how long an upload is",
+        "must be a number of bytes": "likewise",
+        "must not be given with parts: they have their lengths": "it is one or the other",
+        "must be partial, or final and parts": "they alone name parts",
+        "must name parts by where they are": "likewise",
+        "must be at most 4096 bytes": "and say what an upload is called",
+        "must have a name in each pair": "likewise",
+        "must have each name once": "likewise",
+        "must have values in base64": "likewise",
+        "must have a filename, filetype and session_id in UTF-8": "likewise",
+        "must have a filetype that is one": "likewise",
+        "must have a session_id that is a UUID": "likewise",
+    },
+    "PATCH /v1/uploads/tus/{upload_id}": {
+        "must be an algorithm and a sum": "clients of tus write sums in one way",
+        "must have a sum in base64, as long as its algorithm makes it": "likewise",
+        "must be a SHA-256 in hexadecimal digits": "and others in another",
+    },
     "GET /gateway_stream": {"is missing": "either of `session_id` and `sid` will do"},
     "GET /v1/sessions/{session_id}/events": {
         "must not be given with after or limit": "`last` counts from the end, they from the beginning",

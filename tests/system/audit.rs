@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use reqwest::Method;
+use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
 use somaagent_test_services::clamd::Clamd;
 use somaagent_test_services::client::{Answer, Client, Post};
@@ -34,7 +34,9 @@ const CHANGES: &[(&str, &str)] = &[
     ("DELETE /v1/memory/export/jobs/{job_id}", "memory.export.end"),
     ("DELETE /v1/memory/{event_id}", "memory.delete"),
     ("DELETE /v1/sessions/{session_id}", "session.delete"),
+    ("DELETE /v1/uploads/tus/{upload_id}", "attachments.upload.end"),
     ("PATCH /v1/sessions/{session_id}", "session.rename"),
+    ("PATCH /v1/uploads/tus/{upload_id}", "attachments.upload"),
     ("POST /message_async", "message.enqueue"),
     ("POST /v1/admin/dlq/{topic}/reprocess", "admin.dlq.reprocess_all"),
     ("POST /v1/admin/dlq/{topic}/{id}/reprocess", "admin.dlq.reprocess"),
@@ -53,6 +55,8 @@ const CHANGES: &[(&str, &str)] = &[
     ("POST /v1/ui/settings/sections", "settings.update"),
     ("POST /v1/ui/settings/versions/{number}/restore", "settings.update"),
     ("POST /v1/uploads", "attachments.upload"),
+    ("POST /v1/uploads/tus", "attachments.upload.begin"),
+    ("POST /v1/uploads/tus/{upload_id}/finalize", "attachments.upload"),
     ("PUT /v1/admin/dlq/{topic}/{id}/reprocess", "admin.dlq.reprocess"),
 ];
 
@@ -63,6 +67,13 @@ const OF_LOGINS: &[&str] = &["POST /v1/auth/logout"];
 const ISSUER: &str = "the tests";
 
 const DLQ: &str = "/v1/admin/dlq/memory.wal.dlq";
+
+const TUS: &str = "/v1/uploads/tus";
+
+/// To clients of tus what there is not is not found.
+fn in_tus(request: RequestBuilder) -> RequestBuilder {
+    request.header("Tus-Resumable", "1.0.0")
+}
 
 pub fn token(subject: &str, scope: &str) -> String {
     token_of("acme", subject, scope)
@@ -135,10 +146,17 @@ impl World {
 
     async fn send(&self, client: &Client, request: (Method, String, Value), id: &str) -> Answer {
         let (method, path, body) = request;
-        let mut request = client.request(method, &path);
+        let mut request = client.request(method.clone(), &path);
         if path == "/v1/uploads" {
             let form = Form::default().file("another.txt", "text/plain", b"tea is green");
             request = request.header("Content-Type", content_type()).body(form.end());
+        } else if method == Method::PATCH && path.starts_with(TUS) {
+            request = in_tus(request)
+                .header("Content-Type", "application/offset+octet-stream")
+                .header("Upload-Offset", 0)
+                .body("tea");
+        } else if path.starts_with(&format!("{TUS}/")) {
+            request = in_tus(request);
         } else if !body.is_null() {
             request = request.json(&body);
         }
@@ -209,6 +227,16 @@ impl World {
                 assert_eq!(saved.status, 200, "{}", saved.text);
                 path = path.replace("{number}", "0");
             }
+            "tus" => body = json!({"filename": "another.txt", "size": 3}),
+            "{upload_id}" | "finalize" => {
+                let begun = self.admin.post(TUS, &json!({"filename": "another.txt", "size": 3})).await.unwrap();
+                let upload = begun.text_of("upload_url");
+                if path.ends_with("finalize") {
+                    let piece = self.admin.request(Method::PATCH, &upload).header("Upload-Offset", 0).body("tea");
+                    assert_eq!(self.admin.send(piece).await.unwrap().status, 200);
+                }
+                path = path.replace("/v1/uploads/tus/{upload_id}", &upload);
+            }
             "stop" => {
                 self.stack.model.next(Script::silence());
                 path = path.replace("{session_id}", &self.session().await);
@@ -255,6 +283,7 @@ impl World {
                        (SELECT string_agg(event_id, ',' ORDER BY id) FROM memory_replica),
                        (SELECT string_agg(concat(id, status, blob_id, deleted_at), ',' ORDER BY id) FROM attachments),
                        (SELECT string_agg(concat(id, revoked_at), ',' ORDER BY id) FROM attachment_links),
+                       (SELECT string_agg(concat(id, arrived), ',' ORDER BY id) FROM tus_uploads),
                        (SELECT count(*) FROM audit_event)))";
         sqlx::query_scalar(sql).fetch_one(&self.pool).await.unwrap()
     }

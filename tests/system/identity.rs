@@ -80,6 +80,7 @@ impl Operation {
             ("{login_id}", &ids.login),
             ("{attachment_id}", &ids.attachment),
             ("{link_id}", &ids.attachment),
+            ("{upload_id}", &ids.upload),
         ] {
             path = path.replace(name, value);
         }
@@ -109,6 +110,7 @@ struct Ids {
     /// Whose the login is.
     subject: String,
     attachment: String,
+    upload: String,
 }
 
 impl Ids {
@@ -121,6 +123,7 @@ impl Ids {
             login: new_session(),
             subject: "nobody".to_owned(),
             attachment: new_session(),
+            upload: new_session(),
         }
     }
 }
@@ -196,7 +199,7 @@ async fn what_one_tenant_has_does_not_exist_for_another() {
 /// An answer without what names the request, the ids and the time.
 fn anonymous(answer: &Answer, ids: &Ids) -> (u16, String) {
     let mut text = answer.text.clone();
-    for id in [&ids.session, &ids.event, &ids.key, &ids.login, &ids.attachment] {
+    for id in [&ids.session, &ids.event, &ids.key, &ids.login, &ids.attachment, &ids.upload] {
         text = text.replace(id.as_str(), "");
     }
     let mut body: Value = serde_json::from_str(&text).unwrap_or(Value::String(text));
@@ -222,6 +225,8 @@ async fn something(stack: &Stack, client: &Client) -> Ids {
     assert_eq!(key.status, 200, "{}", key.text);
     let pool = stack.database.pool().await.unwrap();
     let login = login_of(&pool, "acme", "ada", None).await;
+    let upload = client.post("/v1/uploads/tus", &json!({"filename": "a.txt", "size": 3})).await.unwrap();
+    assert_eq!(upload.status, 200, "{}", upload.text);
     let attachment = Planted::of("acme", "a.txt").by("ada").plant(&pool, &[b"tea"]).await;
     Ids {
         session,
@@ -231,6 +236,7 @@ async fn something(stack: &Stack, client: &Client) -> Ids {
         login: login_id(&login).to_owned(),
         subject: "ada".to_owned(),
         attachment: attachment.to_string(),
+        upload: upload.text_of("upload_id"),
     }
 }
 

@@ -66,6 +66,7 @@ mod subscribers;
 mod thumbnails;
 mod trail;
 mod turn;
+mod tus;
 mod two_nodes;
 mod uploads;
 mod verify;

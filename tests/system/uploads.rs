@@ -76,7 +76,7 @@ pub fn noise(length: usize, seed: u64) -> Vec<u8> {
     bytes
 }
 
-fn sum(bytes: &[u8]) -> String {
+pub fn sum(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().fold(String::new(), |mut digits, byte| {
         write!(digits, "{byte:02x}").unwrap();
         digits
@@ -257,7 +257,7 @@ async fn the_embedded_database_takes_files_side_by_side_with_talk() {
 }
 
 /// The most memory that a process has had, or has, in KiB.
-fn memory_kib(pid: u32, name: &str) -> u64 {
+pub fn memory_kib(pid: u32, name: &str) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
     line.trim_start_matches(':').trim().trim_end_matches(" kB").parse().unwrap()

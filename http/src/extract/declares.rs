@@ -8,7 +8,7 @@ use actix_web::{
 
 use super::{
     ApiKeyId, AttachmentId, By, ExportJobId, Hints, IdempotencyKey, IfMatch, JobId, JsonBody, KeyMaker, LetterId,
-    LetterTopic, LinkId, LinkToken, LoginId, MemoryId, Parts, Prefer, Query, SessionId, SettingsVersionNumber,
+    LetterTopic, LinkId, LinkToken, LoginId, MemoryId, Parts, Prefer, Query, RawBody, SessionId, SettingsVersionNumber, UploadId,
     WithoutKey,
 };
 use crate::problem::Code;
@@ -103,6 +103,13 @@ impl Declares for MemoryId {
 }
 
 impl Declares for Parts {}
+
+impl Declares for RawBody {
+    const PROBLEMS: &'static [Code] =
+        &[Code::BadRequest, Code::RequestTimeout, Code::TooManyBodies, Code::UnsupportedMediaType];
+}
+
+impl Declares for UploadId {}
 
 impl Declares for Prefer {}
 

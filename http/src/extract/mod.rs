@@ -18,8 +18,10 @@ mod memory_id;
 mod parts;
 mod prefer;
 mod query;
+mod raw_body;
 mod session_id;
 mod settings_version;
+mod upload_id;
 
 pub(crate) use api_key::{ApiKeyId, KeyMaker};
 pub(crate) use attachment_id::AttachmentId;
@@ -28,7 +30,7 @@ pub(crate) use body::{JsonBody, wrong};
 pub(crate) use caller::{By, CorrelationId, TENANT_HEADER, TENANT_RULE};
 pub(crate) use credential::{CookieNames, Credential, INTERNAL_HEADER, internal_token};
 pub(crate) use dead_letter::{JobId, LetterId, LetterTopic};
-pub(crate) use declares::{Declared, declared_by};
+pub(crate) use declares::{Declared, Declares, declared_by};
 pub(crate) use export_job::ExportJobId;
 pub(crate) use hints::Hints;
 pub(crate) use idempotency::IdempotencyKey;
@@ -38,8 +40,10 @@ pub(crate) use memory_id::MemoryId;
 pub(crate) use parts::{Opened, Parts, piece, text};
 pub(crate) use prefer::Prefer;
 pub(crate) use query::{Query, bad};
+pub(crate) use raw_body::{Incoming, RawBody};
 pub(crate) use session_id::SessionId;
 pub(crate) use settings_version::SettingsVersionNumber;
+pub(crate) use upload_id::UploadId;
 
 use std::future::{Ready, ready};
 
@@ -85,6 +89,7 @@ from_head!(
     Query,
     SessionId,
     SettingsVersionNumber,
+    UploadId,
     WithoutKey
 );
 

@@ -79,15 +79,15 @@ impl Parts {
 }
 
 /// A body that is read by turns.
-type Shared = Rc<RefCell<Payload>>;
+pub(super) type Shared = Rc<RefCell<Payload>>;
 
-async fn next(payload: &Shared) -> Option<Result<Bytes, PayloadError>> {
+pub(super) async fn next(payload: &Shared) -> Option<Result<Bytes, PayloadError>> {
     poll_fn(|context| payload.borrow_mut().poll_next_unpin(context)).await
 }
 
 /// Reads on for a moment what nobody wants, if that was not all. A client that is still sending would lose its answer with a
 /// connection that is closed at once.
-async fn linger(payload: &Shared) {
+pub(super) async fn linger(payload: &Shared) {
     // Over or not, that was the moment.
     let _over = timeout(LINGER, async { while let Some(Ok(_)) = next(payload).await {} }).await;
 }

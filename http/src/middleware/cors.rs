@@ -4,11 +4,12 @@
 //! send what it wants to.
 
 use actix_cors::{Cors, CorsError};
-use actix_web::{Error, middleware::Condition};
+use actix_web::{Error, http::header::HeaderName, middleware::Condition};
 
 use crate::{
     problem::{Code, Problem},
     settings::{CorsSettings, Named},
+    tus::EXPOSED,
 };
 
 /// How long a browser may keep the answer about what a page may send, so that it does not ask before every request. Settings that
@@ -36,7 +37,10 @@ pub(crate) fn layer(settings: &CorsSettings) -> Condition<Cors> {
     };
     cors = match settings.expose_headers() {
         Ok(Named::Any) => cors.expose_any_header(),
-        Ok(Named::These(names)) => cors.expose_headers(names),
+        // Without these nobody goes on with an upload.
+        Ok(Named::These(names)) => {
+            cors.expose_headers(names.into_iter().chain(EXPOSED.iter().copied().map(HeaderName::from_static)))
+        }
         Err(_) => cors,
     };
     if settings.credentials {

@@ -52,6 +52,10 @@ catalogue! {
     TooManyFiles: 400 "too-many-files" "Too many files";
     /// The request could not be read.
     BadRequest: 400 "bad-request" "The request could not be read";
+    /// A checksum was made by something that is not known here.
+    ChecksumUnsupported: 400 "checksum-algorithm-unsupported" "Checksums of this kind are not known here";
+    /// An upload in pieces cannot become an attachment now.
+    UploadIncomplete: 400 "upload-incomplete" "The upload cannot be finished";
     /// What the path names cannot be an attachment.
     AttachmentIdInvalid: 400 "attachment-id-invalid" "invalid attachment id";
     /// It is not said whose logins are to end.
@@ -106,6 +110,8 @@ catalogue! {
     AttachmentQuarantined: 403 "attachment-quarantined" "The attachment is quarantined";
     /// There are no links to attachments.
     LinksDisabled: 403 "links-disabled" "Links to attachments are off";
+    /// Nothing can be added to an upload that was made of parts.
+    UploadFinal: 403 "upload-final" "The upload was made of parts";
     /// Nothing has this path.
     NotFound: 404 "not-found" "Not Found";
     /// The caller has no such session.
@@ -114,6 +120,8 @@ catalogue! {
     AttachmentUnknown: 404 "attachment-unknown" "not found";
     /// There is no smaller picture of the attachment.
     ThumbnailNotFound: 404 "thumbnail-not-found" "There is no thumbnail";
+    /// The caller has no such upload.
+    UploadNotFound: 404 "upload-not-found" "Upload not found";
     /// The caller has no such dead letter.
     DeadLetterNotFound: 404 "dead-letter-not-found" "DLQ item not found";
     /// The caller has no such order or export job.
@@ -164,6 +172,8 @@ catalogue! {
     AttachmentBytesDropped: 409 "attachment-bytes-dropped" "The bytes of the attachment were dropped";
     /// What is saved, or is to be, was written by another version of the program or by something else.
     SettingsUnreadable: 409 "settings-unreadable" "The settings cannot be read";
+    /// A piece does not go on where the upload stopped.
+    UploadConflict: 409 "upload-conflict" "The piece does not fit the upload";
     /// The session was deleted.
     SessionDeleted: 410 "session-deleted" "The session was deleted";
     /// The result of the export job has expired.
@@ -172,6 +182,8 @@ catalogue! {
     AttachmentGone: 410 "attachment-gone" "The attachment is gone";
     /// What the client takes for granted does not hold.
     PreconditionFailed: 412 "precondition-failed" "A condition of the request does not hold";
+    /// The client speaks another version of tus.
+    TusVersionUnsupported: 412 "tus-version-unsupported" "Only version 1.0.0 of tus is spoken here";
     /// The replica has not come as far as the reader asks.
     ReplicaBehind: 412 "replica-behind" "The replica has not come so far yet";
     /// Another version of the settings is saved than the client expects.
@@ -204,6 +216,8 @@ catalogue! {
     AttachmentNotFound: 422 "attachment-not-found" "An attachment does not exist";
     /// The key was used for another request.
     IdempotencyKeyReused: 422 "idempotency-key-reused" "The idempotency key belongs to another request";
+    /// Somebody looks through the upload just now.
+    UploadLocked: 423 "upload-locked" "The upload is being finished";
     /// The caller asks too often.
     RateLimited: 429 "rate-limited" "Too Many Requests";
     /// An operation of those who look after the system is asked for too often.
@@ -212,6 +226,10 @@ catalogue! {
     TooManyStreams: 429 "too-many-streams" "Too many open streams";
     /// As many requests of the caller wait for their bodies as may.
     TooManyBodies: 429 "too-many-bodies" "Too many unfinished requests";
+    /// The caller has as many unfinished uploads as it may have.
+    TooManyUploads: 429 "too-many-uploads" "Too many unfinished uploads";
+    /// The bytes of a piece are not those that its checksum is of (a status of tus).
+    ChecksumMismatch: 460 "checksum-mismatch" "The bytes are not those that the checksum is of";
     /// Something broke here.
     Internal: 500 "internal" "Internal error";
     /// The issuer of tokens has no key that could prove one.

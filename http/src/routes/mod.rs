@@ -35,6 +35,8 @@ mod settings;
 mod settings_versions;
 mod state;
 mod stream;
+mod tus;
+mod upload_health;
 mod uploads;
 mod write_through;
 
@@ -55,6 +57,7 @@ use crate::{
     middleware::authorise::authorise,
     openapi::shapes::{ProblemReply, StreamBlock},
     problem::{Code, Problem},
+    tus::name_version,
 };
 
 /// One path.
@@ -77,6 +80,8 @@ enum Kind {
     Text,
     /// An endless reply: nothing compresses it, and its head alone is of no use.
     Stream,
+    /// A small reply about uploads in pieces, which says which version of tus is spoken.
+    Resumable,
     /// Whether the process is well: asked by whatever looks after it, and answered whoever else is refused.
     Probe,
 }
@@ -129,6 +134,10 @@ table! {
     Plain "/v1/attachments/{attachment_id}/release" { POST attachment_verdicts::post_release }
     Plain "/v1/attachments/{attachment_id}/scan" { POST attachment_verdicts::post_scan }
     Plain "/v1/attachments/{attachment_id}/thumbnail" { GET attachments::get_thumbnail }
+    Plain "/v1/uploads/health" { GET upload_health::get_upload_health }
+    Resumable "/v1/uploads/tus" { POST tus::post_upload }
+    Resumable "/v1/uploads/tus/{upload_id}" { GET tus::get_upload, PATCH tus::patch_upload, DELETE tus::delete_upload }
+    Resumable "/v1/uploads/tus/{upload_id}/finalize" { POST tus::post_finalize }
     Plain "/internal/attachments/{attachment_id}/binary" { GET attachments::get_binary }
     Plain "/v1/keys" { POST api_keys::post_key, GET api_keys::get_keys }
     Plain "/v1/keys/{key_id}" { DELETE api_keys::delete_key }
@@ -196,6 +205,7 @@ pub(crate) fn register(config: &mut ServiceConfig) {
             service.default_service(web::to(move |request: HttpRequest| async move { refuse(&request, resource) }));
         let service = service.wrap(from_fn(move |request, next| authorise(resource.pattern, request, next)));
         let service = service.wrap(Condition::new(resource.kind != Kind::Probe, from_fn(shed)));
+        let service = service.wrap(Condition::new(resource.kind == Kind::Resumable, from_fn(name_version)));
         config.service(service.wrap(Condition::new(resource.kind == Kind::Text, Compress::default())));
     }
     config.default_service(web::to(|| async { HttpResponse::from_error(Problem::new(Code::NotFound)) }));
@@ -213,7 +223,11 @@ fn accepts(method: Method, kind: Kind) -> impl Guard {
 fn refuse(request: &HttpRequest, resource: &Resource) -> HttpResponse {
     let allowed = allowed(resource);
     if request.method() == Method::OPTIONS {
-        return HttpResponse::NoContent().insert_header((ALLOW, allowed)).finish();
+        let mut reply = HttpResponse::NoContent();
+        if resource.kind == Kind::Resumable {
+            tus::introduce(request, &mut reply);
+        }
+        return reply.insert_header((ALLOW, allowed)).finish();
     }
     HttpResponse::from_error(Problem::new(Code::MethodNotAllowed).allow(allowed))
 }

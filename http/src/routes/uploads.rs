@@ -29,7 +29,12 @@ use uuid::Uuid;
 use self::{
     progress::Progress,
     receiving::{Asked, Outcome, Receiving, session},
-    refusal::{Refused, unkept},
+    refusal::Refused,
+};
+pub(super) use self::{
+    progress::of as progress_of,
+    receiving::permitted,
+    refusal::{not_there, refused, unkept},
 };
 use super::{attachments::seconds, write_through::written_soon};
 use crate::{
@@ -194,7 +199,10 @@ fn remember(door: &Door, settings: &WriteThroughSettings, caller: &Caller, kept:
 }
 
 /// What `reading` gives, unless it takes too long, or what the sender showed ends before it does.
-async fn in_time<T>(ends: Option<Ends>, reading: impl Future<Output = Result<T, Problem>>) -> Result<T, Problem> {
+pub(super) async fn in_time<T>(
+    ends: Option<Ends>,
+    reading: impl Future<Output = Result<T, Problem>>,
+) -> Result<T, Problem> {
     let ended = async {
         match ends {
             Some(ends) => ends.reached().await,
@@ -203,7 +211,7 @@ async fn in_time<T>(ends: Option<Ends>, reading: impl Future<Output = Result<T, 
     };
     select! {
         read = timeout(FORM_WITHIN, reading) => {
-            read.unwrap_or_else(|_| Err(Problem::new(Code::RequestTimeout).because("the form took too long")))
+            read.unwrap_or_else(|_| Err(Problem::new(Code::RequestTimeout).because("the body took too long")))
         }
         () = ended => Err(Problem::new(Code::TokenInvalid).because("what the sender showed ended while the files came")),
     }

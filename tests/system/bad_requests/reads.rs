@@ -7,7 +7,8 @@ use super::{fingerprint, prepare};
 use crate::stack::Stack;
 
 /// What the parts of a path stand for here.
-const PARTS: [(&str, &str); 7] = [
+const PARTS: [(&str, &str); 8] = [
+    ("{upload_id}", "7b0d4cb2-5d3c-4f2e-9a55-8f3f3b1f6a01"),
     ("{attachment_id}", "7b0d4cb2-5d3c-4f2e-9a55-8f3f3b1f6a01"),
     ("{token}", "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"),
     ("{topic}", "memory.wal.dlq"),

@@ -30,9 +30,9 @@ const RENEWED_EVERY: Duration = Duration::from_secs(5);
 /// What came of asking to finish an upload.
 pub enum Begun {
     /// It is to be looked through.
-    Now(Finishing),
+    Now(Box<Finishing>),
     /// It has become an attachment already.
-    Before(TusUpload),
+    Before(Box<TusUpload>),
 }
 
 /// An upload that has come whole and that nobody else looks through. If this is dropped, somebody else may soon.
@@ -71,9 +71,10 @@ impl Tus {
         });
         Ok(match work.await?? {
             (upload, Some(writer)) => {
-                Begun::Now(Finishing { uploads: self.uploads.clone(), writer, caller: caller.clone(), upload })
+                let (uploads, caller) = (self.uploads.clone(), caller.clone());
+                Begun::Now(Box::new(Finishing { uploads, writer, caller, upload }))
             }
-            (upload, None) => Begun::Before(upload),
+            (upload, None) => Begun::Before(Box::new(upload)),
         })
     }
 

@@ -59,7 +59,7 @@ async fn arrived(tus: &Tus, id: Uuid) -> usize {
 
 /// Makes an attachment of an upload.
 async fn finish(tus: &Tus, rules: Rules, id: Uuid) -> Result<Attachment, IngestError> {
-    let Begun::Now(finishing) = tus.finish(&ann(), id).await.unwrap() else { panic!("it was before") };
+    let Begun::Now(finishing) = tus.finish(&ann(), id).await.unwrap() else { unreachable!("it was before") };
     let judged = finishing.holding(finishing.judge(Arc::new(rules))).await?;
     finishing.keep(judged).await
 }
@@ -229,14 +229,14 @@ async fn one_at_a_time_looks_through_an_upload_and_nobody_adds_to_it_meanwhile(p
     let tus = uploads(&pool).tus();
     let id = begun(&tus, 5).await.id;
     add(&tus, id, 0, b"hello", None).await.unwrap();
-    let Begun::Now(first) = tus.finish(&ann(), id).await.unwrap() else { panic!("it was before") };
+    let Begun::Now(first) = tus.finish(&ann(), id).await.unwrap() else { unreachable!("it was before") };
     let locked = TusError::Locked.to_string();
     assert_eq!(name(tus.finish(&ann(), id).await.err()), locked);
     assert_eq!(name(at(&tus, id, 5, None).await.err()), locked);
     let judged = first.judge(Arc::new(rules())).await.unwrap();
     // The process that looked through it was taken for dead.
     sqlx::raw_sql("UPDATE tus_uploads SET finishing_until = NULL").execute(&pool).await.unwrap();
-    let Begun::Now(second) = tus.finish(&ann(), id).await.unwrap() else { panic!("it was before") };
+    let Begun::Now(second) = tus.finish(&ann(), id).await.unwrap() else { unreachable!("it was before") };
     assert!(matches!(first.keep(judged).await, Err(IngestError::GivenUp)));
     assert_eq!(count(&pool, "SELECT count(*) FROM attachments").await, 0);
     second.release().await.unwrap();
@@ -249,7 +249,7 @@ async fn what_is_refused_in_the_end_goes_with_its_bytes(pool: PgPool) {
     let tus = uploads(&pool).tus();
     let id = begun(&tus, 5).await.id;
     add(&tus, id, 0, b"hello", None).await.unwrap();
-    let Begun::Now(finishing) = tus.finish(&ann(), id).await.unwrap() else { panic!("it was before") };
+    let Begun::Now(finishing) = tus.finish(&ann(), id).await.unwrap() else { unreachable!("it was before") };
     let no_text = Rules { denied_mime: vec!["text/plain".to_owned()], ..rules() };
     let refused = finishing.judge(Arc::new(no_text)).await.err();
     assert!(matches!(refused, Some(IngestError::MimeNotAllowed(_))));

@@ -71,7 +71,7 @@ struct Step {
 enum Asked {
     Unknown,
     Refused(TusError),
-    Taken(TusUpload, Option<(Writer, Uuid)>),
+    Taken(Box<TusUpload>, Option<(Writer, Uuid)>),
 }
 
 impl Tus {
@@ -94,17 +94,17 @@ impl Tus {
                 if let Err(refusal) = may_go_on(&upload, (offset, announced), now) {
                     return Ok(Asked::Refused(refusal));
                 }
-                let Some(blob) = upload.blob_id else { return Ok(Asked::Taken(upload, None)) };
+                let Some(blob) = upload.blob_id else { return Ok(Asked::Taken(Box::new(upload), None)) };
                 let writer = tus_uploads::take(rows, &owner.tenant, id, None).await?;
                 // What came of a piece that was to be kept whole or not at all.
                 attachment_blobs::cut(rows, &owner.tenant, blob, upload.arrived).await?;
-                Ok(Asked::Taken(upload, Some((writer, blob))))
+                Ok(Asked::Taken(Box::new(upload), Some((writer, blob))))
             })
         });
         let (upload, writer) = match work.await? {
             Asked::Unknown => return Err(TusError::NotFound),
             Asked::Refused(refusal) => return Err(refusal),
-            Asked::Taken(upload, writer) => (upload, writer),
+            Asked::Taken(upload, writer) => (*upload, writer),
         };
         let check = check.map(|Checksum { algorithm, sum }| {
             let algorithm = match algorithm {
@@ -298,11 +298,11 @@ impl Step {
         } else {
             None
         };
-        let whole = match last {
-            Some(last) => (last.at, [&last.bytes[..], &bytes].concat()),
-            None => (at, bytes.into()),
+        let (at, bytes) = match last {
+            Some(last) => (last.at, [&last.bytes[..], &bytes].concat().into()),
+            None => (at, bytes),
         };
-        let kept = attachment_blobs::append(rows, &writer.tenant, blob, (whole.0, &whole.1), now).await?;
+        let kept = attachment_blobs::append(rows, &writer.tenant, blob, (at, &bytes), now).await?;
         if !kept {
             rows.undo();
         }

@@ -16,11 +16,16 @@ const STEP_BYTES: u64 = 1 << 20;
 
 /// Tells how far files of one session have come.
 #[derive(Clone, Copy)]
-pub(super) struct Progress<'a> {
+pub(in crate::routes) struct Progress<'a> {
     pub(super) door: &'a Door,
     pub(super) caller: &'a Caller,
     /// Without one there is nobody to tell.
     pub(super) session_id: Option<Uuid>,
+}
+
+/// Tells how far files of one session have come that are sent one at a time.
+pub(in crate::routes) const fn of<'a>(door: &'a Door, caller: &'a Caller, session_id: Option<Uuid>) -> Progress<'a> {
+    Progress { door, caller, session_id }
 }
 
 impl Progress<'_> {
@@ -34,7 +39,7 @@ impl Progress<'_> {
     }
 
     /// A file is kept.
-    pub(super) fn kept(&self, file: &Attachment, index: u32) {
+    pub(in crate::routes) fn kept(&self, file: &Attachment, index: u32) {
         let more = json!({
             "bytes_uploaded": file.size, "bytes_total": file.size, "attachment_id": file.id, "status": "uploaded",
         });

@@ -197,31 +197,39 @@ impl<'a> Receiving<'a> {
     async fn permit(&mut self) -> Result<(), Problem> {
         for place in 0..self.outcomes.len() {
             let Outcome::Judged(file) = &self.outcomes[place] else { continue };
-            if let Err(problem) = self.permitted(file).await {
+            if let Err(problem) = permitted(self.door, self.caller, (self.session_id, self.persona_id), file).await {
                 self.outcomes[place] = self.refuse(file.filename.clone(), problem)?;
             }
         }
         Ok(())
     }
+}
 
-    /// Whether the policy lets the caller keep a file.
-    async fn permitted(&self, file: &Judged) -> Result<(), Problem> {
-        let Caller { tenant, subject, scope, admission, .. } = self.caller;
-        let issuer = admission.as_ref().and_then(|admission| admission.issuer.as_deref());
-        let asker = match subject {
-            Some(subject) => Asker::Member { subject, issuer, scope: scope.as_deref() },
-            None => Asker::Nobody { auth_required: self.door.verifier.is_some() },
-        };
-        let file = Map::from_iter([
-            ("filename".to_owned(), Value::from(file.filename.as_str())),
-            ("mime".to_owned(), Value::from(file.mime.as_str())),
-            ("size".to_owned(), Value::from(file.size)),
-        ]);
-        let context = Context { session_id: self.session_id, args: Some(&file), ..Context::default() };
-        let asks = Subject { tenant, persona_id: self.persona_id, asker };
-        let decision = self.door.policy.decide(&asks, "attachments.upload.file", "attachment", &context).await;
-        if decision.allow { Ok(()) } else { Err(denied(&self.door.policy, &decision)) }
-    }
+/// Whether the policy lets `caller` keep a file.
+///
+/// # Errors
+/// It does not, or could not be heard.
+pub(in crate::routes) async fn permitted(
+    door: &Door,
+    caller: &Caller,
+    (session_id, persona_id): (Option<Uuid>, Option<&str>),
+    file: &Judged,
+) -> Result<(), Problem> {
+    let Caller { tenant, subject, scope, admission, .. } = caller;
+    let issuer = admission.as_ref().and_then(|admission| admission.issuer.as_deref());
+    let asker = match subject {
+        Some(subject) => Asker::Member { subject, issuer, scope: scope.as_deref() },
+        None => Asker::Nobody { auth_required: door.verifier.is_some() },
+    };
+    let file = Map::from_iter([
+        ("filename".to_owned(), Value::from(file.filename.as_str())),
+        ("mime".to_owned(), Value::from(file.mime.as_str())),
+        ("size".to_owned(), Value::from(file.size)),
+    ]);
+    let context = Context { session_id, args: Some(&file), ..Context::default() };
+    let asks = Subject { tenant, persona_id, asker };
+    let decision = door.policy.decide(&asks, "attachments.upload.file", "attachment", &context).await;
+    if decision.allow { Ok(()) } else { Err(denied(&door.policy, &decision)) }
 }
 
 /// The session that a text names, if it names one.

@@ -37,7 +37,7 @@ pub(super) struct Refused {
 }
 
 /// Why a file is not taken while it comes: nothing of it is kept.
-pub(super) fn refused(error: IngestError) -> Problem {
+pub(in crate::routes) fn refused(error: IngestError) -> Problem {
     match error {
         IngestError::MimeNotAllowed(mime) => {
             Problem::new(Code::MimeNotAllowed).because(format!("MIME type not allowed: {mime}"))
@@ -61,7 +61,7 @@ pub(super) fn refused(error: IngestError) -> Problem {
 }
 
 /// Why a file is not kept in the end: if the database did not say, it may be.
-pub(super) fn unkept(error: IngestError) -> Problem {
+pub(in crate::routes) fn unkept(error: IngestError) -> Problem {
     match error {
         IngestError::Store(error @ (StoreError::TimedOut | StoreError::Interrupted(_))) => {
             Problem::new(Code::OutcomeUnknown).caused_by(error)
@@ -71,7 +71,7 @@ pub(super) fn unkept(error: IngestError) -> Problem {
 }
 
 /// Why files are not taken for a session.
-pub(super) fn not_there(refused: SessionRefused) -> Problem {
+pub(in crate::routes) fn not_there(refused: SessionRefused) -> Problem {
     match refused {
         SessionRefused::NotFound => Code::SessionNotFound.into(),
         SessionRefused::Deleted => Code::SessionDeleted.into(),
