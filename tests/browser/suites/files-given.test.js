@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { assertNoFaults, composer, openPage, untilFocused } from '../support/browser.js';
 import { eventually, until } from '../support/eventually.js';
-import { choose, drag, listen, note, paste, picture, row, rows, untilAccepted } from '../support/files.js';
+import { choose, chooseIn, drag, listen, note, paste, picture, row, rows, untilAccepted } from '../support/files.js';
 import { system } from '../support/suite.js';
 
 const parts = system({ GATEWAY_UPLOAD_MAX_MB: '1', GATEWAY_UPLOAD_MAX_FILES: '3', GATEWAY_UPLOAD_DENIED_MIME: 'text/html' });
@@ -141,9 +141,7 @@ test('a file that is no longer where it was is said to be so', async () => {
     const path = join(folder, 'moved.txt');
     await writeFile(path, 'here for now');
     await page.route('**/v1/uploads', (route) => route.abort('connectionreset'), { times: 1 });
-    const chooser = page.waitForEvent('filechooser');
-    await page.getByRole('button', { name: 'Add files' }).click();
-    await (await chooser).setFiles(path);
+    await chooseIn(page, () => page.getByRole('button', { name: 'Add files' }).click(), path);
     await row(page, 'moved.txt').getByText('The connection broke off before the file was there.').waitFor();
     await rm(path);
     await page.getByRole('button', { name: 'Retry moved.txt' }).click();

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { assertNoFaults, axe, composer, openPage, say, screenshot, untilAnswer, untilConnection, untilFocused } from '../support/browser.js';
 import { eventually } from '../support/eventually.js';
-import { attached, choose, drag, long, note, pdf, picture, row, rows, slow, untilAccepted } from '../support/files.js';
+import { attached, choose, chooseIn, drag, long, note, pdf, picture, row, rows, slow, untilAccepted } from '../support/files.js';
 import { system } from '../support/suite.js';
 
 const parts = system({ GATEWAY_UPLOAD_MAX_MB: '4' });
@@ -75,9 +75,7 @@ test('files are added, tried again and removed by keyboard alone', async () => {
   await page.keyboard.press('Shift+Tab');
   await untilFocused(page.getByRole('button', { name: 'Add files' }));
   await page.route('**/v1/uploads', (route) => route.abort('connectionreset'), { times: 1 });
-  const chooser = page.waitForEvent('filechooser');
-  await page.keyboard.press('Enter');
-  await (await chooser).setFiles([note('one.txt')]);
+  await chooseIn(page, () => page.keyboard.press('Enter'), [note('one.txt')]);
   await row(page, 'one.txt').getByText('The connection broke off before the file was there.').waitFor();
   await choose(page, note('two.txt'));
   await untilAccepted(page, 'two.txt');

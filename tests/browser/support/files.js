@@ -68,12 +68,20 @@ export function pdf(name, line = 'The night train leaves at 22:04.') {
   return { name, mimeType: 'application/pdf', buffer: Buffer.from(text, 'latin1') };
 }
 
-/** Chooses files as a person does, from the button on. @param {Page} page @param {...TestFile} files */
-export async function choose(page, ...files) {
+/**
+ * Chooses files in the dialog that something opens.
+ * @param {Page} page @param {() => Promise<void>} open @param {string | TestFile[]} files  a path, or files that are nowhere
+ */
+export async function chooseIn(page, open, files) {
   const chooser = page.waitForEvent('filechooser');
-  await page.getByRole('button', { name: 'Add files' }).click();
+  // The browser has to know that no person is there to see the dialog.
+  await page.evaluate(() => {});
+  await open();
   await (await chooser).setFiles(files);
 }
+
+/** Chooses files as a person does, from the button on. @param {Page} page @param {...TestFile} files */
+export const choose = (page, ...files) => chooseIn(page, () => page.getByRole('button', { name: 'Add files' }).click(), files);
 
 /**
  * Files as a script makes them, for what a test cannot do with those of a disk.
