@@ -22,7 +22,6 @@ HAPPENED = {
     "antivirus-off": "whether files are looked through is saved while the program runs",
     "attachment-not-quarantined": "what is cleared was quarantined before",
     "attachment-bytes-dropped": "what is released was not cleared before",
-    "thumbnail-not-found": "whether there is a picture of a file depends on the file",
     "too-many-files": "how many a form may have is saved while the program runs",
     "file-too-large": "likewise how large a file may be",
     "inline-cap-exceeded": "and one that is kept",

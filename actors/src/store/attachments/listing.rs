@@ -102,6 +102,6 @@ mod tests {
         assert_eq!(listed(AttachmentFilter { status: Some("quarantined".into()), ..any() }, None, 9).await, all[4..]);
         let reason = |reason: &str| AttachmentFilter { quarantine_reason: Some(reason.into()), ..any() };
         assert_eq!(listed(reason("infected"), None, 9).await, all[4..]);
-        assert_eq!(listed(reason("av_error"), None, 9).await, [Uuid::nil(); 0]);
+        assert!(listed(reason("av_error"), None, 9).await.is_empty());
     }
 }

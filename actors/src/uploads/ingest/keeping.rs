@@ -55,7 +55,7 @@ struct Step {
 /// What became of it.
 enum Kept {
     /// It exists.
-    Here(Attachment),
+    Here(Box<Attachment>),
     /// Its bytes are gone.
     GivenUp,
     /// Its session was deleted.
@@ -126,7 +126,7 @@ impl Judged {
         let step = Step { attachment, rest, dedup: self.rules.dedup, keeping, origin, audit, memory };
         let work = self.uploads.store.change_for(tenant, move |rows| Box::pin(step.write(rows, now)));
         let kept = match work.await? {
-            Kept::Here(kept) => kept,
+            Kept::Here(kept) => *kept,
             Kept::GivenUp => return Err(IngestError::GivenUp),
             Kept::SessionDeleted => return Err(IngestError::SessionDeleted),
         };
@@ -167,7 +167,7 @@ impl Step {
             enqueue(rows, &caller.tenant, &[memory], at).await?;
             memories::queued(rows, &self.attachment.tenant, self.attachment.id).await?;
         }
-        Ok(Kept::Here(self.attachment))
+        Ok(Kept::Here(Box::new(self.attachment)))
     }
 
     /// The blob that has the bytes from now on.
