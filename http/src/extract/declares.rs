@@ -8,8 +8,8 @@ use actix_web::{
 
 use super::{
     ApiKeyId, AttachmentId, By, ExportJobId, Hints, IdempotencyKey, IfMatch, JobId, JsonBody, KeyMaker, LetterId,
-    LetterTopic, LinkId, LinkToken, LoginId, MemoryId, Parts, Prefer, Query, RawBody, SessionId, SettingsVersionNumber, UploadId,
-    WithoutKey,
+    LetterTopic, LinkId, LinkToken, LoginId, MemoryId, Parts, Prefer, Query, RawBody, SessionId, SettingsVersionNumber,
+    UploadId, WithoutKey,
 };
 use crate::problem::Code;
 
