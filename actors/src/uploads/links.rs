@@ -79,7 +79,7 @@ impl Links {
     /// [`LinkError`]; after `Interrupted` and `TimedOut` there may be a link whose token nobody knows.
     pub async fn create(&self, caller: &Caller, attachment: Uuid) -> Result<NewLink, LinkError> {
         let seconds = self.rules.borrow().download_token_ttl_seconds;
-        let Some(life) = i64::try_from(seconds).ok().filter(|seconds| *seconds > 0).map(Duration::seconds) else {
+        let Some(lasts) = i64::try_from(seconds).ok().filter(|seconds| *seconds > 0).map(Duration::seconds) else {
             return Err(LinkError::Off);
         };
         let mut chance = [0; TOKEN_BYTES];
@@ -91,17 +91,17 @@ impl Links {
             subject: caller.subject.clone(),
             issuer: caller.admission.as_ref().and_then(|admission| admission.issuer.clone()),
             created_at: now,
-            expires_at: now + life,
+            expires_at: now + lasts,
         };
         let details = json!({"link": id, "seconds": seconds});
-        let line = audit(caller, "attachments.links.create", "attachment", attachment.to_string(), details);
+        let told = audit(caller, "attachments.links.create", "attachment", attachment.to_string(), details);
         let (tenant, written) = (caller.tenant.clone(), link.clone());
         let work = self.store.change_for(caller.tenant.clone(), move |rows| {
             Box::pin(async move {
                 let of = (tenant.as_str(), attachment);
                 let is_written = attachment_links::insert(rows, of, &written, &sum, MAX_LINKS).await?;
                 if is_written {
-                    audit_event::insert(rows, &tenant, &line, now).await?;
+                    audit_event::insert(rows, &tenant, &told, now).await?;
                 }
                 Ok(is_written)
             })

@@ -28,12 +28,12 @@ use uuid::Uuid;
 
 use self::{
     progress::Progress,
-    receiving::{Asked, Outcome, Receiving, session},
+    receiving::{Asked, Outcome, Receiving},
     refusal::Refused,
 };
 pub(super) use self::{
     progress::of as progress_of,
-    receiving::permitted,
+    receiving::{permitted, session},
     refusal::{not_there, refused, unkept},
 };
 use super::{attachments::seconds, write_through::written_soon};

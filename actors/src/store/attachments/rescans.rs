@@ -280,10 +280,7 @@ mod tests {
             ("scanned_at = NULL, status = 'quarantined', quarantine_reason = 'infected'", young, false),
             ("scanned_at = NULL, blob_id = NULL", young, false),
         ] {
-            sqlx::raw_sql("TRUNCATE attachments, attachment_blobs, attachment_chunks")
-                .execute(&mut *connection)
-                .await
-                .unwrap();
+            sqlx::raw_sql("TRUNCATE attachments, attachment_blobs CASCADE").execute(&mut *connection).await.unwrap();
             let blob = whole(&mut connection, "t", &[b"hello"]).await;
             put(&mut connection, &clean(blob)).await;
             let change = format!("UPDATE attachments SET {change}");

@@ -12,9 +12,9 @@ use somaagent_actors::{
     },
 };
 use utoipa::ToSchema;
-use uuid::Uuid;
 
 use super::{
+    super::uploads::session,
     finishing::{check_session, finished, made_of_parts},
     refusal::{Spoken, told},
     replies::{CreatedReply, described},
@@ -40,8 +40,11 @@ pub(crate) struct CreateRequest {
     /// What type it is said to have.
     #[schema(max_length = 255, pattern = "^[ -~]*$")]
     mime_type: Option<String>,
-    /// The session that it belongs to.
-    session_id: Option<Uuid>,
+    /// The session that it belongs to; empty or `unspecified`: none.
+    #[schema(
+        pattern = "^\\s*(unspecified|[0-9A-Fa-f]{8}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{12})?\\s*$"
+    )]
+    session_id: Option<String>,
 }
 
 /// What an upload is begun with, in either dialect.
@@ -102,6 +105,7 @@ fn in_json(fields: CreateRequest) -> Result<Creation, Problem> {
         file_type(&text).ok_or_else(|| wrong(vec!["mime_type".into()], &rule))
     });
     let said = Declared { filename: Some(sanitised(&filename)), mime: mime.transpose()? };
+    let session_id = session_id.map(|given| session(&["body", "session_id"], &given)).transpose()?.flatten();
     Ok(Creation::Json(NewUpload { said, session_id, ..NewUpload::default() }, size))
 }
 

@@ -236,7 +236,7 @@ pub(in crate::routes) async fn permitted(
 ///
 /// # Errors
 /// It is no id of a session; `loc` is where it stands.
-pub(super) fn session(loc: &[&str], given: &str) -> Result<Option<Uuid>, Problem> {
+pub(in crate::routes) fn session(loc: &[&str], given: &str) -> Result<Option<Uuid>, Problem> {
     match given.trim() {
         "" | UNSPECIFIED => Ok(None),
         given => Uuid::try_parse(given).map(Some).map_err(|_| {

@@ -143,7 +143,7 @@ async fn unseen(
 /// Forgets what was written, so that no round bears that of the one before.
 async fn empty(database: &Database) -> Result<()> {
     let mut connection = PgConnection::connect(&database.dsn()).await?;
-    sqlx::raw_sql("TRUNCATE plain; TRUNCATE attachments, attachment_blobs, attachment_chunks; CHECKPOINT")
+    sqlx::raw_sql("TRUNCATE plain; TRUNCATE attachments, attachment_blobs CASCADE; CHECKPOINT")
         .execute(&mut connection)
         .await?;
     connection.close().await?;
