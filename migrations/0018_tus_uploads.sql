@@ -37,6 +37,8 @@ CREATE TABLE tus_uploads (
 CREATE INDEX tus_uploads_blob ON tus_uploads (tenant, blob_id) WHERE blob_id IS NOT NULL;
 -- How many of somebody's are open.
 CREATE INDEX tus_uploads_open ON tus_uploads (tenant, subject) WHERE blob_id IS NOT NULL;
+-- What goes with a session.
+CREATE INDEX tus_uploads_session ON tus_uploads (tenant, session_id) WHERE session_id IS NOT NULL;
 -- What is over.
 CREATE INDEX tus_uploads_expired ON tus_uploads (expires_at);
 

@@ -17,7 +17,9 @@ CREATE INDEX attachments_forgotten ON attachments (deleted_at) WHERE memory IS N
 
 -- When somebody last began to look through it again.
 ALTER TABLE attachments ADD COLUMN rescan_tried_at timestamptz;
-CREATE INDEX attachments_rescan ON attachments (scanned_at NULLS FIRST, id) WHERE blob_id IS NOT NULL;
+-- By the time they were sent: what is too old for that is not even looked at.
+CREATE INDEX attachments_rescan ON attachments (created_at)
+    WHERE blob_id IS NOT NULL AND (status = 'clean' OR quarantine_reason = 'av_error');
 
 -- What admins look for.
 CREATE INDEX attachments_quarantined ON attachments (tenant, created_at DESC) WHERE status = 'quarantined';

@@ -26,8 +26,8 @@ const APPLIED: &[(&str, &str)] = &[
     ("0015_attachments.sql", "c547cf7dc7f0400be4b1d9835cbae3348b2e1a3883c82aeb737c0d115cfeffb7"),
     ("0016_ui_settings.sql", "ac0aa45cc0dda1262a6d00e6a44ae48237d228e7a5ad5958c9ef6416d80ecf10"),
     ("0017_attachment_contents.sql", "94c3d50d2cb345b81925b5ebece5b7d90cee1ea88a663c50a43aaab9086c3771"),
-    ("0018_tus_uploads.sql", "caa55c1d3ef801a7b3330c9c98966f880877d98b335fccd430534206b86c89e1"),
-    ("0019_attachment_verdicts.sql", "6e3d822735014be8fbf2df960a4b040a10d6a0874cfc627126d20ad32b27f0b3"),
+    ("0018_tus_uploads.sql", "d346b4fb8909c2e61d3d304d8ad9d17a08f6e5b2978bdde49de70990d5c05b13"),
+    ("0019_attachment_verdicts.sql", "26664a33b1b8ed90b37ea2495636a6fce7df49017561a1d85a4e458fffabf884"),
     ("0020_attachment_links.sql", "79baf86862f2df6d48a185665986db5326129954999bf9dcfaaaad7e3fbface6"),
 ];
 

@@ -125,6 +125,10 @@ fn ended(status: ExitStatus, said: &[u8]) -> ExtractError {
     let signal = status.signal().and_then(Signal::from_named_raw);
     match signal {
         Some(Signal::XCPU) => ExtractError::TimedOut,
+        // Somebody else ended it: that says nothing of the file.
+        Some(Signal::TERM | Signal::KILL | Signal::INT | Signal::HUP) => {
+            ExtractError::Start(io::Error::other(format!("it was ended: {status}")))
+        }
         Some(Signal::ABORT) if said.windows(NO_MEMORY.len()).any(|part| part == NO_MEMORY) => ExtractError::OutOfMemory,
         _ => ExtractError::Crashed(status.to_string()),
     }

@@ -9,7 +9,7 @@ use time::OffsetDateTime;
 use tracing::instrument;
 use uuid::Uuid;
 
-use super::{attachments, audit_event, wall::TenantTx};
+use super::{attachments, audit_event, tus_uploads, wall::TenantTx};
 use crate::domain::{append::AuditWrite, ids::SessionKey};
 
 /// What is left of the session.
@@ -70,6 +70,8 @@ pub async fn erase(
     let history = if events > 0 { format!("{} to {}", was.erased + 1, was.last) } else { String::new() };
     let mut audit = changed(audit.clone(), "history", &history, "");
     let attachments = attachments::delete_of_session(rows, key, at).await?;
+    // What is still on its way to it never comes.
+    tus_uploads::remove_of_session(rows, tenant, id).await?;
     if attachments > 0 {
         audit.details["attachments"] = attachments.into();
     }

@@ -113,7 +113,7 @@ pub async fn insert(rows: &mut TenantTx<'_>, new: &TusUpload) -> Result<(), sqlx
     Ok(())
 }
 
-/// How many uploads of somebody have bytes that no attachment has.
+/// How many uploads of somebody have bytes that no attachment has, or were made of parts: of those a few bytes make many.
 ///
 /// # Errors
 /// The database's.
@@ -121,7 +121,8 @@ pub async fn insert(rows: &mut TenantTx<'_>, new: &TusUpload) -> Result<(), sqlx
 pub async fn count_open(rows: &mut TenantTx<'_>, owner: &Owner) -> Result<i64, sqlx::Error> {
     sqlx::query_scalar!(
         r#"SELECT count(*) AS "count!" FROM tus_uploads
-           WHERE tenant = $1 AND subject IS NOT DISTINCT FROM $2 AND issuer IS NOT DISTINCT FROM $3 AND blob_id IS NOT NULL"#,
+           WHERE tenant = $1 AND subject IS NOT DISTINCT FROM $2 AND issuer IS NOT DISTINCT FROM $3
+             AND (blob_id IS NOT NULL OR kind = 'final')"#,
         owner.tenant,
         owner.subject.as_deref(),
         owner.issuer.as_deref(),
@@ -242,6 +243,60 @@ pub async fn hold(
     .execute(&mut **rows)
     .await?;
     Ok(done.rows_affected() == 1)
+}
+
+/// Keeps everybody else from an upload until the transaction ends. Call it before anything is done to its bytes, as all do who change
+/// both.
+///
+/// # Errors
+/// The database's.
+#[instrument(level = "debug", name = "db.tus_uploads.hold_row", skip_all)]
+pub async fn hold_row(rows: &mut TenantTx<'_>, writer: &Writer) -> Result<(), sqlx::Error> {
+    sqlx::query_scalar!("SELECT id FROM tus_uploads WHERE tenant = $1 AND id = $2 FOR UPDATE", writer.tenant, writer.id)
+        .fetch_optional(&mut **rows)
+        .await?;
+    Ok(())
+}
+
+/// Takes an upload away of which there will be no attachment, and gives its bytes up, if the writer still is one. Returns whether it
+/// was.
+///
+/// # Errors
+/// The database's.
+#[instrument(level = "debug", name = "db.tus_uploads.refuse", skip_all)]
+pub async fn refuse(rows: &mut TenantTx<'_>, writer: &Writer) -> Result<bool, sqlx::Error> {
+    let was = sqlx::query_scalar!(
+        r#"DELETE FROM tus_uploads WHERE tenant = $1 AND id = $2 AND writer = $3 AND attachment_id IS NULL
+         RETURNING blob_id AS "blob_id!""#,
+        writer.tenant,
+        writer.id,
+        writer.number,
+    )
+    .fetch_optional(&mut **rows)
+    .await?;
+    if let Some(blob) = was {
+        attachment_blobs::abandon(rows, &writer.tenant, blob).await?;
+    }
+    Ok(was.is_some())
+}
+
+/// Takes all uploads to a session away, and gives their bytes up.
+///
+/// # Errors
+/// The database's.
+#[instrument(level = "debug", name = "db.tus_uploads.remove_of_session", skip_all)]
+pub async fn remove_of_session(rows: &mut TenantTx<'_>, tenant: &str, session: Uuid) -> Result<(), sqlx::Error> {
+    let gone = sqlx::query_scalar!(
+        "DELETE FROM tus_uploads WHERE tenant = $1 AND session_id = $2 RETURNING blob_id",
+        tenant,
+        session,
+    )
+    .fetch_all(&mut **rows)
+    .await?;
+    for blob in gone.into_iter().flatten() {
+        attachment_blobs::abandon(rows, tenant, blob).await?;
+    }
+    Ok(())
 }
 
 /// Says what an upload has become: its bytes are the attachment's, or are given up. Returns whether the writer still is one. Call it

@@ -5,7 +5,7 @@
 //! [`forget`] finds it, takes the memory back here and in the log, and then tells the memory service, as often as it
 //! takes.
 
-use std::time::Duration;
+use std::{collections::HashSet, time::Duration};
 
 use serde_json::{Value, json};
 use somaagent_supervision::Port;
@@ -88,17 +88,26 @@ pub(super) async fn forget(
 ) -> Result<bool, StoreError> {
     let found = store.run(|connection| Box::pin(memories::forgotten(connection, PAGE))).await?;
     let is_full = found.len() >= usize::try_from(PAGE).unwrap_or(usize::MAX);
-    let mut count = 0_usize;
+    let mut here = Vec::with_capacity(found.len());
     for forgotten in &found {
         let Some(tenant) = Tenant::new(&forgotten.tenant) else { continue };
-        if forgotten.stage == Stage::Queued && !withdraw(store, &tenant, forgotten.id, clock()).await? {
+        // Here that is done whether or not the service answers.
+        if forgotten.stage == Stage::Withdrawn || withdraw(store, &tenant, forgotten.id, clock()).await? {
+            here.push((tenant, forgotten));
+        }
+    }
+    let (mut count, mut unheard) = (0_usize, HashSet::new());
+    for (tenant, forgotten) in here {
+        if unheard.contains(&tenant) {
             continue;
         }
         match told(brain, &tenant, forgotten).await {
             Told::Done => {}
+            // What is wrong may be that tenant's alone.
             Told::Later(reason) => {
                 tracing::warn!(reason, "the memory service was not told of deleted attachments: it will be");
-                return Ok(false);
+                unheard.insert(tenant);
+                continue;
             }
         }
         let (id, name) = (forgotten.id, tenant.clone());

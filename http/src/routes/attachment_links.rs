@@ -8,7 +8,10 @@ use actix_web::{
 use serde::Serialize;
 use somaagent_actors::{
     domain::caller::Caller,
-    uploads::links::{Link, LinkError},
+    uploads::{
+        downloads::Found,
+        links::{Link, LinkError},
+    },
 };
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -105,17 +108,23 @@ pub(crate) async fn post_link(
     responses((status = 200, description = "The links", body = Vec<LinkReply>)),
     extensions(
         ("x-action" = json!("attachments.links.read")),
-        ("x-problems" = json!([
-            "attachment-quarantined", "attachment-unknown", "attachment-gone", "unavailable", "draining", "timeout",
-        ])),
+        ("x-problems" = json!(["attachment-unknown", "unavailable", "draining", "timeout"])),
     ),
 )]
 pub(crate) async fn get_links(door: Data<Door>, by: By, id: AttachmentId) -> Result<Json<Vec<LinkReply>>, Problem> {
     door.accepting()?;
     let caller = by.caller();
-    found(&door, &caller, id.0).await?;
+    known(&door, &caller, id.0).await?;
     let links = door.uploads.links().list(&caller.tenant, id.0).await?;
     Ok(Json(links.into_iter().map(LinkReply::from).collect()))
+}
+
+/// Refuses whoever the attachment does not exist for. One that is quarantined, or gone, may have links that are to be taken back.
+async fn known(door: &Door, caller: &Caller, id: Uuid) -> Result<(), Problem> {
+    match door.attachments.find(caller, id).await? {
+        Found::Here(_) | Found::Gone => Ok(()),
+        Found::Unknown => Err(Code::AttachmentUnknown.into()),
+    }
 }
 
 /// Takes a link to an attachment back: from now on it leads nowhere.
@@ -131,8 +140,7 @@ pub(crate) async fn get_links(door: Data<Door>, by: By, id: AttachmentId) -> Res
     extensions(
         ("x-action" = json!("attachments.links.revoke")),
         ("x-problems" = json!([
-            "attachment-quarantined", "attachment-unknown", "attachment-gone", "link-not-found", "unavailable",
-            "draining", "outcome-unknown", "timeout",
+            "attachment-unknown", "link-not-found", "unavailable", "draining", "outcome-unknown", "timeout",
         ])),
     ),
 )]
@@ -144,7 +152,7 @@ pub(crate) async fn delete_link(
 ) -> Result<HttpResponse, Problem> {
     door.accepting()?;
     let caller: Caller = by.caller();
-    found(&door, &caller, id.0).await?;
+    known(&door, &caller, id.0).await?;
     if !door.uploads.links().revoke(&caller, id.0, link.0).await.map_err(unknown)? {
         return Err(Code::LinkNotFound.into());
     }

@@ -108,9 +108,14 @@ pub(crate) async fn get_upload(
     let find = || async { door.uploads.tus().find(&caller, id.0).await.map_err(|error| told(error, Spoken::Tus)) };
     let mut upload = find().await?;
     let attachment = if dialect == Dialect::Tus && upload.is_open() && upload.is_whole() {
+        // Nothing is begun while files are not taken, or the process ends.
+        if accepting(&door).is_err() {
+            return Err(refusal::locked());
+        }
         let attachment = finished(&door, &caller, id.0, Spoken::Tus).await.map_err(|problem| {
             // Clients take any other failure for the end of the upload.
-            if problem.code().status() >= 500 { refusal::locked().caused_by(format!("{problem:?}")) } else { problem }
+            let passes = problem.code().status() >= 500 || problem.code() == Code::UploadConflict;
+            if passes { refusal::locked().caused_by(format!("{problem:?}")) } else { problem }
         })?;
         upload = find().await?;
         Some(attachment)

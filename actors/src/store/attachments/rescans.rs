@@ -162,9 +162,11 @@ pub struct Judged {
     pub before: String,
     /// … and what it is now.
     pub after: String,
+    /// Its bytes.
+    pub blob_id: Uuid,
 }
 
-/// Writes down what was found in bytes, for all attachments that have them. One that was released in spite of the very same finding
+/// Writes down what was found in the bytes `blob`, for all attachments of the tenant with these bytes, also where they are kept twice. One that was released in spite of the very same finding
 /// stays released.
 ///
 /// # Errors
@@ -180,11 +182,12 @@ pub async fn judge(
     let judged = sqlx::query_as!(
         Judged,
         "WITH was AS (
-             SELECT id, status,
+             SELECT id, status, blob_id,
                     released_at IS NOT NULL
                         AND ($3::text IS NULL OR quarantine_reason = $3 AND threat IS NOT DISTINCT FROM $4) AS stays
              FROM attachments
-             WHERE tenant = $1 AND blob_id = $2
+             WHERE tenant = $1 AND blob_id IS NOT NULL
+               AND (sha256, size) = (SELECT b.sha256, b.size FROM attachment_blobs AS b WHERE b.tenant = $1 AND b.id = $2)
                AND ($3 IS NOT NULL OR status = 'clean' OR quarantine_reason = 'av_error' OR $6)
              ORDER BY id
              FOR UPDATE
@@ -200,7 +203,7 @@ pub async fn judge(
              released_by = CASE WHEN stays THEN released_by END
          FROM was
          WHERE a.id = was.id
-         RETURNING a.id, a.session_id, was.status AS before, a.status AS after",
+         RETURNING a.id, a.session_id, was.status AS before, a.status AS after, was.blob_id AS \"blob_id!\"",
         tenant,
         blob,
         finding.reason,
@@ -211,16 +214,13 @@ pub async fn judge(
     )
     .fetch_all(&mut **rows)
     .await?;
-    let dropped: Vec<Uuid> = judged
-        .iter()
-        .filter(|judged| finding.drops_bytes && judged.after == "quarantined")
-        .map(|judged| judged.id)
-        .collect();
+    let dropped = judged.iter().filter(|judged| finding.drops_bytes && judged.after == "quarantined");
+    let (dropped, blobs): (Vec<Uuid>, Vec<Uuid>) = dropped.map(|judged| (judged.id, judged.blob_id)).unzip();
     if !dropped.is_empty() {
         sqlx::query!("UPDATE attachments SET blob_id = NULL WHERE tenant = $1 AND id = ANY ($2)", tenant, &dropped)
             .execute(&mut **rows)
             .await?;
-        attachment_blobs::release(rows, tenant, blob).await?;
+        attachment_blobs::release_all(rows, &vec![tenant.to_owned(); blobs.len()], &blobs).await?;
     }
     Ok(judged)
 }

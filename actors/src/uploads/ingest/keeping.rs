@@ -146,6 +146,9 @@ impl Step {
             rows.undo();
             return Ok(Kept::SessionDeleted);
         }
+        if let Origin::Pieces(writer) = &self.origin {
+            tus_uploads::hold_row(rows, writer).await?;
+        }
         if let Some(rest) = self.rest.take() {
             let Some(blob) = self.place(rows, &rest, at).await? else {
                 rows.undo();

@@ -184,13 +184,16 @@ impl Finishing {
         self.hold(None).await
     }
 
-    /// Takes the upload away, of which there will never be an attachment.
+    /// Takes the upload away, of which there will never be an attachment, unless somebody else went on with it.
     ///
     /// # Errors
     /// The store's.
     pub async fn refuse(self) -> Result<(), StoreError> {
-        let tus = Tus { uploads: self.uploads };
-        tus.remove(&self.caller, self.upload.id).await.map(drop)
+        let Self { uploads, caller, writer, .. } = self;
+        let work = uploads.store.change_for(caller.tenant, move |rows| {
+            Box::pin(async move { tus_uploads::refuse(rows, &writer).await })
+        });
+        work.await.map(drop)
     }
 
     async fn hold(&self, until: Option<OffsetDateTime>) -> Result<(), StoreError> {

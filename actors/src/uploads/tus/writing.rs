@@ -214,10 +214,11 @@ impl Piece {
     async fn discard(mut self) -> Result<(), TusError> {
         self.filling.clear();
         self.written().await?;
-        let now = (self.uploads.clock)();
+        // Nothing came that counts.
+        let until = self.upload.expires_at;
         self.changed(move |rows, writer, arrived, blob| {
             Box::pin(async move {
-                let is_writer = tus_uploads::advance(rows, &writer, (arrived, arrived), expiry(now)).await?;
+                let is_writer = tus_uploads::advance(rows, &writer, (arrived, arrived), until).await?;
                 if is_writer {
                     attachment_blobs::cut(rows, &writer.tenant, blob, arrived).await?;
                 }

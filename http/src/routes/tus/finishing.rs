@@ -30,9 +30,8 @@ pub(super) async fn finished(door: &Door, caller: &Caller, id: Uuid, spoken: Spo
         Ok(Begun::Before(upload)) => return attachment_of(door, caller, &upload).await?.ok_or(Code::Internal.into()),
         Err(error) => return Err(told(error, spoken)),
     };
-    let session_id = finishing.upload.session_id;
+    let (session_id, rules) = (finishing.upload.session_id, door.uploads.rules());
     let judging = async {
-        let rules = door.uploads.rules();
         check_session(door, caller, session_id).await?;
         let judged = finishing.judge(rules.clone()).await.map_err(|error| told(error.into(), spoken))?;
         let of = (session_id, finishing.upload.persona_id.as_deref());
@@ -40,7 +39,8 @@ pub(super) async fn finished(door: &Door, caller: &Caller, id: Uuid, spoken: Spo
     };
     match finishing.holding(Box::pin(judging)).await {
         Ok(judged) => kept(door, caller, finishing.keep(judged).await, session_id),
-        Err(problem) if is_for_good(&problem) => {
+        // By rules that are not in force any more nothing is refused for good.
+        Err(problem) if is_for_good(&problem) && door.uploads.rules() == rules => {
             door.uploads.metrics().refused();
             finishing.refuse().await?;
             Err(problem)
