@@ -252,9 +252,13 @@ pub async fn hold(
 /// The database's.
 #[instrument(level = "debug", name = "db.tus_uploads.hold_row", skip_all)]
 pub async fn hold_row(rows: &mut TenantTx<'_>, writer: &Writer) -> Result<(), sqlx::Error> {
-    sqlx::query_scalar!("SELECT id FROM tus_uploads WHERE tenant = $1 AND id = $2 FOR UPDATE", writer.tenant, writer.id)
-        .fetch_optional(&mut **rows)
-        .await?;
+    sqlx::query_scalar!(
+        "SELECT id FROM tus_uploads WHERE tenant = $1 AND id = $2 FOR UPDATE",
+        writer.tenant,
+        writer.id
+    )
+    .fetch_optional(&mut **rows)
+    .await?;
     Ok(())
 }
 

@@ -190,9 +190,9 @@ impl Finishing {
     /// The store's.
     pub async fn refuse(self) -> Result<(), StoreError> {
         let Self { uploads, caller, writer, .. } = self;
-        let work = uploads.store.change_for(caller.tenant, move |rows| {
-            Box::pin(async move { tus_uploads::refuse(rows, &writer).await })
-        });
+        let work = uploads
+            .store
+            .change_for(caller.tenant, move |rows| Box::pin(async move { tus_uploads::refuse(rows, &writer).await }));
         work.await.map(drop)
     }
 
