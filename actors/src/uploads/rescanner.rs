@@ -173,7 +173,9 @@ async fn rescan(uploads: &Uploads, scanner: &Arc<dyn Scanner>, due: Due) -> Resu
     let bytes = (due.blob_id, u64::try_from(due.size).unwrap_or_default());
     let found = match uploads.look_through(scanner, &tenant, bytes).await {
         Ok(found) => found,
-        Err(NotScanned::Scan(ScanError::Busy)) => return Err(Failed::Away(ScanError::Busy.to_string())),
+        Err(NotScanned::Scan(error @ (ScanError::Busy | ScanError::Away(_)))) => {
+            return Err(Failed::Away(error.to_string()));
+        }
         Err(error) => {
             uploads.metrics.rescanned("error");
             tracing::warn!(error = &error as &dyn std::error::Error, "an attachment could not be looked through again");
@@ -181,12 +183,7 @@ async fn rescan(uploads: &Uploads, scanner: &Arc<dyn Scanner>, due: Due) -> Resu
             let work = uploads.store.change_for(tenant, move |rows| {
                 Box::pin(async move { rescans::tried(rows, name.as_str(), due.blob_id, at).await })
             });
-            work.await?;
-            // What takes clamd away may be the file: the next round begins with others.
-            return match error {
-                NotScanned::Scan(error @ ScanError::Away(_)) => Err(Failed::Away(error.to_string())),
-                _ => Ok(()),
-            };
+            return Ok(work.await?);
         }
     };
     let result = told(&found);

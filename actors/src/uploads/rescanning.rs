@@ -116,9 +116,9 @@ impl Uploads {
         let bytes = Attachments::new(self.store.clone()).bytes(tenant, blob, (0, size));
         let mut bytes = std::pin::pin!(bytes);
         while let Some(piece) = bytes.try_next().await? {
-            scan.feed(piece).await?;
+            scan.feed(piece).await.map_err(meanwhile)?;
         }
-        Ok(scan.verdict().await?)
+        Ok(scan.verdict().await.map_err(meanwhile)?)
     }
 
     /// Does what follows. Returns what became of each attachment.
@@ -158,6 +158,14 @@ impl Uploads {
             self.metrics.quarantined();
         }
         Ok(judged)
+    }
+}
+
+/// Whoever goes away while they look through a file may do so for what is in it.
+fn meanwhile(error: ScanError) -> ScanError {
+    match error {
+        ScanError::Away(why) => ScanError::Failed(why),
+        error => error,
     }
 }
 

@@ -126,10 +126,11 @@ async fn a_memory_service_that_does_not_answer_is_told_again_and_one_that_forget
         .unwrap();
     let endpoint = <DeleteByKey as crate::somabrain::Question>::ENDPOINT;
     let (_, asked) = round(&pool, [Err(BrainError::TimedOut { endpoint })]).await;
-    assert_eq!(asked, [format!("att:{one}")], "the others wait for the next round, too");
+    assert_eq!(asked, [format!("att:{one}")], "those of the same tenant wait for the next round, too");
     assert_eq!(
         (stage(&pool, one).await.as_deref(), stage(&pool, two).await.as_deref()),
-        (Some("withdrawn"), Some("queued"))
+        (Some("withdrawn"), Some("withdrawn")),
+        "here they are taken back whether or not the service answers"
     );
     let refused = BrainError::Refused { endpoint, status: 422, detail: String::new() };
     let (_, asked) = round(&pool, [Ok(Deletion::Unsupported), Err(refused)]).await;
