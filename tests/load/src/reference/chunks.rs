@@ -12,7 +12,7 @@ use uuid::Uuid;
 /// Bytes of a row, as the server writes them.
 const ROW: usize = 256 << 10;
 
-/// Makes a table for [`write`].
+/// Makes a table for [`write()`].
 pub async fn table(database: &Database) -> Result<()> {
     let mut connection = PgConnection::connect(&database.dsn()).await?;
     sqlx::raw_sql(
