@@ -105,7 +105,7 @@ pub async fn survey(connection: &mut PgConnection) -> Result<Option<Survey>, sql
                 concat_ws(' and ', CASE WHEN r.rolsuper THEN 'SUPERUSER' END, CASE WHEN r.rolbypassrls THEN 'BYPASSRLS' END)
                     AS unbound,
                 COALESCE(r.rolcanlogin, false) AS logs_in, r.oid IS NOT NULL AS is_there
-         FROM pg_roles AS u LEFT JOIN pg_roles AS r ON r.rolname = tenant_role()
+         FROM pg_roles AS u LEFT JOIN pg_roles AS r ON r.rolname = (SELECT tenant_role())
          WHERE u.rolname = current_user",
     )
     .fetch_one(&mut *connection)
@@ -198,7 +198,7 @@ async fn tables(connection: &mut PgConnection) -> Result<Vec<Table>, sqlx::Error
                     FROM unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE', 'TRUNCATE', 'REFERENCES', 'TRIGGER']) AS may
                     WHERE has_table_privilege(r.oid, c.oid, may)
                 ) AS may
-         FROM pg_class AS c LEFT JOIN pg_roles AS r ON r.rolname = tenant_role()
+         FROM pg_class AS c LEFT JOIN pg_roles AS r ON r.rolname = (SELECT tenant_role())
          WHERE c.relnamespace = current_schema()::regnamespace AND c.relkind IN ('r', 'p')
          ORDER BY 1",
     )
@@ -254,7 +254,8 @@ async fn strangers(connection: &mut PgConnection) -> Result<Vec<String>, sqlx::E
          CROSS JOIN LATERAL aclexplode(c.relacl) AS a
          JOIN pg_roles AS r ON r.oid = a.grantee
          WHERE c.relnamespace = current_schema()::regnamespace AND r.rolname ~ '^soma_tenant_[0-9]+$'
-           AND r.rolname <> tenant_role()
+           -- Asked once: it looks through all databases, and a server may have hundreds of them, each with its role.
+           AND r.rolname <> (SELECT tenant_role())
          ORDER BY 1",
     )
     .fetch_all(connection)
