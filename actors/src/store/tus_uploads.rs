@@ -169,9 +169,7 @@ pub async fn lock(
     id: Uuid,
     now: OffsetDateTime,
 ) -> Result<Option<TusUpload>, sqlx::Error> {
-    sqlx::query_scalar!("SELECT id FROM tus_uploads WHERE tenant = $1 AND id = $2 FOR UPDATE", owner.tenant, id)
-        .fetch_optional(&mut **rows)
-        .await?;
+    hold_row(rows, &owner.tenant, id).await?;
     get(rows, owner, id, now).await
 }
 
@@ -251,14 +249,10 @@ pub async fn hold(
 /// # Errors
 /// The database's.
 #[instrument(level = "debug", name = "db.tus_uploads.hold_row", skip_all)]
-pub async fn hold_row(rows: &mut TenantTx<'_>, writer: &Writer) -> Result<(), sqlx::Error> {
-    sqlx::query_scalar!(
-        "SELECT id FROM tus_uploads WHERE tenant = $1 AND id = $2 FOR UPDATE",
-        writer.tenant,
-        writer.id
-    )
-    .fetch_optional(&mut **rows)
-    .await?;
+pub async fn hold_row(rows: &mut TenantTx<'_>, tenant: &str, id: Uuid) -> Result<(), sqlx::Error> {
+    sqlx::query_scalar!("SELECT id FROM tus_uploads WHERE tenant = $1 AND id = $2 FOR UPDATE", tenant, id)
+        .fetch_optional(&mut **rows)
+        .await?;
     Ok(())
 }
 

@@ -147,7 +147,7 @@ impl Step {
             return Ok(Kept::SessionDeleted);
         }
         if let Origin::Pieces(writer) = &self.origin {
-            tus_uploads::hold_row(rows, writer).await?;
+            tus_uploads::hold_row(rows, &writer.tenant, writer.id).await?;
         }
         if let Some(rest) = self.rest.take() {
             let Some(blob) = self.place(rows, &rest, at).await? else {
