@@ -82,7 +82,7 @@ pub async fn run(subject: &Subject, options: &Options) -> Result<Report> {
     report.note("reference, looked through: as many raw clients that stream the same bytes to the same clamd");
     report.note(
         "reference, without: as many clients that each pipe the same bytes through sha256sum and then insert them into the \
-         same PostgreSQL, 256 KiB a row and a transaction",
+         same PostgreSQL, 256 KiB a row and a file a transaction",
     );
     report
         .note(format!("memory: {} files at a time, the highest resident size above that before them", options.at_once));

@@ -25,8 +25,9 @@ pub async fn table(database: &Database) -> Result<()> {
     Ok(())
 }
 
-/// Writes `bytes`, each row in a transaction of its own.
+/// Writes `bytes` in one transaction.
 pub async fn write(connection: &mut PgConnection, bytes: &[u8]) -> Result<()> {
+    let mut transaction = connection.begin().await?;
     let file = Uuid::new_v4();
     let mut at = 0_i64;
     for row in bytes.chunks(ROW) {
@@ -34,11 +35,11 @@ pub async fn write(connection: &mut PgConnection, bytes: &[u8]) -> Result<()> {
             .bind(file)
             .bind(at)
             .bind(row)
-            .execute(&mut *connection)
+            .execute(&mut *transaction)
             .await?;
         at += i64::try_from(row.len())?;
     }
-    Ok(())
+    Ok(transaction.commit().await?)
 }
 
 /// Has `sha256sum` read `bytes`.
