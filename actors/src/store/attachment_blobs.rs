@@ -110,7 +110,8 @@ pub async fn cut(rows: &mut TenantTx<'_>, tenant: &str, id: Uuid, from: i64) -> 
 }
 
 /// Ends the arrival of a blob: it has `size` bytes, whose SHA-256 in hexadecimal digits is `sha256`. Returns whether it still
-/// arrived. Call it in the transaction that writes the attachment.
+/// arrived and all of them are here: a database that crashed may have forgotten some. Call it in the transaction that
+/// writes the attachment.
 ///
 /// # Errors
 /// The database's.
@@ -124,7 +125,10 @@ pub async fn complete(
 ) -> Result<bool, sqlx::Error> {
     let done = sqlx::query!(
         "UPDATE attachment_blobs SET state = 'whole', sha256 = $3, size = $4, touched_at = $5
-         WHERE tenant = $1 AND id = $2 AND state = 'arriving'",
+         WHERE tenant = $1 AND id = $2 AND state = 'arriving'
+           AND $4 = (
+               SELECT coalesce(sum(octet_length(bytes)), 0) FROM attachment_chunks WHERE tenant = $1 AND blob_id = $2
+           )",
         tenant,
         id,
         sha256,

@@ -193,10 +193,31 @@ impl Store {
         T: Send + 'static,
         W: for<'r> FnOnce(&'r mut TenantTx<'_>) -> BoxFuture<'r, Result<T, sqlx::Error>> + Send + 'static,
     {
+        self.write_for(tenant, Purpose::Change, work).await
+    }
+
+    /// Writes what counts for nothing until a later [change](Self::change_for) says that all of it is here. It does not wait for
+    /// the disk: a database that crashes may forget it, but nothing that was written later stays without it.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run).
+    pub async fn prepare_for<T, W>(&self, tenant: Tenant, work: W) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        W: for<'r> FnOnce(&'r mut TenantTx<'_>) -> BoxFuture<'r, Result<T, sqlx::Error>> + Send + 'static,
+    {
+        self.write_for(tenant, Purpose::Prepare, work).await
+    }
+
+    async fn write_for<T, W>(&self, tenant: Tenant, purpose: Purpose, work: W) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        W: for<'r> FnOnce(&'r mut TenantTx<'_>) -> BoxFuture<'r, Result<T, sqlx::Error>> + Send + 'static,
+    {
         let wall = Arc::clone(&self.wall);
         let change = self.run(move |connection| {
             Box::pin(async move {
-                let mut rows = TenantTx::begin(connection, &wall, &tenant, Purpose::Change).await?;
+                let mut rows = TenantTx::begin(connection, &wall, &tenant, purpose).await?;
                 let done = work(&mut rows).await?;
                 rows.end().await?;
                 Ok(done)

@@ -59,6 +59,8 @@ impl Entrance {
 pub(super) enum Purpose {
     /// To change something.
     Change,
+    /// To write what a later change counts on, without waiting until it is on a disk.
+    Prepare,
     /// To read.
     Read,
     /// To read by a filter: a plan for any filter would look at every row of the tenant, where one for this filter has
@@ -112,6 +114,7 @@ impl std::ops::DerefMut for TenantTx<'_> {
 fn beginning(wall: &Wall, tenant: &Tenant, purpose: Purpose) -> String {
     let begin = match purpose {
         Purpose::Change => "BEGIN",
+        Purpose::Prepare => "BEGIN; SET LOCAL synchronous_commit = off",
         Purpose::Read => "BEGIN READ ONLY",
         Purpose::Search => "BEGIN READ ONLY; SET LOCAL plan_cache_mode = force_custom_plan",
     };

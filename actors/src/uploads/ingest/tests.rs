@@ -90,6 +90,22 @@ async fn left(pool: &PgPool) -> (i64, i64, i64) {
     sqlx::query_as(sql).fetch_one(pool).await.unwrap()
 }
 
+/// A piece is written without waiting for a disk, so a database that crashes may come back without it.
+#[sqlx::test(migrations = "../migrations")]
+async fn a_file_of_which_the_database_forgot_a_piece_is_not_kept(pool: PgPool) {
+    let uploads = uploads(&pool);
+    for forgotten in [0, CHUNK_BYTES, 2 * CHUNK_BYTES] {
+        let bytes = noise(3 * CHUNK_BYTES + 7);
+        let judged = judged(&uploads, rules(), &said("a.bin", ""), &bytes).await.unwrap();
+        let at = i64::try_from(forgotten).unwrap();
+        let gone = sqlx::query("DELETE FROM attachment_chunks WHERE at = $1").bind(at).execute(&pool).await.unwrap();
+        assert_eq!(gone.rows_affected(), 1);
+        assert!(matches!(judged.keep(keeping(&caller("t"))).await, Err(IngestError::GivenUp)), "{forgotten}");
+        assert_eq!(left(&pool).await.2, 0, "{forgotten}");
+        sqlx::query("DELETE FROM attachment_blobs").execute(&pool).await.unwrap();
+    }
+}
+
 #[sqlx::test(migrations = "../migrations")]
 async fn a_file_is_kept_as_it_came_whatever_its_length(pool: PgPool) {
     let uploads = uploads(&pool);

@@ -139,7 +139,8 @@ impl Blob {
         let (store, tenant) = (self.store.clone(), self.tenant.clone());
         let mut writing = async move {
             let name = tenant.clone();
-            let work = store.change_for(tenant, move |rows| {
+            // Nobody counts on a piece before the transaction that keeps them all, which looks for holes.
+            let work = store.prepare_for(tenant, move |rows| {
                 Box::pin(async move {
                     if is_first {
                         attachment_blobs::begin(rows, name.as_str(), id, at).await?;
