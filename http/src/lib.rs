@@ -14,6 +14,7 @@
 //! | `sse` | a subscription as a `text/event-stream` response |
 //! | [`render`] | Markdown as HTML that is safe to insert |
 //! | [`openapi`] | the description of all of the above; `openapi.json` is its committed copy |
+//! | `fuzzing` | what fuzzers feed: the readers of what strangers write |
 //! | [`settings`], [`door`] | what the process configures and hands in |
 //!
 //! A handler extracts, asks and answers; it decides nothing about conversations. This crate holds no SQL, no broker and
@@ -23,6 +24,8 @@ mod client;
 pub mod door;
 mod download;
 mod extract;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 pub mod health;
 mod limits;
 mod link;

@@ -17,6 +17,7 @@ use actix_web::{
     web::{Bytes, Data},
 };
 use futures_util::{Stream, StreamExt as _, stream};
+use somaagent_actors::uploads::Declared;
 use tokio::time::timeout;
 
 use super::wrong;
@@ -93,6 +94,12 @@ pub(super) async fn linger(payload: &Shared) {
 }
 
 impl Opened {
+    /// Those of a body that no request brought.
+    #[cfg(any(test, fuzzing))]
+    pub(crate) const fn of(parts: Multipart) -> Self {
+        Self(parts)
+    }
+
     /// The next part. What is left of the one before is read and forgotten.
     ///
     /// # Errors
@@ -115,6 +122,15 @@ impl Opened {
 /// As [`Opened::next`].
 pub(crate) async fn piece(field: &mut Field) -> Result<Option<Bytes>, Problem> {
     field.next().await.transpose().map_err(broken)
+}
+
+/// What the head of a part says of its file. A name in Unicode comes first, where there are two.
+pub(crate) fn said_of(field: &Field) -> Declared {
+    let disposition = field.content_disposition();
+    let extended = disposition.and_then(|disposition| disposition.get_filename_ext());
+    let extended = extended.map(|name| String::from_utf8_lossy(&name.value).into_owned());
+    let plain = || disposition.and_then(|disposition| disposition.get_filename()).map(str::to_owned);
+    Declared { filename: extended.or_else(plain), mime: field.content_type().map(ToString::to_string) }
 }
 
 /// A whole part as a text of at most `most` bytes.

@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use somaagent_actors::{
     domain::{caller::Caller, filename::sanitised},
     policy::{Asker, Context, Subject},
-    uploads::{Declared, Ingest, Judged, rules::Rules},
+    uploads::{Ingest, Judged, rules::Rules},
 };
 use uuid::Uuid;
 
@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     door::Door,
-    extract::{Opened, piece, text, wrong},
+    extract::{Opened, piece, said_of, text, wrong},
     middleware::authorise::denied,
     problem::{Code, Problem},
 };
@@ -139,7 +139,7 @@ impl<'a> Receiving<'a> {
 
     /// Takes a file.
     async fn take(&mut self, field: &mut Field) -> Result<(), Problem> {
-        let said = declared(field);
+        let said = said_of(field);
         let is_unnamed = said.filename.as_deref() == Some("");
         let first = piece(field).await?;
         // A browser sends this for a form in which no file was chosen.
@@ -249,14 +249,5 @@ pub(in crate::routes) fn session(loc: &[&str], given: &str) -> Result<Option<Uui
 
 /// Whether a part is a file: those have names.
 fn is_file(field: &Field) -> bool {
-    declared(field).filename.is_some()
-}
-
-/// What the head of a part says of its file. A name in Unicode comes first, where there are two.
-fn declared(field: &Field) -> Declared {
-    let disposition = field.content_disposition();
-    let extended = disposition.and_then(|disposition| disposition.get_filename_ext());
-    let extended = extended.map(|name| String::from_utf8_lossy(&name.value).into_owned());
-    let plain = || disposition.and_then(|disposition| disposition.get_filename()).map(str::to_owned);
-    Declared { filename: extended.or_else(plain), mime: field.content_type().map(ToString::to_string) }
+    said_of(field).filename.is_some()
 }
