@@ -174,6 +174,9 @@ export const text = {
     waiting: 'Waits for the others',
     sending: (/** @type {number} */ percent, /** @type {string} */ size) => `${percent} % of ${size}`,
     checking: 'Is being checked',
+    stopped: (/** @type {number} */ percent, /** @type {string} */ size) => `Stopped at ${percent} % of ${size}. It goes on by itself.`,
+    paused: 'stopped, and goes on by itself.',
+    resumed: (/** @type {string[]} */ names) => `${names.length === 1 ? `${names[0]} goes` : `${names.length} files go`} on where the page was left${names.length === 1 ? '' : `: ${names.join(', ')}`}.`,
     accepted: 'Accepted',
     quarantine: (/** @type {string | null} */ reason) => new Map([
       ['infected', 'Quarantined: something harmful was found in it. It will not be sent.'],
@@ -200,6 +203,8 @@ export const text = {
     hideUnadded: 'Hide why files were not added',
     untilCome: (/** @type {number} */ count) => `Sends when ${count === 1 ? 'the file is' : `${count} files are`} there. Typing holds it back.`,
     blocked: 'Retry or remove what was not taken, then send.',
+    blockedElsewhere: 'A message in another conversation was not sent: one of its files was not taken.',
+    notSentElsewhere: 'A message in another conversation was not sent.',
     looking: 'Loading',
     gone: 'This file was deleted.',
     quarantined: 'This file is in quarantine and cannot be downloaded.',
