@@ -114,6 +114,19 @@ test('a file goes on after a reload where it stopped, without a question, and is
   assertNoFaults(page);
 });
 
+test('files that had to wait for the others go on after a reload, in their order', async () => {
+  const page = await open();
+  await slow(page, SLOW);
+  const names = [1, 2, 3, 4, 5].map((number) => `part ${number}.bin`);
+  await choose(page, ...names.map((name) => big(name, 4_000_000)));
+  await row(page, names[4]).getByText('Waits for the others').waitFor();
+  await eventually(() => shelf(page).then((kept) => kept.sort()), names);
+  await page.reload();
+  await slow(page, 0);
+  for (const name of names) await untilAccepted(page, name);
+  assert.deepEqual(await rows(page).locator('.file-name').allTextContents(), names);
+});
+
 test('what goes on after a reload is announced', async () => {
   const page = await open();
   await page.addInitScript(() => {
@@ -201,6 +214,36 @@ test('a request in which nothing moves is given up, and the file goes on where i
   assert.equal(seen.methods.filter((method) => method === 'POST').length, 1);
 });
 
+for (const [status, code] of /** @type {[number, string][]} */ ([[409, 'upload-conflict'], [423, 'upload-locked'], [460, 'checksum-mismatch'], [503, 'unavailable']])) {
+  test(`a piece that is answered with ${status} is followed by a look at where the upload is, and goes on`, async () => {
+    const page = await open();
+    const seen = asked(page);
+    await page.route('**/v1/uploads/tus/*', (route) => (
+      route.request().method() === 'PATCH' ? route.fulfill({ status, headers: { 'Retry-After': '1' }, json: { code, title: 'Not now' } }) : route.fallback()
+    ), { times: 1 });
+    await choose(page, note('told.txt'));
+    await untilAccepted(page, 'told.txt');
+    assert.deepEqual(seen.methods, ['POST', 'PATCH', 'GET', 'PATCH', 'GET']);
+  });
+}
+
+test('what is refused for good is not tried again, and not after a reload either', async () => {
+  const page = await open();
+  const seen = asked(page);
+  await page.route('**/v1/uploads/tus/*', (route) => (
+    route.request().method() === 'PATCH' ? route.fulfill({ status: 410, json: { code: 'session-deleted', title: 'Gone' } }) : route.fallback()
+  ));
+  await choose(page, note('late.txt'));
+  await row(page, 'late.txt').getByText('The conversation was deleted.').waitFor();
+  assert.equal(await page.getByRole('button', { name: 'Retry late.txt' }).count(), 0);
+  await eventually(() => arrived(seen.place), -1);
+  await eventually(() => shelf(page), []);
+  await page.reload();
+  await untilConnection(page, 'live');
+  await untilFocused(composer(page));
+  assert.equal(await rows(page).count(), 0);
+});
+
 test('what the server has given up meanwhile begins anew, once', async () => {
   const page = await open();
   const file = big('forgotten.bin', 6_000_000);
@@ -259,7 +302,7 @@ test('of two pages only one goes on with a file, and the other takes over when i
   await untilConnection(other, 'live');
   await untilFocused(composer(other));
   assert.equal(await rows(other).count(), 0);
-  assert.deepEqual(second.methods, []);
+  assert.equal(second.methods.length, 0);
   await page.close();
   await other.reload();
   await untilAccepted(other, 'one of two.bin');

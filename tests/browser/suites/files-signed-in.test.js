@@ -96,6 +96,23 @@ test('what somebody had under way is neither shown to nor sent by somebody else,
   assertNoFaults(next);
 });
 
+test('what the server does not know because somebody else is signed in is not sent in their name', async () => {
+  const page = await signedIn();
+  await begin(page, 'secret.txt');
+  const elsewhere = await openPage(parts.browser);
+  await signIn(elsewhere, `${parts.server.url}/`, 'bob');
+  const theirs = await elsewhere.context().cookies(parts.server.url);
+  /** @type {string[]} */
+  const sent = [];
+  page.on('request', (request) => request.url().includes('/v1/uploads') && sent.push(request.method()));
+  await page.context().setOffline(true);
+  await row(page, 'secret.txt').getByText('It goes on by itself.').waitFor();
+  await page.context().addCookies(theirs);
+  await page.context().setOffline(false);
+  await row(page, 'secret.txt').getByText('Your sign-in has ended. Sign in again, then try once more.').waitFor();
+  assert.ok(sent.length > 0 && sent.every((method) => method === 'GET'), `${sent}`);
+});
+
 test('a file goes on for whoever had it under way when their login ended', async () => {
   const page = await signedIn();
   await begin(page, 'mine.txt');

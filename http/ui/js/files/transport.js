@@ -18,6 +18,7 @@ const LONGEST_PAUSE_MS = 15_000;
  * @property {AbortSignal} signal
  * @property {string | null} place  where the upload is, if it has begun
  * @property {(place: string | null) => void} placed  it has begun, or is to begin anew
+ * @property {() => Promise<void>} anew  it is about to begin anew; throws if it must not
  * @property {(part: number) => void} progress  which part of 1 is there
  * @property {(problem: Problem, goOn: () => void) => void} paused  it goes on by itself, or at once by `goOn`
  */
@@ -98,6 +99,7 @@ class Sending {
     const problem = api.problemOf(error);
     if (problem.code === 'upload-not-found' && this.#place !== null) {
       // It was too old, or was refused and the reply got lost: then the next refusal tells why.
+      await this.#course.anew();
       this.#move(null);
       if (this.#isAnew) throw error;
       [this.#isAnew, this.#reached] = [true, 0];

@@ -151,6 +151,7 @@ async function run({ key, session, name }) {
         else own.place = to;
         if (!signal.aborted) void shelf.note(key, to);
       },
+      anew: assertSame,
       progress: (part) => patch(key, { sent: part, phase: part < 1 ? 'sending' : 'checking', problem: null }),
       paused: (problem, goOn) => {
         own.goOn = goOn;
@@ -165,6 +166,15 @@ async function run({ key, session, name }) {
     if (!signal.aborted) fail(key, name, api.problemOf(error));
   }
   sendWaiting();
+}
+
+/** The server knows no upload of somebody else: one that is not there may be of whoever was signed in until now. */
+async function assertSame() {
+  const { config, person } = current();
+  if (!config?.sign_in?.enabled || !person) return;
+  const { tenant, subject } = await api.person();
+  if (tenant === person.tenant && subject === person.subject) return;
+  throw new api.RequestError({ status: 401, code: 'token-invalid', detail: text.problem.byCode['token-invalid'], retryAfter: null });
 }
 
 /** @param {string} key @param {string} session @param {tus.Kept} what */
