@@ -21,7 +21,7 @@ export function problemOf(error) {
   return { status: 0, code: 'unreachable', detail: text.problem.unreachable, retryAfter: null };
 }
 
-/** @typedef {{method?: string, body?: unknown, headers?: Record<string, string>, signal?: AbortSignal}} Options */
+/** @typedef {{method?: string, body?: unknown, headers?: Record<string, string>, signal?: AbortSignal, keepalive?: boolean}} Options  `keepalive`: also while the page is left */
 
 /**
  * @param {string} path
@@ -50,10 +50,11 @@ export async function proven(post) {
 }
 
 /** @param {string} path @param {Options} [options] @param {Record<string, string>} [proof] */
-async function send(path, { method = 'GET', body, headers = {}, signal } = {}, proof = {}) {
+async function send(path, { method = 'GET', body, headers = {}, signal, keepalive } = {}, proof = {}) {
   const response = await fetch(path, {
     method,
     signal,
+    keepalive,
     headers: {
       Accept: 'application/json',
       ...(body === undefined ? {} : { 'Content-Type': 'application/json' }),
@@ -194,6 +195,9 @@ export async function attachment(id) {
     return request(attachmentPath(id), { headers: { Range: 'bytes=0-0' } });
   }
 }
+
+/** Takes a file back that was sent. @param {string} id */
+export const removeAttachment = (id) => request(attachmentPath(id), { method: 'DELETE', keepalive: true });
 
 /**
  * Safe to repeat with the same key, as {@link post} is.

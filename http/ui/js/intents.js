@@ -7,7 +7,7 @@ import * as api from './api.js';
 import * as conversation from './conversation.js';
 import * as uploads from './files/uploads.js';
 import * as prefs from './prefs.js';
-import { go, pathOf, place } from './route.js';
+import { draftName, go, pathOf, place } from './route.js';
 import * as sending from './sending.js';
 import * as sessions from './sessions.js';
 import * as signing from './signing.js';
@@ -90,12 +90,22 @@ function comeBack(accepted) {
   if (accepted && current().connection.kind === 'waiting') conversation.reconnect();
 }
 
+/** Sends what was written in a conversation, which need not be the open one any more. @param {{session: string, message: string}} draft */
+async function sendDraft({ session, message }) {
+  const isOpen = current().conversation.id === session;
+  prefs.write(isOpen ? draftName(location.pathname) : `draft.${session}`, null);
+  if (isOpen) update({ draft: '' });
+  const accepted = await sending.send({ text: message, attachments: uploads.take(session) }, session);
+  comeBack(accepted);
+  if (!accepted && current().conversation.id !== session) say(text.files.notSentElsewhere);
+}
+
 const idOr = (/** @type {string | undefined} */ id) => id ?? current().conversation.id;
 
 /** @type {Record<string, (detail?: any) => void>} */
 export const intents = {
   'send': (/** @type {Words} */ words) => void sending.send(words).then(comeBack),
-  'send-draft': (/** @type {string} */ message) => intents.send({ text: message, attachments: uploads.take(idOr(undefined)) }),
+  'send-draft': sendDraft,
   'resend': ({ key, without }) => void sending.resend(key, without).then(comeBack),
   'discard': (/** @type {string} */ key) => sending.discard(key),
   'stop': () => void attempt(text.composer.stop, conversation.stop()),

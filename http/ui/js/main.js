@@ -4,8 +4,9 @@
  */
 import * as api from './api.js';
 import { parkWhenHidden } from './conversation.js';
+import { watchAwaited } from './files/awaited.js';
 import { watchUploads } from './files/uploads.js';
-import { showPlace } from './intents.js';
+import { intents, say, showPlace } from './intents.js';
 import * as keys from './keys.js';
 import { watchMemory } from './memory.js';
 import { keepFresh } from './sessions.js';
@@ -24,6 +25,7 @@ watchMemory();
 parkWhenHidden();
 followOthers();
 watchUploads();
+watchAwaited((session, message) => intents['send-draft']({ session, message }), say);
 
 /** Learns what this server is, and who is here where people sign in. */
 async function getToKnow() {

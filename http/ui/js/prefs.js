@@ -25,6 +25,11 @@ export function write(name, value) {
   }
 }
 
+/** Follows what other pages of this browser write. @param {string} name @param {(value: string | null) => void} run */
+export const follow = (name, run) => addEventListener('storage', ({ key, newValue }) => {
+  if (key === PREFIX + name) run(newValue);
+});
+
 /** @returns {'system' | 'light' | 'dark'} */
 export function theme() {
   const chosen = read('theme');
@@ -52,6 +57,9 @@ export const files = (session) => readList(`files.${session}`);
 /** @param {string} session @param {readonly DraftFile[]} list */
 export const keepFiles = (session, list) => writeList(`files.${session}`, list);
 
+/** Notes whether files of a message of a session that is being written are still on their way. @param {string} session @param {boolean} areThey */
+export const noteUnderWay = (session, areThey) => write(`way.${session}`, areThey ? 'yes' : null);
+
 /** A new conversation got its address before its first message: what was typed goes along. @param {string} session */
 export function settleDraft(session) {
   write(`draft.${session}`, read('draft.new'));
@@ -62,7 +70,8 @@ export function settleDraft(session) {
 /** The new conversation that has an address and something for its first message, if there is one. @returns {string | null} */
 export function settled() {
   const session = read('settled');
-  return session !== null && (files(session).length > 0 || read(`draft.${session}`) !== null) ? session : null;
+  const isBegun = files(session ?? '').length > 0 || ['draft', 'way'].some((name) => read(`${name}.${session}`) !== null);
+  return session !== null && isBegun ? session : null;
 }
 
 /** A conversation has its first message. @param {string} session */
@@ -98,10 +107,11 @@ export function forget(session) {
   write(`draft.${session}`, null);
   write(`unsent.${session}`, null);
   write(`files.${session}`, null);
+  write(`way.${session}`, null);
 }
 
 /** What of this storage was typed or added by somebody. */
-const TYPED = ['draft.', 'unsent.', 'files.', 'settled'].map((name) => PREFIX + name);
+const TYPED = ['draft.', 'unsent.', 'files.', 'way.', 'settled'].map((name) => PREFIX + name);
 
 /** Forgets everything that was typed in this browser and is not on the server. */
 export function forgetTyped() {

@@ -14,15 +14,15 @@ import { acknowledged, refused, withUnsent } from './turns.js';
 /** The key of each quick action that was asked for and not accepted, by session and action. @type {Map<string, string>} */
 const acts = new Map();
 
-/** Shows a message in the open conversation at once and posts it. @param {Words} words */
-export function send(words) {
-  const { id, fresh, title } = current().conversation;
+/** Posts a message, and shows it at once where its conversation is open. @param {Words} words @param {string} [id]  of its conversation, if it is another one */
+export function send(words, id = current().conversation.id) {
   const key = newId();
-  if (fresh) {
+  const { conversation } = current();
+  if (conversation.id === id && conversation.fresh) {
     go(pathOf(id), 'replace');
-    prefs.endSettled(id);
-    updateConversation(id, () => ({ title: title ?? titleOf(words) }));
+    updateConversation(id, ({ title }) => ({ title: title ?? titleOf(words) }));
   }
+  prefs.endSettled(id);
   prefs.keepUnsent(id, { key, ...words });
   return deliver(id, key, words);
 }

@@ -5,6 +5,8 @@
 /** @import { Person } from './types.js' */
 import * as api from './api.js';
 import { reconnect } from './conversation.js';
+import * as shelf from './files/shelf.js';
+import * as uploads from './files/uploads.js';
 import * as prefs from './prefs.js';
 import { draftName, signInAddress } from './route.js';
 import { current, update } from './store.js';
@@ -24,7 +26,7 @@ export async function meet() {
   update({ person });
   const before = prefs.read('owner');
   const owner = nameOf(person) ?? before;
-  if (before !== null && before !== owner) prefs.forgetTyped();
+  if (before !== null && before !== owner) await forgetTyped();
   prefs.write('owner', owner);
   const kept = prefs.takeFromWay();
   if (kept && [null, owner].includes(kept.owner)) prefs.write(kept.name, kept.draft);
@@ -41,6 +43,11 @@ export function followOthers() {
     if (nameOf(person) !== nameOf(current().person)) location.replace('/');
     else reconnect();
   };
+  // What is on its way here would go out in the name of whoever signed in on another page.
+  prefs.follow('owner', (owner) => {
+    const mine = nameOf(current().person);
+    if (mine !== null && owner !== mine) uploads.forgetAll();
+  });
   addEventListener('pageshow', ({ persisted }) => {
     // Somebody came back without the page having gone: what they type from now on is newer.
     if (persisted) prefs.takeFromWay();
@@ -59,14 +66,27 @@ export function signIn() {
 }
 
 /** Ends the login, on every page of it. */
-export const signOut = () => leaveAfter(api.signOut());
+export const signOut = () => leaveAfter(api.signOut);
 
 /** Ends all logins of this person, wherever they are. */
-export const signOutEverywhere = () => leaveAfter(api.signOutEverywhere());
+export const signOutEverywhere = () => leaveAfter(api.signOutEverywhere);
 
-/** Leaves once nobody is signed in; whoever sits down here next finds nothing that was typed. @param {Promise<unknown>} ended */
-async function leaveAfter(ended) {
-  await ended;
-  prefs.forgetTyped();
+/** Leaves once nobody is signed in; whoever sits down here next finds nothing that was typed. @param {() => Promise<unknown>} end */
+async function leaveAfter(end) {
+  await uploads.takeBack();
+  try {
+    await end();
+  } catch (error) {
+    uploads.goOn();
+    throw error;
+  }
+  uploads.forgetAll();
+  await forgetTyped();
   location.assign('/login');
+}
+
+/** Forgets what was typed and added in this browser, whoever did. */
+async function forgetTyped() {
+  prefs.forgetTyped();
+  await shelf.clear();
 }

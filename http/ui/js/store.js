@@ -1,6 +1,6 @@
 /**
  * The page's one state. Elements read it and watch parts of it; only the controllers
- * (`conversation.js`, `sessions.js`, `memory.js`, `signing.js`, `intents.js`, `files/uploads.js`) change it. State is replaced, never edited in place,
+ * (`conversation.js`, `sessions.js`, `memory.js`, `signing.js`, `intents.js`, `files/uploads.js`, `files/awaited.js`) change it. State is replaced, never edited in place,
  * so that a watcher can tell a change by identity.
  * @module
  */
@@ -31,6 +31,7 @@ let state = {
   theme: prefs.theme(),
   toast: null,
   uploads: [],
+  awaited: [],
   unadded: null,
   announced: null,
   offlineNoteHidden: prefs.read('offline-note') === 'hidden',

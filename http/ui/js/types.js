@@ -136,11 +136,11 @@
  * @property {string} name      the server's, once it has the file
  * @property {number} size      in bytes
  * @property {string} type      its media type, or nothing
- * @property {'waiting' | 'sending' | 'checking' | 'clean' | 'quarantined' | 'refused'} phase
- * @property {number} sent      which part of 1 has gone out
+ * @property {'waiting' | 'sending' | 'paused' | 'checking' | 'clean' | 'quarantined' | 'refused'} phase  `paused`: it broke off, and goes on by itself
+ * @property {number} sent      which part of 1 is there
  * @property {string | null} id       of the attachment, once there is one
  * @property {string | null} reason   why it is quarantined
- * @property {Problem | null} problem why it was not taken
+ * @property {Problem | null} problem why it was not taken, or does not go on just now
  */
 
 /**
@@ -221,6 +221,7 @@
  * @property {'system' | 'light' | 'dark'} theme
  * @property {string | null} toast
  * @property {readonly Upload[]} uploads  files of messages that are being written, of every session
+ * @property {readonly {session: string, text: string}[]} awaited  messages that go once their files are there
  * @property {{session: string, reasons: string[]} | null} unadded  why some of the last files were not added
  * @property {{line: string} | null} announced  the last thing said to who cannot see the page
  * @property {boolean} offlineNoteHidden

@@ -60,7 +60,7 @@ test('a file that could not be checked may be tried again', async () => {
     await choose(page, note('unseen.txt'));
     const verdict = row(page, 'unseen.txt').getByText('Quarantined: it could not be checked. It will not be sent.');
     await verdict.waitFor();
-    const again = page.waitForResponse('**/v1/uploads');
+    const again = page.waitForResponse('**/v1/uploads/tus');
     await page.getByRole('button', { name: 'Retry unseen.txt' }).click();
     await again;
     await verdict.waitFor();

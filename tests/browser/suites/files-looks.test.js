@@ -15,7 +15,10 @@ const LOOKS = /** @type {[string, import('playwright-core').BrowserContextOption
 ]);
 
 /** What the server says of a file in which something was found. */
-const INFECTED = { id: '0190a3f0-0000-7000-8000-00000000000a', filename: 'invoice.exe', mime: 'application/x-msdownload', size: 120_000, status: 'quarantined', quarantine_reason: 'infected' };
+const INFECTED = {
+  id: '0190a3f0-0000-7000-8000-00000000000a', filename: 'invoice.exe', mime_type: 'application/x-msdownload', size: 120_000,
+  status: 'quarantined', quarantine_reason: 'infected', download_url: '/v1/attachments/0190a3f0-0000-7000-8000-00000000000a',
+};
 
 for (const [name, options] of LOOKS) {
   test(`in the look ${name} files have room, and axe finds nothing`, async () => {
@@ -28,7 +31,8 @@ for (const [name, options] of LOOKS) {
     await screenshot(page, `files-drop-${name}`);
     await drag(page, '.scroller', 'dragleave', note('dragged.txt'));
 
-    await page.route('**/v1/uploads', (route) => route.fulfill({ json: [INFECTED] }), { times: 1 });
+    await page.route('**/v1/uploads/tus', (route) => route.fulfill({ status: 201, headers: { Location: '/v1/uploads/tus/infected' } }), { times: 1 });
+    await page.route('**/v1/uploads/tus/infected', (route) => (route.request().method() === 'GET' ? route.fulfill({ json: INFECTED }) : route.fulfill({ status: 204 })));
     await choose(page, note('invoice.exe'));
     await row(page, 'invoice.exe').getByText('Quarantined').waitFor();
     await choose(page, pdf('timetable.pdf'), picture('platform.png'), long('big.txt', 5 << 20));
@@ -74,13 +78,15 @@ test('files are added, tried again and removed by keyboard alone', async () => {
   await untilFocused(composer(page));
   await page.keyboard.press('Shift+Tab');
   await untilFocused(page.getByRole('button', { name: 'Add files' }));
-  await page.route('**/v1/uploads', (route) => route.abort('connectionreset'), { times: 1 });
+  await page.route('**/v1/uploads/tus', (route) => route.fulfill({ status: 503, headers: { 'Retry-After': '600' }, json: { code: 'overloaded' } }), { times: 1 });
   await chooseIn(page, () => page.keyboard.press('Enter'), [note('one.txt')]);
-  await row(page, 'one.txt').getByText('The connection broke off before the file was there.').waitFor();
+  await row(page, 'one.txt').getByText('Stopped at 0 % of 19 bytes. It goes on by itself.').waitFor();
   await choose(page, note('two.txt'));
   await untilAccepted(page, 'two.txt');
   await untilFocused(composer(page));
   await page.keyboard.type('x');
+  await page.keyboard.press('Tab');
+  await untilFocused(page.getByRole('button', { name: 'Send', exact: true }));
   await page.keyboard.press('Tab');
   await untilFocused(page.getByRole('button', { name: 'Retry one.txt' }));
   await page.keyboard.press('Enter');

@@ -3,8 +3,8 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { assertNoFaults, composer, openPage, say, untilAnswer, untilConnection } from '../support/browser.js';
 import { eventually } from '../support/eventually.js';
-import { attached, choose, note, row, rows, untilAccepted } from '../support/files.js';
-import { signIn } from '../support/provider.js';
+import { attached, choose, long, note, row, rows, shelf, slow, untilAccepted } from '../support/files.js';
+import { sayWho, signIn } from '../support/provider.js';
 import { systemWithProvider } from '../support/suite.js';
 
 const parts = systemWithProvider({ GATEWAY_CSRF_ENABLED: 'true' });
@@ -62,4 +62,89 @@ test('what somebody has added to a message is not shown to somebody else', async
   assert.equal(await composer(page).inputValue(), '');
   const left = await page.evaluate(() => JSON.stringify({ ...localStorage }));
   assert.ok(!left.includes('private.txt'), left);
+});
+
+/** Begins to send a file that takes long. @param {import('playwright-core').Page} page @param {string} name @returns {Promise<string>} where it is */
+async function begin(page, name) {
+  await slow(page, 100_000);
+  const begun = page.waitForResponse((response) => response.request().method() === 'POST' && response.url().endsWith('/v1/uploads/tus'));
+  await choose(page, long(name, 8_000_000));
+  const { location } = await (await begun).allHeaders();
+  await row(page, name).getByText(/^[1-9]\d* % of/).waitFor();
+  return location;
+}
+
+test('what somebody had under way is neither shown to nor sent by somebody else, and the page that sent it stops', async () => {
+  const page = await signedIn();
+  await begin(page, 'secret.txt');
+  const address = page.url();
+  const next = await openPage(page.context());
+  /** @type {string[]} */
+  const sent = [];
+  await eventually(() => shelf(page), ['secret.txt']);
+  await page.context().clearCookies();
+  await signIn(next, address, 'bob');
+  await untilConnection(next, 'live');
+  await eventually(() => rows(page).count(), 0);
+  for (const one of [page, next]) one.on('request', (request) => request.url().includes('/v1/uploads') && sent.push(request.url()));
+  await eventually(() => shelf(next), []);
+  assert.equal(await rows(next).count(), 0);
+  await next.reload();
+  await untilConnection(next, 'live');
+  assert.equal(await rows(next).count(), 0);
+  assert.deepEqual(sent, []);
+  assertNoFaults(next);
+});
+
+test('what the server does not know because somebody else is signed in is not sent in their name', async () => {
+  const page = await signedIn();
+  await begin(page, 'secret.txt');
+  const elsewhere = await openPage(parts.browser);
+  await signIn(elsewhere, `${parts.server.url}/`, 'bob');
+  const theirs = await elsewhere.context().cookies(parts.server.url);
+  /** @type {string[]} */
+  const sent = [];
+  page.on('request', (request) => request.url().includes('/v1/uploads') && sent.push(request.method()));
+  await page.context().setOffline(true);
+  await row(page, 'secret.txt').getByText('It goes on by itself.').waitFor();
+  await page.context().addCookies(theirs);
+  await page.context().setOffline(false);
+  await row(page, 'secret.txt').getByText('Your sign-in has ended. Sign in again, then try once more.').waitFor();
+  assert.ok(sent.length > 0 && sent.every((method) => method === 'GET'), `${sent}`);
+});
+
+test('a file goes on for whoever had it under way when their login ended', async () => {
+  const page = await signedIn();
+  await begin(page, 'mine.txt');
+  await page.context().clearCookies({ name: 'login' });
+  await page.reload();
+  await page.getByRole('link', { name: 'Sign in with' }).click();
+  await untilConnection(page, 'live');
+  await slow(page, 0);
+  await untilAccepted(page, 'mine.txt');
+});
+
+test('who signs out takes along what they had under way, and who could not goes on', async () => {
+  const page = await signedIn();
+  await page.route('**/v1/auth/logout', (route) => route.abort(), { times: 1 });
+  const first = await begin(page, 'mine.txt');
+  const signOut = async () => {
+    await page.getByRole('button', { name: 'Account of Ann Tea' }).click();
+    await page.getByRole('menuitem', { name: 'Sign out', exact: true }).click();
+  };
+  const again = page.waitForResponse((response) => response.request().method() === 'POST' && response.url().endsWith('/v1/uploads/tus'));
+  await signOut();
+  await page.getByText('Sign out: The server could not be reached.').waitFor();
+  const { location: second } = await (await again).allHeaders();
+  await row(page, 'mine.txt').getByText(/^[1-9]\d* % of/).waitFor();
+  await signOut();
+  await page.waitForURL(`${parts.server.url}/login`);
+  assert.deepEqual(await shelf(page), []);
+  await slow(page, 0);
+  await page.goto(parts.server.url);
+  await page.getByRole('link', { name: 'Sign in with' }).click();
+  await sayWho(page, 'ann');
+  await untilConnection(page, 'live');
+  assert.equal(await rows(page).count(), 0);
+  for (const place of [first, second]) assert.equal((await page.request.get(`${parts.server.url}${place}`)).status(), 404);
 });

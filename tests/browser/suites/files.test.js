@@ -80,7 +80,7 @@ test('a file tells how far it has come, and one that is cancelled leaves nothing
   /** @type {string[]} */
   const ends = [];
   for (const end of /** @type {const} */ (['requestfinished', 'requestfailed'])) {
-    page.on(/** @type {'requestfinished'} */ (end), (request) => request.url().endsWith('/v1/uploads') && ends.push(end));
+    page.on(/** @type {'requestfinished'} */ (end), (request) => request.method() === 'PATCH' && ends.push(end));
   }
   await slow(page, 100_000);
   await choose(page, long('slow.txt', 4_000_000));
@@ -147,7 +147,7 @@ test('a message that waits stays where it is when one of its files is taken out 
   await slow(page, 0);
 
   const refusal = gate();
-  await page.route('**/v1/uploads', async (route) => {
+  await page.route('**/v1/uploads/tus', async (route) => {
     await refusal.opened;
     await route.fulfill({ status: 415, json: { code: 'mime-not-allowed', detail: 'Not this one.' } });
   }, { times: 1 });
@@ -168,12 +168,21 @@ test('a message that waits stays where it is when one of its files is taken out 
 test('a file that the server could not take says why, holds the message, and is taken when it is tried again', async () => {
   const page = await open();
   const said = await listen(page);
-  await page.route('**/v1/uploads', (route) => route.fulfill({
+  // The page goes on by itself for a minute or so.
+  await page.clock.install();
+  let isBusy = true;
+  await page.route('**/v1/uploads/tus', (route) => (isBusy ? route.fulfill({
     status: 503, headers: { 'Content-Type': 'application/problem+json', 'Retry-After': '1' },
     json: { type: 'https://soma.example/problems#overloaded', code: 'busy-for-a-test', title: 'Busy', detail: 'Everybody is busy.' },
-  }), { times: 1 });
+  }) : route.fallback()));
   await choose(page, note('unlucky.txt'));
-  await row(page, 'unlucky.txt').getByText('Everybody is busy.').waitFor();
+  await row(page, 'unlucky.txt').getByText('Stopped at 0 % of 23 bytes. It goes on by itself.').waitFor();
+  await until('the page gives up', async () => {
+    await page.clock.fastForward(15_000);
+    return row(page, 'unlucky.txt').getByText('Everybody is busy.').isVisible();
+  });
+  await page.clock.resume();
+  isBusy = false;
   await say(page, 'Take it');
   await reason(page, 'Retry or remove what was not taken, then send.').waitFor();
   assert.equal(await page.getByRole('button', { name: 'Send', exact: true }).isDisabled(), true);
@@ -183,7 +192,7 @@ test('a file that the server could not take says why, holds the message, and is 
   await composer(page).press('Enter');
   await attached(page).getByText('unlucky.txt').waitFor();
   const heard = await said();
-  for (const line of ['Added unlucky.txt.', 'unlucky.txt: Everybody is busy.', 'unlucky.txt: accepted.']) {
+  for (const line of ['Added unlucky.txt.', 'unlucky.txt: stopped, and goes on by itself.', 'unlucky.txt: Everybody is busy.', 'unlucky.txt: accepted.']) {
     assert.equal(heard.filter((one) => one === line).length, 1, `${line} in ${heard}`);
   }
 });
@@ -247,18 +256,20 @@ test('a message that did not get out keeps its files over a reload', async () =>
   await attached(page).getByRole('link', { name: 'Download carried.txt' }).waitFor();
 });
 
-test('a page that still sends a file asks before it is closed', async () => {
+test('a page asks before it is closed while a message waits for a file, which would not go by itself', async () => {
   const page = await open();
   await slow(page, 50_000);
   await choose(page, long('long.txt', 2_000_000));
-  await row(page, 'long.txt').getByRole('progressbar').waitFor();
+  await say(page, 'With the long one');
+  await reason(page, 'Sends when the file is there.').waitFor();
   const asked = page.waitForEvent('dialog');
   await page.close({ runBeforeUnload: true });
   const dialog = await asked;
   assert.equal(dialog.type(), 'beforeunload');
   await dialog.dismiss();
   await slow(page, 0);
-  await untilAccepted(page, 'long.txt');
+  await untilAnswer(page, 'final');
+  await attached(page).getByText('long.txt').waitFor();
 });
 
 test('a message that refers to what is gone says which file, and can go without it', async () => {

@@ -147,3 +147,18 @@ export async function listen(page) {
   });
   return () => page.evaluate(() => /** @type {string[]} */ (/** @type {any} */ (window).said));
 }
+
+/** The names of the files that the browser keeps over a reload. @param {Page} page @returns {Promise<string[]>} */
+export const shelf = (page) => page.evaluate(() => new Promise((told, fail) => {
+  const asked = indexedDB.open('soma.shelf');
+  asked.onerror = () => fail(asked.error);
+  asked.onsuccess = () => {
+    const base = asked.result;
+    const all = base.objectStoreNames.contains('files') ? base.transaction('files').objectStore('files').getAll() : null;
+    if (all === null) return told([]);
+    all.onsuccess = () => {
+      base.close();
+      told(all.result.map(({ file }) => file.name));
+    };
+  };
+}));

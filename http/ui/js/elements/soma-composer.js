@@ -6,6 +6,7 @@
 import { h } from '../dom.js';
 import { given } from '../files/given.js';
 import { limits } from '../files/limits.js';
+import { isAwaited, keepBack, wait } from '../files/awaited.js';
 import { isRefused, isUnderWay, ofSession } from '../files/uploads.js';
 import { icon } from '../icons.js';
 import * as prefs from '../prefs.js';
@@ -22,8 +23,6 @@ const GROWS_BY_ITSELF = CSS.supports('field-sizing', 'content');
 
 export class SomaComposer extends SomaElement {
   #conversation = '';
-  /** The message goes once its files are there. */
-  #isWaiting = false;
   #field = h('textarea', {
     id: 'message', rows: 1, 'aria-label': text.composer.label, placeholder: text.composer.placeholder, autocomplete: 'off', 'aria-describedby': 'files-reason',
     oninput: () => this.#onInput(), onkeydown: (/** @type {KeyboardEvent} */ event) => this.#onKey(event),
@@ -40,12 +39,14 @@ export class SomaComposer extends SomaElement {
       h('div', { class: 'field' }, this.#chooser, this.#add, this.#field, h('div', { class: 'field-buttons' }, this.#stop, this.#send)),
       h('soma-files'), this.#reason, this.#hint));
     // Who takes a file out has changed what the message says.
-    this.addEventListener('leave', () => this.#hold(), { capture: true });
+    this.addEventListener('leave', () => keepBack(this.#conversation), { capture: true });
   }
 
   connected() {
     this.watch(({ conversation }) => conversation, (conversation) => this.#show(conversation));
-    this.watch(({ uploads }) => uploads, () => this.#onUploads());
+    this.watch(({ uploads }) => uploads, () => this.#showSend());
+    this.watch(({ awaited }) => awaited, () => this.#showSend());
+    this.watch(({ draft }) => draft, (draft) => this.#showDraft(draft));
     this.watch(({ config }) => config, () => this.#showAdd());
     const onPaste = (/** @type {ClipboardEvent} */ event) => this.#onPaste(event);
     document.addEventListener('paste', onPaste);
@@ -57,7 +58,6 @@ export class SomaComposer extends SomaElement {
     this.hidden = phase === 'missing' || phase === 'deleted';
     if (id !== this.#conversation) {
       this.#conversation = id;
-      this.#isWaiting = false;
       this.#write(prefs.read(draftName(location.pathname)) ?? '');
       this.#focus();
     }
@@ -75,7 +75,7 @@ export class SomaComposer extends SomaElement {
     const isBlocked = files.some(isRefused);
     this.#send.disabled = isEmpty || paused || isBlocked;
     this.#send.hidden = isEmpty && !this.#stop.hidden;
-    this.#reason.textContent = reasonOf(files, this.#isWaiting);
+    this.#reason.textContent = reasonOf(files, isAwaited(this.#conversation));
   }
 
   /** Says why no files can be added, where that is so; a button that is switched off could not be asked. */
@@ -91,17 +91,6 @@ export class SomaComposer extends SomaElement {
     return ofSession(current().uploads, this.#conversation);
   }
 
-  /** What waited for its files goes, unless one of them cannot. */
-  #onUploads() {
-    const files = this.#files();
-    if (this.#isWaiting && !files.some(isUnderWay)) {
-      this.#isWaiting = false;
-      if (files.some(isRefused)) this.ask('announce', text.files.blocked);
-      else this.#go();
-    }
-    this.#showSend();
-  }
-
   #onAdd() {
     if (limits(current().config).enabled) this.#chooser.click();
     else this.#addFiles([]);
@@ -114,15 +103,8 @@ export class SomaComposer extends SomaElement {
     this.#focus();
   }
 
-  /** A message that waits does not go by itself any more. */
-  #hold() {
-    this.#isWaiting = false;
-    this.#showSend();
-  }
-
   /** @param {File[]} files @param {string[]} [folders] */
   #addFiles(files, folders = []) {
-    this.#hold();
     this.ask('add-files', { files, folders });
   }
 
@@ -145,8 +127,14 @@ export class SomaComposer extends SomaElement {
 
   /** @param {string} value */
   #write(value) {
-    this.#field.value = value;
     this.ask('typed', value);
+    this.#showDraft(value);
+  }
+
+  /** The field is empty once the message has gone. @param {string} draft */
+  #showDraft(draft) {
+    if (draft === this.#field.value) return;
+    this.#field.value = draft;
     this.#grow();
     this.#showSend();
   }
@@ -158,7 +146,7 @@ export class SomaComposer extends SomaElement {
   }
 
   #onInput() {
-    this.#isWaiting = false;
+    keepBack(this.#conversation);
     prefs.write(draftName(location.pathname), this.#field.value);
     this.ask('typed', this.#field.value);
     this.#grow();
@@ -185,8 +173,8 @@ export class SomaComposer extends SomaElement {
   #onSubmit(event) {
     event.preventDefault();
     const files = this.#files();
-    this.#isWaiting = files.some(isUnderWay);
-    if (this.#isWaiting || files.some(isRefused)) {
+    if (files.some(isUnderWay) && !files.some(isRefused)) wait(this.#conversation, this.#field.value.trim());
+    if (files.some(isUnderWay) || files.some(isRefused)) {
       this.#showSend();
       this.ask('announce', this.#reason.textContent);
     } else this.#go();
@@ -198,9 +186,7 @@ export class SomaComposer extends SomaElement {
     const { phase, paused } = current().conversation;
     // Where the history cannot be had the text stays in the field.
     if ((message === '' && this.#files().length === 0) || paused || (phase !== 'ready' && phase !== 'loading')) return;
-    prefs.write(draftName(location.pathname), null);
-    this.#write('');
-    this.ask('send-draft', message);
+    this.ask('send-draft', { session: this.#conversation, message });
   }
 
   #onStop() {

@@ -4,7 +4,7 @@
  */
 /** @import { Upload } from '../types.js' */
 import { arrange, h } from '../dom.js';
-import { canRetry, fileOf, isRefused, isUnderWay } from '../files/uploads.js';
+import { canRetry, fileOf, isGoing, isRefused, isUnderWay } from '../files/uploads.js';
 import { said, size, typeWord } from '../files/words.js';
 import { icon } from '../icons.js';
 import { text } from '../strings.js';
@@ -39,9 +39,8 @@ export class SomaFile extends SomaElement {
     this.#thumb.show({ type, id, file: fileOf(key) });
     if (name !== this.#name) this.#showName(name);
     this.#state.replaceChildren(...stateOf(upload));
-    const isGoing = phase === 'sending' || phase === 'checking';
-    if (isGoing) this.#progress.value = upload.sent;
-    arrange(this.#words, [this.#title, this.#state, ...(isGoing ? [this.#progress] : [])]);
+    if (isGoing(phase)) this.#progress.value = upload.sent;
+    arrange(this.#words, [this.#title, this.#state, ...(isGoing(phase) ? [this.#progress] : [])]);
     label(this.#remove, (isUnderWay(upload) ? text.files.cancel : text.files.remove)(said(name)));
     arrange(this.#buttons, [...(mayRetry(upload) ? [this.#retry] : []), this.#remove]);
   }
@@ -82,7 +81,7 @@ function label(button, name) {
 /** A quarantined file is worth another try only if it was not found harmful. @param {Upload} upload */
 function mayRetry({ key, phase, problem, reason }) {
   if (fileOf(key) === null) return false;
-  return (phase === 'refused' && problem !== null && canRetry(problem)) || (phase === 'quarantined' && reason === 'av_error');
+  return phase === 'paused' || (phase === 'refused' && problem !== null && canRetry(problem)) || (phase === 'quarantined' && reason === 'av_error');
 }
 
 /** @param {Upload} upload @returns {Node[]} */
@@ -96,6 +95,7 @@ function stateOf(upload) {
   switch (phase) {
     case 'waiting': return [line(`${what} · ${text.files.waiting}`)];
     case 'sending': return [line(text.files.sending(Math.floor(100 * sent), size(bytes)))];
+    case 'paused': return [line(text.files.stopped(Math.floor(100 * sent), size(bytes)))];
     case 'checking': return [line(`${what} · ${text.files.checking}`)];
     default: return [line(`${what} · `), h('span', { class: 'accepted' }, icon('check'), text.files.accepted)];
   }
