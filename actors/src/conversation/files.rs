@@ -16,6 +16,7 @@ use crate::{
     domain::{
         attached::{Attached, Content, Picture},
         ids::SessionKey,
+        tokens,
     },
     extraction::{Extracted, Purpose},
     store::{StoreError, attachments, attachments::Attachment, session_envelopes, wall::TenantTx},
@@ -25,8 +26,6 @@ use crate::{
 const MOST: usize = 32;
 /// Files of one message that are read at a time.
 const AT_ONCE: usize = 2;
-/// No token of a context is counted for more characters.
-const CHARS_A_TOKEN: usize = 4;
 
 /// The files that an event refers to.
 pub(super) fn references(event: &Value) -> Vec<Uuid> {
@@ -49,7 +48,7 @@ pub(super) struct Read {
 /// The store does not say what became of them.
 pub(super) async fn read(deps: &Deps, task: &Task, messages: Vec<Vec<Uuid>>) -> Result<Read, StoreError> {
     let within = Duration::from_millis(deps.turns.files_deadline_ms);
-    let room = deps.context_budget.saturating_mul(CHARS_A_TOKEN);
+    let room = deps.context_budget.saturating_mul(tokens::PARTS);
     let mut reading = Reading { deps, task, until: Instant::now() + within, room, left: MOST, pictures: 0 };
     if deps.model.settings().sees_images {
         reading.pictures = deps.model.settings().max_images;
@@ -71,7 +70,7 @@ struct Reading<'a> {
     deps: &'a Deps,
     task: &'a Task,
     until: Instant,
-    /// Characters of text that a context has room for.
+    /// What texts may weigh that a context has room for. No character weighs less than one.
     room: usize,
     left: usize,
     pictures: usize,
@@ -104,11 +103,7 @@ impl Reading<'_> {
         let this = &*self;
         let files = stream::iter(planned).map(|(id, plan)| Box::pin(this.attached(id, plan))).buffered(AT_ONCE);
         let files: Vec<Attached> = files.collect().await;
-        let chars = files.iter().map(|file| match &file.content {
-            Content::Text { text, .. } => text.chars().count(),
-            Content::Picture(_) | Content::Nothing(_) => 0,
-        });
-        self.room = self.room.saturating_sub(chars.sum());
+        self.room = self.room.saturating_sub(files.iter().map(Attached::text_weight).sum());
         Ok(files)
     }
 

@@ -203,11 +203,14 @@ pub fn build(material: Material<'_>, budget: usize) -> Result<Context, ContextEr
     };
     messages.extend(block.into_message());
     let first = messages.len();
+    let mut tokens = messages.iter().map(ChatMessage::tokens).sum();
     let mut files = Vec::new();
-    messages.push(own.message(&mut files, &mut cut));
-    messages.extend(earlier.into_iter().map(|said| said.message(&mut files, &mut cut)));
+    for said in std::iter::once(own).chain(earlier) {
+        let (message, cost) = said.message(&mut files, &mut cut);
+        messages.push(message);
+        tokens += cost;
+    }
     messages[first..].reverse();
-    let tokens = messages.iter().map(ChatMessage::tokens).sum();
     Ok(Context { messages, tokens, budget, cut, files })
 }
 
