@@ -198,6 +198,32 @@ async fn a_model_that_sees_gets_pictures_of_bounded_size_and_number() {
     }
 }
 
+#[tokio::test]
+async fn a_model_that_finds_files_too_long_is_asked_once_more_with_fewer() {
+    let stack = Stack::start().await;
+    let session = new_session();
+    let old = sent(&stack, &[("old.txt", "text/plain", "old ".repeat(500).as_bytes())]).await;
+    let new = sent(&stack, &[("new.txt", "text/plain", "new ".repeat(500).as_bytes())]).await;
+    asked(&stack, &session, "Look", &old, 1).await;
+    let error = json!({"error": {"message": "maximum context length is 10 tokens", "code": "context_length_exceeded"}});
+    stack.model.next(Script::refuse_as(400, &error));
+    let messages = asked(&stack, &session, "And this?", &new, 2).await.to_string();
+    let refused = stack.model.exchanges()[1].body["messages"].to_string();
+    assert!(refused.contains("old old") && refused.matches("new ").count() >= 500, "{refused}");
+    let left = messages.matches("new ").count();
+    assert!(!messages.contains("old old") && (100..400).contains(&left), "{left}: {messages}");
+    let context = stack.get(&format!("/v1/sessions/{session}/state")).await["last_context"].clone();
+    assert_eq!((&context["cut"]["files"], context["files"].as_array().unwrap().len()), (&json!(1), 1), "{context}");
+
+    // One that finds that too long, too, is not asked for ever; nor one that was shown no files.
+    stack.model.always(Script::refuse_as(400, &error));
+    let asked_before = stack.model.exchanges().len();
+    stack.post(&Post::new("Again?").to(&session)).await;
+    let turns = stack.ended_turns(&session, 3).await;
+    assert_eq!((turns[2].kind(), turns[2].meta("error_code")), ("assistant.error", json!("model-context-too-long")));
+    assert_eq!(stack.model.exchanges().len(), asked_before + 2);
+}
+
 /// A stack whose database waits long, and one file in it.
 async fn patient() -> (Stack, PgPool, String) {
     let stack = Setup::default().set("SA01_DATABASE__STATEMENT_TIMEOUT_MS", 300_000).start().await;

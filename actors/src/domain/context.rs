@@ -142,6 +142,9 @@ pub struct Context {
     /// The files that are shown, or of which it is said why they are not: those of the message first, then those of the history,
     /// the newest first.
     pub files: Vec<Shown>,
+    /// A budget for a model that finds this too long: without the files of the history, and with half as much of those of the
+    /// message. `None` if there are no files.
+    pub smaller: Option<usize>,
 }
 
 /// The message cannot be sent at all.
@@ -203,15 +206,19 @@ pub fn build(material: Material<'_>, budget: usize) -> Result<Context, ContextEr
     };
     messages.extend(block.into_message());
     let first = messages.len();
-    let mut tokens = messages.iter().map(ChatMessage::tokens).sum();
-    let mut files = Vec::new();
+    let (mut files, mut costs) = (Vec::new(), Vec::with_capacity(earlier.len() + 1));
+    let mut tokens = messages.iter().map(ChatMessage::tokens).sum::<usize>();
     for said in std::iter::once(own).chain(earlier) {
+        tokens += said.words();
         let (message, cost) = said.message(&mut files, &mut cut);
         messages.push(message);
-        tokens += cost;
+        costs.push(cost);
     }
     messages[first..].reverse();
-    Ok(Context { messages, tokens, budget, cut, files })
+    let of_files = costs.iter().sum::<usize>();
+    let half = costs.first().map_or(0, |own| own / 2);
+    let smaller = (of_files > 0).then(|| tokens + half);
+    Ok(Context { messages, tokens: tokens + of_files, budget, cut, files, smaller })
 }
 
 /// The memories inside a message's text, if it is a memory block.

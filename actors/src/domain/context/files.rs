@@ -48,13 +48,17 @@ impl<'a> Files<'a> {
         self.cost
     }
 
-    /// The message with its files, and its tokens. Adds to `shown` what is shown of them, and to `cut` those that are not.
+    /// What the message costs without its files, in tokens.
+    pub(super) fn words(&self) -> usize {
+        self.said.message().tokens()
+    }
+
+    /// The message with its files, and the tokens of those. Adds to `shown` what is shown of them, and to `cut` those that are not.
     pub(super) fn message(self, shown: &mut Vec<Shown>, cut: &mut Cut) -> (ChatMessage, usize) {
         let mut message = self.said.message();
-        let words = message.tokens();
         cut.files += self.said.files.len() - self.shares.len();
         if self.shares.is_empty() {
-            return (message, words);
+            return (message, 0);
         }
         let before = message.content.len();
         message.content.push_str("\n\n");
@@ -65,8 +69,8 @@ impl<'a> Files<'a> {
         }
         let files = tokens::weight(&message.content[before..]).div_ceil(tokens::PARTS);
         let pictures = message.pictures.iter().map(|picture| tokens::of_image(picture.width, picture.height));
-        let all = words + files + pictures.sum::<usize>();
-        (message, all)
+        let cost = files + pictures.sum::<usize>();
+        (message, cost)
     }
 }
 
@@ -148,6 +152,26 @@ mod tests {
         assert!(context.messages[2].content.contains("new.txt") && context.messages[0].content.contains("old.txt"));
         let context = build(material, 520).unwrap();
         assert_eq!((context.files.len(), context.cut.files), (1, 1), "of the old one not even the name has room");
+    }
+
+    #[test]
+    fn a_smaller_context_has_no_earlier_files_and_half_of_the_others() {
+        let history = [asks("old", vec![text("old.txt", &"oo ".repeat(400))]), Said::new(Role::Assistant, "yes")];
+        let message = asks("and?", vec![text("new.txt", &"nn ".repeat(400))]);
+        let material = Material { system_prompt: "", memories: &[], history: &history, message: &message };
+        let context = build(material, 5_000).unwrap();
+        assert_eq!((context.files[0].chars, context.files[1].chars), (1_200, 1_200));
+        let words = [asks("old", vec![]), Said::new(Role::Assistant, "yes")];
+        let again = build(Material { history: &words, ..material }, context.smaller.unwrap()).unwrap();
+        assert_eq!((again.files.len(), again.cut.history_messages), (1, 0));
+        // Of half, some goes to what stands around it.
+        assert!((100..600).contains(&again.files[0].chars), "{:?}", again.files);
+        assert!(
+            build(Material { history: &words, message: &asks("and?", vec![]), ..material }, 5_000)
+                .unwrap()
+                .smaller
+                .is_none()
+        );
     }
 
     #[test]
