@@ -133,6 +133,19 @@ async fn a_long_text_is_cut_to_what_the_context_has_room_for_and_says_so() {
 }
 
 #[tokio::test]
+async fn a_message_of_files_alone_that_have_no_room_is_not_empty() {
+    let setup = Setup::default().set("SA01_MODEL__CONTEXT_TOKENS", 600).set("SA01_MODEL__ANSWER_TOKENS", 500);
+    let stack = setup.start().await;
+    let session = new_session();
+    let ids = sent(&stack, &[("tea.txt", "text/plain", b"seven cups")]).await;
+    let left_out = "[The files that came with this message are left out.]";
+    let messages = asked(&stack, &session, "", &ids, 1).await;
+    assert_eq!(messages, json!([{"role": "user", "content": left_out}]));
+    let messages = asked(&stack, &session, "And now?", &[], 2).await;
+    assert_eq!(messages[0]["content"], left_out);
+}
+
+#[tokio::test]
 async fn of_a_file_that_cannot_be_read_the_model_is_told_why_and_the_turn_goes_on() {
     let stack = Stack::start().await;
     let (session, pool) = (new_session(), stack.database.pool().await.unwrap());
@@ -215,7 +228,7 @@ async fn a_model_that_finds_files_too_long_is_asked_once_more_with_fewer() {
     let context = stack.get(&format!("/v1/sessions/{session}/state")).await["last_context"].clone();
     assert_eq!((&context["cut"]["files"], context["files"].as_array().unwrap().len()), (&json!(1), 1), "{context}");
 
-    // One that finds that too long, too, is not asked for ever; nor one that was shown no files.
+    // One that finds that too long, too, is not asked for ever.
     stack.model.always(Script::refuse_as(400, &error));
     let asked_before = stack.model.exchanges().len();
     stack.post(&Post::new("Again?").to(&session)).await;

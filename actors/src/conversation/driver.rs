@@ -199,11 +199,17 @@ struct Asking<'a> {
 
 impl<'a> Asking<'a> {
     fn new(deps: &'a Deps, task: &Task, memories: Vec<String>, (history, read): (History, files::Read)) -> Self {
+        let references = references(task, &history);
         let History { messages: mut history, unread, .. } = history;
         let mut message = Said::new(Role::User, task.message["message"].as_str().unwrap_or_default());
         // They were read in this order.
         let said = std::iter::once(&mut message).chain(history.iter_mut().rev());
-        said.zip(read.files).for_each(|(said, files)| said.files = files);
+        for ((said, files), references) in said.zip(read.files).zip(references) {
+            said.files = files;
+            if said.files.is_empty() && !references.is_empty() {
+                said.leave_out_files();
+            }
+        }
         let system_prompt = &*deps.turns.system_prompt;
         let (budget, unread) = (deps.context_budget, (unread, read.unread));
         Self { system_prompt, memories, history, message, budget, unread, shrunk: false }
@@ -233,7 +239,9 @@ impl<'a> Asking<'a> {
         (self.budget, self.shrunk) = (budget, true);
         for said in &mut self.history {
             self.unread.1 += said.files.len();
-            said.files.clear();
+            if !said.files.is_empty() {
+                said.leave_out_files();
+            }
         }
     }
 }

@@ -98,9 +98,27 @@ impl Said {
         Self { role, text: text.into(), files: Vec::new() }
     }
 
+    /// Leaves out the files that came with it. Something is said in place of files alone.
+    pub fn leave_out_files(&mut self) {
+        if self.text.trim().is_empty() {
+            attached::LEFT_OUT.clone_into(&mut self.text);
+        }
+        self.files.clear();
+    }
+
     /// As a model sees it, without its files.
     fn message(&self) -> ChatMessage {
-        ChatMessage::new(self.role, self.text.as_str())
+        ChatMessage::new(self.role, self.words())
+    }
+
+    /// What is said if its files are left out.
+    fn words(&self) -> &str {
+        if self.files.is_empty() || !self.text.trim().is_empty() { &self.text } else { attached::LEFT_OUT }
+    }
+
+    /// What it costs without its files, in tokens.
+    fn cost(&self) -> usize {
+        tokens::of_message(self.words())
     }
 }
 
@@ -177,7 +195,7 @@ impl ContextError {
 pub fn build(material: Material<'_>, budget: usize) -> Result<Context, ContextError> {
     let Material { system_prompt, memories, history, message } = material;
     let prompt = (!system_prompt.trim().is_empty()).then_some(system_prompt);
-    let fixed = tokens::of_message(&message.text) + prompt.map_or(0, tokens::of_message);
+    let fixed = message.cost() + prompt.map_or(0, tokens::of_message);
     let Some(free) = budget.checked_sub(fixed) else {
         return Err(ContextError::TooLong { tokens: fixed, budget });
     };
@@ -233,7 +251,7 @@ fn newest_that_fit(history: &[Said], free: usize) -> (&[Said], usize) {
     let mut first = history.len();
     let mut spent = 0;
     while first > 0 {
-        let cost = spent + tokens::of_message(&history[first - 1].text);
+        let cost = spent + history[first - 1].cost();
         if cost > free {
             break;
         }
@@ -242,7 +260,7 @@ fn newest_that_fit(history: &[Said], free: usize) -> (&[Said], usize) {
     }
     if first > 0 {
         while history.get(first).is_some_and(|orphan| orphan.role == Role::Assistant) {
-            spent -= tokens::of_message(&history[first].text);
+            spent -= history[first].cost();
             first += 1;
         }
     }

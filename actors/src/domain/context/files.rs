@@ -48,18 +48,18 @@ impl<'a> Files<'a> {
         self.cost
     }
 
-    /// What the message costs without its files, in tokens.
+    /// What the message costs beside its files, in tokens.
     pub(super) fn words(&self) -> usize {
-        self.said.message().tokens()
+        if self.shares.is_empty() { self.said.cost() } else { tokens::of_message(&self.said.text) }
     }
 
     /// The message with its files, and the tokens of those. Adds to `shown` what is shown of them, and to `cut` those that are not.
     pub(super) fn message(self, shown: &mut Vec<Shown>, cut: &mut Cut) -> (ChatMessage, usize) {
-        let mut message = self.said.message();
         cut.files += self.said.files.len() - self.shares.len();
         if self.shares.is_empty() {
-            return (message, 0);
+            return (self.said.message(), 0);
         }
+        let mut message = ChatMessage::new(self.said.role, self.said.text.as_str());
         let before = message.content.len();
         message.content.push_str("\n\n");
         message.content.push_str(attached::HEADING);
@@ -152,6 +152,25 @@ mod tests {
         assert!(context.messages[2].content.contains("new.txt") && context.messages[0].content.contains("old.txt"));
         let context = build(material, 520).unwrap();
         assert_eq!((context.files.len(), context.cut.files), (1, 1), "of the old one not even the name has room");
+    }
+
+    #[test]
+    fn of_files_alone_that_have_no_room_it_is_said_that_they_are_left_out() {
+        let (history, message) = ([asks("", vec![text("old.txt", "tea")])], asks(" ", vec![text("new.txt", "tea")]));
+        let material = Material { system_prompt: "", memories: &[], history: &history, message: &message };
+        let context = build(material, 60).unwrap();
+        let shown: Vec<_> = context.messages.iter().map(|message| message.content.as_str()).collect();
+        assert_eq!((shown, context.cut.files), (vec![attached::LEFT_OUT; 2], 2));
+        assert!(
+            build(material, 1_000)
+                .unwrap()
+                .messages
+                .iter()
+                .all(|message| !message.content.contains(attached::LEFT_OUT))
+        );
+        let mut said = asks("", vec![text("a.txt", "tea")]);
+        said.leave_out_files();
+        assert_eq!(said, asks(attached::LEFT_OUT, vec![]));
     }
 
     #[test]
