@@ -15,6 +15,7 @@ use crate::{
     contents::{ContentError, is_image},
     domain::{
         attached::{Attached, Content, Picture},
+        harmless::harmless,
         ids::SessionKey,
         tokens,
     },
@@ -158,7 +159,7 @@ fn late() -> Content {
 fn text(found: Extracted) -> Content {
     let pages = found.pages.filter(|pages| pages.read < pages.total);
     let note = pages.map(|pages| format!("pages {} to {} were not read", pages.read + 1, pages.total));
-    Content::Text { text: found.text, missing_chars: found.missing_chars, note }
+    Content::Text { text: harmless(&found.text), missing_chars: found.missing_chars, note }
 }
 
 fn picture(found: &crate::extraction::Picture) -> Content {
