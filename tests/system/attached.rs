@@ -298,6 +298,21 @@ async fn a_stop_ends_the_reading_of_a_file_and_nothing_else_waits_for_it() {
 }
 
 #[tokio::test]
+async fn a_file_that_is_quarantined_while_it_is_read_is_not_shown() {
+    let (stack, pool, id) = patient().await;
+    let (session, held) = (new_session(), held(&pool).await);
+    stack.post(&Post::new("How many?").to(&session).with("attachments", json!([id]))).await;
+    is_reading(&stack, &session).await;
+    let sql = "UPDATE attachments SET status = 'quarantined', quarantine_reason = 'infected' WHERE id = $1::uuid";
+    sqlx::query(sql).bind(&id).execute(&pool).await.unwrap();
+    held.rollback().await.unwrap();
+    assert_eq!(stack.ended_turns(&session, 1).await[0].kind(), "assistant.final");
+    let exchange = stack.model.exchange(0).await;
+    let prompt = exchange.prompt();
+    assert!(!prompt.contains("seven cups") && prompt.contains("it is quarantined"), "{prompt}");
+}
+
+#[tokio::test]
 async fn a_turn_whose_process_is_killed_while_it_reads_a_file_ends_after_the_restart() {
     let (mut stack, pool, id) = patient().await;
     let (session, held) = (new_session(), held(&pool).await);

@@ -114,7 +114,7 @@ pub fn attempt(deps: Arc<Deps>, task: Task) -> impl Stream<Item = Progress> + Se
             yield Progress::Reading;
             files::read(&deps, &task, references).await
         };
-        let mut asking = match files {
+        let mut asking = match withheld(&deps, &task, files).await {
             Ok(files) => Asking::new(&deps, &task, memories, (history, files)),
             Err(error) => {
                 yield Progress::Failed(error.into());
@@ -183,6 +183,13 @@ fn forget_what_is_said_anyway(recalled: &mut RecallView, task: &Task, said: &[Sa
     let known: HashSet<&str> =
         said.iter().map(|said| said.text.as_str()).chain(task.message["message"].as_str()).collect();
     recalled.items.retain(|item| !known.contains(item.text.as_str()));
+}
+
+/// The files without what nobody is to get any more.
+async fn withheld(deps: &Deps, task: &Task, files: Result<files::Read, StoreError>) -> Result<files::Read, StoreError> {
+    let mut files = files?;
+    files::withhold(deps, task, &mut files).await?;
+    Ok(files)
 }
 
 /// What a model is asked with.

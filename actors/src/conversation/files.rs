@@ -1,8 +1,12 @@
 //! The files that messages refer to, read for the model: those of the new message first, then those of earlier ones, the newest first.
 //!
-//! Whoever sent a message could see its files. What became of them since is looked up for every attempt.
+//! Whoever sent a message could see its files. What became of them since is looked up for every attempt, before they are read and
+//! after it.
 
-use std::{collections::HashSet, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use futures_util::{StreamExt as _, stream};
@@ -33,6 +37,9 @@ pub(super) fn references(event: &Value) -> Vec<Uuid> {
     let list = event["attachments"].as_array().into_iter().flatten().filter_map(Value::as_str);
     list.filter_map(|text| Uuid::try_parse(text.strip_prefix("att://")?).ok()).collect()
 }
+
+/// Said of an attachment of which nothing is known any more.
+const GONE: &str = "it is gone";
 
 /// Files as they were read.
 #[derive(Default)]
@@ -66,6 +73,27 @@ pub(super) async fn read(deps: &Deps, task: &Task, messages: Vec<Vec<Uuid>>) -> 
     Ok(read)
 }
 
+/// Withholds what nobody is to get any more: a file may have been quarantined or deleted while it was read.
+///
+/// # Errors
+/// The store does not say what became of them.
+pub(super) async fn withhold(deps: &Deps, task: &Task, read: &mut Read) -> Result<(), StoreError> {
+    let is_shown = |file: &&Attached| !matches!(file.content, Content::Nothing(_));
+    let shown: Vec<Uuid> = read.files.iter().flatten().filter(is_shown).map(|file| file.id).collect();
+    if shown.is_empty() {
+        return Ok(());
+    }
+    let found = look_up(deps, &task.key, shown).await?;
+    let withheld: HashMap<Uuid, &str> =
+        found.into_iter().filter_map(|found| Some((found.id, found.why_not?))).collect();
+    for file in read.files.iter_mut().flatten() {
+        if let Some(why) = withheld.get(&file.id) {
+            file.content = Content::Nothing((*why).to_owned());
+        }
+    }
+    Ok(())
+}
+
 /// What may still be read.
 struct Reading<'a> {
     deps: &'a Deps,
@@ -87,8 +115,8 @@ impl Reading<'_> {
         let mut planned = Vec::with_capacity(found.len());
         for Found { id, file, why_not } in found {
             let plan = match (file, why_not) {
-                (None, _) => Plan::Nothing(None, "it is gone"),
                 (file, Some(why)) => Plan::Nothing(file, why),
+                (None, None) => Plan::Nothing(None, GONE),
                 (Some(file), None) if !is_image(&file.mime) => Plan::Text(file),
                 (Some(file), None) if self.pictures > 0 => {
                     self.pictures -= 1;
@@ -191,7 +219,7 @@ async fn look_up(deps: &Deps, key: &SessionKey, ids: Vec<Uuid>) -> Result<Vec<Fo
 /// What has become of an attachment since its message was taken.
 async fn standing(rows: &mut TenantTx<'_>, key: &SessionKey, id: Uuid) -> Result<Found, sqlx::Error> {
     let Some(file) = attachments::get(rows, key.tenant.as_str(), id).await? else {
-        return Ok(Found { id, file: None, why_not: None });
+        return Ok(Found { id, file: None, why_not: Some(GONE) });
     };
     let elsewhere = match file.session_id.filter(|session_id| *session_id != key.session_id) {
         Some(session_id) => {
