@@ -18,7 +18,7 @@ use super::{deps::Deps, driver::Task};
 use crate::{
     contents::{ContentError, is_image},
     domain::{
-        attached::{Attached, Content, Picture},
+        attached::{self, Attached, Content, Picture},
         harmless::harmless,
         ids::SessionKey,
         tokens,
@@ -130,8 +130,14 @@ impl Reading<'_> {
             planned.push((id, plan));
         }
         let this = &*self;
-        let files = stream::iter(planned).map(|(id, plan)| Box::pin(this.attached(id, plan))).buffered(AT_ONCE);
-        let files: Vec<Attached> = files.collect().await;
+        let mut files = Vec::with_capacity(planned.len());
+        let mut reading = stream::iter(planned).map(|(id, plan)| Box::pin(this.attached(id, plan))).buffered(AT_ONCE);
+        // What has no room is not held while others are read.
+        while let Some(file) = reading.next().await {
+            files.push(file);
+            attached::fit(&mut files, this.room);
+        }
+        drop(reading);
         self.room = self.room.saturating_sub(files.iter().map(Attached::text_weight).sum());
         Ok(files)
     }

@@ -103,6 +103,16 @@ impl Attached {
         if let Content::Text { text, .. } = &self.content { tokens::weight(text) } else { 0 }
     }
 
+    /// Lets go of all of its text beyond what weighs at most `most`.
+    fn cut(&mut self, most: usize) {
+        if let Content::Text { text, missing_chars, .. } = &mut self.content {
+            let kept = tokens::beginning(text, most).len();
+            *missing_chars = missing_chars.saturating_add(text[kept..].chars().count() as u64);
+            text.truncate(kept);
+            text.shrink_to_fit();
+        }
+    }
+
     /// Writes it after `message`, with as much of its text as weighs at most `most`, and tells what was shown.
     pub(super) fn show(&self, most: usize, message: &mut String) -> Shown {
         let mut shown = Shown { id: self.id, name: self.name.clone(), chars: 0, missing_chars: 0, why: None };
@@ -184,6 +194,14 @@ pub(super) fn shares(files: &[Attached], room: usize) -> Vec<usize> {
     shares
 }
 
+/// Cuts the texts of files to what they weigh together at most: each to the same, and what one does not need is the others'.
+pub fn fit(files: &mut [Attached], room: usize) {
+    let shares = shares(files, room);
+    for (file, most) in files.iter_mut().zip(shares) {
+        file.cut(most);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -251,6 +269,21 @@ mod tests {
         assert_eq!(shares(&files, 9), [3, 3, 3]);
         assert_eq!(shares(&files, 1000), [100, 10, 100]);
         assert!(shares(&[], 9).is_empty());
+    }
+
+    #[test]
+    fn texts_that_are_held_have_room_together_however_many_come() {
+        let mut files = Vec::new();
+        for _ in 0..9 {
+            files.push(text(&"tea ".repeat(300)));
+            fit(&mut files, 900);
+            assert!(files.iter().map(Attached::text_weight).sum::<usize>() <= 900);
+        }
+        for file in files {
+            let Content::Text { text, missing_chars, .. } = file.content else { continue };
+            assert_eq!((text.chars().count(), missing_chars), (100, 1_100));
+            assert!(text.capacity() < 1_200);
+        }
     }
 
     #[test]
