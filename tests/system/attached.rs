@@ -237,9 +237,10 @@ async fn a_model_that_finds_files_too_long_is_asked_once_more_with_fewer() {
     assert_eq!(stack.model.exchanges().len(), asked_before + 2);
 }
 
-/// A stack whose database waits long, and one file in it.
+/// A stack whose database waits long, and which answers one session at a time, and one file in it.
 async fn patient() -> (Stack, PgPool, String) {
-    let stack = Setup::default().set("SA01_DATABASE__STATEMENT_TIMEOUT_MS", 300_000).start().await;
+    let setup = Setup::default().set("SA01_DATABASE__STATEMENT_TIMEOUT_MS", 300_000).set("SA01_TURNS__MAX_RUNNING", 1);
+    let stack = setup.start().await;
     let pool = stack.database.pool().await.unwrap();
     let id = sent(&stack, &[("tea.txt", "text/plain", b"seven cups")]).await.remove(0);
     (stack, pool, id)

@@ -155,6 +155,7 @@ impl Conversation {
                 running.recall = Some(recall);
             }
             Progress::Reading => running.state = "reading",
+            Progress::Waiting => running.state = "waiting",
             Progress::Asked(context) => {
                 running.state = "thinking";
                 self.state.last.last_context = Some(context.clone());

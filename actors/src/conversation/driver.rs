@@ -64,8 +64,10 @@ pub enum Progress {
     Running,
     /// The memory service answered, or did not.
     Recalled(RecallView),
-    /// Files are being read.
+    /// Files are being read, without a slot.
     Reading,
+    /// They were read, and the attempt waits for a slot again.
+    Waiting,
     /// The model is being asked.
     Asked(ContextView),
     /// The model said something.
@@ -91,8 +93,8 @@ pub enum Failure {
 /// Runs one attempt.
 pub fn attempt(deps: Arc<Deps>, task: Task) -> impl Stream<Item = Progress> + Send + 'static {
     stream! {
-        // The slot is held until the stream is dropped.
-        let Ok(_slot) = Arc::clone(&deps.slots).acquire_owned().await else { return };
+        // A slot is held until the stream is dropped, except while files are read.
+        let Ok(slot) = Arc::clone(&deps.slots).acquire_owned().await else { return };
         yield Progress::Running;
         let (mut recalled, history) = tokio::join!(recall(&deps, &task), history(&deps, &task));
         if let Ok(history) = &history {
@@ -108,11 +110,16 @@ pub fn attempt(deps: Arc<Deps>, task: Task) -> impl Stream<Item = Progress> + Se
             }
         };
         let references = references(&task, &history);
-        let files = if references.iter().all(Vec::is_empty) {
-            Ok(files::Read::default())
+        let (files, _slot) = if references.iter().all(Vec::is_empty) {
+            (Ok(files::Read::default()), slot)
         } else {
             yield Progress::Reading;
-            files::read(&deps, &task, references).await
+            // Others are answered meanwhile.
+            drop(slot);
+            let files = files::read(&deps, &task, references).await;
+            yield Progress::Waiting;
+            let Ok(slot) = Arc::clone(&deps.slots).acquire_owned().await else { return };
+            (files, slot)
         };
         let mut asking = match withheld(&deps, &task, files).await {
             Ok(files) => Asking::new(&deps, &task, memories, (history, files)),
