@@ -46,6 +46,8 @@ pub struct Task {
     pub key: SessionKey,
     /// Who began it, if that was proved.
     pub subject: Option<String>,
+    /// Who answers.
+    pub persona_id: Option<String>,
     /// Which turn.
     pub turn_seq: i64,
     /// Its user event.
@@ -312,7 +314,8 @@ async fn recall(deps: &Deps, task: &Task) -> RecallView {
 /// Whether the policy lets the session be told what is remembered.
 async fn leave(deps: &Deps, task: &Task) -> Leave {
     let (tenant, subject) = (&task.key.tenant, task.subject.as_deref());
-    let act = Act { tenant, subject, action: "memory.recall", resource: "somabrain" };
+    let persona_id = task.persona_id.as_deref();
+    let act = Act { tenant, subject, persona_id, action: "memory.recall", resource: "somabrain" };
     deps.policy.leave(act, &Context { session_id: Some(task.key.session_id), ..Context::default() }).await
 }
 

@@ -1,7 +1,7 @@
 //! The files that messages refer to, read for the model: those of the new message first, then those of earlier ones, the newest first.
 //!
 //! Whoever sent a message could see its files. What became of them since is looked up for every attempt, before they are read and
-//! after it.
+//! after it; whether each may be shown is for the policy to say (`attachments.show`).
 
 use std::{
     collections::{HashMap, HashSet},
@@ -10,7 +10,7 @@ use std::{
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use futures_util::{StreamExt as _, stream};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::time::{Instant, timeout_at};
 use uuid::Uuid;
 
@@ -24,6 +24,7 @@ use crate::{
         tokens,
     },
     extraction::{Extracted, Purpose},
+    policy::{Act, Context, Leave},
     store::{StoreError, attachments, attachments::Attachment, session_envelopes, wall::TenantTx},
 };
 
@@ -149,17 +150,46 @@ impl Reading<'_> {
                 (name, mime, Content::Nothing(why.to_owned()))
             }
             Plan::Text(file) => {
-                let found = timeout_at(self.until, self.deps.contents.text(&file, self.room)).await;
-                let content = found.map_or_else(|_| late(), |found| self.told(id, found, text));
+                let reading = async {
+                    self.may_show(&file).await?;
+                    Ok(self.told(id, self.deps.contents.text(&file, self.room).await, text))
+                };
+                let content = self.in_time(reading).await;
                 (file.filename, file.mime, content)
             }
             Plan::Picture(file) => {
-                let found = timeout_at(self.until, self.deps.contents.picture(&file, Purpose::Model)).await;
-                let content = found.map_or_else(|_| late(), |found| self.told(id, found, |found| picture(&found)));
+                let reading = async {
+                    self.may_show(&file).await?;
+                    let found = self.deps.contents.picture(&file, Purpose::Model).await;
+                    Ok(self.told(id, found, |found| picture(&found)))
+                };
+                let content = self.in_time(reading).await;
                 (file.filename, file.mime, content)
             }
         };
         Attached { id, name, mime, content }
+    }
+
+    /// What there is of a file, or why there is nothing.
+    async fn in_time(&self, reading: impl Future<Output = Result<Content, &'static str>>) -> Content {
+        let read = timeout_at(self.until, reading).await.unwrap_or(Err("it could not be read in time"));
+        read.unwrap_or_else(|why| Content::Nothing(why.to_owned()))
+    }
+
+    /// Asks the policy whether the model may be shown a file.
+    async fn may_show(&self, file: &Attachment) -> Result<(), &'static str> {
+        let Task { key, subject, persona_id, .. } = self.task;
+        let resource = file.id.to_string();
+        let (subject, persona_id) = (subject.as_deref(), persona_id.as_deref());
+        let act = Act { tenant: &key.tenant, subject, persona_id, action: "attachments.show", resource: &resource };
+        let args = [("mime".to_owned(), json!(file.mime)), ("size".to_owned(), json!(file.size))];
+        let args = args.into_iter().collect();
+        let context = Context { session_id: Some(key.session_id), args: Some(&args), ..Context::default() };
+        match self.deps.policy.leave(act, &context).await {
+            Leave::Granted => Ok(()),
+            Leave::Denied => Err("it is withheld by policy"),
+            Leave::Unknown => Err("nobody could decide whether it may be shown"),
+        }
     }
 
     /// What the model is told of a file that was read, or could not be.
@@ -184,10 +214,6 @@ enum Plan {
     Picture(Attachment),
     /// Nothing of it is shown, for this reason; it may not even be known any more.
     Nothing(Option<Attachment>, &'static str),
-}
-
-fn late() -> Content {
-    Content::Nothing("it could not be read in time".to_owned())
 }
 
 fn text(found: Extracted) -> Content {
@@ -248,8 +274,6 @@ async fn standing(rows: &mut TenantTx<'_>, key: &SessionKey, id: Uuid) -> Result
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     #[test]
