@@ -219,7 +219,7 @@ impl Rooms for Built {
             database: usize::try_from(config.database.pool_size)?,
             memory: config.brain.max_calls(),
             scanners: config.antivirus.scanners,
-            extractions: config.extraction.places,
+            extractions: config.extraction.at_once(),
         };
         let (store, _) = self.grounds()?;
         let api_keys = ApiKeys::new(store.clone(), now, ApiKeyMetrics::register(&base.registry)?);

@@ -160,6 +160,12 @@ worker_may if {
 	input.resource in memory_resources
 }
 
+# A file of a message, before it is shown to the model: who sent it could see it.
+worker_may if {
+	input.action == "attachments.show"
+	is_string(input.resource)
+}
+
 # What workers in other processes ask the door for, by the internal token.
 worker_may if {
 	is_string(input.action)

@@ -243,6 +243,17 @@ test_actors_send_and_remember if {
 	}
 }
 
+test_actors_show_files_that_came_with_messages if {
+	show := policy.decision with input as asks_for("attachments.show", "6a1c0000-0000-4000-8000-000000000000", worker)
+	allowed(show, "worker", "tenant")
+	nothing := policy.decision with input as asks_for("attachments.show", null, worker)
+	denied(nothing, "worker")
+	every context in [member, admin, auth_off] {
+		decision := policy.decision with input as asks("attachments.show", context)
+		denied(decision, "unknown-action")
+	}
+}
+
 test_actors_do_nothing_else if {
 	every action in (member_actions | admin_actions) | unknown_actions {
 		decision := policy.decision with input as asks(action, worker)

@@ -354,6 +354,8 @@ pub(super) fn check_antivirus(antivirus: &AntivirusSettings, faults: &mut Faults
 pub(super) fn check_extraction(extraction: &ExtractionSettings, faults: &mut Faults) {
     faults.range("extraction.places", extraction.places, 1..=1_000);
     faults.range("extraction.wait_ms", extraction.wait_ms, 1..=DAY_MS);
+    faults.range("extraction.thumbnail_places", extraction.thumbnail_places, 1..=1_000);
+    faults.range("extraction.thumbnail_wait_ms", extraction.thumbnail_wait_ms, 1..=DAY_MS);
     faults.range("extraction.timeout_ms", extraction.timeout_ms, 100..=DAY_MS);
     faults.range("extraction.cpu_seconds", extraction.cpu_seconds, 1..=86_400);
     faults.range("extraction.memory_mib", extraction.memory_mib, 16..=1 << 20);

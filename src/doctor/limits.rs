@@ -20,7 +20,7 @@ pub(super) fn check(look: Look<'_>, notes: &Notes) {
         database: usize::try_from(config.database.pool_size).unwrap_or(usize::MAX),
         memory: config.brain.max_calls(),
         scanners: config.antivirus.scanners,
-        extractions: config.extraction.places,
+        extractions: config.extraction.at_once(),
     };
     let room = room_of(limit, needs);
     let wanted = config.http.max_connections.saturating_mul(config.http.threads());

@@ -45,7 +45,7 @@ async fn a_pdf_that_draws_without_end_is_out_of_time() {
     let last = files::stream("/Type /XObject /Subtype /Form /BBox [0 0 9 9]", b"0 0 m 1 1 l S");
     let pdf = files::pdf_with(files::stream("", b"/X0 Do"), forms.chain([last]).collect());
     let settings = ExtractionSettings { cpu_seconds: 1, ..patient() };
-    assert_eq!(code(&extractor(settings).text(TextKind::Pdf, content(pdf.clone())).await), Some("timed-out"));
+    assert_eq!(code(&extractor(settings).text(TextKind::Pdf, content(pdf.clone())).await), Some("out-of-time"));
     // The clock on the wall ends it as well.
     let settings = ExtractionSettings { timeout_ms: 1_500, ..patient() };
     assert_eq!(code(&extractor(settings).text(TextKind::Pdf, content(pdf)).await), Some("timed-out"));

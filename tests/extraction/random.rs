@@ -21,7 +21,7 @@ async fn read_in_every_way(extractor: &Extractor, file: &[u8]) {
 
 fn is_answered(found: &Result<(), ExtractError>) {
     // A reader that gives up is told as a crash of its own process.
-    let codes = ["unsupported", "encrypted", "too-large", "malformed", "timed-out", "out-of-memory", "crashed"];
+    let codes = ["unsupported", "encrypted", "too-large", "malformed", "out-of-time", "out-of-memory", "crashed"];
     assert!(found.as_ref().err().is_none_or(|error| codes.contains(&error.code())), "{found:?}");
 }
 

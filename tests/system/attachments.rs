@@ -108,6 +108,24 @@ async fn admins_find_what_is_quarantined_and_decide_about_it() {
 }
 
 #[tokio::test]
+async fn a_message_that_is_sent_again_after_its_file_was_deleted_gets_its_first_reply() {
+    let stack = Stack::start().await;
+    let id = sent(&stack, None, b"words").await;
+    let send = async |key: &str| {
+        let message = json!({"message": "look", "attachments": [id], "metadata": {"idempotency_key": key}});
+        stack.client.post("/v1/session/message", &message).await.unwrap()
+    };
+    let first = send("one").await;
+    assert_eq!(first.status, 200, "{}", first.text);
+    assert_eq!(code(&stack.client, Method::DELETE, &path(&id)).await.0, 204);
+    let again = send("one").await;
+    assert_eq!((again.status, again.json()), (200, first.json()));
+    let other = send("two").await;
+    assert_eq!((other.status, other.code().as_str()), (422, "attachment-not-found"), "{}", other.text);
+    assert_eq!(other.json()["errors"], json!([{"loc": ["body", "attachments", 0], "msg": "is gone"}]));
+}
+
+#[tokio::test]
 async fn a_file_goes_with_its_session_for_workers_too_and_what_was_said_of_it_can_be_read() {
     let setup = Setup::default().set("GATEWAY_INTERNAL_TOKEN", INTERNAL);
     let stack = setup.start().await;

@@ -1,8 +1,8 @@
-//! The policy has its say wherever something is done: at the door, and about actors that recall and remember.
+//! The policy has its say wherever something is done: at the door, and about actors that recall, remember and show files.
 
 use std::fs;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use somaagent_test_services::client::{Client, Post};
 use somaagent_test_services::port;
 use somaagent_test_services::wait::eventually;
@@ -11,6 +11,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
 use crate::stack::{Setup, Stack, new_session};
+use crate::uploads::{Form, upload};
 
 /// A policy that decides as the shipped one where nobody is asked who they are, but for these rules about actors.
 fn policy(of_actors: &str) -> TempDir {
@@ -72,6 +73,37 @@ async fn what_actors_may_not_do_is_left_undone_and_becomes_a_dead_letter() {
         counted(&metrics, &format!(r#"policy_actor_decisions_total{{action="{action}",result="denied"}}"#)).await;
     }
     assert!(stack.brain.calls_to("/memory/recall").is_empty() && stack.brain.received().is_empty());
+}
+
+#[tokio::test]
+async fn a_file_that_the_policy_withholds_is_not_shown_and_the_turn_goes_on() {
+    let rules = r#"decision := {"allow": true, "rule": "busy", "reason": "w", "reach": "own"} if {
+	input.context.worker == true
+	input.action != "attachments.show"
+}
+
+decision := {"allow": may, "rule": "files", "reason": "w", "reach": "own"} if {
+	input.context.worker == true
+	input.action == "attachments.show"
+	may := {"text/csv": false, "text/plain": input.context.args.size < 10}[input.context.args.mime]
+}"#;
+    let (stack, metrics) = start(&policy(rules)).await;
+    let form =
+        Form::default().file("cups.csv", "text/csv", b"seven,cups\n").file("pot.txt", "text/plain", b"green pot");
+    let answer = upload(&stack.client, form).await;
+    assert_eq!(answer.status, 200, "{}", answer.text);
+    let ids: Vec<Value> = answer.json().as_array().unwrap().iter().map(|file| file["id"].clone()).collect();
+    let session = new_session();
+    stack.post(&Post::new("look").to(&session).with("attachments", json!(ids))).await;
+    assert_eq!(stack.ended_turns(&session, 1).await[0].kind(), "assistant.final");
+    let exchange = stack.model.exchange(0).await;
+    let prompt = exchange.prompt();
+    assert!(prompt.contains("green pot") && !prompt.contains("seven,cups"), "{prompt}");
+    assert!(prompt.contains("[nothing of it is shown: it is withheld by policy]"), "{prompt}");
+    for result in ["allowed", "denied"] {
+        counted(&metrics, &format!(r#"policy_actor_decisions_total{{action="attachments.show",result="{result}"}}"#))
+            .await;
+    }
 }
 
 #[tokio::test]

@@ -28,7 +28,7 @@ use crate::{
     store::{Store, StoreError},
 };
 
-/// For so long nobody tries again what could not be read: the next version may be able to, and a busy machine recovers.
+/// For so long nobody tries again what could not be read: the next version may be able to. What may pass sooner is not kept at all.
 const BELIEVED: Duration = Duration::hours(1);
 
 /// Gives what is in files. A cheap handle; clones share what they are making.

@@ -71,7 +71,7 @@ impl Contents {
 
     async fn make(&self, source: &Source) -> Result<Picture, ExtractError> {
         let content = bytes::whole(&self.store, &source.tenant, source.blob, source.size);
-        Box::pin(self.extractor.picture(source.purpose, content)).await
+        Box::pin(self.extractor.serving(source.tenant.as_str()).picture(source.purpose, content)).await
     }
 
     async fn kept_picture(&self, source: &Source) -> Result<Option<Row>, StoreError> {

@@ -20,8 +20,11 @@ const AT: OffsetDateTime = OffsetDateTime::UNIX_EPOCH;
 
 /// Contents whose program is not there.
 fn contents(pool: PgPool) -> Contents {
+    contents_by(pool, Extractor::new("/nowhere/at/all".into(), ExtractionSettings::default()))
+}
+
+fn contents_by(pool: PgPool, extractor: Extractor) -> Contents {
     let store = Store::new(Connections::of_pool(pool), std::time::Duration::from_secs(5), Handle::current());
-    let extractor = Extractor::new("/nowhere/at/all".into(), ExtractionSettings::default());
     Contents::new(store, extractor, || AT)
 }
 
@@ -101,6 +104,11 @@ async fn what_may_pass_is_not_kept_and_what_can_never_be_is_not_tried(pool: PgPo
     assert!(matches!(error, ContentError::Unreadable(_)), "{error}");
     let error = contents.picture(&text, Purpose::Model).await.unwrap_err();
     assert!(matches!(error, ContentError::Unreadable(_)), "{error}");
+    let settings = ExtractionSettings { timeout_ms: 0, ..ExtractionSettings::default() };
+    let late = contents_by(pool.clone(), Extractor::new("/bin/cat".into(), settings));
+    let error = late.text(&text, 9).await.unwrap_err();
+    assert!(matches!(&error, ContentError::NotNow(ExtractError::TimedOut)), "{error}");
+    assert_eq!(sqlx::query_scalar::<_, i64>(kept).fetch_one(&pool).await.unwrap(), 0);
     let gone = Attachment { blob_id: None, ..text };
     assert!(matches!(contents.text(&gone, 9).await.unwrap_err(), ContentError::Gone));
 }

@@ -71,7 +71,7 @@ impl Contents {
 
     async fn extract(&self, source: &Source) -> Result<Extracted, ExtractError> {
         let content = bytes::whole(&self.store, &source.tenant, source.blob, source.size);
-        Box::pin(self.extractor.text(source.kind, content)).await
+        Box::pin(self.extractor.serving(source.tenant.as_str()).text(source.kind, content)).await
     }
 
     async fn kept_text(&self, source: &Source, max_chars: usize) -> Result<Option<Row>, StoreError> {

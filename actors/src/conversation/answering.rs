@@ -62,6 +62,7 @@ impl Conversation {
         let task = Task {
             key: running.key.clone(),
             subject: self.state.session.whose.subject().map(str::to_owned),
+            persona_id: running.persona_id.clone(),
             turn_seq: running.turn.turn_seq,
             correlation_id: running.correlation_id(),
             trace: running.ingress.trace.clone(),
@@ -155,6 +156,7 @@ impl Conversation {
                 running.recall = Some(recall);
             }
             Progress::Reading => running.state = "reading",
+            Progress::Waiting => running.state = "waiting",
             Progress::Asked(context) => {
                 running.state = "thinking";
                 self.state.last.last_context = Some(context.clone());

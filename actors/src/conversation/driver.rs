@@ -46,6 +46,8 @@ pub struct Task {
     pub key: SessionKey,
     /// Who began it, if that was proved.
     pub subject: Option<String>,
+    /// Who answers.
+    pub persona_id: Option<String>,
     /// Which turn.
     pub turn_seq: i64,
     /// Its user event.
@@ -57,15 +59,17 @@ pub struct Task {
 }
 
 /// What happens in an attempt, in this order: a slot, the recall, the files if there are any, the context, pieces, then the last
-/// piece or a failure.
+/// piece or a failure. A model that finds the context too long is asked once more, with fewer files.
 #[derive(Debug)]
 pub enum Progress {
     /// The attempt has one of the process's slots.
     Running,
     /// The memory service answered, or did not.
     Recalled(RecallView),
-    /// Files are being read.
+    /// Files are being read, without a slot.
     Reading,
+    /// They were read, and the attempt waits for a slot again.
+    Waiting,
     /// The model is being asked.
     Asked(ContextView),
     /// The model said something.
@@ -91,8 +95,8 @@ pub enum Failure {
 /// Runs one attempt.
 pub fn attempt(deps: Arc<Deps>, task: Task) -> impl Stream<Item = Progress> + Send + 'static {
     stream! {
-        // The slot is held until the stream is dropped.
-        let Ok(_slot) = Arc::clone(&deps.slots).acquire_owned().await else { return };
+        // A slot is held until the stream is dropped, except while files are read.
+        let Ok(slot) = Arc::clone(&deps.slots).acquire_owned().await else { return };
         yield Progress::Running;
         let (mut recalled, history) = tokio::join!(recall(&deps, &task), history(&deps, &task));
         if let Ok(history) = &history {
@@ -108,28 +112,48 @@ pub fn attempt(deps: Arc<Deps>, task: Task) -> impl Stream<Item = Progress> + Se
             }
         };
         let references = references(&task, &history);
-        let files = if references.iter().all(Vec::is_empty) {
-            Ok(files::Read::default())
+        let (files, _slot) = if references.iter().all(Vec::is_empty) {
+            (Ok(files::Read::default()), slot)
         } else {
             yield Progress::Reading;
-            files::read(&deps, &task, references).await
+            // Others are answered meanwhile.
+            drop(slot);
+            let files = files::read(&deps, &task, references).await;
+            yield Progress::Waiting;
+            let Ok(slot) = Arc::clone(&deps.slots).acquire_owned().await else { return };
+            (files, slot)
         };
-        let asked = files.map_err(Failure::from).and_then(|files| request(&deps, &task, &memories, (history, files)));
-        let (request, view) = match asked {
-            Ok(asked) => asked,
-            Err(failure) => {
-                yield Progress::Failed(failure);
+        let mut asking = match withheld(&deps, &task, files).await {
+            Ok(files) => Asking::new(&deps, &task, memories, (history, files)),
+            Err(error) => {
+                yield Progress::Failed(error.into());
                 return;
             }
         };
-        yield Progress::Asked(view);
-        let answer = deps.model.stream(request);
-        pin!(answer);
-        while let Some(piece) = answer.next().await {
-            match piece {
-                Ok(piece) => yield Progress::Piece(piece),
-                Err(error) => yield Progress::Failed(error.into()),
+        loop {
+            let (request, view, mut smaller) = match asking.request() {
+                Ok(asked) => asked,
+                Err(error) => {
+                    yield Progress::Failed(error.into());
+                    return;
+                }
+            };
+            yield Progress::Asked(view);
+            let answer = deps.model.stream(request);
+            pin!(answer);
+            let mut too_long = None;
+            while let Some(piece) = answer.next().await {
+                // Only what begins with this error was not answered at all.
+                match (piece, smaller.take()) {
+                    (Err(ModelError::ContextTooLong(_)), Some(budget)) => too_long = Some(budget),
+                    (Ok(piece), _) => yield Progress::Piece(piece),
+                    (Err(error), _) => yield Progress::Failed(error.into()),
+                }
             }
+            let Some(budget) = too_long else { return };
+            let (session, correlation_id) = (&task.key, task.correlation_id);
+            tracing::info!(%session, %correlation_id, budget, "the model is asked again with fewer files");
+            asking.shrink(budget);
         }
     }
 }
@@ -170,31 +194,72 @@ fn forget_what_is_said_anyway(recalled: &mut RecallView, task: &Task, said: &[Sa
     recalled.items.retain(|item| !known.contains(item.text.as_str()));
 }
 
-fn request(
-    deps: &Deps,
-    task: &Task,
-    memories: &[String],
-    (mut history, files): (History, files::Read),
-) -> Result<(ChatRequest, ContextView), Failure> {
-    let mut message = Said::new(Role::User, task.message["message"].as_str().unwrap_or_default());
-    // They were read in this order.
-    let said = std::iter::once(&mut message).chain(history.messages.iter_mut().rev());
-    said.zip(files.files).for_each(|(said, files)| said.files = files);
-    let (system_prompt, earlier) = (&*deps.turns.system_prompt, &*history.messages);
-    let material = Material { system_prompt, memories, history: earlier, message: &message };
-    let context = context::build(material, deps.context_budget)?;
-    let view = ContextView {
-        tokens: context.tokens as u64,
-        budget: context.budget as u64,
-        messages: context.messages.len(),
-        cut: CutView {
-            memories: context.cut.memories,
-            history_messages: context.cut.history_messages + history.unread,
-            files: context.cut.files + files.unread,
-        },
-        files: context.files.into_iter().map(FileView::from).collect(),
-    };
-    Ok((ChatRequest { messages: context.messages, ..ChatRequest::default() }, view))
+/// The files without what nobody is to get any more.
+async fn withheld(deps: &Deps, task: &Task, files: Result<files::Read, StoreError>) -> Result<files::Read, StoreError> {
+    let mut files = files?;
+    files::withhold(deps, task, &mut files).await?;
+    Ok(files)
+}
+
+/// What a model is asked with.
+struct Asking<'a> {
+    system_prompt: &'a str,
+    memories: Vec<String>,
+    history: Vec<Said>,
+    message: Said,
+    budget: usize,
+    /// Messages and files that were not even read.
+    unread: (usize, usize),
+    shrunk: bool,
+}
+
+impl<'a> Asking<'a> {
+    fn new(deps: &'a Deps, task: &Task, memories: Vec<String>, (history, read): (History, files::Read)) -> Self {
+        let references = references(task, &history);
+        let History { messages: mut history, unread, .. } = history;
+        let mut message = Said::new(Role::User, task.message["message"].as_str().unwrap_or_default());
+        // They were read in this order.
+        let said = std::iter::once(&mut message).chain(history.iter_mut().rev());
+        for ((said, files), references) in said.zip(read.files).zip(references) {
+            said.files = files;
+            if said.files.is_empty() && !references.is_empty() {
+                said.leave_out_files();
+            }
+        }
+        let system_prompt = &*deps.turns.system_prompt;
+        let (budget, unread) = (deps.context_budget, (unread, read.unread));
+        Self { system_prompt, memories, history, message, budget, unread, shrunk: false }
+    }
+
+    /// The request, how it looks, and with how many tokens it may be made once more.
+    fn request(&self) -> Result<(ChatRequest, ContextView, Option<usize>), ContextError> {
+        let Self { system_prompt, memories, history, message, budget, unread, shrunk } = self;
+        let context = context::build(Material { system_prompt, memories, history, message }, *budget)?;
+        let view = ContextView {
+            tokens: context.tokens as u64,
+            budget: context.budget as u64,
+            messages: context.messages.len(),
+            cut: CutView {
+                memories: context.cut.memories,
+                history_messages: context.cut.history_messages + unread.0,
+                files: context.cut.files + unread.1,
+            },
+            files: context.files.into_iter().map(FileView::from).collect(),
+        };
+        let smaller = context.smaller.filter(|_| !shrunk);
+        Ok((ChatRequest { messages: context.messages, ..ChatRequest::default() }, view, smaller))
+    }
+
+    /// Makes do with `budget` tokens and without the files of earlier messages.
+    fn shrink(&mut self, budget: usize) {
+        (self.budget, self.shrunk) = (budget, true);
+        for said in &mut self.history {
+            self.unread.1 += said.files.len();
+            if !said.files.is_empty() {
+                said.leave_out_files();
+            }
+        }
+    }
 }
 
 /// Leaves out what was said in sessions of others: whoever may not read those is not told of them by an answer either. Of a
@@ -249,7 +314,8 @@ async fn recall(deps: &Deps, task: &Task) -> RecallView {
 /// Whether the policy lets the session be told what is remembered.
 async fn leave(deps: &Deps, task: &Task) -> Leave {
     let (tenant, subject) = (&task.key.tenant, task.subject.as_deref());
-    let act = Act { tenant, subject, action: "memory.recall", resource: "somabrain" };
+    let persona_id = task.persona_id.as_deref();
+    let act = Act { tenant, subject, persona_id, action: "memory.recall", resource: "somabrain" };
     deps.policy.leave(act, &Context { session_id: Some(task.key.session_id), ..Context::default() }).await
 }
 

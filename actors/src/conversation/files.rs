@@ -1,12 +1,16 @@
 //! The files that messages refer to, read for the model: those of the new message first, then those of earlier ones, the newest first.
 //!
-//! Whoever sent a message could see its files. What became of them since is looked up for every attempt.
+//! Whoever sent a message could see its files. What became of them since is looked up for every attempt, before they are read and
+//! after it; whether each may be shown is for the policy to say (`attachments.show`).
 
-use std::{collections::HashSet, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use futures_util::{StreamExt as _, stream};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::time::{Instant, timeout_at};
 use uuid::Uuid;
 
@@ -14,10 +18,13 @@ use super::{deps::Deps, driver::Task};
 use crate::{
     contents::{ContentError, is_image},
     domain::{
-        attached::{Attached, Content, Picture},
+        attached::{self, Attached, Content, Picture},
+        harmless::harmless,
         ids::SessionKey,
+        tokens,
     },
     extraction::{Extracted, Purpose},
+    policy::{Act, Context, Leave},
     store::{StoreError, attachments, attachments::Attachment, session_envelopes, wall::TenantTx},
 };
 
@@ -25,14 +32,15 @@ use crate::{
 const MOST: usize = 32;
 /// Files of one message that are read at a time.
 const AT_ONCE: usize = 2;
-/// No token of a context is counted for more characters.
-const CHARS_A_TOKEN: usize = 4;
 
 /// The files that an event refers to.
 pub(super) fn references(event: &Value) -> Vec<Uuid> {
     let list = event["attachments"].as_array().into_iter().flatten().filter_map(Value::as_str);
     list.filter_map(|text| Uuid::try_parse(text.strip_prefix("att://")?).ok()).collect()
 }
+
+/// Said of an attachment of which nothing is known any more.
+const GONE: &str = "it is gone";
 
 /// Files as they were read.
 #[derive(Default)]
@@ -49,7 +57,7 @@ pub(super) struct Read {
 /// The store does not say what became of them.
 pub(super) async fn read(deps: &Deps, task: &Task, messages: Vec<Vec<Uuid>>) -> Result<Read, StoreError> {
     let within = Duration::from_millis(deps.turns.files_deadline_ms);
-    let room = deps.context_budget.saturating_mul(CHARS_A_TOKEN);
+    let room = deps.context_budget.saturating_mul(tokens::PARTS);
     let mut reading = Reading { deps, task, until: Instant::now() + within, room, left: MOST, pictures: 0 };
     if deps.model.settings().sees_images {
         reading.pictures = deps.model.settings().max_images;
@@ -66,12 +74,33 @@ pub(super) async fn read(deps: &Deps, task: &Task, messages: Vec<Vec<Uuid>>) -> 
     Ok(read)
 }
 
+/// Withholds what nobody is to get any more: a file may have been quarantined or deleted while it was read.
+///
+/// # Errors
+/// The store does not say what became of them.
+pub(super) async fn withhold(deps: &Deps, task: &Task, read: &mut Read) -> Result<(), StoreError> {
+    let is_shown = |file: &&Attached| !matches!(file.content, Content::Nothing(_));
+    let shown: Vec<Uuid> = read.files.iter().flatten().filter(is_shown).map(|file| file.id).collect();
+    if shown.is_empty() {
+        return Ok(());
+    }
+    let found = look_up(deps, &task.key, shown).await?;
+    let withheld: HashMap<Uuid, &str> =
+        found.into_iter().filter_map(|found| Some((found.id, found.why_not?))).collect();
+    for file in read.files.iter_mut().flatten() {
+        if let Some(why) = withheld.get(&file.id) {
+            file.content = Content::Nothing((*why).to_owned());
+        }
+    }
+    Ok(())
+}
+
 /// What may still be read.
 struct Reading<'a> {
     deps: &'a Deps,
     task: &'a Task,
     until: Instant,
-    /// Characters of text that a context has room for.
+    /// What texts may weigh that a context has room for. No character weighs less than one.
     room: usize,
     left: usize,
     pictures: usize,
@@ -87,8 +116,8 @@ impl Reading<'_> {
         let mut planned = Vec::with_capacity(found.len());
         for Found { id, file, why_not } in found {
             let plan = match (file, why_not) {
-                (None, _) => Plan::Nothing(None, "it is gone"),
                 (file, Some(why)) => Plan::Nothing(file, why),
+                (None, None) => Plan::Nothing(None, GONE),
                 (Some(file), None) if !is_image(&file.mime) => Plan::Text(file),
                 (Some(file), None) if self.pictures > 0 => {
                     self.pictures -= 1;
@@ -102,13 +131,15 @@ impl Reading<'_> {
             planned.push((id, plan));
         }
         let this = &*self;
-        let files = stream::iter(planned).map(|(id, plan)| Box::pin(this.attached(id, plan))).buffered(AT_ONCE);
-        let files: Vec<Attached> = files.collect().await;
-        let chars = files.iter().map(|file| match &file.content {
-            Content::Text { text, .. } => text.chars().count(),
-            Content::Picture(_) | Content::Nothing(_) => 0,
-        });
-        self.room = self.room.saturating_sub(chars.sum());
+        let mut files = Vec::with_capacity(planned.len());
+        let mut reading = stream::iter(planned).map(|(id, plan)| Box::pin(this.attached(id, plan))).buffered(AT_ONCE);
+        // What has no room is not held while others are read.
+        while let Some(file) = reading.next().await {
+            files.push(file);
+            attached::fit(&mut files, this.room);
+        }
+        drop(reading);
+        self.room = self.room.saturating_sub(files.iter().map(Attached::text_weight).sum());
         Ok(files)
     }
 
@@ -119,17 +150,46 @@ impl Reading<'_> {
                 (name, mime, Content::Nothing(why.to_owned()))
             }
             Plan::Text(file) => {
-                let found = timeout_at(self.until, self.deps.contents.text(&file, self.room)).await;
-                let content = found.map_or_else(|_| late(), |found| self.told(id, found, text));
+                let reading = async {
+                    self.may_show(&file).await?;
+                    Ok(self.told(id, self.deps.contents.text(&file, self.room).await, text))
+                };
+                let content = self.in_time(reading).await;
                 (file.filename, file.mime, content)
             }
             Plan::Picture(file) => {
-                let found = timeout_at(self.until, self.deps.contents.picture(&file, Purpose::Model)).await;
-                let content = found.map_or_else(|_| late(), |found| self.told(id, found, |found| picture(&found)));
+                let reading = async {
+                    self.may_show(&file).await?;
+                    let found = self.deps.contents.picture(&file, Purpose::Model).await;
+                    Ok(self.told(id, found, |found| picture(&found)))
+                };
+                let content = self.in_time(reading).await;
                 (file.filename, file.mime, content)
             }
         };
         Attached { id, name, mime, content }
+    }
+
+    /// What there is of a file, or why there is nothing.
+    async fn in_time(&self, reading: impl Future<Output = Result<Content, &'static str>>) -> Content {
+        let read = timeout_at(self.until, reading).await.unwrap_or(Err("it could not be read in time"));
+        read.unwrap_or_else(|why| Content::Nothing(why.to_owned()))
+    }
+
+    /// Asks the policy whether the model may be shown a file.
+    async fn may_show(&self, file: &Attachment) -> Result<(), &'static str> {
+        let Task { key, subject, persona_id, .. } = self.task;
+        let resource = file.id.to_string();
+        let (subject, persona_id) = (subject.as_deref(), persona_id.as_deref());
+        let act = Act { tenant: &key.tenant, subject, persona_id, action: "attachments.show", resource: &resource };
+        let args = [("mime".to_owned(), json!(file.mime)), ("size".to_owned(), json!(file.size))];
+        let args = args.into_iter().collect();
+        let context = Context { session_id: Some(key.session_id), args: Some(&args), ..Context::default() };
+        match self.deps.policy.leave(act, &context).await {
+            Leave::Granted => Ok(()),
+            Leave::Denied => Err("it is withheld by policy"),
+            Leave::Unknown => Err("nobody could decide whether it may be shown"),
+        }
     }
 
     /// What the model is told of a file that was read, or could not be.
@@ -156,14 +216,10 @@ enum Plan {
     Nothing(Option<Attachment>, &'static str),
 }
 
-fn late() -> Content {
-    Content::Nothing("it could not be read in time".to_owned())
-}
-
 fn text(found: Extracted) -> Content {
     let pages = found.pages.filter(|pages| pages.read < pages.total);
     let note = pages.map(|pages| format!("pages {} to {} were not read", pages.read + 1, pages.total));
-    Content::Text { text: found.text, missing_chars: found.missing_chars, note }
+    Content::Text { text: harmless(&found.text), missing_chars: found.missing_chars, note }
 }
 
 fn picture(found: &crate::extraction::Picture) -> Content {
@@ -195,7 +251,7 @@ async fn look_up(deps: &Deps, key: &SessionKey, ids: Vec<Uuid>) -> Result<Vec<Fo
 /// What has become of an attachment since its message was taken.
 async fn standing(rows: &mut TenantTx<'_>, key: &SessionKey, id: Uuid) -> Result<Found, sqlx::Error> {
     let Some(file) = attachments::get(rows, key.tenant.as_str(), id).await? else {
-        return Ok(Found { id, file: None, why_not: None });
+        return Ok(Found { id, file: None, why_not: Some(GONE) });
     };
     let elsewhere = match file.session_id.filter(|session_id| *session_id != key.session_id) {
         Some(session_id) => {
@@ -218,8 +274,6 @@ async fn standing(rows: &mut TenantTx<'_>, key: &SessionKey, id: Uuid) -> Result
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     #[test]

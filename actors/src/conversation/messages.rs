@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::{frames::StreamMode, subscription::Subscription};
-pub use crate::domain::message::MessageDraft;
+pub use crate::domain::message::{MessageDraft, RefusedReference};
 use crate::domain::{attached::Shown, caller::Caller, cursor::Cursor, event::StoredEvent};
 
 /// A message that is durable: it is in the history, and its turn will end in exactly one terminal event.
@@ -62,6 +62,9 @@ pub enum ConversationError {
     /// The idempotency key was used for another request.
     #[error("idempotency key was used with another body")]
     KeyReused,
+    /// The message refers to an attachment that its sender does not get.
+    #[error("an attachment of the message {}", .0.why)]
+    AttachmentRefused(RefusedReference),
     /// Another node owns the session.
     #[error("session is owned by another node")]
     Elsewhere {

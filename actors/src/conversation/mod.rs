@@ -76,7 +76,7 @@ pub use self::{
     directory::Conversations,
     frames::{Frame, FrameBody, StreamMode},
     keeper::SessionKeeper,
-    messages::{Accepted, ConversationError, MessageDraft, SessionState, Stopped},
+    messages::{Accepted, ConversationError, MessageDraft, RefusedReference, SessionState, Stopped},
     metrics::ConversationMetrics,
     settings::{SessionSettings, TurnSettings},
     subscription::{Closing, Subscription},

@@ -222,6 +222,9 @@ impl Conversation {
             let same = known.body_hash == idempotency.body_hash;
             return if same { Ok(Judged::Known(known.event_id, known.seq)) } else { Err(ConversationError::KeyReused) };
         }
+        if let Some(refused) = draft.refused {
+            return Err(ConversationError::AttachmentRefused(refused));
+        }
         let head = self.state.session.head;
         let admission = self.state.session.admits(draft, self.deps.sessions.queue_max);
         admission.map(Judged::New).map_err(|refusal| match refusal {

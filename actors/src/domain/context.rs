@@ -98,9 +98,27 @@ impl Said {
         Self { role, text: text.into(), files: Vec::new() }
     }
 
+    /// Leaves out the files that came with it. Something is said in place of files alone.
+    pub fn leave_out_files(&mut self) {
+        if self.text.trim().is_empty() {
+            attached::LEFT_OUT.clone_into(&mut self.text);
+        }
+        self.files.clear();
+    }
+
     /// As a model sees it, without its files.
     fn message(&self) -> ChatMessage {
-        ChatMessage::new(self.role, self.text.as_str())
+        ChatMessage::new(self.role, self.words())
+    }
+
+    /// What is said if its files are left out.
+    fn words(&self) -> &str {
+        if self.files.is_empty() || !self.text.trim().is_empty() { &self.text } else { attached::LEFT_OUT }
+    }
+
+    /// What it costs without its files, in tokens.
+    fn cost(&self) -> usize {
+        tokens::of_message(self.words())
     }
 }
 
@@ -142,6 +160,9 @@ pub struct Context {
     /// The files that are shown, or of which it is said why they are not: those of the message first, then those of the history,
     /// the newest first.
     pub files: Vec<Shown>,
+    /// A budget for a model that finds this too long: without the files of the history, and with half as much of those of the
+    /// message. `None` if there are no files.
+    pub smaller: Option<usize>,
 }
 
 /// The message cannot be sent at all.
@@ -174,7 +195,7 @@ impl ContextError {
 pub fn build(material: Material<'_>, budget: usize) -> Result<Context, ContextError> {
     let Material { system_prompt, memories, history, message } = material;
     let prompt = (!system_prompt.trim().is_empty()).then_some(system_prompt);
-    let fixed = tokens::of_message(&message.text) + prompt.map_or(0, tokens::of_message);
+    let fixed = message.cost() + prompt.map_or(0, tokens::of_message);
     let Some(free) = budget.checked_sub(fixed) else {
         return Err(ContextError::TooLong { tokens: fixed, budget });
     };
@@ -203,12 +224,19 @@ pub fn build(material: Material<'_>, budget: usize) -> Result<Context, ContextEr
     };
     messages.extend(block.into_message());
     let first = messages.len();
-    let mut files = Vec::new();
-    messages.push(own.message(&mut files, &mut cut));
-    messages.extend(earlier.into_iter().map(|said| said.message(&mut files, &mut cut)));
+    let (mut files, mut costs) = (Vec::new(), Vec::with_capacity(earlier.len() + 1));
+    let mut tokens = messages.iter().map(ChatMessage::tokens).sum::<usize>();
+    for said in std::iter::once(own).chain(earlier) {
+        tokens += said.words();
+        let (message, cost) = said.message(&mut files, &mut cut);
+        messages.push(message);
+        costs.push(cost);
+    }
     messages[first..].reverse();
-    let tokens = messages.iter().map(ChatMessage::tokens).sum();
-    Ok(Context { messages, tokens, budget, cut, files })
+    let of_files = costs.iter().sum::<usize>();
+    let half = costs.first().map_or(0, |own| own / 2);
+    let smaller = (of_files > 0).then(|| tokens + half);
+    Ok(Context { messages, tokens: tokens + of_files, budget, cut, files, smaller })
 }
 
 /// The memories inside a message's text, if it is a memory block.
@@ -223,7 +251,7 @@ fn newest_that_fit(history: &[Said], free: usize) -> (&[Said], usize) {
     let mut first = history.len();
     let mut spent = 0;
     while first > 0 {
-        let cost = spent + tokens::of_message(&history[first - 1].text);
+        let cost = spent + history[first - 1].cost();
         if cost > free {
             break;
         }
@@ -232,7 +260,7 @@ fn newest_that_fit(history: &[Said], free: usize) -> (&[Said], usize) {
     }
     if first > 0 {
         while history.get(first).is_some_and(|orphan| orphan.role == Role::Assistant) {
-            spent -= tokens::of_message(&history[first].text);
+            spent -= history[first].cost();
             first += 1;
         }
     }

@@ -16,6 +16,7 @@ pub mod cursor;
 pub mod dead_letter;
 pub mod event;
 pub mod filename;
+pub mod harmless;
 pub mod hex;
 pub mod host;
 pub mod idempotency;

@@ -6,19 +6,22 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::Stream;
-use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 
+use super::places::Places;
 use super::process::Program;
 use super::wire::{Done, Job};
 use super::{ExtractError, Extracted, ExtractionMetrics, ExtractionSettings, Picture, Purpose, TextKind};
 
-/// Reads files in processes of their own. Cheap to clone; clones share the places.
+/// Reads files in processes of their own. Cheap to clone; clones share the places, of which thumbnails have some for themselves: people
+/// look at a list while documents are read.
 #[derive(Debug, Clone)]
 pub struct Extractor {
     program: Arc<Program>,
     settings: ExtractionSettings,
-    places: Arc<Semaphore>,
+    places: Places,
+    thumbnail_places: Places,
+    whose: Arc<str>,
     metrics: Option<ExtractionMetrics>,
 }
 
@@ -36,8 +39,14 @@ impl Extractor {
     }
 
     pub(super) fn of(program: Program, settings: ExtractionSettings) -> Self {
-        let places = Arc::new(Semaphore::new(settings.places.clamp(1, Semaphore::MAX_PERMITS)));
-        Self { program: Arc::new(program), settings, places, metrics: None }
+        let (places, thumbnail_places) = (Places::new(settings.places), Places::new(settings.thumbnail_places));
+        Self { program: Arc::new(program), settings, places, thumbnail_places, whose: "".into(), metrics: None }
+    }
+
+    /// The same, for files of `whose`: places are shared out fairly among all of these.
+    #[must_use]
+    pub fn serving(&self, whose: &str) -> Self {
+        Self { whose: whose.into(), ..self.clone() }
     }
 
     /// The text of a file, at most [`TextKind::max_chars`] of it; see [`Extracted::note`] for what is missing.
@@ -85,9 +94,14 @@ impl Extractor {
     }
 
     async fn placed(&self, job: Job, content: impl Stream<Item = io::Result<Bytes>>) -> Result<Done, ExtractError> {
-        let place = timeout(self.settings.wait(), self.places.acquire()).await;
-        // Held to the end of the process. Nobody closes the places.
-        let Ok(Ok(_place)) = place else { return Err(ExtractError::Busy) };
+        let (places, wait) = match job {
+            Job::Picture { purpose: Purpose::Thumbnail, .. } => {
+                (&self.thumbnail_places, self.settings.thumbnail_wait())
+            }
+            Job::Picture { .. } | Job::Text { .. } => (&self.places, self.settings.wait()),
+        };
+        // Held to the end of the process.
+        let Ok(Some(_place)) = timeout(wait, places.place(&self.whose)).await else { return Err(ExtractError::Busy) };
         let started = Instant::now();
         let done = self.program.run(&job, content, &self.settings).await;
         if let Some(metrics) = &self.metrics {

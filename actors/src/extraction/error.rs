@@ -19,9 +19,12 @@ pub enum ExtractError {
     /// It is not what it says it is, or broken.
     #[error("the content is malformed: {0}")]
     Malformed(String),
-    /// It took longer than allowed.
+    /// It took longer than allowed. That may have been the machine, or whoever sends the content.
     #[error("the content could not be read in time")]
     TimedOut,
+    /// It took more of a processor than allowed.
+    #[error("the content takes too long to be read")]
+    OutOfTime,
     /// It took more memory than allowed.
     #[error("the content needs more memory than allowed")]
     OutOfMemory,
@@ -53,6 +56,7 @@ impl ExtractError {
         "too-large",
         "malformed",
         "timed-out",
+        "out-of-time",
         "out-of-memory",
         "crashed",
         "busy",
@@ -71,6 +75,7 @@ impl ExtractError {
             Self::TooLarge(_) => "too-large",
             Self::Malformed(_) => "malformed",
             Self::TimedOut => "timed-out",
+            Self::OutOfTime => "out-of-time",
             Self::OutOfMemory => "out-of-memory",
             Self::Crashed(_) => "crashed",
             Self::Busy => "busy",
@@ -84,7 +89,7 @@ impl ExtractError {
     /// Whether the same file may well be read at another time; else it is its own fault, for good.
     #[must_use]
     pub const fn may_pass(&self) -> bool {
-        matches!(self, Self::Busy | Self::Content(_) | Self::Start(_) | Self::Unconfined(_))
+        matches!(self, Self::TimedOut | Self::Busy | Self::Content(_) | Self::Start(_) | Self::Unconfined(_))
     }
 }
 
@@ -133,6 +138,7 @@ mod tests {
             ExtractError::TooLarge(String::new()),
             ExtractError::Malformed(String::new()),
             ExtractError::TimedOut,
+            ExtractError::OutOfTime,
             ExtractError::OutOfMemory,
             ExtractError::Crashed(String::new()),
             ExtractError::Busy,
@@ -143,6 +149,6 @@ mod tests {
         ];
         assert_eq!(all.each_ref().map(ExtractError::code), ExtractError::CODES);
         let may_pass: Vec<_> = all.iter().filter(|error| error.may_pass()).map(ExtractError::code).collect();
-        assert_eq!(may_pass, ["busy", "content", "start", "unconfined"]);
+        assert_eq!(may_pass, ["timed-out", "busy", "content", "start", "unconfined"]);
     }
 }

@@ -8,7 +8,7 @@
 //!
 //! | module | holds |
 //! | --- | --- |
-//! | `asking`, `process` | the asking side: places, waits, the process and its end |
+//! | `asking`, `places`, `process` | the asking side: waits, who is served next, the process and its end |
 //! | [`child`], `confine` | the other side |
 //! | `wire` | what the two say to each other |
 //! | `work` | a job done, without any process: text by kind, and pictures |
@@ -24,6 +24,7 @@ mod confine;
 mod error;
 pub mod metrics;
 mod picture;
+mod places;
 mod process;
 pub mod settings;
 mod text;

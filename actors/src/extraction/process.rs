@@ -124,7 +124,7 @@ async fn heard(stream: impl AsyncRead + Unpin, max: usize) -> Option<Vec<u8>> {
 fn ended(status: ExitStatus, said: &[u8]) -> ExtractError {
     let signal = status.signal().and_then(Signal::from_named_raw);
     match signal {
-        Some(Signal::XCPU) => ExtractError::TimedOut,
+        Some(Signal::XCPU) => ExtractError::OutOfTime,
         // Somebody else ended it: that says nothing of the file.
         Some(Signal::TERM | Signal::KILL | Signal::INT | Signal::HUP) => {
             ExtractError::Start(io::Error::other(format!("it was ended: {status}")))

@@ -4,14 +4,18 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-/// Bounds of an [`Extractor`](super::Extractor). All hold for one file, but `places` and `wait_ms`.
+/// Bounds of an [`Extractor`](super::Extractor). All hold for one file, but the places and the waits for them.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ExtractionSettings {
-    /// How many files are worked on at once, each in a process of its own; at least one.
+    /// How many files are worked on at once, each in a process of its own; at least one. No tenant has all of several.
     pub places: usize,
     /// Longest wait for a place, in milliseconds.
     pub wait_ms: u64,
+    /// The same for thumbnails, which have places of their own.
+    pub thumbnail_places: usize,
+    /// Longest wait for one of those, in milliseconds.
+    pub thumbnail_wait_ms: u64,
     /// Longest time for one file, its arrival included, in milliseconds.
     pub timeout_ms: u64,
     /// Longest time of a processor, in seconds.
@@ -31,6 +35,8 @@ impl Default for ExtractionSettings {
         Self {
             places: 2,
             wait_ms: 30_000,
+            thumbnail_places: 2,
+            thumbnail_wait_ms: 5_000,
             timeout_ms: 30_000,
             cpu_seconds: 20,
             memory_mib: 512,
@@ -44,6 +50,16 @@ impl Default for ExtractionSettings {
 impl ExtractionSettings {
     pub(super) const fn wait(&self) -> Duration {
         Duration::from_millis(self.wait_ms)
+    }
+
+    pub(super) const fn thumbnail_wait(&self) -> Duration {
+        Duration::from_millis(self.thumbnail_wait_ms)
+    }
+
+    /// How many processes there are at a time.
+    #[must_use]
+    pub const fn at_once(&self) -> usize {
+        self.places.saturating_add(self.thumbnail_places)
     }
 
     pub(super) const fn timeout(&self) -> Duration {

@@ -90,7 +90,7 @@ async fn allowed<'a>(
         }
         let [payload_type, role] = kind;
         let context = Context { session_id: Some(row.session_id), payload_type, role, ..Context::default() };
-        let act = Act { tenant, subject: None, action: "memory.write", resource: "somabrain" };
+        let act = Act { tenant, subject: None, persona_id: None, action: "memory.write", resource: "somabrain" };
         let held_up = match timeout_at(until, policy.leave(act, &context)).await {
             Ok(Leave::Granted) => {
                 granted.push(kind);

@@ -14,6 +14,8 @@ pub struct Act<'a> {
     pub tenant: &'a Tenant,
     /// Who the session belongs to, if that is known.
     pub subject: Option<&'a str>,
+    /// The persona that answers, if one does.
+    pub persona_id: Option<&'a str>,
     /// What is to be done, such as `memory.recall`.
     pub action: &'a str,
     /// To what, such as `somabrain`.
@@ -34,8 +36,8 @@ pub enum Leave {
 impl Policy {
     /// Asks on behalf of an actor that acts for a session. Counted by action; a refusal is logged here and nowhere else.
     pub async fn leave(&self, act: Act<'_>, context: &Context<'_>) -> Leave {
-        let Act { tenant, subject, action, resource } = act;
-        let asks = Subject { tenant, persona_id: None, asker: Asker::Worker { subject } };
+        let Act { tenant, subject, persona_id, action, resource } = act;
+        let asks = Subject { tenant, persona_id, asker: Asker::Worker { subject } };
         let decision = self.decide(&asks, action, resource, context).await;
         let leave = Leave::of(&decision);
         if let Some(metrics) = self.metrics() {
@@ -100,7 +102,7 @@ decision := {"allow": input.action != "memory.recall", "rule": "picky", "reason"
             ("memory.recall", "user", Leave::Denied),
             ("memory.write", "assistant", Leave::Unknown),
         ] {
-            let act = Act { tenant: &tenant, subject: Some("u-1"), action, resource: "somabrain" };
+            let act = Act { tenant: &tenant, subject: Some("u-1"), persona_id: None, action, resource: "somabrain" };
             let context = Context { role: Some(role), ..Context::default() };
             assert_eq!(policy.leave(act, &context).await, leave, "{action} {role}");
         }
@@ -130,7 +132,7 @@ decision := {"allow": input.action != "memory.recall", "rule": "picky", "reason"
             ("memory.read", "somabrain", Leave::Denied),
             ("memory.delete", "somabrain", Leave::Denied),
         ] {
-            let act = Act { tenant: &tenant, subject: None, action, resource };
+            let act = Act { tenant: &tenant, subject: None, persona_id: None, action, resource };
             assert_eq!(policy.leave(act, &Context::default()).await, leave, "{action} {resource}");
         }
     }

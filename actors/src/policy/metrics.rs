@@ -51,7 +51,7 @@ impl PolicyMetrics {
             Opts::new("policy_actor_decisions_total", "Whether actors may do what they are about to, by action"),
             &["action", "result"],
         )?;
-        for action in ["memory.recall", "memory.write"] {
+        for action in ["attachments.show", "memory.recall", "memory.write"] {
             for leave in [Leave::Granted, Leave::Denied, Leave::Unknown] {
                 actors.with_label_values(&[action, leave.as_str()]);
             }

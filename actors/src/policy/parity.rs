@@ -14,7 +14,7 @@ use super::{
 use crate::domain::ids::Tenant;
 
 /// What no operation asks for, near misses among it.
-const ODD_ACTIONS: [&str; 17] = [
+const ODD_ACTIONS: [&str; 18] = [
     "",
     " ",
     "Public",
@@ -25,6 +25,7 @@ const ODD_ACTIONS: [&str; 17] = [
     "ADMIN.actors.read",
     "conversation.send.more",
     "memory.recall",
+    "attachments.show",
     "tool.execute",
     "tool.catalog.update",
     "settings.update.all",

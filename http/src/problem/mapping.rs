@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 use somaagent_actors::{
-    conversation::{ConversationError, queries::StoreError},
+    conversation::{ConversationError, RefusedReference, queries::StoreError},
     dead_letters::messages::ChangeError,
     domain::settings::{Fault, Place},
     identity::{ApiKeyError, TokenError, sign_in::SignInError},
@@ -28,6 +28,9 @@ impl From<ConversationError> for Problem {
             }
             ConversationError::HeadAhead { head } => Self::new(Code::HeadAhead).with("head", head),
             ConversationError::KeyReused => Code::IdempotencyKeyReused.into(),
+            ConversationError::AttachmentRefused(RefusedReference { place, why }) => {
+                Self::new(Code::AttachmentNotFound).at(&["body".into(), "attachments".into(), place.into()], why)
+            }
             ConversationError::Elsewhere { retry_after } => Self::new(Code::SessionElsewhere).retry_after(retry_after),
             ConversationError::Unavailable { event_id } => Self::new(Code::Unavailable).about(event_id),
             ConversationError::Unknown { event_id } => Self::new(Code::OutcomeUnknown).about(event_id),
@@ -209,6 +212,11 @@ mod tests {
             (ConversationError::HeadMoved { head: 3, missing: Vec::new() }, 409, "head-moved"),
             (ConversationError::HeadAhead { head: 3 }, 409, "head-ahead"),
             (ConversationError::KeyReused, 422, "idempotency-key-reused"),
+            (
+                ConversationError::AttachmentRefused(RefusedReference { place: 0, why: "is gone" }),
+                422,
+                "attachment-not-found",
+            ),
             (ConversationError::Elsewhere { retry_after: Duration::from_secs(9) }, 503, "session-elsewhere"),
             (ConversationError::Unavailable { event_id: id }, 503, "unavailable"),
             (ConversationError::Unknown { event_id: id }, 504, "outcome-unknown"),

@@ -139,6 +139,7 @@ pub(crate) async fn post_action(
         message,
         persona_id: persona(fields.persona_id, to.persona_id)?,
         attachments: Vec::new(),
+        refused: None,
         metadata: to.metadata,
         expected_head: None,
         on_busy: somaagent_actors::domain::turn::OnBusy::default(),

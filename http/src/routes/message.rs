@@ -179,11 +179,12 @@ pub(crate) async fn post_message(
         return Err(wrong(vec!["expected_head".into()], "must be 0 or more"));
     }
     let addressed = Addressed::new(by, hints, key, fields.session_id, fields.metadata, whole)?;
-    attachments::check(&door, &addressed.caller, &references).await?;
+    let refused = attachments::refused(&door, &addressed.caller, &references).await?;
     let draft = MessageDraft {
         message: fields.message,
         persona_id: persona(fields.persona_id, addressed.persona_id)?,
         attachments: references.iter().map(Reference::to_string).collect(),
+        refused,
         metadata: addressed.metadata,
         expected_head,
         on_busy: fields.on_busy.unwrap_or_default(),

@@ -1,11 +1,11 @@
 //! The files of one message, as far as they fit.
 
-use super::{ChatMessage, Content, Cut, Picture, Said, Shown, attached};
+use super::{ChatMessage, Content, Cut, Picture, Said, Shown, attached, tokens};
 
 /// A message, and how much of each of its files is shown with it.
 pub(super) struct Files<'a> {
     said: &'a Said,
-    /// Characters of each file's text; files beyond these have no room at all.
+    /// What the text of each file may weigh; files beyond these have no room at all.
     shares: Vec<usize>,
     /// What the files cost in tokens, the frames around them included.
     cost: usize,
@@ -28,11 +28,10 @@ impl<'a> Files<'a> {
     /// Chooses anew what of the files is shown, for at most `free` tokens: as many files as have room for their names, in their order,
     /// and of their texts the same of each.
     pub(super) fn take(&mut self, free: usize) {
-        // A token is four characters, and so never more of them than these.
-        let room = free.saturating_mul(4);
-        let (mut frames, mut count) = (attached::heading_chars(), 0);
+        let room = free.saturating_mul(tokens::PARTS);
+        let (mut frames, mut count) = (attached::heading_weight(), 0);
         for file in &self.said.files {
-            let with = frames + file.frame_chars();
+            let with = frames + file.frame_weight();
             if with > room {
                 break;
             }
@@ -40,8 +39,8 @@ impl<'a> Files<'a> {
         }
         let files = &self.said.files[..count];
         self.shares = if files.is_empty() { Vec::new() } else { attached::shares(files, room - frames) };
-        let chars = self.shares.iter().sum::<usize>();
-        self.cost = if files.is_empty() { 0 } else { (frames + chars).div_ceil(4) };
+        let texts = self.shares.iter().sum::<usize>();
+        self.cost = if files.is_empty() { 0 } else { (frames + texts).div_ceil(tokens::PARTS) };
     }
 
     /// What the files cost at most, in tokens.
@@ -49,20 +48,29 @@ impl<'a> Files<'a> {
         self.cost
     }
 
-    /// The message with its files. Adds to `shown` what is shown of them, and to `cut` those that are not.
-    pub(super) fn message(self, shown: &mut Vec<Shown>, cut: &mut Cut) -> ChatMessage {
-        let mut message = self.said.message();
+    /// What the message costs beside its files, in tokens.
+    pub(super) fn words(&self) -> usize {
+        if self.shares.is_empty() { self.said.cost() } else { tokens::of_message(&self.said.text) }
+    }
+
+    /// The message with its files, and the tokens of those. Adds to `shown` what is shown of them, and to `cut` those that are not.
+    pub(super) fn message(self, shown: &mut Vec<Shown>, cut: &mut Cut) -> (ChatMessage, usize) {
         cut.files += self.said.files.len() - self.shares.len();
         if self.shares.is_empty() {
-            return message;
+            return (self.said.message(), 0);
         }
+        let mut message = ChatMessage::new(self.said.role, self.said.text.as_str());
+        let before = message.content.len();
         message.content.push_str("\n\n");
         message.content.push_str(attached::HEADING);
-        for (file, max_chars) in self.said.files.iter().zip(self.shares) {
-            shown.push(file.show(max_chars, &mut message.content));
+        for (file, most) in self.said.files.iter().zip(self.shares) {
+            shown.push(file.show(most, &mut message.content));
             message.pictures.extend(picture(&file.content).cloned());
         }
-        message
+        let files = tokens::weight(&message.content[before..]).div_ceil(tokens::PARTS);
+        let pictures = message.pictures.iter().map(|picture| tokens::of_image(picture.width, picture.height));
+        let cost = files + pictures.sum::<usize>();
+        (message, cost)
     }
 }
 
@@ -117,7 +125,7 @@ mod tests {
     #[test]
     fn a_long_file_leaves_room_for_history_and_takes_what_that_leaves() {
         let history = [Said::new(Role::User, "x".repeat(400)), Said::new(Role::Assistant, "y".repeat(400))];
-        let message = asks("look", vec![text("a.txt", &"z".repeat(10_000))]);
+        let message = asks("look", vec![text("a.txt", &"zz zz ".repeat(10_000 / 6 + 1)[..10_000])]);
         let material = Material { system_prompt: "", memories: &[], history: &history, message: &message };
         let context = build(material, 1_000).unwrap();
         assert_eq!(context.cut.history_messages, 0);
@@ -131,19 +139,58 @@ mod tests {
     #[test]
     fn files_of_earlier_messages_are_shown_again_the_newest_first() {
         let history = [
-            asks("old", vec![text("old.txt", &"o".repeat(2_000))]),
+            asks("old", vec![text("old.txt", &"oo ".repeat(667)[..2_000])]),
             Said::new(Role::Assistant, "yes"),
-            asks("new", vec![text("new.txt", &"n".repeat(1_200))]),
+            asks("new", vec![text("new.txt", &"nn ".repeat(400))]),
             Said::new(Role::Assistant, "yes"),
         ];
         let message = asks("and?", vec![]);
         let material = Material { system_prompt: "", memories: &[], history: &history, message: &message };
-        let context = build(material, 600).unwrap();
+        let context = build(material, 700).unwrap();
         let names: Vec<_> = context.files.iter().map(|file| (file.name.as_str(), file.missing_chars > 0)).collect();
         assert_eq!(names, [("new.txt", false), ("old.txt", true)]);
         assert!(context.messages[2].content.contains("new.txt") && context.messages[0].content.contains("old.txt"));
-        let context = build(material, 420).unwrap();
+        let context = build(material, 520).unwrap();
         assert_eq!((context.files.len(), context.cut.files), (1, 1), "of the old one not even the name has room");
+    }
+
+    #[test]
+    fn of_files_alone_that_have_no_room_it_is_said_that_they_are_left_out() {
+        let (history, message) = ([asks("", vec![text("old.txt", "tea")])], asks(" ", vec![text("new.txt", "tea")]));
+        let material = Material { system_prompt: "", memories: &[], history: &history, message: &message };
+        let context = build(material, 60).unwrap();
+        let shown: Vec<_> = context.messages.iter().map(|message| message.content.as_str()).collect();
+        assert_eq!((shown, context.cut.files), (vec![attached::LEFT_OUT; 2], 2));
+        assert!(
+            build(material, 1_000)
+                .unwrap()
+                .messages
+                .iter()
+                .all(|message| !message.content.contains(attached::LEFT_OUT))
+        );
+        let mut said = asks("", vec![text("a.txt", "tea")]);
+        said.leave_out_files();
+        assert_eq!(said, asks(attached::LEFT_OUT, vec![]));
+    }
+
+    #[test]
+    fn a_smaller_context_has_no_earlier_files_and_half_of_the_others() {
+        let history = [asks("old", vec![text("old.txt", &"oo ".repeat(400))]), Said::new(Role::Assistant, "yes")];
+        let message = asks("and?", vec![text("new.txt", &"nn ".repeat(400))]);
+        let material = Material { system_prompt: "", memories: &[], history: &history, message: &message };
+        let context = build(material, 5_000).unwrap();
+        assert_eq!((context.files[0].chars, context.files[1].chars), (1_200, 1_200));
+        let words = [asks("old", vec![]), Said::new(Role::Assistant, "yes")];
+        let again = build(Material { history: &words, ..material }, context.smaller.unwrap()).unwrap();
+        assert_eq!((again.files.len(), again.cut.history_messages), (1, 0));
+        // Of half, some goes to what stands around it.
+        assert!((100..600).contains(&again.files[0].chars), "{:?}", again.files);
+        assert!(
+            build(Material { history: &words, message: &asks("and?", vec![]), ..material }, 5_000)
+                .unwrap()
+                .smaller
+                .is_none()
+        );
     }
 
     #[test]

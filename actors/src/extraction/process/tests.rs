@@ -30,7 +30,7 @@ async fn whatever_a_process_does_instead_of_answering_is_an_error() {
         ("exec <&-; exit 3", "crashed"),
         ("kill -SEGV $$", "crashed"),
         ("kill -TERM $$", "start"),
-        ("kill -XCPU $$", "timed-out"),
+        ("kill -XCPU $$", "out-of-time"),
         ("echo memory allocation of 7 bytes failed >&2; kill -ABRT $$", "out-of-memory"),
         ("yes >&2; kill -ABRT $$", "crashed"),
     ] {

@@ -72,6 +72,8 @@ fn the_shipped_policy_decides_as_it_should() {
         (WORKER, "memory.write", "somabrain", "worker", tenant),
         (WORKER, "memory.recall", "somabrain", "worker", tenant),
         (member("admin"), "memory.recall", "somabrain", "unknown-action", None),
+        (WORKER, "attachments.show", "6a1c0000-0000-4000-8000-000000000000", "worker", tenant),
+        (member("admin"), "attachments.show", "6a1c0000-0000-4000-8000-000000000000", "unknown-action", None),
         (WORKER, "memory.write", "conversation_memory", "worker", tenant),
         (WORKER, "memory.write", "memories", "worker", None),
         (WORKER, "conversation.read", "session", "worker", None),

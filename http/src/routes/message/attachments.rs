@@ -3,14 +3,10 @@
 use std::fmt;
 
 use serde_json::Value;
-use somaagent_actors::{domain::caller::Caller, uploads::downloads::Found};
+use somaagent_actors::{conversation::RefusedReference, domain::caller::Caller, uploads::downloads::Found};
 use uuid::Uuid;
 
-use crate::{
-    door::Door,
-    extract::wrong,
-    problem::{Code, Problem},
-};
+use crate::{door::Door, extract::wrong, problem::Problem};
 
 /// Most references of one message.
 const MAX_REFERENCES: usize = 32;
@@ -57,10 +53,14 @@ pub(super) fn read(list: &[String]) -> Result<Vec<Reference>, Problem> {
     Ok(read)
 }
 
-/// Refuses what does not exist for `caller`, and what nobody gets.
-pub(super) async fn check(door: &Door, caller: &Caller, references: &[Reference]) -> Result<(), Problem> {
+/// The first that does not exist for `caller`, or that nobody gets.
+pub(super) async fn refused(
+    door: &Door,
+    caller: &Caller,
+    references: &[Reference],
+) -> Result<Option<RefusedReference>, Problem> {
     if references.is_empty() {
-        return Ok(());
+        return Ok(None);
     }
     let found = door.attachments.find_all(caller, references.iter().map(|reference| reference.id).collect()).await?;
     for (reference, found) in references.iter().zip(found) {
@@ -70,10 +70,9 @@ pub(super) async fn check(door: &Door, caller: &Caller, references: &[Reference]
             Found::Here(_) | Found::Gone => "is gone",
             Found::Unknown => "does not exist",
         };
-        let place = ["body".into(), "attachments".into(), reference.place.into()];
-        return Err(Problem::new(Code::AttachmentNotFound).at(&place, why));
+        return Ok(Some(RefusedReference { place: reference.place, why }));
     }
-    Ok(())
+    Ok(None)
 }
 
 #[cfg(test)]
@@ -81,6 +80,7 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "a failed expectation ends the test")]
 
     use super::*;
+    use crate::problem::Code;
 
     const ID: &str = "7b0d4cb2-5d3c-4f2e-9a55-8f3f3b1f6a01";
 
