@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use actix_multipart::Field;
+use actix_web::http::header::ContentDisposition;
 use serde_json::{Map, Value};
 use somaagent_actors::{
     domain::{caller::Caller, filename::sanitised},
@@ -221,11 +222,13 @@ pub(in crate::routes) async fn permitted(
         Some(subject) => Asker::Member { subject, issuer, scope: scope.as_deref() },
         None => Asker::Nobody { auth_required: door.verifier.is_some() },
     };
-    let file = Map::from_iter([
+    let host = file.host().map(|host| ("host".to_owned(), Value::from(host)));
+    let mut file = Map::from_iter([
         ("filename".to_owned(), Value::from(file.filename.as_str())),
         ("mime".to_owned(), Value::from(file.mime.as_str())),
         ("size".to_owned(), Value::from(file.size)),
     ]);
+    file.extend(host);
     let context = Context { session_id, args: Some(&file), ..Context::default() };
     let asks = Subject { tenant, persona_id, asker };
     let decision = door.policy.decide(&asks, "attachments.upload.file", "attachment", &context).await;
@@ -252,11 +255,16 @@ fn is_file(field: &Field) -> bool {
     declared(field).filename.is_some()
 }
 
-/// What the head of a part says of its file. A name in Unicode comes first, where there are two.
+/// What a file is called. A name in Unicode comes first, where there are two.
+pub(super) fn called(disposition: &ContentDisposition) -> Option<String> {
+    let extended = disposition.get_filename_ext().map(|name| String::from_utf8_lossy(&name.value).into_owned());
+    extended.or_else(|| disposition.get_filename().map(str::to_owned))
+}
+
+/// What the head of a part says of its file.
 fn declared(field: &Field) -> Declared {
-    let disposition = field.content_disposition();
-    let extended = disposition.and_then(|disposition| disposition.get_filename_ext());
-    let extended = extended.map(|name| String::from_utf8_lossy(&name.value).into_owned());
-    let plain = || disposition.and_then(|disposition| disposition.get_filename()).map(str::to_owned);
-    Declared { filename: extended.or_else(plain), mime: field.content_type().map(ToString::to_string) }
+    Declared {
+        filename: field.content_disposition().and_then(called),
+        mime: field.content_type().map(ToString::to_string),
+    }
 }
