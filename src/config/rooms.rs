@@ -19,6 +19,7 @@ use somaagent_actors::{
     settings::OperatorSettings,
     somabrain::BrainSettings,
     uploads::{
+        external::Networks,
         scanner::AntivirusSettings,
         settings::{UploadSettings, words},
     },
@@ -327,6 +328,19 @@ pub(super) fn check_uploads(uploads: &UploadSettings, faults: &mut Faults) {
         if let Some(word) = words(list).iter().find(|word| !is_media_type(word)) {
             faults.add(key, format!("{word:?} is no media type such as image/png"));
         }
+    }
+    check_external(uploads, faults);
+}
+
+fn check_external(uploads: &UploadSettings, faults: &mut Faults) {
+    if let Some(word) = words(&uploads.external_ref_allowlist).iter().find(|word| !is_host_name(word)) {
+        faults.add(
+            "uploads.external_ref_allowlist",
+            format!("{word:?} is no host such as example.com, or .example.com for all below it"),
+        );
+    }
+    if let Err(why) = Networks::parse(&uploads.external_ref_networks) {
+        faults.add("uploads.external_ref_networks", why);
     }
 }
 

@@ -170,6 +170,9 @@ fn limits_of_uploads_have_the_originals_names() {
         ("SA01_UPLOADS__QUARANTINE_POLICY", "burn", "uploads.quarantine_policy"),
         ("GATEWAY_UPLOAD_ALLOWED_MIME", "text/plain, image/*", "uploads.allowed_mime"),
         ("GATEWAY_UPLOAD_DENIED_MIME", "exe", "uploads.denied_mime"),
+        ("SA01_UPLOADS__EXTERNAL_REF_ALLOWLIST", "example.com, https://example.org", "uploads.external_ref_allowlist"),
+        ("SA01_UPLOADS__EXTERNAL_REF_NETWORKS", "10.0.0.0/8, 0.0.0.0/0", "uploads.external_ref_networks"),
+        ("SA01_UPLOADS__EXTERNAL_REF_NETWORKS", "files.lan", "uploads.external_ref_networks"),
         ("CLAMAV_PORT", "0", "antivirus.port"),
     ] {
         assert!(faults([(name, value)]).contains(key), "{name}");

@@ -6,7 +6,9 @@ use anyhow::Context;
 use somaagent_actors::{
     store::Store,
     uploads::{
-        AttachmentJanitor, AttachmentRescanner, JanitorDeps, RescannerDeps, UploadMetrics, Uploads, rules::InForce,
+        AttachmentJanitor, AttachmentRescanner, JanitorDeps, RescannerDeps, UploadMetrics, Uploads,
+        external::{External, Networks},
+        rules::InForce,
         scanner::Scanners,
     },
 };
@@ -45,7 +47,10 @@ pub(super) async fn take(
     };
     let seat = supervisor.seat::<AttachmentJanitor>(Restart::Permanent);
     seat.start(move || AttachmentJanitor::new(deps)).await.context("janitor of attachments")?;
-    let uploads = Uploads::new(store, rules, metrics, now).looked_through_by(Arc::new(scanners.clone()));
+    let networks = Networks::parse(&base.config.uploads.external_ref_networks).map_err(anyhow::Error::msg)?;
+    let external = External::new(networks).context("fetching of files elsewhere")?;
+    let uploads =
+        Uploads::new(store, rules, metrics, now).fetching_by(external).looked_through_by(Arc::new(scanners.clone()));
     let uploads = if base.config.write_through.enabled { uploads.remembering_in(brain.space.clone()) } else { uploads };
     let settings = base.config.antivirus.clone();
     let deps = RescannerDeps { uploads: uploads.clone(), scanners: scanners.clone(), settings };

@@ -26,6 +26,8 @@ HAPPENED = {
     "file-too-large": "likewise how large a file may be",
     "inline-cap-exceeded": "and one that is kept",
     "mime-not-allowed": "and of which types",
+    "external-references-disabled": "likewise whether files are fetched",
+    "external-reference-not-allowed": "and from which hosts",
     "upload-incomplete": "an upload is finished when all of it has come",
     "upload-locked": "nobody adds to an upload while it is finished",
     "too-many-uploads": "a caller has so many open uploads and no more",
@@ -54,6 +56,13 @@ SEEN = {
     },
     "GET /v1/ui/settings/diff": {"must be given": "an empty parameter is as good as none"},
     "POST /v1/uploads": {"is given more than once": "the form and the query may say it, but not two things"},
+    "POST /v1/uploads/external": {
+        "is none": "a pattern does not say what a URL is",
+        "has no host": "likewise",
+        "must start with https:// and a host": "likewise",
+        "must not hold a user name or password": "likewise",
+        "must not hold spaces, control characters or backslashes": "likewise",
+    },
     "POST /v1/uploads/tus": {
         "must be given": "only clients of tus say in the head how long an upload is",
         "must be a number of bytes": "likewise",

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use somaagent_test_services::clamd::Clamd;
 use somaagent_test_services::client::{Answer, Client, Post};
 use somaagent_test_services::model::Script;
+use somaagent_test_services::site::Site;
 use somaagent_test_services::tokens::{SECRET, Signer};
 use somaagent_test_services::wait::eventually;
 use sqlx::PgPool;
@@ -55,6 +56,7 @@ const CHANGES: &[(&str, &str)] = &[
     ("POST /v1/ui/settings/sections", "settings.update"),
     ("POST /v1/ui/settings/versions/{number}/restore", "settings.update"),
     ("POST /v1/uploads", "attachments.upload"),
+    ("POST /v1/uploads/external", "attachments.upload"),
     ("POST /v1/uploads/tus", "attachments.upload.begin"),
     ("POST /v1/uploads/tus/{upload_id}/finalize", "attachments.upload"),
     ("PUT /v1/admin/dlq/{topic}/{id}/reprocess", "admin.dlq.reprocess"),
@@ -95,6 +97,8 @@ struct World {
     stack: Stack,
     admin: Client,
     pool: PgPool,
+    /// Where files are that are not sent.
+    site: Site,
 }
 
 impl World {
@@ -109,11 +113,16 @@ impl World {
             .set("CLAMAV_HOST", host)
             .set("CLAMAV_PORT", port)
             .set("SA01_ANTIVIRUS__CONNECT_TIMEOUT_MS", 15_000)
-            .set("SA01_UPLOADS__DOWNLOAD_TOKEN_TTL_SECONDS", 60);
+            .set("SA01_UPLOADS__DOWNLOAD_TOKEN_TTL_SECONDS", 60)
+            .set("SA01_UPLOADS__ALLOW_EXTERNAL_REF", true)
+            .set("SA01_UPLOADS__EXTERNAL_REF_ALLOWLIST", "127.0.0.1")
+            .set("SA01_UPLOADS__EXTERNAL_REF_NETWORKS", "127.0.0.0/8");
+        let site = Site::start().await.unwrap();
+        site.put_with("/another.txt", 200, &[], "tea is green");
         let stack = setup.start().await;
         let admin = stack.client.showing(&token("root", "admin")).unwrap();
         let pool = stack.database.pool().await.unwrap();
-        Self { stack, admin, pool }
+        Self { stack, admin, pool, site }
     }
 
     async fn session(&self) -> String {
@@ -175,6 +184,7 @@ impl World {
             "message_async" | "message" => body = json!({"message": "hello"}),
             "action" => body = json!({"action": "summarize"}),
             "batch" => body = json!({"items": [{"content": "tea is green"}]}),
+            "external" => body = json!({"url": format!("{}/another.txt?key=eyJ", self.site.url())}),
             "jobs" => body = json!({}),
             "keys" => body = json!({"label": "robot"}),
             "links" | "{link_id}" => {

@@ -2,6 +2,7 @@
 
 mod bad_forms;
 mod breaking_off;
+mod external;
 mod verdicts;
 
 use std::fmt::Write as _;

@@ -54,6 +54,7 @@ async fn file(pool: &PgPool, mime: &str) -> Attachment {
         scanned_at: None,
         signatures: None,
         blob_id: Some(blob_id),
+        external_url: None,
         created_at: AT,
         released_at: None,
         released_by: None,

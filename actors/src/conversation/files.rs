@@ -264,6 +264,8 @@ async fn standing(rows: &mut TenantTx<'_>, key: &SessionKey, id: Uuid) -> Result
         Some("it was deleted")
     } else if file.status != "clean" {
         Some("it is quarantined")
+    } else if file.external_url.is_some() {
+        Some("it is elsewhere, and only referred to here")
     } else if file.blob_id.is_none() {
         Some("its bytes were not kept")
     } else {

@@ -48,8 +48,10 @@ pub struct Attachment {
     pub scanned_at: Option<OffsetDateTime>,
     /// … and with which version of the signatures.
     pub signatures: Option<String>,
-    /// Its bytes; `None` if they were dropped or are gone.
+    /// Its bytes; `None` if they were dropped, are gone, or are elsewhere.
     pub blob_id: Option<Uuid>,
+    /// Where its bytes are, if that is elsewhere. It may hold a secret, and is for nobody but those who may fetch the file.
+    pub external_url: Option<String>,
     /// When it was sent.
     pub created_at: OffsetDateTime,
     /// When it was deleted, if it was.
@@ -69,9 +71,9 @@ pub async fn insert(rows: &mut TenantTx<'_>, new: &Attachment) -> Result<(), sql
     sqlx::query!(
         "INSERT INTO attachments (
              id, tenant, session_id, persona_id, subject, issuer, filename, mime, declared_mime, size, sha256, status,
-             quarantine_reason, threat, scanned_at, signatures, blob_id, created_at, deleted_at
+             quarantine_reason, threat, scanned_at, signatures, blob_id, external_url, created_at, deleted_at
          )
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)",
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20)",
         new.id,
         new.tenant,
         new.session_id,
@@ -89,6 +91,7 @@ pub async fn insert(rows: &mut TenantTx<'_>, new: &Attachment) -> Result<(), sql
         new.scanned_at,
         new.signatures,
         new.blob_id,
+        new.external_url,
         new.created_at,
         new.deleted_at,
     )
@@ -106,7 +109,8 @@ pub async fn get(rows: &mut TenantTx<'_>, tenant: &str, id: Uuid) -> Result<Opti
     sqlx::query_as!(
         Attachment,
         "SELECT id, tenant, session_id, persona_id, subject, issuer, filename, mime, declared_mime, size, sha256, status,
-                quarantine_reason, threat, scanned_at, signatures, blob_id, created_at, deleted_at, released_at, released_by
+                quarantine_reason, threat, scanned_at, signatures, blob_id, external_url, created_at, deleted_at, released_at,
+                released_by
          FROM attachments
          WHERE tenant = $1 AND id = $2",
         tenant,
@@ -135,7 +139,7 @@ pub async fn delete(rows: &mut TenantTx<'_>, tenant: &str, id: Uuid, at: OffsetD
         "WITH was AS (
              SELECT id, blob_id FROM attachments WHERE tenant = $1 AND id = $2 AND deleted_at IS NULL FOR UPDATE
          )
-         UPDATE attachments AS a SET deleted_at = $3, blob_id = NULL FROM was WHERE a.id = was.id
+         UPDATE attachments AS a SET deleted_at = $3, blob_id = NULL, external_url = NULL FROM was WHERE a.id = was.id
          RETURNING was.blob_id",
         tenant,
         id,
@@ -167,7 +171,7 @@ pub async fn delete_of_session(
              ORDER BY id
              FOR UPDATE
          )
-         UPDATE attachments AS a SET deleted_at = $3, blob_id = NULL FROM was WHERE a.id = was.id
+         UPDATE attachments AS a SET deleted_at = $3, blob_id = NULL, external_url = NULL FROM was WHERE a.id = was.id
          RETURNING was.blob_id",
         tenant,
         key.session_id,
@@ -203,7 +207,7 @@ pub async fn expire(
              LIMIT $3
              FOR UPDATE SKIP LOCKED
          )
-         UPDATE attachments AS a SET deleted_at = $2, blob_id = NULL FROM old WHERE a.id = old.id
+         UPDATE attachments AS a SET deleted_at = $2, blob_id = NULL, external_url = NULL FROM old WHERE a.id = old.id
          RETURNING a.tenant, a.id, old.blob_id",
         before,
         at,

@@ -6,6 +6,7 @@ use uuid::Uuid;
 
 use super::{
     Clock, Declared, Ingest, IngestError, UploadMetrics,
+    external::External,
     ingest::scanning::Scanner,
     links::Links,
     rules::{InForce, Rules},
@@ -24,6 +25,7 @@ pub struct Uploads {
     pub(super) metrics: UploadMetrics,
     /// Where what was sent is remembered, if that is wanted.
     pub(super) remembers: Option<MemorySpace>,
+    external: Option<External>,
     rules: InForce,
 }
 
@@ -45,7 +47,7 @@ impl Uploads {
     /// A handle that is held to `rules`. Where these want files looked through and nobody does, none passes for clean.
     #[must_use]
     pub const fn new(store: Store, rules: InForce, metrics: UploadMetrics, clock: Clock) -> Self {
-        Self { store, clock, scanner: None, metrics, remembers: None, rules }
+        Self { store, clock, scanner: None, metrics, remembers: None, external: None, rules }
     }
 
     /// The same; files are looked through by `scanner`, if the rules want that.
@@ -58,6 +60,18 @@ impl Uploads {
     #[must_use]
     pub fn remembering_in(self, space: MemorySpace) -> Self {
         Self { remembers: Some(space), ..self }
+    }
+
+    /// The same; files elsewhere are fetched by `external`, if the rules allow that.
+    #[must_use]
+    pub fn fetching_by(self, external: External) -> Self {
+        Self { external: Some(external), ..self }
+    }
+
+    /// Who fetches files that are elsewhere, if anybody does.
+    #[must_use]
+    pub const fn external(&self) -> Option<&External> {
+        self.external.as_ref()
     }
 
     /// What is in force now. A request is held to one and the same rules from its beginning to its end.

@@ -2,6 +2,7 @@
 //!
 //! | file | holds |
 //! | --- | --- |
+//! | [`external`] | files elsewhere, fetched from where that is allowed and from nowhere else |
 //! | [`ingest`] | the one pipeline for every way in: count, hash, type, look through, write |
 //! | `desk` | [`Uploads`], the door's handle |
 //! | [`downloads`] | bounded reads of what was sent |
@@ -19,6 +20,7 @@
 
 mod desk;
 pub mod downloads;
+pub mod external;
 pub mod ingest;
 pub mod janitor;
 pub mod links;
@@ -33,7 +35,7 @@ pub mod tus;
 pub mod verdicts;
 
 pub use desk::{SessionRefused, Uploads};
-pub use ingest::{Declared, Ingest, IngestError, Judged, Keeping};
+pub use ingest::{Declared, Ingest, IngestError, Judged, Keeping, Source};
 pub use janitor::{AttachmentJanitor, JanitorDeps};
 pub use metrics::UploadMetrics;
 pub use rescanner::{AttachmentRescanner, RescannerDeps};

@@ -30,6 +30,8 @@ pub struct UploadSettings {
     pub allow_external_ref: bool,
     /// … on one of these hosts, separated like types.
     pub external_ref_allowlist: String,
+    /// Networks whose addresses are asked although not everybody can reach them, separated like types.
+    pub external_ref_networks: String,
     /// Whether bytes that a tenant has already are kept once.
     pub dedup_sha256: bool,
     /// What becomes of files in which something was found: `store_and_block` or `drop_bytes_keep_meta`.
@@ -61,6 +63,7 @@ impl Default for UploadSettings {
             inline_max_mb: 16,
             allow_external_ref: false,
             external_ref_allowlist: String::new(),
+            external_ref_networks: String::new(),
             dedup_sha256: false,
             quarantine_policy: QuarantinePolicy::StoreAndBlock,
             download_token_ttl_seconds: 0,

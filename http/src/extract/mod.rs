@@ -37,7 +37,7 @@ pub(crate) use idempotency::IdempotencyKey;
 pub(crate) use if_match::{IfMatch, of as tag_of};
 pub(crate) use login::{LoginId, WithoutKey};
 pub(crate) use memory_id::MemoryId;
-pub(crate) use parts::{Opened, Parts, piece, said_of, text};
+pub(crate) use parts::{Opened, Parts, called, piece, said_of, text};
 pub(crate) use prefer::Prefer;
 pub(crate) use query::{Query, bad};
 pub(crate) use raw_body::{Incoming, RawBody};

@@ -13,7 +13,7 @@ use actix_web::{
     FromRequest, HttpRequest,
     dev::Payload,
     error::PayloadError,
-    http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE},
+    http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, ContentDisposition},
     web::{Bytes, Data},
 };
 use futures_util::{Stream, StreamExt as _, stream};
@@ -124,13 +124,18 @@ pub(crate) async fn piece(field: &mut Field) -> Result<Option<Bytes>, Problem> {
     field.next().await.transpose().map_err(broken)
 }
 
-/// What the head of a part says of its file. A name in Unicode comes first, where there are two.
+/// What a file is called. A name in Unicode comes first, where there are two.
+pub(crate) fn called(disposition: &ContentDisposition) -> Option<String> {
+    let extended = disposition.get_filename_ext().map(|name| String::from_utf8_lossy(&name.value).into_owned());
+    extended.or_else(|| disposition.get_filename().map(str::to_owned))
+}
+
+/// What the head of a part says of its file.
 pub(crate) fn said_of(field: &Field) -> Declared {
-    let disposition = field.content_disposition();
-    let extended = disposition.and_then(|disposition| disposition.get_filename_ext());
-    let extended = extended.map(|name| String::from_utf8_lossy(&name.value).into_owned());
-    let plain = || disposition.and_then(|disposition| disposition.get_filename()).map(str::to_owned);
-    Declared { filename: extended.or_else(plain), mime: field.content_type().map(ToString::to_string) }
+    Declared {
+        filename: field.content_disposition().and_then(called),
+        mime: field.content_type().map(ToString::to_string),
+    }
 }
 
 /// A whole part as a text of at most `most` bytes.

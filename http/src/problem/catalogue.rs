@@ -110,6 +110,10 @@ catalogue! {
     AttachmentQuarantined: 403 "attachment-quarantined" "The attachment is quarantined";
     /// There are no links to attachments.
     LinksDisabled: 403 "links-disabled" "Links to attachments are off";
+    /// No file is fetched from elsewhere.
+    ExternalDisabled: 403 "external-references-disabled" "External references are off";
+    /// No file is fetched from there.
+    ExternalNotAllowed: 403 "external-reference-not-allowed" "Files are not fetched from there";
     /// Nothing can be added to an upload that was made of parts.
     UploadFinal: 403 "upload-final" "The upload was made of parts";
     /// Nothing has this path.
@@ -248,6 +252,8 @@ catalogue! {
     AuthorizationUnavailable: 502 "authorization-unavailable" "Authorization service unavailable";
     /// The memory is gone here, but the memory service failed to delete it.
     DeletionIncomplete: 502 "deletion-incomplete" "Deleted here, but not by the memory service";
+    /// A file that is elsewhere did not come, or not whole.
+    ExternalFailed: 502 "external-reference-failed" "The file could not be fetched";
     /// A file could not be looked through, and must be.
     AntivirusError: 502 "antivirus-error" "Antivirus error (strict mode)";
     /// Too much is going on.

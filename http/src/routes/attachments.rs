@@ -185,10 +185,22 @@ pub(crate) async fn get_binary(
 /// It does not exist for them, or not any more, or nobody gets it.
 pub(super) async fn found(door: &Door, caller: &Caller, id: Uuid) -> Result<Attachment, Problem> {
     match door.attachments.find(caller, id).await? {
+        Found::Here(attachment) if attachment.status == "clean" && attachment.external_url.is_some() => {
+            Err(gone(&attachment))
+        }
         Found::Here(attachment) if attachment.status == "clean" => Ok(*attachment),
         Found::Here(_) => Err(Code::AttachmentQuarantined.into()),
         Found::Gone => Err(Code::AttachmentGone.into()),
         Found::Unknown => Err(Code::AttachmentUnknown.into()),
+    }
+}
+
+/// That there are no bytes here, and where they are if they are elsewhere.
+fn gone(attachment: &Attachment) -> Problem {
+    let problem = Problem::new(Code::AttachmentGone);
+    match &attachment.external_url {
+        Some(url) => problem.because("the bytes are elsewhere").with("external_url", url.as_str()),
+        None => problem,
     }
 }
 
@@ -201,7 +213,7 @@ pub(super) fn seconds(at: OffsetDateTime) -> f64 {
 
 /// The reply with the bytes of `attachment`, if they are there.
 pub(super) fn sent(request: &HttpRequest, door: &Door, attachment: &Attachment) -> Result<HttpResponse, Problem> {
-    let blob = attachment.blob_id.filter(|_| attachment.deleted_at.is_none()).ok_or(Code::AttachmentGone)?;
+    let blob = attachment.blob_id.filter(|_| attachment.deleted_at.is_none()).ok_or_else(|| gone(attachment))?;
     let tenant = Tenant::new(&attachment.tenant).ok_or(Code::AttachmentUnknown)?;
     let file = File {
         name: attachment.filename.clone(),

@@ -134,6 +134,7 @@ table! {
     Plain "/v1/attachments/{attachment_id}/release" { POST attachment_verdicts::post_release }
     Plain "/v1/attachments/{attachment_id}/scan" { POST attachment_verdicts::post_scan }
     Plain "/v1/attachments/{attachment_id}/thumbnail" { GET attachments::get_thumbnail }
+    Plain "/v1/uploads/external" { POST uploads::external::post_external }
     Plain "/v1/uploads/health" { GET upload_health::get_upload_health }
     Resumable "/v1/uploads/tus" { POST tus::post_upload }
     Resumable "/v1/uploads/tus/{upload_id}" { GET tus::get_upload, PATCH tus::patch_upload, DELETE tus::delete_upload }

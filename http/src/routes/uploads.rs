@@ -1,5 +1,6 @@
 //! Files that people send.
 
+pub(super) mod external;
 mod progress;
 mod receiving;
 mod refusal;
@@ -17,7 +18,7 @@ use serde::Serialize;
 use serde_json::Value;
 use somaagent_actors::{
     domain::caller::Caller,
-    uploads::{Attachment, Keeping, remembering::memory_id},
+    uploads::{Attachment, Keeping, external::host_of, remembering::memory_id},
 };
 use tokio::{
     select,
@@ -88,6 +89,9 @@ pub(crate) struct AttachmentReply {
     quarantine_reason: Option<String>,
     /// Where it is.
     path: String,
+    /// On which host its bytes are, if they are not here.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    external_host: Option<String>,
 }
 
 /// A file that was not taken, where each file has a result of its own.
@@ -203,6 +207,15 @@ pub(super) async fn in_time<T>(
     ends: Option<Ends>,
     reading: impl Future<Output = Result<T, Problem>>,
 ) -> Result<T, Problem> {
+    let in_time = async {
+        let read = timeout(FORM_WITHIN, reading).await;
+        read.unwrap_or_else(|_| Err(Problem::new(Code::RequestTimeout).because("the body took too long")))
+    };
+    while_shown(ends, in_time).await
+}
+
+/// What `reading` gives, unless what the sender showed ends before it does.
+async fn while_shown<T>(ends: Option<Ends>, reading: impl Future<Output = Result<T, Problem>>) -> Result<T, Problem> {
     let ended = async {
         match ends {
             Some(ends) => ends.reached().await,
@@ -210,9 +223,7 @@ pub(super) async fn in_time<T>(
         }
     };
     select! {
-        read = timeout(FORM_WITHIN, reading) => {
-            read.unwrap_or_else(|_| Err(Problem::new(Code::RequestTimeout).because("the body took too long")))
-        }
+        read = reading => read,
         () = ended => Err(Problem::new(Code::TokenInvalid).because("what the sender showed ended while the files came")),
     }
 }
@@ -227,6 +238,7 @@ impl From<Attachment> for AttachmentReply {
     fn from(kept: Attachment) -> Self {
         Self {
             path: format!("/v1/attachments/{}", kept.id),
+            external_host: kept.external_url.as_deref().and_then(host_of),
             id: kept.id,
             filename: kept.filename,
             mime: kept.mime,

@@ -62,13 +62,13 @@ const UPLOADS: &[Field] = &[
     field(
         "uploads_allow_external_ref",
         "External references",
-        "Whether a file may stay on another server and only be referred to",
+        "Whether files are fetched from other servers; one that is too large to be kept is referred to there",
         Kind::Switch,
     ),
     field(
         "uploads_external_ref_allowlist",
         "Hosts of external references",
-        "Names of hosts, one a line or with commas; none: no references",
+        "Names of hosts, one a line or with commas; .example.com: all names below it; none: no references",
         Kind::List(Entry::Host),
     ),
     field(

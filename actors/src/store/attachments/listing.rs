@@ -34,7 +34,8 @@ pub async fn list(
     sqlx::query_as!(
         Attachment,
         "SELECT id, tenant, session_id, persona_id, subject, issuer, filename, mime, declared_mime, size, sha256, status,
-                quarantine_reason, threat, scanned_at, signatures, blob_id, created_at, deleted_at, released_at, released_by
+                quarantine_reason, threat, scanned_at, signatures, blob_id, external_url, created_at, deleted_at, released_at,
+                released_by
          FROM attachments
          WHERE tenant = $1
            AND ($2::uuid IS NULL OR session_id = $2)

@@ -38,6 +38,7 @@ pub(super) fn of(tenant: &str, blob_id: Option<Uuid>) -> Attachment {
         scanned_at: Some(AT),
         signatures: Some("27".to_owned()),
         blob_id,
+        external_url: None,
         created_at: AT,
         deleted_at: None,
         released_at: None,

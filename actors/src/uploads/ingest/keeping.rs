@@ -15,7 +15,7 @@ use crate::{
         tus_uploads::{self, TusUpload, Writer},
         wall::TenantTx,
     },
-    uploads::{Attachment, remembering, rules::Quarantine},
+    uploads::{Attachment, remembering},
 };
 
 /// For whom a file is kept, and where it belongs.
@@ -89,7 +89,7 @@ impl Judged {
     ) -> Result<Attachment, IngestError> {
         let (now, reason) = ((self.uploads.clock)(), self.quarantine_reason);
         let status = if reason.is_some() { "quarantined" } else { "clean" };
-        let drops_bytes = reason.is_some() && self.rules.quarantine == Quarantine::DropBytesKeepMeta;
+        let drops_bytes = self.drops_bytes;
         let Keeping { caller, session_id, persona_id } = &keeping;
         let attachment = Attachment {
             id: Uuid::new_v4(),
@@ -109,15 +109,24 @@ impl Judged {
             scanned_at: self.scanned_at,
             signatures: self.signatures.take(),
             blob_id: None,
+            external_url: self
+                .source
+                .as_ref()
+                .filter(|_| drops_bytes && reason.is_none())
+                .map(|source| source.url.clone()),
             created_at: now,
             deleted_at: None,
             released_at: None,
             released_by: None,
         };
         // What the file is, and not what it is called: that may be about somebody.
-        let details = json!({
+        let mut details = json!({
             "mime": attachment.mime, "size": attachment.size, "sha256": attachment.sha256, "status": status, "reason": reason,
         });
+        // Not the whole of where it was: that may open it.
+        if let Some(source) = &self.source {
+            details["host"] = source.host.as_str().into();
+        }
         let audit = audit(caller, "attachments.upload", "attachment", attachment.id.to_string(), details);
         let tenant = caller.tenant.clone();
         let rest = (!drops_bytes).then(|| self.blob.rest());

@@ -41,6 +41,15 @@ pub struct Declared {
     pub mime: Option<String>,
 }
 
+/// Where a file is that was fetched.
+#[derive(Clone, Debug)]
+pub struct Source {
+    /// All of its URL. It may hold a secret.
+    pub url: String,
+    /// The host alone, which may be told.
+    pub host: String,
+}
+
 /// Why a file is not taken. Nothing of it is kept.
 #[derive(Debug, thiserror::Error)]
 pub enum IngestError {
@@ -83,6 +92,8 @@ pub struct Ingest {
     is_type_known: bool,
     scanning: Scanning,
     blob: Blob,
+    /// Where it is fetched from, if it is.
+    source: Option<Source>,
 }
 
 /// A file that has come whole, and of which it is known what is in it.
@@ -108,8 +119,20 @@ pub struct Judged {
     uploads: Uploads,
     rules: Arc<Rules>,
     blob: Blob,
+    /// Where it was fetched from, if it was.
+    source: Option<Source>,
+    /// Whether only what it is is kept, and its bytes are not.
+    drops_bytes: bool,
     /// Its place among the files of one request.
     index: Option<u32>,
+}
+
+impl Judged {
+    /// From which host it was fetched, if it was.
+    #[must_use]
+    pub fn host(&self) -> Option<&str> {
+        self.source.as_ref().map(|source| source.host.as_str())
+    }
 }
 
 impl Ingest {
@@ -150,10 +173,17 @@ impl Ingest {
             is_type_known: false,
             scanning,
             blob,
+            source: None,
             uploads: uploads.clone(),
             rules,
         };
         ingest.unless_strict()
+    }
+
+    /// The same file, which is fetched from `source`: if it is too large to be kept here, it is referred to there.
+    #[must_use]
+    pub fn fetched_from(self, source: Source) -> Self {
+        Self { source: Some(source), ..self }
     }
 
     /// Its name.
@@ -202,19 +232,21 @@ impl Ingest {
     /// # Errors
     /// [`IngestError`].
     pub async fn finish(self) -> Result<Judged, IngestError> {
-        let Self { uploads, rules, filename, declared, size, digest, typing, scanning, mut blob, .. } = self;
+        let Self { uploads, rules, filename, declared, size, digest, typing, scanning, mut blob, source, .. } = self;
         let mime = typing.end(declared.as_deref());
         check_mime(&rules, &mime)?;
-        let drops_bytes = rules.quarantine == Quarantine::DropBytesKeepMeta;
         let mut ended = scanning.end().await;
         blob.settle().await?;
         if let Ended::PutOff = ended {
             ended = look_again(&uploads, &rules, &blob, size).await?;
         }
         let judgement = Judgement::of(ended, rules.antivirus.strict)?;
-        if size > rules.inline_max_bytes && !(judgement.reason.is_some() && drops_bytes) {
+        let is_large = size > rules.inline_max_bytes;
+        let mut drops_bytes = judgement.reason.is_some() && rules.quarantine == Quarantine::DropBytesKeepMeta;
+        if is_large && source.is_none() && !drops_bytes {
             return Err(IngestError::OverInlineCap(rules.inline_max_bytes));
         }
+        drops_bytes |= is_large;
         let Judgement { reason, threat, is_scanned, signatures } = judgement;
         Ok(Judged {
             filename,
@@ -229,6 +261,8 @@ impl Ingest {
             uploads,
             rules,
             blob,
+            source,
+            drops_bytes,
             index: None,
         })
     }

@@ -66,7 +66,7 @@ pub(super) async fn refused(
     for (reference, found) in references.iter().zip(found) {
         let why = match found {
             Found::Here(attachment) if attachment.status != "clean" => "is quarantined",
-            Found::Here(attachment) if attachment.blob_id.is_some() => continue,
+            Found::Here(attachment) if attachment.blob_id.is_some() || attachment.external_url.is_some() => continue,
             Found::Here(_) | Found::Gone => "is gone",
             Found::Unknown => "does not exist",
         };

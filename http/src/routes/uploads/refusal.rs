@@ -28,6 +28,27 @@ pub(super) const CODES: [Code; 19] = [
     Code::OutcomeUnknown,
 ];
 
+/// What a request for a file that is elsewhere may be refused with.
+pub(super) const FETCHING: [Code; 17] = [
+    Code::UploadsDisabled,
+    Code::ExternalDisabled,
+    Code::ExternalNotAllowed,
+    Code::ExternalFailed,
+    Code::MimeNotAllowed,
+    Code::FileTooLarge,
+    Code::RequestTimeout,
+    Code::TokenInvalid,
+    Code::TooManyBodies,
+    Code::SessionNotFound,
+    Code::SessionDeleted,
+    Code::AntivirusError,
+    Code::Overloaded,
+    Code::Unavailable,
+    Code::Draining,
+    Code::OutcomeUnknown,
+    Code::InvalidBody,
+];
+
 /// A file that is not taken.
 pub(super) struct Refused {
     /// Its name.
