@@ -175,6 +175,35 @@ async fn a_type_is_refused_by_what_it_is_called_and_by_what_it_is(pool: PgPool) 
 }
 
 #[sqlx::test(migrations = "../migrations")]
+async fn what_is_denied_is_denied_under_each_of_its_names_and_what_is_allowed_under_the_more_exact_one(pool: PgPool) {
+    let uploads = uploads(&pool);
+    let list = |mime: &str| vec![mime.to_owned()];
+    let denied = |mime| Rules { denied_mime: list(mime), ..rules() };
+    let allowed = |mime| Rules { allowed_mime: list(mime), ..rules() };
+    let (jpeg, zip, xml) =
+        (&b"\xff\xd8\xff\xe0\0\x10JFIF\0"[..], &b"PK\x03\x04\x14\0\0\0\x08\0"[..], &b"<?xml version=\"1.0\"?><a/>"[..]);
+    let long = [zip, &noise(20_000)].concat();
+    for (rules, mime, bytes, refused) in [
+        (denied("image/jpeg"), "image/jpg", jpeg, Some("image/jpeg")),
+        (denied("image/jpg"), "image/jpg", jpeg, Some("image/jpg")),
+        (denied("image/png"), "image/jpg", jpeg, None),
+        (denied("application/zip"), "application/epub+zip", zip, Some("application/zip")),
+        (denied("application/zip"), "application/epub+zip", &long, Some("application/zip")),
+        (denied("application/epub+zip"), "application/zip", zip, None),
+        (denied("text/xml"), "image/svg+xml", xml, Some("text/xml")),
+        (allowed("application/epub+zip"), "application/epub+zip", zip, None),
+        (allowed("application/zip"), "application/epub+zip", zip, Some("application/epub+zip")),
+        (allowed("text/xml"), "image/svg+xml", xml, Some("image/svg+xml")),
+        (allowed("image/jpeg"), "image/jpg", jpeg, Some("image/jpg")),
+    ] {
+        let outcome = judged(&uploads, rules.clone(), &said("a", mime), bytes).await;
+        let found = outcome.err().map(|error| error.to_string());
+        let expected = refused.map(|refused| format!("files of the type {refused} are not taken"));
+        assert_eq!(found, expected, "{mime} {:?} {:?}", rules.denied_mime, rules.allowed_mime);
+    }
+}
+
+#[sqlx::test(migrations = "../migrations")]
 async fn what_was_found_decides_what_becomes_of_a_file(pool: PgPool) {
     let infected = || Ok(Verdict::Infected { signature: "Eicar".to_owned() });
     let limits = || Ok(Verdict::LimitsExceeded { what: "MaxScanSize".to_owned() });
