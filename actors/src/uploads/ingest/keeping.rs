@@ -1,4 +1,6 @@
-//! The transaction in which a file begins to exist.
+//! The transaction in which files begin to exist.
+
+use std::sync::Arc;
 
 use serde_json::json;
 use time::OffsetDateTime;
@@ -6,7 +8,7 @@ use uuid::Uuid;
 
 use super::{IngestError, Judged, writing::Rest};
 use crate::{
-    domain::{append::AuditWrite, brought::Brought, caller::Caller, session::audit},
+    domain::{brought::Brought, caller::Caller, memory::MemorySpace, session::audit},
     store::{
         attachment_blobs,
         attachments::{self, memories},
@@ -15,7 +17,10 @@ use crate::{
         tus_uploads::{self, TusUpload, Writer},
         wall::TenantTx,
     },
-    uploads::{Attachment, remembering, rules::Quarantine},
+    uploads::{
+        Attachment, Uploads, remembering,
+        rules::{Quarantine, Rules},
+    },
 };
 
 /// For whom a file is kept, and where it belongs.
@@ -41,26 +46,27 @@ pub(in crate::uploads) enum Origin {
 
 /// Everything that the transaction needs.
 struct Step {
+    files: Vec<File>,
+    rules: Arc<Rules>,
+    keeping: Keeping,
+    origin: Origin,
+    /// Whether a file that is not kept keeps none of the others from it.
+    each: bool,
+    /// Where it is remembered, if that is wanted.
+    remembers: Option<MemorySpace>,
+}
+
+/// A file that is to be kept.
+struct File {
     attachment: Attachment,
     /// Its bytes, unless they are dropped.
     rest: Option<Rest>,
-    dedup: bool,
-    keeping: Keeping,
-    origin: Origin,
-    audit: AuditWrite,
-    /// What is to be remembered of it, if anything.
-    memory: Option<Brought>,
+    /// Its place among the files of the request.
+    index: Option<u32>,
 }
 
-/// What became of it.
-enum Kept {
-    /// It exists.
-    Here(Box<Attachment>),
-    /// Its bytes are gone.
-    GivenUp,
-    /// Its session was deleted.
-    SessionDeleted,
-}
+/// What became of each file.
+type Kept = Vec<Result<Attachment, IngestError>>;
 
 impl Judged {
     /// The same file, which has this place among those of one request.
@@ -83,14 +89,20 @@ impl Judged {
     /// # Errors
     /// As [`keep`](Self::keep); [`IngestError::GivenUp`] also if somebody else went on with the upload.
     pub(in crate::uploads) async fn keep_from(
-        mut self,
+        self,
         origin: Origin,
         keeping: Keeping,
     ) -> Result<Attachment, IngestError> {
-        let (now, reason) = ((self.uploads.clock)(), self.quarantine_reason);
-        let status = if reason.is_some() { "quarantined" } else { "clean" };
+        let uploads = self.uploads.clone();
+        let kept = keep(&uploads, vec![self], origin, (keeping, false)).await?;
+        kept.into_iter().next().unwrap_or(Err(IngestError::GivenUp))
+    }
+
+    /// What exists from `now` on, and what of its bytes is still to be written.
+    fn file(&mut self, keeping: &Keeping, now: OffsetDateTime) -> File {
+        let reason = self.quarantine_reason;
         let drops_bytes = reason.is_some() && self.rules.quarantine == Quarantine::DropBytesKeepMeta;
-        let Keeping { caller, session_id, persona_id } = &keeping;
+        let Keeping { caller, session_id, persona_id } = keeping;
         let attachment = Attachment {
             id: Uuid::new_v4(),
             tenant: caller.tenant.as_str().to_owned(),
@@ -103,7 +115,7 @@ impl Judged {
             declared_mime: self.declared_mime.take(),
             size: i64::try_from(self.size).unwrap_or(i64::MAX),
             sha256: std::mem::take(&mut self.sha256),
-            status: status.to_owned(),
+            status: if reason.is_some() { "quarantined" } else { "clean" }.to_owned(),
             quarantine_reason: reason.map(str::to_owned),
             threat: self.threat.take(),
             scanned_at: self.scanned_at,
@@ -114,74 +126,156 @@ impl Judged {
             released_at: None,
             released_by: None,
         };
-        // What the file is, and not what it is called: that may be about somebody.
-        let details = json!({
-            "mime": attachment.mime, "size": attachment.size, "sha256": attachment.sha256, "status": status, "reason": reason,
-        });
-        let audit = audit(caller, "attachments.upload", "attachment", attachment.id.to_string(), details);
-        let tenant = caller.tenant.clone();
         let rest = (!drops_bytes).then(|| self.blob.rest());
-        let memory = self.uploads.remembers.as_ref();
-        let memory = memory.map(|space| remembering::record(&attachment, self.index, space, caller));
-        let step = Step { attachment, rest, dedup: self.rules.dedup, keeping, origin, audit, memory };
-        let work = self.uploads.store.change_for(tenant, move |rows| Box::pin(step.write(rows, now)));
-        let kept = match work.await? {
-            Kept::Here(kept) => *kept,
-            Kept::GivenUp => return Err(IngestError::GivenUp),
-            Kept::SessionDeleted => return Err(IngestError::SessionDeleted),
-        };
-        if !drops_bytes {
-            self.blob.kept();
-        }
-        self.uploads.metrics.kept(reason.is_some());
-        Ok(kept)
+        File { attachment, rest, index: self.index }
     }
 }
 
+impl Uploads {
+    /// Keeps the files of one request in one transaction: if this fails none of them exists, unless the database did not say. If
+    /// `each` has a result of its own, one that is not kept is in its place, and the others are kept.
+    ///
+    /// # Errors
+    /// As [`Judged::keep`].
+    pub async fn keep(&self, files: Vec<Judged>, keeping: Keeping, each: bool) -> Result<Kept, IngestError> {
+        keep(self, files, Origin::Request, (keeping, each)).await
+    }
+}
+
+async fn keep(
+    uploads: &Uploads,
+    mut files: Vec<Judged>,
+    origin: Origin,
+    (keeping, each): (Keeping, bool),
+) -> Result<Kept, IngestError> {
+    let Some(first) = files.first() else { return Ok(Vec::new()) };
+    let (now, rules, tenant) = ((uploads.clock)(), Arc::clone(&first.rules), keeping.caller.tenant.clone());
+    let remembers = uploads.remembers.clone();
+    let step = files.iter_mut().map(|judged| judged.file(&keeping, now)).collect();
+    let step = Step { files: step, rules, keeping, origin, each, remembers };
+    let work = uploads.store.change_for(tenant, move |rows| Box::pin(step.write(rows, now)));
+    let kept = work.await??;
+    for (judged, kept) in files.iter_mut().zip(&kept) {
+        let Ok(attachment) = kept else { continue };
+        if attachment.blob_id.is_some() {
+            judged.blob.kept();
+        }
+        uploads.metrics.kept(attachment.status == "quarantined");
+    }
+    Ok(kept)
+}
+
 impl Step {
-    async fn write(mut self, rows: &mut TenantTx<'_>, at: OffsetDateTime) -> Result<Kept, sqlx::Error> {
+    async fn write(
+        mut self,
+        rows: &mut TenantTx<'_>,
+        at: OffsetDateTime,
+    ) -> Result<Result<Kept, IngestError>, sqlx::Error> {
+        let kept = self.keep(rows, at).await?;
+        if kept.is_err() {
+            rows.undo();
+        }
+        Ok(kept)
+    }
+
+    async fn keep(
+        &mut self,
+        rows: &mut TenantTx<'_>,
+        at: OffsetDateTime,
+    ) -> Result<Result<Kept, IngestError>, sqlx::Error> {
         if let Some(id) = self.keeping.session_id
             && erase::hold_off(rows, &self.keeping.caller.session(id)).await?
         {
-            rows.undo();
-            return Ok(Kept::SessionDeleted);
+            return Ok(Err(IngestError::SessionDeleted));
         }
         if let Origin::Pieces(writer) = &self.origin {
             tus_uploads::hold_row(rows, writer).await?;
         }
-        if let Some(rest) = self.rest.take() {
-            let Some(blob) = self.place(rows, &rest, at).await? else {
-                rows.undo();
-                return Ok(Kept::GivenUp);
+        let (mut kept, mut memories) = (Vec::with_capacity(self.files.len()), Vec::new());
+        for file in std::mem::take(&mut self.files) {
+            match self.keep_one(rows, file, &mut memories, at).await? {
+                Err(refusal) if !self.each => return Ok(Err(refusal)),
+                result => kept.push(result),
+            }
+        }
+        self.remember(rows, &memories, at).await?;
+        Ok(Ok(kept))
+    }
+
+    /// Keeps one file. If it is refused nothing was written of it, or nothing of all is kept.
+    async fn keep_one(
+        &mut self,
+        rows: &mut TenantTx<'_>,
+        file: File,
+        memories: &mut Vec<(Uuid, Brought)>,
+        at: OffsetDateTime,
+    ) -> Result<Result<Attachment, IngestError>, sqlx::Error> {
+        let File { mut attachment, rest, index } = file;
+        if let Some(rest) = rest {
+            let Some(blob) = self.place(rows, &attachment, &rest, at).await? else {
+                return Ok(Err(IngestError::GivenUp));
             };
-            self.attachment.blob_id = Some(blob);
+            attachment.blob_id = Some(blob);
         }
-        attachments::insert(rows, &self.attachment).await?;
-        if !self.origin.settle(rows, self.attachment.id).await? {
-            rows.undo();
-            return Ok(Kept::GivenUp);
+        attachments::insert(rows, &attachment).await?;
+        if !self.origin.settle(rows, attachment.id).await? {
+            return Ok(Err(IngestError::GivenUp));
         }
+        self.write_down(rows, &attachment, at).await?;
+        if let Some(space) = &self.remembers {
+            memories.push((attachment.id, remembering::record(&attachment, index, space, &self.keeping.caller)));
+        }
+        Ok(Ok(attachment))
+    }
+
+    /// Writes down what was sent: what it is, and not what it is called, which may be about somebody.
+    async fn write_down(
+        &self,
+        rows: &mut TenantTx<'_>,
+        attachment: &Attachment,
+        at: OffsetDateTime,
+    ) -> Result<(), sqlx::Error> {
         let caller = &self.keeping.caller;
+        let details = json!({
+            "mime": attachment.mime, "size": attachment.size, "sha256": attachment.sha256, "status": attachment.status,
+            "reason": attachment.quarantine_reason,
+        });
+        let audit = audit(caller, "attachments.upload", "attachment", attachment.id.to_string(), details);
         match self.keeping.session_id {
-            Some(id) => audit_event::insert_of_session(rows, &caller.session(id), &self.audit, at).await?,
-            None => drop(audit_event::insert(rows, &caller.tenant, &self.audit, at).await?),
+            Some(id) => audit_event::insert_of_session(rows, &caller.session(id), &audit, at).await,
+            None => audit_event::insert(rows, &caller.tenant, &audit, at).await.map(drop),
         }
-        if let Some(memory) = self.memory {
-            enqueue(rows, &caller.tenant, &[memory], at).await?;
-            memories::queued(rows, &self.attachment.tenant, self.attachment.id).await?;
+    }
+
+    /// Has all of them remembered, which locks what it locks in one order.
+    async fn remember(
+        &self,
+        rows: &mut TenantTx<'_>,
+        memories: &[(Uuid, Brought)],
+        at: OffsetDateTime,
+    ) -> Result<(), sqlx::Error> {
+        if memories.is_empty() {
+            return Ok(());
         }
-        Ok(Kept::Here(Box::new(self.attachment)))
+        let tenant = &self.keeping.caller.tenant;
+        let records: Vec<Brought> = memories.iter().map(|(_, record)| record.clone()).collect();
+        enqueue(rows, tenant, &records, at).await?;
+        for (id, _) in memories {
+            memories::queued(rows, tenant.as_str(), *id).await?;
+        }
+        Ok(())
     }
 
     /// The blob that has the bytes from now on.
     async fn place(
         &self,
         rows: &mut TenantTx<'_>,
+        attachment: &Attachment,
         rest: &Rest,
         at: OffsetDateTime,
     ) -> Result<Option<Uuid>, sqlx::Error> {
-        let (tenant, sum) = (self.attachment.tenant.as_str(), (self.attachment.sha256.as_str(), self.attachment.size));
-        if self.dedup
+        let (tenant, sum) = (attachment.tenant.as_str(), (attachment.sha256.as_str(), attachment.size));
+        if self.rules.dedup
             && let Some(same) = attachment_blobs::same(rows, tenant, sum).await?
         {
             if let Some(id) = rest.id {

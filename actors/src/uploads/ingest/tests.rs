@@ -137,6 +137,51 @@ async fn a_file_that_was_given_up_meanwhile_is_not_kept(pool: PgPool) {
 }
 
 #[sqlx::test(migrations = "../migrations")]
+async fn files_of_one_request_are_kept_together_or_not_at_all(pool: PgPool) {
+    let (uploads, session) = (uploads(&pool), Uuid::from_u128(7));
+    let of = async |lengths: [usize; 3]| {
+        let mut files = Vec::new();
+        for length in lengths {
+            files.push(judged(&uploads, rules(), &said("a", "b/c"), &noise(length)).await.unwrap());
+        }
+        files
+    };
+    let keeping = || Keeping { session_id: Some(session), ..keeping(&caller("t")) };
+    // The database takes no second file.
+    let refuses = "CREATE FUNCTION refuses() RETURNS trigger LANGUAGE plpgsql AS
+                   $$ BEGIN IF NEW.size = 5 THEN RAISE 'no' USING ERRCODE = '23514'; END IF; RETURN NEW; END $$;
+                   CREATE TRIGGER refuses BEFORE INSERT ON attachments FOR EACH ROW EXECUTE FUNCTION refuses();";
+    sqlx::raw_sql(refuses).execute(&pool).await.unwrap();
+    for each in [false, true] {
+        let refused = uploads.keep(of([300_000, 5, 7]).await, keeping(), each).await;
+        assert!(matches!(refused, Err(IngestError::Store(_))), "{refused:?}");
+    }
+    let gone = "UPDATE attachment_blobs SET state = 'going' WHERE id = (SELECT max(id::text)::uuid FROM attachment_blobs WHERE state = 'arriving')";
+    let files = of([300_000, 300_001, 7]).await;
+    sqlx::raw_sql(gone).execute(&pool).await.unwrap();
+    let refused = uploads.keep(files, keeping(), false).await;
+    assert!(matches!(refused, Err(IngestError::GivenUp)), "{refused:?}");
+    assert_eq!(sqlx::query_scalar::<_, i64>("SELECT count(*) FROM audit_event").fetch_one(&pool).await.unwrap(), 0);
+    assert_eq!((left(&pool).await.0, left(&pool).await.2), (0, 0));
+    // Where each has a result of its own one that was given up keeps none of the others from it.
+    let files = of([300_000, 300_001, 7]).await;
+    sqlx::raw_sql(gone).execute(&pool).await.unwrap();
+    let kept = uploads.keep(files, keeping(), true).await.unwrap();
+    let sizes: Vec<Option<i64>> = kept.iter().map(|kept| kept.as_ref().ok().map(|kept| kept.size)).collect();
+    assert_eq!(sizes, [Some(300_000), None, Some(7)]);
+    assert_eq!((left(&pool).await.0, left(&pool).await.2), (2, 2));
+    let begun =
+        "INSERT INTO session_envelopes (tenant, session_id, epoch, last_seq, created_at, updated_at, deleted_at)
+                 VALUES ('t', $1, 1, 1, now(), now(), now())";
+    let files = of([300_000, 6, 7]).await;
+    sqlx::query(begun).bind(session).execute(&pool).await.unwrap();
+    let refused = uploads.keep(files, keeping(), true).await;
+    assert!(matches!(refused, Err(IngestError::SessionDeleted)), "{refused:?}");
+    assert_eq!(left(&pool).await.2, 2);
+    assert!(uploads.keep(Vec::new(), keeping(), true).await.unwrap().is_empty());
+}
+
+#[sqlx::test(migrations = "../migrations")]
 async fn limits_cut_a_file_while_it_comes(pool: PgPool) {
     let uploads = uploads(&pool);
     let small = Rules { max_bytes: 1_000, ..rules() };
