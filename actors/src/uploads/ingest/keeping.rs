@@ -1,6 +1,6 @@
 //! The transaction in which files begin to exist.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use serde_json::json;
 use time::OffsetDateTime;
@@ -10,8 +10,8 @@ use super::{IngestError, Judged, writing::Rest};
 use crate::{
     domain::{brought::Brought, caller::Caller, memory::MemorySpace, session::audit},
     store::{
-        attachment_blobs,
-        attachments::{self, memories},
+        attachment_blobs::{self, Sum},
+        attachments::{self, memories, verdicts},
         audit_event, erase,
         memory_write_outbox::enqueue::enqueue,
         tus_uploads::{self, TusUpload, Writer},
@@ -54,6 +54,8 @@ struct Step {
     each: bool,
     /// Where it is remembered, if that is wanted.
     remembers: Option<MemorySpace>,
+    /// Blobs that have such bytes already, where those are kept once.
+    known: HashMap<Sum, Uuid>,
 }
 
 /// A file that is to be kept.
@@ -98,10 +100,19 @@ impl Judged {
         kept.into_iter().next().unwrap_or(Err(IngestError::GivenUp))
     }
 
+    /// How many bytes are kept of it: all or none.
+    #[must_use]
+    pub fn stored_bytes(&self) -> u64 {
+        if self.drops_bytes() { 0 } else { self.size }
+    }
+
+    fn drops_bytes(&self) -> bool {
+        self.quarantine_reason.is_some() && self.rules.quarantine == Quarantine::DropBytesKeepMeta
+    }
+
     /// What exists from `now` on, and what of its bytes is still to be written.
     fn file(&mut self, keeping: &Keeping, now: OffsetDateTime) -> File {
-        let reason = self.quarantine_reason;
-        let drops_bytes = reason.is_some() && self.rules.quarantine == Quarantine::DropBytesKeepMeta;
+        let (reason, drops_bytes) = (self.quarantine_reason, self.drops_bytes());
         let Keeping { caller, session_id, persona_id } = keeping;
         let attachment = Attachment {
             id: Uuid::new_v4(),
@@ -152,7 +163,7 @@ async fn keep(
     let (now, rules, tenant) = ((uploads.clock)(), Arc::clone(&first.rules), keeping.caller.tenant.clone());
     let remembers = uploads.remembers.clone();
     let step = files.iter_mut().map(|judged| judged.file(&keeping, now)).collect();
-    let step = Step { files: step, rules, keeping, origin, each, remembers };
+    let step = Step { files: step, rules, keeping, origin, each, remembers, known: HashMap::new() };
     let work = uploads.store.change_for(tenant, move |rows| Box::pin(step.write(rows, now)));
     let kept = work.await??;
     for (judged, kept) in files.iter_mut().zip(&kept) {
@@ -188,8 +199,16 @@ impl Step {
         {
             return Ok(Err(IngestError::SessionDeleted));
         }
-        if let Origin::Pieces(writer) = &self.origin {
-            tus_uploads::hold_row(rows, writer).await?;
+        // Each of these keeps others waiting, so all take them in this order.
+        if self.rules.dedup {
+            let sums: Vec<&str> = self.files.iter().map(|file| file.attachment.sha256.as_str()).collect();
+            let tenant = self.keeping.caller.tenant.as_str();
+            attachment_blobs::lock_sums(rows, tenant, &sums).await?;
+            self.known = attachment_blobs::same(rows, tenant, &sums).await?;
+        }
+        match &self.origin {
+            Origin::Request | Origin::Parts(_) => {}
+            Origin::Pieces(writer) => tus_uploads::hold_row(rows, writer).await?,
         }
         let (mut kept, mut memories) = (Vec::with_capacity(self.files.len()), Vec::new());
         for file in std::mem::take(&mut self.files) {
@@ -210,7 +229,10 @@ impl Step {
         memories: &mut Vec<(Uuid, Brought)>,
         at: OffsetDateTime,
     ) -> Result<Result<Attachment, IngestError>, sqlx::Error> {
-        let File { mut attachment, rest, index } = file;
+        let File { mut attachment, mut rest, index } = file;
+        if self.rules.dedup {
+            self.take_over(rows, &mut attachment, &mut rest).await?;
+        }
         if let Some(rest) = rest {
             let Some(blob) = self.place(rows, &attachment, &rest, at).await? else {
                 return Ok(Err(IngestError::GivenUp));
@@ -226,6 +248,32 @@ impl Step {
             memories.push((attachment.id, remembering::record(&attachment, index, space, &self.keeping.caller)));
         }
         Ok(Ok(attachment))
+    }
+
+    /// What was found in the same bytes since the file was looked through counts for it too, else it would be clean beside others
+    /// that are not. Gives its bytes up if they are to be dropped then.
+    async fn take_over(
+        &self,
+        rows: &mut TenantTx<'_>,
+        attachment: &mut Attachment,
+        rest: &mut Option<Rest>,
+    ) -> Result<(), sqlx::Error> {
+        let (tenant, sum) = (attachment.tenant.as_str(), (attachment.sha256.as_str(), attachment.size));
+        if attachment.quarantine_reason.is_some() {
+            return Ok(());
+        }
+        let Some(found) = verdicts::found_in(rows, tenant, sum, attachment.scanned_at).await? else { return Ok(()) };
+        if self.rules.quarantine == Quarantine::DropBytesKeepMeta
+            && let Some(id) = rest.take().and_then(|rest| rest.id)
+        {
+            attachment_blobs::abandon(rows, tenant, id).await?;
+        }
+        "quarantined".clone_into(&mut attachment.status);
+        attachment.quarantine_reason = Some(found.reason);
+        attachment.threat = found.threat;
+        attachment.scanned_at = Some(found.scanned_at);
+        attachment.signatures = found.signatures;
+        Ok(())
     }
 
     /// Writes down what was sent: what it is, and not what it is called, which may be about somebody.
@@ -268,20 +316,19 @@ impl Step {
 
     /// The blob that has the bytes from now on.
     async fn place(
-        &self,
+        &mut self,
         rows: &mut TenantTx<'_>,
         attachment: &Attachment,
         rest: &Rest,
         at: OffsetDateTime,
     ) -> Result<Option<Uuid>, sqlx::Error> {
         let (tenant, sum) = (attachment.tenant.as_str(), (attachment.sha256.as_str(), attachment.size));
-        if self.rules.dedup
-            && let Some(same) = attachment_blobs::same(rows, tenant, sum).await?
-        {
+        let known = Sum { sha256: attachment.sha256.clone(), size: attachment.size };
+        if let Some(same) = self.known.get(&known) {
             if let Some(id) = rest.id {
                 attachment_blobs::abandon(rows, tenant, id).await?;
             }
-            return Ok(Some(same));
+            return Ok(Some(*same));
         }
         let id = rest.id.unwrap_or_else(Uuid::now_v7);
         if rest.id.is_none() {
@@ -291,7 +338,13 @@ impl Step {
         {
             return Ok(None);
         }
-        Ok(attachment_blobs::complete(rows, tenant, id, sum, at).await?.then_some(id))
+        if !attachment_blobs::complete(rows, tenant, id, sum, at).await? {
+            return Ok(None);
+        }
+        if self.rules.dedup {
+            self.known.insert(known, id);
+        }
+        Ok(Some(id))
     }
 }
 

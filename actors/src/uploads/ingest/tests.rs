@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, poll_immediate};
 use sha2::{Digest as _, Sha256};
 use sqlx::PgPool;
 use uuid::Uuid;
@@ -13,7 +13,11 @@ use super::{
 };
 use crate::{
     domain::caller::Caller,
-    store::attachment_blobs::CHUNK_BYTES,
+    store::{
+        attachment_blobs::CHUNK_BYTES,
+        attachments::rescans::{self, Finding},
+        wall::within,
+    },
     uploads::{
         Attachment,
         tests::{caller, rules, uploads},
@@ -381,6 +385,86 @@ async fn the_same_bytes_are_kept_once_where_that_is_wanted(pool: PgPool) {
         assert_ne!(third.blob_id, first.blob_id);
     }
     assert_eq!(left(&pool).await, (4, 0, 6));
+}
+
+/// Waits until so many wait for a lock.
+async fn waiting(pool: &PgPool, count: i64) {
+    let sql = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted
+               AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
+    for _ in 0..10_000 {
+        if sqlx::query_scalar::<_, i64>(sql).fetch_one(pool).await.unwrap() == count {
+            return;
+        }
+        tokio::task::yield_now().await;
+    }
+    unreachable!("nobody waits");
+}
+
+fn infected(drops_bytes: bool) -> Finding {
+    let (reason, threat) = (Some("infected"), Some("Bad".to_owned()));
+    Finding { reason, threat, signatures: Some("28".to_owned()), acquits: false, drops_bytes }
+}
+
+async fn statuses(pool: &PgPool) -> Vec<(String, Option<String>, Option<String>, bool)> {
+    let sql = "SELECT status, quarantine_reason, threat, blob_id IS NOT NULL FROM attachments";
+    sqlx::query_as(sql).fetch_all(pool).await.unwrap()
+}
+
+#[sqlx::test(migrations = "../migrations")]
+async fn bytes_in_which_something_is_found_while_they_are_kept_once_more_are_not_clean_there(pool: PgPool) {
+    let uploads = uploads(&pool);
+    let mut connection = pool.acquire().await.unwrap();
+    for (round, quarantine) in [(1, Quarantine::StoreAndBlock), (2, Quarantine::DropBytesKeepMeta)] {
+        let (once, bytes) = (Rules { dedup: true, quarantine, ..rules() }, noise(300_000 + round));
+        let first = kept(&uploads, once.clone(), &bytes).await;
+        let second = judged(&uploads, once, &Declared::default(), &bytes).await.unwrap();
+        let mut keeping = pin!(second.keep(keeping(&caller("t"))));
+        let (blob, drops) = (first.blob_id.unwrap(), quarantine == Quarantine::DropBytesKeepMeta);
+        within(&mut connection, "t", async |rows| {
+            let found = rescans::judge(rows, "t", blob, &infected(drops), OffsetDateTime::UNIX_EPOCH).await?;
+            assert_eq!(found.len(), 1, "the other one is not there yet");
+            assert!(poll_immediate(keeping.as_mut()).await.is_none());
+            waiting(&pool, 1).await;
+            Ok(())
+        })
+        .await;
+        let second = keeping.await.unwrap();
+        let found = (second.status.as_str(), second.quarantine_reason.as_deref(), second.threat.as_deref());
+        assert_eq!(found, ("quarantined", Some("infected"), Some("Bad")));
+        let expected = ("quarantined".to_owned(), Some("infected".to_owned()), Some("Bad".to_owned()), !drops);
+        assert_eq!(statuses(&pool).await, vec![expected.clone(), expected]);
+        assert_eq!((left(&pool).await.0, left(&pool).await.1), (i64::from(!drops), 0));
+        sqlx::raw_sql("DELETE FROM attachments; UPDATE attachment_blobs SET state = 'going'")
+            .execute(&pool)
+            .await
+            .unwrap();
+    }
+}
+
+#[sqlx::test(migrations = "../migrations")]
+async fn whoever_judges_bytes_waits_for_those_that_are_keeping_them(pool: PgPool) {
+    let (uploads, once, bytes) = (uploads(&pool), Rules { dedup: true, ..rules() }, noise(300_000));
+    let first = kept(&uploads, once.clone(), &bytes).await;
+    let waits = "CREATE FUNCTION waits() RETURNS trigger LANGUAGE plpgsql AS
+                 $$ BEGIN PERFORM pg_advisory_xact_lock(7); RETURN NEW; END $$;
+                 CREATE TRIGGER waits BEFORE INSERT ON attachments FOR EACH ROW EXECUTE FUNCTION waits()";
+    sqlx::raw_sql(waits).execute(&pool).await.unwrap();
+    let mut held = pool.begin().await.unwrap();
+    sqlx::raw_sql("SELECT pg_advisory_xact_lock(7)").execute(&mut *held).await.unwrap();
+    let second = judged(&uploads, once, &Declared::default(), &bytes).await.unwrap();
+    let mut keeping = pin!(second.keep(keeping(&caller("t"))));
+    assert!(poll_immediate(keeping.as_mut()).await.is_none());
+    waiting(&pool, 1).await;
+    let blob = first.blob_id.unwrap();
+    let mut judging = pin!(uploads.store.change_for(caller("t").tenant, move |rows| {
+        Box::pin(async move { rescans::judge(rows, "t", blob, &infected(false), OffsetDateTime::UNIX_EPOCH).await })
+    }));
+    assert!(poll_immediate(judging.as_mut()).await.is_none());
+    waiting(&pool, 2).await;
+    held.rollback().await.unwrap();
+    assert_eq!(keeping.await.unwrap().status, "clean", "nothing was found yet");
+    assert_eq!(judging.await.unwrap().len(), 2);
+    assert!(statuses(&pool).await.iter().all(|(status, ..)| status == "quarantined"));
 }
 
 #[sqlx::test(migrations = "../migrations")]
