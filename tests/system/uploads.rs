@@ -2,6 +2,8 @@
 
 mod bad_forms;
 mod breaking_off;
+mod quotas;
+mod together;
 mod verdicts;
 
 use std::fmt::Write as _;

@@ -146,10 +146,9 @@ pub(crate) async fn post_uploads(
     let session_id =
         query.text("session_id")?.map(|text| session(&["query", "session_id"], text)).transpose()?.flatten();
     let per_file = query.parsed::<bool>("per_file", "true or false")?.unwrap_or_default();
-    let asked = Asked { session_id, per_file };
-    let most = u64::from(rules.max_files)
-        .saturating_mul(rules.max_bytes.saturating_add(FORM_BYTES))
-        .saturating_add(FORM_BYTES);
+    let around = u64::from(rules.max_files).saturating_add(1).saturating_mul(FORM_BYTES);
+    let most = u64::from(rules.max_files).saturating_mul(rules.max_bytes).saturating_add(around);
+    let asked = Asked { at_least: parts.announced().unwrap_or_default().saturating_sub(around), session_id, per_file };
     let ends = Authorised::of(&request)?.ends;
     let persona_id = hints.persona_id;
     let receiving = Receiving::new(&door, &caller, persona_id.as_deref(), rules.clone(), asked);

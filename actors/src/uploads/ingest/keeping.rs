@@ -18,8 +18,11 @@ use crate::{
         wall::TenantTx,
     },
     uploads::{
-        Attachment, Uploads, remembering,
+        Attachment, Uploads,
+        quota::Room,
+        remembering,
         rules::{Quarantine, Rules},
+        tus::MAX_OPEN,
     },
 };
 
@@ -81,7 +84,7 @@ impl Judged {
     ///
     /// # Errors
     /// [`IngestError::Store`]; after `Interrupted` and `TimedOut` the attachment may be there. [`IngestError::GivenUp`],
-    /// [`IngestError::SessionDeleted`].
+    /// [`IngestError::SessionDeleted`], [`IngestError::OverQuota`].
     pub async fn keep(self, keeping: Keeping) -> Result<Attachment, IngestError> {
         self.keep_from(Origin::Request, keeping).await
     }
@@ -89,7 +92,8 @@ impl Judged {
     /// The same of a file that has come as `origin` says.
     ///
     /// # Errors
-    /// As [`keep`](Self::keep); [`IngestError::GivenUp`] also if somebody else went on with the upload.
+    /// As [`keep`](Self::keep); [`IngestError::GivenUp`] also if somebody else went on with the upload, and
+    /// [`IngestError::TooManyUploads`] for parts.
     pub(in crate::uploads) async fn keep_from(
         self,
         origin: Origin,
@@ -200,6 +204,7 @@ impl Step {
             return Ok(Err(IngestError::SessionDeleted));
         }
         // Each of these keeps others waiting, so all take them in this order.
+        let mut room = self.room(rows).await?;
         if self.rules.dedup {
             let sums: Vec<&str> = self.files.iter().map(|file| file.attachment.sha256.as_str()).collect();
             let tenant = self.keeping.caller.tenant.as_str();
@@ -207,12 +212,17 @@ impl Step {
             self.known = attachment_blobs::same(rows, tenant, &sums).await?;
         }
         match &self.origin {
-            Origin::Request | Origin::Parts(_) => {}
+            Origin::Request => {}
             Origin::Pieces(writer) => tus_uploads::hold_row(rows, writer).await?,
+            Origin::Parts(upload) => {
+                if !tus_uploads::has_place(rows, &upload.owner(), MAX_OPEN).await? {
+                    return Ok(Err(IngestError::TooManyUploads));
+                }
+            }
         }
         let (mut kept, mut memories) = (Vec::with_capacity(self.files.len()), Vec::new());
         for file in std::mem::take(&mut self.files) {
-            match self.keep_one(rows, file, &mut memories, at).await? {
+            match self.keep_one(rows, file, (&mut room, &mut memories), at).await? {
                 Err(refusal) if !self.each => return Ok(Err(refusal)),
                 result => kept.push(result),
             }
@@ -226,7 +236,7 @@ impl Step {
         &mut self,
         rows: &mut TenantTx<'_>,
         file: File,
-        memories: &mut Vec<(Uuid, Brought)>,
+        (room, memories): (&mut Room, &mut Vec<(Uuid, Brought)>),
         at: OffsetDateTime,
     ) -> Result<Result<Attachment, IngestError>, sqlx::Error> {
         let File { mut attachment, mut rest, index } = file;
@@ -234,6 +244,11 @@ impl Step {
             self.take_over(rows, &mut attachment, &mut rest).await?;
         }
         if let Some(rest) = rest {
+            let bytes = attachment.size.unsigned_abs();
+            if let Err(over) = room.check(bytes) {
+                return Ok(Err(over.into()));
+            }
+            room.take(bytes);
             let Some(blob) = self.place(rows, &attachment, &rest, at).await? else {
                 return Ok(Err(IngestError::GivenUp));
             };
@@ -248,6 +263,17 @@ impl Step {
             memories.push((attachment.id, remembering::record(&attachment, index, space, &self.keeping.caller)));
         }
         Ok(Ok(attachment))
+    }
+
+    /// What is left for the files. Of an upload in pieces nothing more is needed: it has its room.
+    async fn room(&self, rows: &mut TenantTx<'_>) -> Result<Room, sqlx::Error> {
+        match &self.origin {
+            Origin::Pieces(_) => Ok(Room::default()),
+            Origin::Request | Origin::Parts(_) => {
+                let of = (self.keeping.caller.tenant.as_str(), self.keeping.session_id);
+                Room::held(rows, self.rules.quotas, of).await
+            }
+        }
     }
 
     /// What was found in the same bytes since the file was looked through counts for it too, else it would be clean beside others

@@ -25,6 +25,7 @@ use self::{
 };
 use super::{
     Uploads,
+    quota::OverQuota,
     rules::{Quarantine, Rules},
 };
 use crate::{
@@ -65,6 +66,12 @@ pub enum IngestError {
     /// The session that it was sent to was deleted while it came.
     #[error("the session was deleted while the file came")]
     SessionDeleted,
+    /// There is no room for it.
+    #[error(transparent)]
+    OverQuota(#[from] OverQuota),
+    /// Whoever makes it of parts has as many uploads as one may have.
+    #[error("the caller has too many uploads")]
+    TooManyUploads,
     /// The database failed.
     #[error(transparent)]
     Store(#[from] StoreError),
