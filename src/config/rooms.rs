@@ -315,6 +315,8 @@ pub(super) fn check_export_jobs(jobs: &ExportJobSettings, faults: &mut Faults) {
 
 /// Largest file that may be allowed, in MiB: so much goes into the database.
 const MAX_UPLOAD_MB: u64 = 16 << 10;
+/// Most MiB of all files together.
+const MAX_QUOTA_MB: u64 = 16 << 20;
 
 pub(super) fn check_uploads(uploads: &UploadSettings, faults: &mut Faults) {
     faults.range("uploads.max_mb", uploads.max_mb, 1..=MAX_UPLOAD_MB);
@@ -322,6 +324,8 @@ pub(super) fn check_uploads(uploads: &UploadSettings, faults: &mut Faults) {
     faults.range("uploads.ttl_days", uploads.ttl_days, 1..=36_500);
     faults.range("uploads.janitor_interval_seconds", uploads.janitor_interval_seconds, 60..=86_400);
     faults.range("uploads.inline_max_mb", uploads.inline_max_mb, 1..=MAX_UPLOAD_MB);
+    faults.range("uploads.quota_tenant_mb", uploads.quota_tenant_mb, 0..=MAX_QUOTA_MB);
+    faults.range("uploads.quota_session_mb", uploads.quota_session_mb, 0..=MAX_QUOTA_MB);
     faults.range("uploads.download_token_ttl_seconds", uploads.download_token_ttl_seconds, 0..=30 * 86_400);
     for (key, list) in [("uploads.allowed_mime", &uploads.allowed_mime), ("uploads.denied_mime", &uploads.denied_mime)]
     {

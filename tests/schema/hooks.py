@@ -25,6 +25,7 @@ HAPPENED = {
     "too-many-files": "how many a form may have is saved while the program runs",
     "file-too-large": "likewise how large a file may be",
     "inline-cap-exceeded": "and one that is kept",
+    "quota-exceeded": "and all files together",
     "mime-not-allowed": "and of which types",
     "external-references-disabled": "likewise whether files are fetched",
     "external-reference-not-allowed": "and from which hosts",

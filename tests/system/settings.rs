@@ -321,6 +321,8 @@ fn bad_values() -> Vec<(&'static str, &'static str, Value)> {
         uploads("uploads_ttl_days", json!(u64::MAX)),
         uploads("uploads_janitor_interval_seconds", json!(1)),
         uploads("uploads_inline_max_mb", json!(0)),
+        uploads("uploads_quota_tenant_mb", json!(-1)),
+        uploads("uploads_quota_session_mb", json!("5")),
         uploads("uploads_download_token_ttl_seconds", json!(-1)),
         uploads("uploads_allowed_mime", json!("png")),
         uploads("uploads_allowed_mime", json!("image/*")),

@@ -114,6 +114,26 @@ async fn an_upload_goes_on_where_it_is_and_becomes_an_attachment() {
 }
 
 #[tokio::test]
+async fn who_can_only_post_says_in_the_head_what_is_meant() {
+    let stack = Stack::start().await;
+    let client = &stack.client;
+    let path = begin(client, 5).await;
+    let meant = |method: &str| tus(client, Method::POST, &path).header("X-HTTP-Method-Override", method);
+    let added = meant("PATCH").header("Content-Type", TYPE).header("Upload-Offset", 0).body(b"tea".to_vec());
+    let added = client.send(added).await.unwrap();
+    assert_eq!((added.status, added.header("upload-offset")), (204, "3"), "{}", added.text);
+    let looked = client.send(meant("HEAD")).await.unwrap();
+    assert_eq!((looked.status, looked.header("upload-offset")), (200, "3"));
+    for (method, status) in [("PUT", 405), ("P T", 422)] {
+        assert_eq!(client.send(meant(method)).await.unwrap().status, status, "{method}");
+    }
+    let plain = client.request(Method::POST, &path).header("X-HTTP-Method-Override", "DELETE");
+    assert_eq!(client.send(plain).await.unwrap().status, 405, "the others do not know it");
+    assert_eq!(client.send(meant("DELETE")).await.unwrap().status, 204);
+    assert_eq!(head(client, &path).await.status, 404);
+}
+
+#[tokio::test]
 async fn what_is_spoken_is_told_to_whoever_asks() {
     let stack = Setup::default().set("GATEWAY_JWT_SECRET", SECRET).set("GATEWAY_UPLOAD_MAX_MB", 3).start().await;
     for path in [PATH.to_owned(), format!("{PATH}/{}", new_session())] {
@@ -163,7 +183,7 @@ async fn a_file_is_made_of_parts_that_were_sent_side_by_side() {
     let told = record(client, &path).await;
     assert_eq!((&told["sha256"], &told["filename"]), (&json!(sum(&bytes)), &json!("whole.bin")));
     let answer = head(client, &path).await;
-    assert_eq!(answer.header("upload-concat"), format!("final;{}", parts.join(" ")));
+    assert_eq!(answer.header("upload-concat"), places, "as it was received");
     let refused = add(client, &path, 900_000, b"").await;
     assert_eq!((refused.status, refused.code().as_str()), (403, "upload-final"));
     for part in &parts {

@@ -3,6 +3,8 @@
 mod bad_forms;
 mod breaking_off;
 mod external;
+mod quotas;
+mod together;
 mod verdicts;
 
 use std::fmt::Write as _;

@@ -19,7 +19,7 @@ use crate::{
         settings::{Given, GivenField},
     },
     store::{Connections, Store, ui_settings_versions::KEPT},
-    uploads::rules::{Antivirus, Quarantine, Rules},
+    uploads::rules::{Antivirus, Quarantine, Quotas, Rules},
 };
 
 /// What a process was configured with.
@@ -37,6 +37,7 @@ pub(super) fn configured() -> Rules {
         external_allowlist: Vec::new(),
         dedup: false,
         quarantine: Quarantine::StoreAndBlock,
+        quotas: Quotas::default(),
         download_token_ttl_seconds: 0,
         antivirus: Antivirus { enabled: false, strict: false, host: "clamav".to_owned(), port: 3_310 },
     }

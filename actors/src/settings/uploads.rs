@@ -32,6 +32,8 @@ pub(super) fn shown(rules: &Rules) -> Values {
         ("uploads_external_ref_allowlist", json!(rules.external_allowlist.join("\n"))),
         ("uploads_dedup_sha256", json!(rules.dedup)),
         ("uploads_quarantine_policy", json!(quarantine)),
+        ("uploads_quota_tenant_mb", json!(rules.quotas.tenant_bytes.unwrap_or_default() / MIB)),
+        ("uploads_quota_session_mb", json!(rules.quotas.session_bytes.unwrap_or_default() / MIB)),
         ("uploads_download_token_ttl_seconds", json!(rules.download_token_ttl_seconds)),
         ("av_enabled", json!(rules.antivirus.enabled)),
         ("av_strict", json!(rules.antivirus.strict)),
@@ -68,6 +70,8 @@ fn put(rules: &mut Rules, id: &str, value: &Value) {
             rules.quarantine =
                 if value == DROP_BYTES { Quarantine::DropBytesKeepMeta } else { Quarantine::StoreAndBlock }
         }
+        "uploads_quota_tenant_mb" => quota(&mut rules.quotas.tenant_bytes, value),
+        "uploads_quota_session_mb" => quota(&mut rules.quotas.session_bytes, value),
         "uploads_download_token_ttl_seconds" => number(&mut rules.download_token_ttl_seconds, value),
         "av_enabled" => switch(&mut antivirus.enabled, value),
         "av_strict" => switch(&mut antivirus.strict, value),
@@ -87,6 +91,13 @@ fn number<N: TryFrom<u64> + Copy>(to: &mut N, value: &Value) {
 
 fn megabytes(to: &mut u64, value: &Value) {
     *to = value.as_u64().and_then(|number| number.checked_mul(MIB)).unwrap_or(*to);
+}
+
+/// 0 is no limit.
+fn quota(to: &mut Option<u64>, value: &Value) {
+    let mut bytes = to.unwrap_or_default();
+    megabytes(&mut bytes, value);
+    *to = (bytes > 0).then_some(bytes);
 }
 
 fn lines(to: &mut Vec<String>, value: &Value) {

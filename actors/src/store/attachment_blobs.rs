@@ -4,6 +4,8 @@
 //! `whole`, in the transaction that writes the first attachment of it. One that nobody may refer to any more is
 //! `going`, and stays so: [`sweep`] takes its pieces away, some at a time, and itself last.
 
+use std::collections::HashMap;
+
 use sqlx::{Connection, PgConnection};
 use time::OffsetDateTime;
 use tracing::instrument;
@@ -140,28 +142,68 @@ pub async fn complete(
     Ok(done.rows_affected() == 1)
 }
 
-/// A blob of the tenant that has these bytes already. Until the transaction ends it does not go.
+/// Keeps everybody else from bytes of these SHA-256 until the transaction ends: from keeping them once more where they are kept once,
+/// and from judging them. Call it before anything else is locked that they are part of.
+///
+/// # Errors
+/// The database's.
+#[instrument(level = "debug", name = "db.attachment_blobs.lock_sums", skip_all)]
+pub async fn lock_sums(rows: &mut TenantTx<'_>, tenant: &str, sums: &[&str]) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        "SELECT pg_advisory_xact_lock(key) FROM (
+             SELECT DISTINCT hashtextextended('bytes ' || $1 || ' ' || sum, 0) AS key FROM unnest($2::text[]) AS sum ORDER BY 1
+         ) AS keys",
+        tenant,
+        sums as _,
+    )
+    .execute(&mut **rows)
+    .await?;
+    Ok(())
+}
+
+/// The same for the bytes of a blob.
+///
+/// # Errors
+/// The database's.
+#[instrument(level = "debug", name = "db.attachment_blobs.lock_sum_of", skip_all)]
+pub async fn lock_sum_of(rows: &mut TenantTx<'_>, tenant: &str, id: Uuid) -> Result<(), sqlx::Error> {
+    let sum = sqlx::query_scalar!("SELECT sha256 FROM attachment_blobs WHERE tenant = $1 AND id = $2", tenant, id)
+        .fetch_optional(&mut **rows)
+        .await?;
+    match sum.flatten() {
+        Some(sum) => lock_sums(rows, tenant, &[&sum]).await,
+        None => Ok(()),
+    }
+}
+
+/// Bytes that are here.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Sum {
+    /// Their SHA-256 in hexadecimal digits.
+    pub sha256: String,
+    /// How many there are.
+    pub size: i64,
+}
+
+/// Blobs of the tenant that have bytes of these SHA-256 already, the first of each. Until the transaction ends they do not go.
 ///
 /// # Errors
 /// The database's.
 #[instrument(level = "debug", name = "db.attachment_blobs.same", skip_all)]
-pub async fn same(
-    rows: &mut TenantTx<'_>,
-    tenant: &str,
-    (sha256, size): (&str, i64),
-) -> Result<Option<Uuid>, sqlx::Error> {
-    sqlx::query_scalar!(
-        "SELECT id FROM attachment_blobs
-         WHERE tenant = $1 AND sha256 = $2 AND size = $3 AND state = 'whole'
-         ORDER BY created_at, id
-         LIMIT 1
-         FOR SHARE",
+pub async fn same(rows: &mut TenantTx<'_>, tenant: &str, sums: &[&str]) -> Result<HashMap<Sum, Uuid>, sqlx::Error> {
+    // In the order in which others lock several of them, too.
+    let found = sqlx::query!(
+        r#"SELECT id, sha256 AS "sha256!", size AS "size!" FROM attachment_blobs
+         WHERE tenant = $1 AND sha256 = ANY ($2::text[]) AND state = 'whole'
+         ORDER BY id
+         FOR SHARE"#,
         tenant,
-        sha256,
-        size,
+        sums as _,
     )
-    .fetch_optional(&mut **rows)
-    .await
+    .fetch_all(&mut **rows)
+    .await?;
+    let found = found.into_iter().rev().map(|row| (Sum { sha256: row.sha256, size: row.size }, row.id));
+    Ok(found.collect())
 }
 
 /// The piece in which the byte `offset` is; `None` behind the last one. Its bytes may begin before that.

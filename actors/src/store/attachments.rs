@@ -2,6 +2,7 @@
 
 pub mod listing;
 pub mod memories;
+pub mod quota;
 pub mod rescans;
 pub mod verdicts;
 

@@ -38,6 +38,8 @@ pub struct TusUpload {
     pub length: i64,
     /// So many of its first bytes are kept.
     pub arrived: i64,
+    /// What its sender says it has to do with others, as it was written.
+    pub concat: Option<String>,
     /// What it was made of.
     pub parts: Option<Vec<Uuid>>,
     /// The number of the last one who began to write.
@@ -85,9 +87,9 @@ pub async fn insert(rows: &mut TenantTx<'_>, new: &TusUpload) -> Result<(), sqlx
     sqlx::query!(
         "INSERT INTO tus_uploads (
              id, tenant, kind, session_id, persona_id, subject, issuer, filename, declared_mime, metadata, length, arrived, parts,
-             writer, finishing_until, blob_id, attachment_id, created_at, expires_at
+             writer, finishing_until, blob_id, attachment_id, created_at, expires_at, concat
          )
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)",
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20)",
         new.id,
         new.tenant,
         new.kind,
@@ -107,10 +109,28 @@ pub async fn insert(rows: &mut TenantTx<'_>, new: &TusUpload) -> Result<(), sqlx
         new.attachment_id,
         new.created_at,
         new.expires_at,
+        new.concat,
     )
     .execute(&mut **rows)
     .await?;
     Ok(())
+}
+
+/// Whether somebody may begin one more upload, of `most` that they may have. Until the transaction ends no other one begins.
+///
+/// # Errors
+/// The database's.
+#[instrument(level = "debug", name = "db.tus_uploads.has_place", skip_all)]
+pub async fn has_place(rows: &mut TenantTx<'_>, owner: &Owner, most: i64) -> Result<bool, sqlx::Error> {
+    sqlx::query!(
+        "SELECT pg_advisory_xact_lock(hashtextextended(jsonb_build_array('tus_uploads', $1::text, $2::text, $3::text)::text, 0))",
+        owner.tenant,
+        owner.subject.as_deref(),
+        owner.issuer.as_deref(),
+    )
+    .execute(&mut **rows)
+    .await?;
+    Ok(count_open(rows, owner).await? < most)
 }
 
 /// How many uploads of somebody have bytes that no attachment has, or were made of parts: of those a few bytes make many.
@@ -118,7 +138,7 @@ pub async fn insert(rows: &mut TenantTx<'_>, new: &TusUpload) -> Result<(), sqlx
 /// # Errors
 /// The database's.
 #[instrument(level = "debug", name = "db.tus_uploads.count_open", skip_all)]
-pub async fn count_open(rows: &mut TenantTx<'_>, owner: &Owner) -> Result<i64, sqlx::Error> {
+async fn count_open(rows: &mut TenantTx<'_>, owner: &Owner) -> Result<i64, sqlx::Error> {
     sqlx::query_scalar!(
         r#"SELECT count(*) AS "count!" FROM tus_uploads
            WHERE tenant = $1 AND subject IS NOT DISTINCT FROM $2 AND issuer IS NOT DISTINCT FROM $3
@@ -144,7 +164,7 @@ pub async fn get(
 ) -> Result<Option<TusUpload>, sqlx::Error> {
     sqlx::query_as!(
         TusUpload,
-        "SELECT id, tenant, kind, session_id, persona_id, subject, issuer, filename, declared_mime, metadata, length, arrived, parts,
+        "SELECT id, tenant, kind, session_id, persona_id, subject, issuer, filename, declared_mime, metadata, length, arrived, concat, parts,
                 writer, finishing_until, blob_id, attachment_id, created_at, expires_at
          FROM tus_uploads
          WHERE tenant = $1 AND id = $2 AND subject IS NOT DISTINCT FROM $3 AND issuer IS NOT DISTINCT FROM $4 AND expires_at > $5",

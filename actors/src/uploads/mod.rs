@@ -11,6 +11,7 @@
 //! | [`janitor`] | the actor `attachment-janitor`: old attachments, bytes that nobody refers to |
 //! | [`remembering`] | what is remembered of an attachment, and how that is taken back with it |
 //! | [`rescanner`], [`rescanning`] | the actor `attachment-rescanner`: what was sent lately is looked through again; and how |
+//! | [`quota`] | how much may be kept by each tenant and in each session, and what is left of it |
 //! | [`rules`] | what uploads are held to, as it is in force now |
 //! | [`scanner`] | asks clamd whether bytes are infected, while they arrive |
 //! | [`tus`] | files that come in pieces, over as many requests as it takes |
@@ -25,6 +26,7 @@ pub mod ingest;
 pub mod janitor;
 pub mod links;
 pub mod metrics;
+pub mod quota;
 pub mod remembering;
 pub mod rescanner;
 pub mod rescanning;

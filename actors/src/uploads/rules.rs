@@ -31,10 +31,21 @@ pub struct Rules {
     pub dedup: bool,
     /// What becomes of files in which something was found.
     pub quarantine: Quarantine,
+    /// How much may be kept in all.
+    pub quotas: Quotas,
     /// How long a link to a file is good; 0: there are none.
     pub download_token_ttl_seconds: u64,
     /// Who looks through them.
     pub antivirus: Antivirus,
+}
+
+/// How many bytes of files may be kept.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Quotas {
+    /// By each tenant.
+    pub tenant_bytes: Option<u64>,
+    /// In each session.
+    pub session_bytes: Option<u64>,
 }
 
 /// What becomes of files in which something was found, or which could not be looked through.

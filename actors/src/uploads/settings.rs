@@ -3,7 +3,7 @@
 use serde::Deserialize;
 
 use super::{
-    rules::{Quarantine, Rules},
+    rules::{Quarantine, Quotas, Rules},
     scanner::AntivirusSettings,
 };
 
@@ -36,6 +36,10 @@ pub struct UploadSettings {
     pub dedup_sha256: bool,
     /// What becomes of files in which something was found: `store_and_block` or `drop_bytes_keep_meta`.
     pub quarantine_policy: QuarantinePolicy,
+    /// Most MiB of all files of a tenant; 0: no limit.
+    pub quota_tenant_mb: u64,
+    /// Most MiB of all files of a session; 0: no limit.
+    pub quota_session_mb: u64,
     /// How long a link to a file is good; 0: there are none.
     pub download_token_ttl_seconds: u64,
 }
@@ -66,6 +70,8 @@ impl Default for UploadSettings {
             external_ref_networks: String::new(),
             dedup_sha256: false,
             quarantine_policy: QuarantinePolicy::StoreAndBlock,
+            quota_tenant_mb: 0,
+            quota_session_mb: 0,
             download_token_ttl_seconds: 0,
         }
     }
@@ -91,6 +97,10 @@ impl UploadSettings {
             quarantine: match self.quarantine_policy {
                 QuarantinePolicy::StoreAndBlock => Quarantine::StoreAndBlock,
                 QuarantinePolicy::DropBytesKeepMeta => Quarantine::DropBytesKeepMeta,
+            },
+            quotas: Quotas {
+                tenant_bytes: (self.quota_tenant_mb > 0).then(|| bytes(self.quota_tenant_mb)),
+                session_bytes: (self.quota_session_mb > 0).then(|| bytes(self.quota_session_mb)),
             },
             download_token_ttl_seconds: self.download_token_ttl_seconds,
             antivirus: antivirus.target(),

@@ -49,6 +49,11 @@ impl FromRequest for Parts {
 }
 
 impl Parts {
+    /// How many bytes the head says there are, if it does.
+    pub(crate) fn announced(&self) -> Option<u64> {
+        self.request.headers().get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+    }
+
     /// Does `reading` with the parts, of which there are at most `most` bytes. While it waits for them the request is not among
     /// those under way; a client that sends nothing for too long is given up.
     ///

@@ -198,6 +198,8 @@ catalogue! {
     FileTooLarge: 413 "file-too-large" "File too large";
     /// A file is larger than one may be that is kept here.
     InlineCapExceeded: 413 "inline-cap-exceeded" "File exceeds inline cap";
+    /// There is no room left for a file.
+    QuotaExceeded: 413 "quota-exceeded" "No room left for the file";
     /// The batch has more items than allowed.
     TooManyItems: 413 "too-many-items" "Too many items";
     /// The body is not declared as what the operation takes.

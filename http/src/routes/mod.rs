@@ -37,6 +37,7 @@ mod state;
 mod stream;
 mod tus;
 mod upload_health;
+mod upload_quota;
 mod uploads;
 mod write_through;
 
@@ -136,6 +137,7 @@ table! {
     Plain "/v1/attachments/{attachment_id}/thumbnail" { GET attachments::get_thumbnail }
     Plain "/v1/uploads/external" { POST uploads::external::post_external }
     Plain "/v1/uploads/health" { GET upload_health::get_upload_health }
+    Plain "/v1/uploads/quota" { GET upload_quota::get_upload_quota }
     Resumable "/v1/uploads/tus" { POST tus::post_upload }
     Resumable "/v1/uploads/tus/{upload_id}" { GET tus::get_upload, PATCH tus::patch_upload, DELETE tus::delete_upload }
     Resumable "/v1/uploads/tus/{upload_id}/finalize" { POST tus::post_finalize }

@@ -150,10 +150,9 @@ pub(crate) async fn post_uploads(
     let session_id =
         query.text("session_id")?.map(|text| session(&["query", "session_id"], text)).transpose()?.flatten();
     let per_file = query.parsed::<bool>("per_file", "true or false")?.unwrap_or_default();
-    let asked = Asked { session_id, per_file };
-    let most = u64::from(rules.max_files)
-        .saturating_mul(rules.max_bytes.saturating_add(FORM_BYTES))
-        .saturating_add(FORM_BYTES);
+    let around = u64::from(rules.max_files).saturating_add(1).saturating_mul(FORM_BYTES);
+    let most = u64::from(rules.max_files).saturating_mul(rules.max_bytes).saturating_add(around);
+    let asked = Asked { at_least: parts.announced().unwrap_or_default().saturating_sub(around), session_id, per_file };
     let ends = Authorised::of(&request)?.ends;
     let persona_id = hints.persona_id;
     let receiving = Receiving::new(&door, &caller, persona_id.as_deref(), rules.clone(), asked);
@@ -164,34 +163,50 @@ pub(crate) async fn post_uploads(
     }
     let keeping = Keeping { caller: caller.clone(), session_id: received.session_id, persona_id };
     let progress = Progress { door: &door, caller: &caller, session_id: received.session_id };
-    let mut replies = Vec::new();
-    for (index, outcome) in (0..).zip(received.outcomes) {
-        let refused = match outcome {
-            Outcome::Judged(judged) => {
-                let filename = judged.filename.clone();
-                match judged.numbered(index).keep(keeping.clone()).await {
-                    Ok(kept) => {
-                        progress.kept(&kept, index);
-                        remember(&door, &settings.write_through, &caller, &kept);
-                        replies.push(FileReply::Kept(kept.into()));
-                        continue;
-                    }
-                    Err(error) => {
-                        door.uploads.metrics().refused();
-                        let problem = unkept(error);
-                        if !per_file {
-                            return Err(problem);
-                        }
-                        Refused { filename, problem }
-                    }
-                }
-            }
-            Outcome::Refused(refused) => refused,
-        };
-        replies.push(FileReply::Refused(refused.into()));
-    }
+    let replies = keep(&door, keeping, (received.outcomes, per_file), |kept, index| {
+        progress.kept(kept, index);
+        remember(&door, &settings.write_through, &caller, kept);
+    });
+    let replies = replies.await?;
     door.uploads.metrics().took(started.elapsed().as_secs_f64());
     Ok(Json(replies))
+}
+
+/// Keeps the files of a form together, and has each one that is kept `told`. If `per_file`, one that is not has a result of its own.
+async fn keep(
+    door: &Door,
+    keeping: Keeping,
+    (outcomes, per_file): (Vec<Outcome>, bool),
+    told: impl Fn(&Attachment, u32),
+) -> Result<Vec<FileReply>, Problem> {
+    let (mut files, mut names) = (Vec::new(), Vec::new());
+    let mut replies: Vec<Option<FileReply>> = Vec::with_capacity(outcomes.len());
+    for (index, outcome) in (0..).zip(outcomes) {
+        replies.push(match outcome {
+            Outcome::Judged(judged) => {
+                names.push((index, judged.filename.clone()));
+                files.push(judged.numbered(index));
+                None
+            }
+            Outcome::Refused(refused) => Some(FileReply::Refused(refused.into())),
+        });
+    }
+    let refuse = |error| {
+        door.uploads.metrics().refused();
+        unkept(error)
+    };
+    let mut kept = door.uploads.keep(files, keeping, per_file).await.map_err(refuse)?.into_iter().zip(names);
+    for reply in replies.iter_mut().filter(|reply| reply.is_none()) {
+        let (kept, (index, filename)) = kept.next().ok_or(Code::Internal)?;
+        *reply = Some(match kept {
+            Ok(kept) => {
+                told(&kept, index);
+                FileReply::Kept(kept.into())
+            }
+            Err(error) => FileReply::Refused(Refused { filename, problem: refuse(error) }.into()),
+        });
+    }
+    Ok(replies.into_iter().flatten().collect())
 }
 
 /// Has the memory of a file written at once, where requests have that done. The reply does not tell of it, so it does not wait either.

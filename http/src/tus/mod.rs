@@ -21,7 +21,7 @@ pub(crate) use self::{
     metadata::{MAX_TYPE_BYTES, Metadata, file_type, metadata},
 };
 use crate::{
-    extract::header,
+    extract::{bad_header, header},
     problem::{Code, Problem},
 };
 
@@ -37,6 +37,8 @@ pub(crate) const PIECE_TYPE: &str = "application/offset+octet-stream";
 pub(crate) const PATH: &str = "/v1/uploads/tus/";
 
 pub(crate) const RESUMABLE: HeaderName = HeaderName::from_static("tus-resumable");
+/// What says which method is meant.
+const OVERRIDE: &str = "X-HTTP-Method-Override";
 pub(crate) const SUPPORTED: HeaderName = HeaderName::from_static("tus-version");
 /// Headers of replies that pages of other sites may read where they may use the API at all.
 pub(crate) const EXPOSED: [&str; 13] = [
@@ -83,11 +85,27 @@ pub(crate) fn bytes(text: &str) -> Option<u64> {
     text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok()).flatten()
 }
 
-/// Says in every reply which version is spoken, as tus wants it.
+/// The method that a client of tus means that can only say another one. No more than a `POST` is taken for it: what sites may send
+/// was judged by that one.
+///
+/// # Errors
+/// What the header says is no method.
+fn meant(request: &HttpRequest) -> Result<Option<Method>, Problem> {
+    if request.method() != Method::POST || header(request, "Tus-Resumable")?.is_none() {
+        return Ok(None);
+    }
+    let method = header(request, OVERRIDE)?.map(|name| Method::from_bytes(name.as_bytes()));
+    method.transpose().map_err(|_| bad_header(OVERRIDE, "must be a method"))
+}
+
+/// Says in every reply which version is spoken, as tus wants it, and takes requests by the method that they mean.
 pub(crate) async fn name_version<B: MessageBody>(
-    request: ServiceRequest,
+    mut request: ServiceRequest,
     next: Next<B>,
 ) -> Result<ServiceResponse<B>, Error> {
+    if let Some(method) = meant(request.request())? {
+        request.head_mut().method = method;
+    }
     let is_question = request.method() == Method::OPTIONS;
     let mut response = next.call(request).await?;
     let is_unknown = response.status() == StatusCode::PRECONDITION_FAILED;
@@ -118,6 +136,21 @@ mod tests {
             assert_eq!(of(&[other]), Err(Code::TusVersionUnsupported), "{other}");
         }
         assert_eq!(of(&["1.0.0", "1.0.0"]), Err(Code::InvalidHeader));
+    }
+
+    #[test]
+    fn a_post_by_tus_means_what_its_header_says_and_nothing_else_does() {
+        let of = |method: Method, version: Option<&str>, named: &str| {
+            let request = TestRequest::default().method(method).insert_header((OVERRIDE, named));
+            let request =
+                version.into_iter().fold(request, |request, version| request.insert_header((RESUMABLE, version)));
+            meant(&request.to_http_request()).map_err(|problem| problem.code())
+        };
+        let tus = Some(VERSION);
+        assert_eq!(of(Method::POST, tus, "PATCH"), Ok(Some(Method::PATCH)));
+        assert_eq!(of(Method::POST, tus, "DELETE"), Ok(Some(Method::DELETE)));
+        assert_eq!(of(Method::POST, tus, "PA TCH"), Err(Code::InvalidHeader));
+        assert_eq!((of(Method::GET, tus, "DELETE"), of(Method::POST, None, "DELETE")), (Ok(None), Ok(None)));
     }
 
     #[test]

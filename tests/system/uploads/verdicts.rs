@@ -66,6 +66,32 @@ async fn what_is_infected_is_quarantined_and_neither_sent_nor_referred_to() {
 }
 
 #[tokio::test]
+async fn what_is_found_in_bytes_counts_for_all_who_have_them_and_for_whoever_sends_them_again() {
+    let clamd = Clamd::start(&[]).unwrap();
+    let (host, port) = clamd.place();
+    let setup = Setup::default().set("CLAMAV_HOST", host).set("CLAMAV_PORT", port);
+    let setup = setup.set("SA01_UPLOADS__DEDUP_SHA256", "true").set("SA01_ANTIVIRUS__CONNECT_TIMEOUT_MS", 15_000);
+    let stack = setup.start().await;
+    let pool = stack.database.pool().await.unwrap();
+    let infected = || Form::default().file("a.txt", "text/plain", &eicar());
+    let (first, second) = (upload(&stack.client, infected()).await, upload(&stack.client, infected()).await);
+    assert_eq!((&first.json()[0]["status"], &second.json()[0]["status"]), (&json!("clean"), &json!("clean")));
+    assert_eq!(super::counts(&pool).await, (2, 1, 0));
+    save(&stack, &[("av_enabled", json!(true))]).await;
+    let path = |answer: &somaagent_test_services::client::Answer| answer.json()[0]["path"].as_str().unwrap().to_owned();
+    let judged = stack.client.post(&format!("{}/scan", path(&first)), &json!(null)).await.unwrap();
+    assert_eq!(judged.status, 200, "{}", judged.text);
+    save(&stack, &[("av_enabled", json!(false))]).await;
+    // Nobody looks any more, but what was found is known.
+    let third = upload(&stack.client, infected()).await;
+    assert_eq!((third.status, &third.json()[0]["quarantine_reason"]), (200, &json!("infected")), "{}", third.text);
+    for path in [path(&first), path(&second), path(&third)] {
+        assert_eq!(stack.client.get(&path).await.unwrap().code(), "attachment-quarantined");
+    }
+    assert_eq!(super::counts(&pool).await, (3, 1, 0));
+}
+
+#[tokio::test]
 async fn without_clamd_files_are_quarantined_or_where_that_is_strict_refused_and_not_kept() {
     let clamd = Clamd::start(&[]).unwrap();
     let stack = unscanned(&clamd).await;

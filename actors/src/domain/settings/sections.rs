@@ -4,6 +4,8 @@ use super::{Entry, Field, Kind, Section};
 
 /// Largest limit of a file, in MiB.
 const MAX_MB: u64 = 10_240;
+/// Largest limit of all files together, in MiB.
+const MAX_QUOTA_MB: u64 = 16 << 20;
 const DAY_SECONDS: u64 = 86_400;
 
 const fn field(id: &'static str, title: &'static str, description: &'static str, kind: Kind) -> Field {
@@ -82,6 +84,18 @@ const UPLOADS: &[Field] = &[
         "Quarantine",
         "What becomes of the content of a file in which something was found",
         Kind::Select(&["store_and_block", "drop_bytes_keep_meta"]),
+    ),
+    field(
+        "uploads_quota_tenant_mb",
+        "Room of a tenant",
+        "In MiB, for all of its files together; 0: as much as it wants",
+        Kind::Number { min: 0, max: MAX_QUOTA_MB },
+    ),
+    field(
+        "uploads_quota_session_mb",
+        "Room of a session",
+        "In MiB, for all of its files together; 0: as much as it wants",
+        Kind::Number { min: 0, max: MAX_QUOTA_MB },
     ),
     field(
         "uploads_download_token_ttl_seconds",

@@ -66,7 +66,7 @@ async fn the_same_bytes_are_found_in_the_same_tenant_once_they_are_whole(pool: P
     arriving(&mut connection, "t", &[b"ab"]).await;
     let others = whole(&mut connection, "u", &[b"ab"]).await;
     let found = async |connection: &mut PgConnection, tenant: &str| {
-        within(connection, tenant, async |rows| same(rows, tenant, SUM).await).await
+        within(connection, tenant, async |rows| same(rows, tenant, &[SUM.0]).await).await.into_values().next()
     };
     assert_eq!(found(&mut connection, "t").await, None);
     assert_eq!(found(&mut connection, "u").await, Some(others));

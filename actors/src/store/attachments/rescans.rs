@@ -179,6 +179,8 @@ pub async fn judge(
     finding: &Finding,
     at: OffsetDateTime,
 ) -> Result<Vec<Judged>, sqlx::Error> {
+    // Whoever keeps the same bytes meanwhile, and looked through them before, waits, and then knows of this; or this waits.
+    attachment_blobs::lock_sum_of(rows, tenant, blob).await?;
     let judged = sqlx::query_as!(
         Judged,
         "WITH was AS (

@@ -95,7 +95,7 @@ async fn what_is_deleted_leaves_a_tombstone_and_its_bytes_go_with_the_last_refer
     assert!(!deleted(&mut connection, "t", first.id).await, "it is gone already");
     let found = read(&mut connection, "t", first.id).await.unwrap();
     assert_eq!((found.deleted_at, found.blob_id, found.filename), (Some(later), None, first.filename));
-    let here = within(&mut connection, "t", async |rows| same(rows, "t", ("5f", 5)).await).await;
+    let here = within(&mut connection, "t", async |rows| same(rows, "t", &["5f"]).await).await.into_values().next();
     assert_eq!(here, Some(blob), "the other one has them");
     assert!(deleted(&mut connection, "t", second.id).await);
     assert!(!sweep(&mut connection, AT, 10).await.unwrap());

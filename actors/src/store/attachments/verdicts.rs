@@ -20,6 +20,48 @@ pub async fn hold(rows: &mut TenantTx<'_>, tenant: &str, id: Uuid) -> Result<Opt
     super::get(rows, tenant, id).await
 }
 
+/// What was found in bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FoundBefore {
+    /// `infected` or `limits_exceeded`.
+    pub reason: String,
+    /// What was found.
+    pub threat: Option<String>,
+    /// When.
+    pub scanned_at: OffsetDateTime,
+    /// By which signatures.
+    pub signatures: Option<String>,
+}
+
+/// What was found last in bytes that an attachment of the tenant has, or had until they were dropped, and for which it is quarantined
+/// still; if that was not before `since`.
+///
+/// # Errors
+/// The database's.
+#[instrument(level = "debug", name = "db.attachments.found_in", skip_all)]
+pub async fn found_in(
+    rows: &mut TenantTx<'_>,
+    tenant: &str,
+    (sha256, size): (&str, i64),
+    since: Option<OffsetDateTime>,
+) -> Result<Option<FoundBefore>, sqlx::Error> {
+    sqlx::query_as!(
+        FoundBefore,
+        r#"SELECT quarantine_reason AS "reason!", threat, scanned_at AS "scanned_at!", signatures FROM attachments
+         WHERE tenant = $1 AND sha256 = $2 AND size = $3 AND deleted_at IS NULL
+           AND status = 'quarantined' AND quarantine_reason <> 'av_error'
+           AND scanned_at >= COALESCE($4, '-infinity'::timestamptz)
+         ORDER BY scanned_at DESC
+         LIMIT 1"#,
+        tenant,
+        sha256,
+        size,
+        since,
+    )
+    .fetch_optional(&mut **rows)
+    .await
+}
+
 /// Lets one go out that is quarantined, in the name of `by`. What was found in it stays written down. Returns whether it was
 /// quarantined.
 ///

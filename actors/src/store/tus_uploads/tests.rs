@@ -25,6 +25,7 @@ fn of(tenant: &str, blob_id: Uuid) -> TusUpload {
         metadata: Some("filename bm90ZS50eHQ=".to_owned()),
         length: 5,
         arrived: 2,
+        concat: Some("partial".to_owned()),
         parts: Some(vec![Uuid::from_u128(8)]),
         writer: 3,
         finishing_until: Some(AT),

@@ -1,4 +1,6 @@
-//! The transaction in which a file begins to exist.
+//! The transaction in which files begin to exist.
+
+use std::{collections::HashMap, sync::Arc};
 
 use serde_json::json;
 use time::OffsetDateTime;
@@ -6,16 +8,22 @@ use uuid::Uuid;
 
 use super::{IngestError, Judged, writing::Rest};
 use crate::{
-    domain::{append::AuditWrite, brought::Brought, caller::Caller, session::audit},
+    domain::{brought::Brought, caller::Caller, memory::MemorySpace, session::audit},
     store::{
-        attachment_blobs,
-        attachments::{self, memories},
+        attachment_blobs::{self, Sum},
+        attachments::{self, memories, verdicts},
         audit_event, erase,
         memory_write_outbox::enqueue::enqueue,
         tus_uploads::{self, TusUpload, Writer},
         wall::TenantTx,
     },
-    uploads::{Attachment, remembering},
+    uploads::{
+        Attachment, Uploads,
+        quota::Room,
+        remembering,
+        rules::{Quarantine, Rules},
+        tus::MAX_OPEN,
+    },
 };
 
 /// For whom a file is kept, and where it belongs.
@@ -41,26 +49,31 @@ pub(in crate::uploads) enum Origin {
 
 /// Everything that the transaction needs.
 struct Step {
+    files: Vec<File>,
+    rules: Arc<Rules>,
+    keeping: Keeping,
+    origin: Origin,
+    /// Whether a file that is not kept keeps none of the others from it.
+    each: bool,
+    /// Where it is remembered, if that is wanted.
+    remembers: Option<MemorySpace>,
+    /// Blobs that have such bytes already, where those are kept once.
+    known: HashMap<Sum, Uuid>,
+}
+
+/// A file that is to be kept.
+struct File {
     attachment: Attachment,
     /// Its bytes, unless they are dropped.
     rest: Option<Rest>,
-    dedup: bool,
-    keeping: Keeping,
-    origin: Origin,
-    audit: AuditWrite,
-    /// What is to be remembered of it, if anything.
-    memory: Option<Brought>,
+    /// From which host it was fetched, if it was.
+    host: Option<String>,
+    /// Its place among the files of the request.
+    index: Option<u32>,
 }
 
-/// What became of it.
-enum Kept {
-    /// It exists.
-    Here(Box<Attachment>),
-    /// Its bytes are gone.
-    GivenUp,
-    /// Its session was deleted.
-    SessionDeleted,
-}
+/// What became of each file.
+type Kept = Vec<Result<Attachment, IngestError>>;
 
 impl Judged {
     /// The same file, which has this place among those of one request.
@@ -73,7 +86,7 @@ impl Judged {
     ///
     /// # Errors
     /// [`IngestError::Store`]; after `Interrupted` and `TimedOut` the attachment may be there. [`IngestError::GivenUp`],
-    /// [`IngestError::SessionDeleted`].
+    /// [`IngestError::SessionDeleted`], [`IngestError::OverQuota`].
     pub async fn keep(self, keeping: Keeping) -> Result<Attachment, IngestError> {
         self.keep_from(Origin::Request, keeping).await
     }
@@ -81,16 +94,28 @@ impl Judged {
     /// The same of a file that has come as `origin` says.
     ///
     /// # Errors
-    /// As [`keep`](Self::keep); [`IngestError::GivenUp`] also if somebody else went on with the upload.
+    /// As [`keep`](Self::keep); [`IngestError::GivenUp`] also if somebody else went on with the upload, and
+    /// [`IngestError::TooManyUploads`] for parts.
     pub(in crate::uploads) async fn keep_from(
-        mut self,
+        self,
         origin: Origin,
         keeping: Keeping,
     ) -> Result<Attachment, IngestError> {
-        let (now, reason) = ((self.uploads.clock)(), self.quarantine_reason);
-        let status = if reason.is_some() { "quarantined" } else { "clean" };
-        let drops_bytes = self.drops_bytes;
-        let Keeping { caller, session_id, persona_id } = &keeping;
+        let uploads = self.uploads.clone();
+        let kept = keep(&uploads, vec![self], origin, (keeping, false)).await?;
+        kept.into_iter().next().unwrap_or(Err(IngestError::GivenUp))
+    }
+
+    /// How many bytes are kept of it: all or none.
+    #[must_use]
+    pub fn stored_bytes(&self) -> u64 {
+        if self.drops_bytes { 0 } else { self.size }
+    }
+
+    /// What exists from `now` on, and what of its bytes is still to be written.
+    fn file(&mut self, keeping: &Keeping, now: OffsetDateTime) -> File {
+        let (reason, drops_bytes) = (self.quarantine_reason, self.drops_bytes);
+        let Keeping { caller, session_id, persona_id } = keeping;
         let attachment = Attachment {
             id: Uuid::new_v4(),
             tenant: caller.tenant.as_str().to_owned(),
@@ -103,7 +128,7 @@ impl Judged {
             declared_mime: self.declared_mime.take(),
             size: i64::try_from(self.size).unwrap_or(i64::MAX),
             sha256: std::mem::take(&mut self.sha256),
-            status: status.to_owned(),
+            status: if reason.is_some() { "quarantined" } else { "clean" }.to_owned(),
             quarantine_reason: reason.map(str::to_owned),
             threat: self.threat.take(),
             scanned_at: self.scanned_at,
@@ -119,84 +144,226 @@ impl Judged {
             released_at: None,
             released_by: None,
         };
-        // What the file is, and not what it is called: that may be about somebody.
-        let mut details = json!({
-            "mime": attachment.mime, "size": attachment.size, "sha256": attachment.sha256, "status": status, "reason": reason,
-        });
-        // Not the whole of where it was: that may open it.
-        if let Some(source) = &self.source {
-            details["host"] = source.host.as_str().into();
-        }
-        let audit = audit(caller, "attachments.upload", "attachment", attachment.id.to_string(), details);
-        let tenant = caller.tenant.clone();
         let rest = (!drops_bytes).then(|| self.blob.rest());
-        let memory = self.uploads.remembers.as_ref();
-        let memory = memory.map(|space| remembering::record(&attachment, self.index, space, caller));
-        let step = Step { attachment, rest, dedup: self.rules.dedup, keeping, origin, audit, memory };
-        let work = self.uploads.store.change_for(tenant, move |rows| Box::pin(step.write(rows, now)));
-        let kept = match work.await? {
-            Kept::Here(kept) => *kept,
-            Kept::GivenUp => return Err(IngestError::GivenUp),
-            Kept::SessionDeleted => return Err(IngestError::SessionDeleted),
-        };
-        if !drops_bytes {
-            self.blob.kept();
-        }
-        self.uploads.metrics.kept(reason.is_some());
-        Ok(kept)
+        let host = self.source.take().map(|source| source.host);
+        File { attachment, rest, host, index: self.index }
     }
 }
 
+impl Uploads {
+    /// Keeps the files of one request in one transaction: if this fails none of them exists, unless the database did not say. If
+    /// `each` has a result of its own, one that is not kept is in its place, and the others are kept.
+    ///
+    /// # Errors
+    /// As [`Judged::keep`].
+    pub async fn keep(&self, files: Vec<Judged>, keeping: Keeping, each: bool) -> Result<Kept, IngestError> {
+        keep(self, files, Origin::Request, (keeping, each)).await
+    }
+}
+
+async fn keep(
+    uploads: &Uploads,
+    mut files: Vec<Judged>,
+    origin: Origin,
+    (keeping, each): (Keeping, bool),
+) -> Result<Kept, IngestError> {
+    let Some(first) = files.first() else { return Ok(Vec::new()) };
+    let (now, rules, tenant) = ((uploads.clock)(), Arc::clone(&first.rules), keeping.caller.tenant.clone());
+    let remembers = uploads.remembers.clone();
+    let step = files.iter_mut().map(|judged| judged.file(&keeping, now)).collect();
+    let step = Step { files: step, rules, keeping, origin, each, remembers, known: HashMap::new() };
+    let work = uploads.store.change_for(tenant, move |rows| Box::pin(step.write(rows, now)));
+    let kept = work.await??;
+    for (judged, kept) in files.iter_mut().zip(&kept) {
+        let Ok(attachment) = kept else { continue };
+        if attachment.blob_id.is_some() {
+            judged.blob.kept();
+        }
+        uploads.metrics.kept(attachment.status == "quarantined");
+    }
+    Ok(kept)
+}
+
 impl Step {
-    async fn write(mut self, rows: &mut TenantTx<'_>, at: OffsetDateTime) -> Result<Kept, sqlx::Error> {
+    async fn write(
+        mut self,
+        rows: &mut TenantTx<'_>,
+        at: OffsetDateTime,
+    ) -> Result<Result<Kept, IngestError>, sqlx::Error> {
+        let kept = self.keep(rows, at).await?;
+        if kept.is_err() {
+            rows.undo();
+        }
+        Ok(kept)
+    }
+
+    async fn keep(
+        &mut self,
+        rows: &mut TenantTx<'_>,
+        at: OffsetDateTime,
+    ) -> Result<Result<Kept, IngestError>, sqlx::Error> {
         if let Some(id) = self.keeping.session_id
             && erase::hold_off(rows, &self.keeping.caller.session(id)).await?
         {
-            rows.undo();
-            return Ok(Kept::SessionDeleted);
+            return Ok(Err(IngestError::SessionDeleted));
         }
-        if let Origin::Pieces(writer) = &self.origin {
-            tus_uploads::hold_row(rows, &writer.tenant, writer.id).await?;
+        // Each of these keeps others waiting, so all take them in this order.
+        let mut room = self.room(rows).await?;
+        if self.rules.dedup {
+            let sums: Vec<&str> = self.files.iter().map(|file| file.attachment.sha256.as_str()).collect();
+            let tenant = self.keeping.caller.tenant.as_str();
+            attachment_blobs::lock_sums(rows, tenant, &sums).await?;
+            self.known = attachment_blobs::same(rows, tenant, &sums).await?;
         }
-        if let Some(rest) = self.rest.take() {
-            let Some(blob) = self.place(rows, &rest, at).await? else {
-                rows.undo();
-                return Ok(Kept::GivenUp);
+        match &self.origin {
+            Origin::Request => {}
+            Origin::Pieces(writer) => tus_uploads::hold_row(rows, &writer.tenant, writer.id).await?,
+            Origin::Parts(upload) => {
+                if !tus_uploads::has_place(rows, &upload.owner(), MAX_OPEN).await? {
+                    return Ok(Err(IngestError::TooManyUploads));
+                }
+            }
+        }
+        let (mut kept, mut memories) = (Vec::with_capacity(self.files.len()), Vec::new());
+        for file in std::mem::take(&mut self.files) {
+            match self.keep_one(rows, file, (&mut room, &mut memories), at).await? {
+                Err(refusal) if !self.each => return Ok(Err(refusal)),
+                result => kept.push(result),
+            }
+        }
+        self.remember(rows, &memories, at).await?;
+        Ok(Ok(kept))
+    }
+
+    /// Keeps one file. If it is refused nothing was written of it, or nothing of all is kept.
+    async fn keep_one(
+        &mut self,
+        rows: &mut TenantTx<'_>,
+        file: File,
+        (room, memories): (&mut Room, &mut Vec<(Uuid, Brought)>),
+        at: OffsetDateTime,
+    ) -> Result<Result<Attachment, IngestError>, sqlx::Error> {
+        let File { mut attachment, mut rest, host, index } = file;
+        if self.rules.dedup {
+            self.take_over(rows, &mut attachment, &mut rest).await?;
+        }
+        if let Some(rest) = rest {
+            let bytes = attachment.size.unsigned_abs();
+            if let Err(over) = room.check(bytes) {
+                return Ok(Err(over.into()));
+            }
+            room.take(bytes);
+            let Some(blob) = self.place(rows, &attachment, &rest, at).await? else {
+                return Ok(Err(IngestError::GivenUp));
             };
-            self.attachment.blob_id = Some(blob);
+            attachment.blob_id = Some(blob);
         }
-        attachments::insert(rows, &self.attachment).await?;
-        if !self.origin.settle(rows, self.attachment.id).await? {
-            rows.undo();
-            return Ok(Kept::GivenUp);
+        attachments::insert(rows, &attachment).await?;
+        if !self.origin.settle(rows, attachment.id).await? {
+            return Ok(Err(IngestError::GivenUp));
         }
+        self.write_down(rows, (&attachment, host), at).await?;
+        if let Some(space) = &self.remembers {
+            memories.push((attachment.id, remembering::record(&attachment, index, space, &self.keeping.caller)));
+        }
+        Ok(Ok(attachment))
+    }
+
+    /// What is left for the files. Of an upload in pieces nothing more is needed: it has its room.
+    async fn room(&self, rows: &mut TenantTx<'_>) -> Result<Room, sqlx::Error> {
+        match &self.origin {
+            Origin::Pieces(_) => Ok(Room::default()),
+            Origin::Request | Origin::Parts(_) => {
+                let of = (self.keeping.caller.tenant.as_str(), self.keeping.session_id);
+                Room::held(rows, self.rules.quotas, of).await
+            }
+        }
+    }
+
+    /// What was found in the same bytes since the file was looked through counts for it too, else it would be clean beside others
+    /// that are not. Gives its bytes up if they are to be dropped then.
+    async fn take_over(
+        &self,
+        rows: &mut TenantTx<'_>,
+        attachment: &mut Attachment,
+        rest: &mut Option<Rest>,
+    ) -> Result<(), sqlx::Error> {
+        let (tenant, sum) = (attachment.tenant.as_str(), (attachment.sha256.as_str(), attachment.size));
+        if attachment.quarantine_reason.is_some() {
+            return Ok(());
+        }
+        let Some(found) = verdicts::found_in(rows, tenant, sum, attachment.scanned_at).await? else { return Ok(()) };
+        if self.rules.quarantine == Quarantine::DropBytesKeepMeta
+            && let Some(id) = rest.take().and_then(|rest| rest.id)
+        {
+            attachment_blobs::abandon(rows, tenant, id).await?;
+        }
+        "quarantined".clone_into(&mut attachment.status);
+        attachment.external_url = None;
+        attachment.quarantine_reason = Some(found.reason);
+        attachment.threat = found.threat;
+        attachment.scanned_at = Some(found.scanned_at);
+        attachment.signatures = found.signatures;
+        Ok(())
+    }
+
+    /// Writes down what was sent: what it is, and not what it is called, which may be about somebody.
+    async fn write_down(
+        &self,
+        rows: &mut TenantTx<'_>,
+        (attachment, host): (&Attachment, Option<String>),
+        at: OffsetDateTime,
+    ) -> Result<(), sqlx::Error> {
         let caller = &self.keeping.caller;
+        let mut details = json!({
+            "mime": attachment.mime, "size": attachment.size, "sha256": attachment.sha256, "status": attachment.status,
+            "reason": attachment.quarantine_reason,
+        });
+        // Not the whole of where it was: that may open it.
+        if let Some(host) = host {
+            details["host"] = host.into();
+        }
+        let audit = audit(caller, "attachments.upload", "attachment", attachment.id.to_string(), details);
         match self.keeping.session_id {
-            Some(id) => audit_event::insert_of_session(rows, &caller.session(id), &self.audit, at).await?,
-            None => drop(audit_event::insert(rows, &caller.tenant, &self.audit, at).await?),
+            Some(id) => audit_event::insert_of_session(rows, &caller.session(id), &audit, at).await,
+            None => audit_event::insert(rows, &caller.tenant, &audit, at).await.map(drop),
         }
-        if let Some(memory) = self.memory {
-            enqueue(rows, &caller.tenant, &[memory], at).await?;
-            memories::queued(rows, &self.attachment.tenant, self.attachment.id).await?;
+    }
+
+    /// Has all of them remembered, which locks what it locks in one order.
+    async fn remember(
+        &self,
+        rows: &mut TenantTx<'_>,
+        memories: &[(Uuid, Brought)],
+        at: OffsetDateTime,
+    ) -> Result<(), sqlx::Error> {
+        if memories.is_empty() {
+            return Ok(());
         }
-        Ok(Kept::Here(Box::new(self.attachment)))
+        let tenant = &self.keeping.caller.tenant;
+        let records: Vec<Brought> = memories.iter().map(|(_, record)| record.clone()).collect();
+        enqueue(rows, tenant, &records, at).await?;
+        for (id, _) in memories {
+            memories::queued(rows, tenant.as_str(), *id).await?;
+        }
+        Ok(())
     }
 
     /// The blob that has the bytes from now on.
     async fn place(
-        &self,
+        &mut self,
         rows: &mut TenantTx<'_>,
+        attachment: &Attachment,
         rest: &Rest,
         at: OffsetDateTime,
     ) -> Result<Option<Uuid>, sqlx::Error> {
-        let (tenant, sum) = (self.attachment.tenant.as_str(), (self.attachment.sha256.as_str(), self.attachment.size));
-        if self.dedup
-            && let Some(same) = attachment_blobs::same(rows, tenant, sum).await?
-        {
+        let (tenant, sum) = (attachment.tenant.as_str(), (attachment.sha256.as_str(), attachment.size));
+        let known = Sum { sha256: attachment.sha256.clone(), size: attachment.size };
+        if let Some(same) = self.known.get(&known) {
             if let Some(id) = rest.id {
                 attachment_blobs::abandon(rows, tenant, id).await?;
             }
-            return Ok(Some(same));
+            return Ok(Some(*same));
         }
         let id = rest.id.unwrap_or_else(Uuid::now_v7);
         if rest.id.is_none() {
@@ -206,7 +373,13 @@ impl Step {
         {
             return Ok(None);
         }
-        Ok(attachment_blobs::complete(rows, tenant, id, sum, at).await?.then_some(id))
+        if !attachment_blobs::complete(rows, tenant, id, sum, at).await? {
+            return Ok(None);
+        }
+        if self.rules.dedup {
+            self.known.insert(known, id);
+        }
+        Ok(Some(id))
     }
 }
 

@@ -25,6 +25,7 @@ use self::{
 };
 use super::{
     Uploads,
+    quota::OverQuota,
     rules::{Quarantine, Rules},
 };
 use crate::{
@@ -74,6 +75,12 @@ pub enum IngestError {
     /// The session that it was sent to was deleted while it came.
     #[error("the session was deleted while the file came")]
     SessionDeleted,
+    /// There is no room for it.
+    #[error(transparent)]
+    OverQuota(#[from] OverQuota),
+    /// Whoever makes it of parts has as many uploads as one may have.
+    #[error("the caller has too many uploads")]
+    TooManyUploads,
     /// The database failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -218,7 +225,7 @@ impl Ingest {
         if !self.is_type_known
             && let Some(mime) = self.typing.so_far(self.declared.as_deref())
         {
-            check_mime(&self.rules, mime)?;
+            check_found(&self.rules, mime, self.typing.found())?;
             self.is_type_known = true;
         }
         self.scanning.feed(&bytes).await;
@@ -232,9 +239,11 @@ impl Ingest {
     /// # Errors
     /// [`IngestError`].
     pub async fn finish(self) -> Result<Judged, IngestError> {
-        let Self { uploads, rules, filename, declared, size, digest, typing, scanning, mut blob, source, .. } = self;
+        let Self { uploads, rules, filename, declared, size, digest, mut typing, scanning, mut blob, source, .. } =
+            self;
+        let found = typing.found_in_all();
         let mime = typing.end(declared.as_deref());
-        check_mime(&rules, &mime)?;
+        check_found(&rules, &mime, found)?;
         let mut ended = scanning.end().await;
         blob.settle().await?;
         if let Ended::PutOff = ended {
@@ -340,12 +349,25 @@ fn essence(mime: &str) -> String {
     mime.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
 }
 
+/// Whether a file is taken whose bytes are `mime`, which may be the sender's word for what the first bytes were `found` to be. What
+/// is denied stays so under each of the two names. What is allowed has to be so under the more exact one, by which it is kept and
+/// sent: else a list with `text/xml` would let in pictures that run scripts.
+fn check_found(rules: &Rules, mime: &str, found: Option<&str>) -> Result<(), IngestError> {
+    if let Some(found) = found.filter(|found| is_in(&rules.denied_mime, found)) {
+        return Err(IngestError::MimeNotAllowed(found.to_owned()));
+    }
+    check_mime(rules, mime)
+}
+
 fn check_mime(rules: &Rules, mime: &str) -> Result<(), IngestError> {
-    let is_in = |list: &[String]| list.iter().any(|listed| listed == mime);
-    if is_in(&rules.denied_mime) || !(rules.allowed_mime.is_empty() || is_in(&rules.allowed_mime)) {
+    if is_in(&rules.denied_mime, mime) || !(rules.allowed_mime.is_empty() || is_in(&rules.allowed_mime, mime)) {
         return Err(IngestError::MimeNotAllowed(mime.to_owned()));
     }
     Ok(())
+}
+
+fn is_in(list: &[String], mime: &str) -> bool {
+    list.iter().any(|listed| listed == mime)
 }
 
 #[cfg(test)]

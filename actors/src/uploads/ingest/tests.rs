@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, poll_immediate};
 use sha2::{Digest as _, Sha256};
 use sqlx::PgPool;
 use uuid::Uuid;
@@ -13,7 +13,11 @@ use super::{
 };
 use crate::{
     domain::caller::Caller,
-    store::attachment_blobs::CHUNK_BYTES,
+    store::{
+        attachment_blobs::CHUNK_BYTES,
+        attachments::rescans::{self, Finding},
+        wall::within,
+    },
     uploads::{
         Attachment,
         tests::{caller, rules, uploads},
@@ -153,6 +157,51 @@ async fn a_file_that_was_given_up_meanwhile_is_not_kept(pool: PgPool) {
 }
 
 #[sqlx::test(migrations = "../migrations")]
+async fn files_of_one_request_are_kept_together_or_not_at_all(pool: PgPool) {
+    let (uploads, session) = (uploads(&pool), Uuid::from_u128(7));
+    let of = async |lengths: [usize; 3]| {
+        let mut files = Vec::new();
+        for length in lengths {
+            files.push(judged(&uploads, rules(), &said("a", "b/c"), &noise(length)).await.unwrap());
+        }
+        files
+    };
+    let keeping = || Keeping { session_id: Some(session), ..keeping(&caller("t")) };
+    // The database takes no second file.
+    let refuses = "CREATE FUNCTION refuses() RETURNS trigger LANGUAGE plpgsql AS
+                   $$ BEGIN IF NEW.size = 5 THEN RAISE 'no' USING ERRCODE = '23514'; END IF; RETURN NEW; END $$;
+                   CREATE TRIGGER refuses BEFORE INSERT ON attachments FOR EACH ROW EXECUTE FUNCTION refuses();";
+    sqlx::raw_sql(refuses).execute(&pool).await.unwrap();
+    for each in [false, true] {
+        let refused = uploads.keep(of([300_000, 5, 7]).await, keeping(), each).await;
+        assert!(matches!(refused, Err(IngestError::Store(_))), "{refused:?}");
+    }
+    let gone = "UPDATE attachment_blobs SET state = 'going' WHERE id = (SELECT max(id::text)::uuid FROM attachment_blobs WHERE state = 'arriving')";
+    let files = of([300_000, 300_001, 7]).await;
+    sqlx::raw_sql(gone).execute(&pool).await.unwrap();
+    let refused = uploads.keep(files, keeping(), false).await;
+    assert!(matches!(refused, Err(IngestError::GivenUp)), "{refused:?}");
+    assert_eq!(sqlx::query_scalar::<_, i64>("SELECT count(*) FROM audit_event").fetch_one(&pool).await.unwrap(), 0);
+    assert_eq!((left(&pool).await.0, left(&pool).await.2), (0, 0));
+    // Where each has a result of its own one that was given up keeps none of the others from it.
+    let files = of([300_000, 300_001, 7]).await;
+    sqlx::raw_sql(gone).execute(&pool).await.unwrap();
+    let kept = uploads.keep(files, keeping(), true).await.unwrap();
+    let sizes: Vec<Option<i64>> = kept.iter().map(|kept| kept.as_ref().ok().map(|kept| kept.size)).collect();
+    assert_eq!(sizes, [Some(300_000), None, Some(7)]);
+    assert_eq!((left(&pool).await.0, left(&pool).await.2), (2, 2));
+    let begun =
+        "INSERT INTO session_envelopes (tenant, session_id, epoch, last_seq, created_at, updated_at, deleted_at)
+                 VALUES ('t', $1, 1, 1, now(), now(), now())";
+    let files = of([300_000, 6, 7]).await;
+    sqlx::query(begun).bind(session).execute(&pool).await.unwrap();
+    let refused = uploads.keep(files, keeping(), true).await;
+    assert!(matches!(refused, Err(IngestError::SessionDeleted)), "{refused:?}");
+    assert_eq!(left(&pool).await.2, 2);
+    assert!(uploads.keep(Vec::new(), keeping(), true).await.unwrap().is_empty());
+}
+
+#[sqlx::test(migrations = "../migrations")]
 async fn limits_cut_a_file_while_it_comes(pool: PgPool) {
     let uploads = uploads(&pool);
     let small = Rules { max_bytes: 1_000, ..rules() };
@@ -187,6 +236,35 @@ async fn a_type_is_refused_by_what_it_is_called_and_by_what_it_is(pool: PgPool) 
         let outcome = judged(&uploads, rules, &said("a", mime), bytes).await;
         let found = outcome.err().map(|error| error.to_string());
         assert_eq!(found, refused.map(|refused| format!("files of the type {refused} are not taken")), "{mime}");
+    }
+}
+
+#[sqlx::test(migrations = "../migrations")]
+async fn what_is_denied_is_denied_under_each_of_its_names_and_what_is_allowed_under_the_more_exact_one(pool: PgPool) {
+    let uploads = uploads(&pool);
+    let list = |mime: &str| vec![mime.to_owned()];
+    let denied = |mime| Rules { denied_mime: list(mime), ..rules() };
+    let allowed = |mime| Rules { allowed_mime: list(mime), ..rules() };
+    let (jpeg, zip, xml) =
+        (&b"\xff\xd8\xff\xe0\0\x10JFIF\0"[..], &b"PK\x03\x04\x14\0\0\0\x08\0"[..], &b"<?xml version=\"1.0\"?><a/>"[..]);
+    let long = [zip, &noise(20_000)].concat();
+    for (rules, mime, bytes, refused) in [
+        (denied("image/jpeg"), "image/jpg", jpeg, Some("image/jpeg")),
+        (denied("image/jpg"), "image/jpg", jpeg, Some("image/jpg")),
+        (denied("image/png"), "image/jpg", jpeg, None),
+        (denied("application/zip"), "application/epub+zip", zip, Some("application/zip")),
+        (denied("application/zip"), "application/epub+zip", &long, Some("application/zip")),
+        (denied("application/epub+zip"), "application/zip", zip, None),
+        (denied("text/xml"), "image/svg+xml", xml, Some("text/xml")),
+        (allowed("application/epub+zip"), "application/epub+zip", zip, None),
+        (allowed("application/zip"), "application/epub+zip", zip, Some("application/epub+zip")),
+        (allowed("text/xml"), "image/svg+xml", xml, Some("image/svg+xml")),
+        (allowed("image/jpeg"), "image/jpg", jpeg, Some("image/jpg")),
+    ] {
+        let outcome = judged(&uploads, rules.clone(), &said("a", mime), bytes).await;
+        let found = outcome.err().map(|error| error.to_string());
+        let expected = refused.map(|refused| format!("files of the type {refused} are not taken"));
+        assert_eq!(found, expected, "{mime} {:?} {:?}", rules.denied_mime, rules.allowed_mime);
     }
 }
 
@@ -323,6 +401,86 @@ async fn the_same_bytes_are_kept_once_where_that_is_wanted(pool: PgPool) {
         assert_ne!(third.blob_id, first.blob_id);
     }
     assert_eq!(left(&pool).await, (4, 0, 6));
+}
+
+/// Waits until so many wait for a lock.
+async fn waiting(pool: &PgPool, count: i64) {
+    let sql = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted
+               AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
+    for _ in 0..10_000 {
+        if sqlx::query_scalar::<_, i64>(sql).fetch_one(pool).await.unwrap() == count {
+            return;
+        }
+        tokio::task::yield_now().await;
+    }
+    unreachable!("nobody waits");
+}
+
+fn infected(drops_bytes: bool) -> Finding {
+    let (reason, threat) = (Some("infected"), Some("Bad".to_owned()));
+    Finding { reason, threat, signatures: Some("28".to_owned()), acquits: false, drops_bytes }
+}
+
+async fn statuses(pool: &PgPool) -> Vec<(String, Option<String>, Option<String>, bool)> {
+    let sql = "SELECT status, quarantine_reason, threat, blob_id IS NOT NULL FROM attachments";
+    sqlx::query_as(sql).fetch_all(pool).await.unwrap()
+}
+
+#[sqlx::test(migrations = "../migrations")]
+async fn bytes_in_which_something_is_found_while_they_are_kept_once_more_are_not_clean_there(pool: PgPool) {
+    let uploads = uploads(&pool);
+    let mut connection = pool.acquire().await.unwrap();
+    for (round, quarantine) in [(1, Quarantine::StoreAndBlock), (2, Quarantine::DropBytesKeepMeta)] {
+        let (once, bytes) = (Rules { dedup: true, quarantine, ..rules() }, noise(300_000 + round));
+        let first = kept(&uploads, once.clone(), &bytes).await;
+        let second = judged(&uploads, once, &Declared::default(), &bytes).await.unwrap();
+        let mut keeping = pin!(second.keep(keeping(&caller("t"))));
+        let (blob, drops) = (first.blob_id.unwrap(), quarantine == Quarantine::DropBytesKeepMeta);
+        within(&mut connection, "t", async |rows| {
+            let found = rescans::judge(rows, "t", blob, &infected(drops), OffsetDateTime::UNIX_EPOCH).await?;
+            assert_eq!(found.len(), 1, "the other one is not there yet");
+            assert!(poll_immediate(keeping.as_mut()).await.is_none());
+            waiting(&pool, 1).await;
+            Ok(())
+        })
+        .await;
+        let second = keeping.await.unwrap();
+        let found = (second.status.as_str(), second.quarantine_reason.as_deref(), second.threat.as_deref());
+        assert_eq!(found, ("quarantined", Some("infected"), Some("Bad")));
+        let expected = ("quarantined".to_owned(), Some("infected".to_owned()), Some("Bad".to_owned()), !drops);
+        assert_eq!(statuses(&pool).await, vec![expected.clone(), expected]);
+        assert_eq!((left(&pool).await.0, left(&pool).await.1), (i64::from(!drops), 0));
+        sqlx::raw_sql("DELETE FROM attachments; UPDATE attachment_blobs SET state = 'going'")
+            .execute(&pool)
+            .await
+            .unwrap();
+    }
+}
+
+#[sqlx::test(migrations = "../migrations")]
+async fn whoever_judges_bytes_waits_for_those_that_are_keeping_them(pool: PgPool) {
+    let (uploads, once, bytes) = (uploads(&pool), Rules { dedup: true, ..rules() }, noise(300_000));
+    let first = kept(&uploads, once.clone(), &bytes).await;
+    let waits = "CREATE FUNCTION waits() RETURNS trigger LANGUAGE plpgsql AS
+                 $$ BEGIN PERFORM pg_advisory_xact_lock(7); RETURN NEW; END $$;
+                 CREATE TRIGGER waits BEFORE INSERT ON attachments FOR EACH ROW EXECUTE FUNCTION waits()";
+    sqlx::raw_sql(waits).execute(&pool).await.unwrap();
+    let mut held = pool.begin().await.unwrap();
+    sqlx::raw_sql("SELECT pg_advisory_xact_lock(7)").execute(&mut *held).await.unwrap();
+    let second = judged(&uploads, once, &Declared::default(), &bytes).await.unwrap();
+    let mut keeping = pin!(second.keep(keeping(&caller("t"))));
+    assert!(poll_immediate(keeping.as_mut()).await.is_none());
+    waiting(&pool, 1).await;
+    let blob = first.blob_id.unwrap();
+    let mut judging = pin!(uploads.store.change_for(caller("t").tenant, move |rows| {
+        Box::pin(async move { rescans::judge(rows, "t", blob, &infected(false), OffsetDateTime::UNIX_EPOCH).await })
+    }));
+    assert!(poll_immediate(judging.as_mut()).await.is_none());
+    waiting(&pool, 2).await;
+    held.rollback().await.unwrap();
+    assert_eq!(keeping.await.unwrap().status, "clean", "nothing was found yet");
+    assert_eq!(judging.await.unwrap().len(), 2);
+    assert!(statuses(&pool).await.iter().all(|(status, ..)| status == "quarantined"));
 }
 
 #[sqlx::test(migrations = "../migrations")]

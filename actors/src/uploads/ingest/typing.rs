@@ -76,6 +76,17 @@ impl Typing {
         self.magic.known()
     }
 
+    /// What the first bytes say by themselves, once enough of them are here.
+    #[must_use]
+    pub const fn found(&self) -> Option<&'static str> {
+        self.magic.known()
+    }
+
+    /// The same, now that no more bytes come.
+    pub fn found_in_all(&mut self) -> Option<&'static str> {
+        self.settle()
+    }
+
     /// What the first bytes say, once enough of them are here: what [`end`](Self::end) will say.
     #[must_use]
     pub fn so_far<'a>(&self, declared: Option<&'a str>) -> Option<&'a str> {

@@ -20,14 +20,14 @@ pub use self::{
     finishing::{Begun, Finishing},
     writing::{Algorithm, Checksum, Piece},
 };
-use super::{Declared, IngestError, Uploads, ingest::check_declared, rules::Rules};
+use super::{Declared, IngestError, Uploads, ingest::check_declared, quota::Room, rules::Rules};
 pub use crate::store::tus_uploads::TusUpload;
 use crate::{
     domain::{caller::Caller, session::audit},
     store::{StoreError, attachment_blobs, audit_event, tus_uploads, tus_uploads::Owner, wall::TenantTx},
 };
 
-/// Most uploads of one caller that have begun and have not become attachments. Some more may begin in the same moment.
+/// Most uploads of one caller that have begun and have not become attachments, or were made of parts.
 pub const MAX_OPEN: i64 = 100;
 /// Most parts that a file is made of.
 pub const MAX_PARTS: usize = 100;
@@ -41,6 +41,8 @@ pub struct NewUpload {
     pub said: Declared,
     /// All that its sender says of it, as it was written.
     pub metadata: Option<String>,
+    /// What it has to do with others, as it was written.
+    pub concat: Option<String>,
     /// The session that it belongs to, if any.
     pub session_id: Option<Uuid>,
     /// The persona that it is for, if any.
@@ -103,7 +105,7 @@ impl Tus {
     /// Begins an upload of `length` bytes, or if `is_partial` a part of others, and writes down who did.
     ///
     /// # Errors
-    /// [`TusError::Ingest`] if no file is taken that is so large or has such a type, [`TusError::TooMany`], or
+    /// [`TusError::Ingest`] if no file is taken that is so large or has such a type, or there is no room for it, [`TusError::TooMany`], or
     /// [`TusError::Store`].
     pub async fn begin(
         &self,
@@ -125,21 +127,27 @@ impl Tus {
         let blob = Uuid::now_v7();
         let length = i64::try_from(length).unwrap_or(i64::MAX);
         let upload = TusUpload { length, blob_id: Some(blob), ..self.row(caller, new, kind) };
-        let (caller, now) = (caller.clone(), upload.created_at);
+        let (caller, now, quotas) = (caller.clone(), upload.created_at, rules.quotas);
         let work = self.uploads.store.change_for(caller.tenant.clone(), move |rows| {
             Box::pin(async move {
-                if tus_uploads::count_open(rows, &owner(&caller)).await? >= MAX_OPEN {
+                // From now on it takes all the room that it will need.
+                let room = Room::held(rows, quotas, (&upload.tenant, upload.session_id)).await?;
+                if let Err(over) = room.check(upload.length.unsigned_abs()) {
                     rows.undo();
-                    return Ok(None);
+                    return Ok(Err(IngestError::from(over).into()));
+                }
+                if !tus_uploads::has_place(rows, &owner(&caller), MAX_OPEN).await? {
+                    rows.undo();
+                    return Ok(Err(TusError::TooMany));
                 }
                 attachment_blobs::begin(rows, &upload.tenant, blob, now).await?;
                 tus_uploads::insert(rows, &upload).await?;
                 let details = json!({"size": upload.length, "kind": upload.kind});
                 write_down(rows, &caller, &upload, ("attachments.upload.begin", details), now).await?;
-                Ok(Some(upload))
+                Ok(Ok(upload))
             })
         });
-        work.await?.ok_or(TusError::TooMany)
+        work.await?
     }
 
     /// An upload of the caller.
@@ -192,6 +200,7 @@ impl Tus {
             metadata: new.metadata,
             length: 0,
             arrived: 0,
+            concat: new.concat,
             parts: None,
             writer: 0,
             finishing_until: None,
@@ -220,6 +229,11 @@ impl TusUpload {
     #[must_use]
     pub fn is_open(&self) -> bool {
         self.attachment_id.is_none() && !self.is_partial()
+    }
+
+    /// Whose it is.
+    pub(super) fn owner(&self) -> Owner {
+        Owner { tenant: self.tenant.clone(), subject: self.subject.clone(), issuer: self.issuer.clone() }
     }
 
     fn is_held(&self, now: OffsetDateTime) -> bool {

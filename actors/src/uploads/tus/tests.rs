@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, SHA256, digest};
 use bytes::Bytes;
+use futures_util::future::join_all;
 use sqlx::PgPool;
 
 use super::*;
@@ -321,14 +322,27 @@ async fn nobody_begins_more_than_some_or_what_is_not_taken(pool: PgPool) {
     ] {
         assert_eq!(name(tus.begin(&ann(), &rules, new, (length, false)).await.err()), expected);
     }
-    for _ in 0..MAX_OPEN {
+    // A part that has come whole already.
+    let part = tus.begin(&ann(), &rules, NewUpload::default(), (0, true)).await.unwrap();
+    for _ in 6..MAX_OPEN {
         tus.begin(&ann(), &rules, NewUpload::default(), (1, false)).await.unwrap();
     }
+    let who = ann();
+    let at_once = (0..10).map(|_| tus.begin(&who, &rules, NewUpload::default(), (1, false)));
+    let begun = join_all(at_once).await.into_iter().flatten().count();
+    assert_eq!(begun, 5, "those at once are counted too");
+    let parts = tus.parts(&ann(), &[part.id]).await.unwrap();
+    let judged = tus.judge_parts(&ann(), Arc::new(rules.clone()), &Declared::default(), &parts).await.unwrap();
+    let made = tus.keep_final(judged, &ann(), NewUpload::default(), &[part.id]).await.map(drop);
+    assert!(matches!(made, Err(IngestError::TooManyUploads)), "{made:?}");
+    assert_eq!(count(&pool, "SELECT count(*) FROM attachments").await, 0);
     let more = tus.begin(&ann(), &rules, NewUpload::default(), (1, true)).await;
     assert_eq!(name(more.err()), TusError::TooMany.to_string());
     assert!(tus.begin(&of("bob", Some("i")), &rules, NewUpload::default(), (1, false)).await.is_ok());
-    let id: Uuid =
-        sqlx::query_scalar("SELECT id FROM tus_uploads WHERE subject = 'ann' LIMIT 1").fetch_one(&pool).await.unwrap();
+    let id: Uuid = sqlx::query_scalar("SELECT id FROM tus_uploads WHERE subject = 'ann' AND kind = 'whole' LIMIT 1")
+        .fetch_one(&pool)
+        .await
+        .unwrap();
     assert!(tus.remove(&ann(), id).await.unwrap());
     assert!(tus.begin(&ann(), &rules, NewUpload::default(), (1, false)).await.is_ok());
 }

@@ -79,11 +79,12 @@ fn by_tus(request: &HttpRequest) -> Result<Creation, Problem> {
     let Metadata { said, session_id } =
         header(request, "Upload-Metadata")?.map(metadata).transpose()?.unwrap_or_default();
     let kept = header(request, "Upload-Metadata")?.map(str::to_owned);
-    let new = NewUpload { said, metadata: kept, session_id, persona_id: None };
     if header(request, "Upload-Defer-Length")?.is_some() {
         return Err(bad_header("Upload-Defer-Length", "must not be given: the length is said when an upload begins"));
     }
-    let concat = header(request, "Upload-Concat")?.map(concat).transpose()?;
+    let written = header(request, "Upload-Concat")?;
+    let new = NewUpload { said, metadata: kept, concat: written.map(str::to_owned), session_id, persona_id: None };
+    let concat = written.map(concat).transpose()?;
     let length = header(request, "Upload-Length")?;
     let length = length.map(|text| bytes(text).ok_or_else(|| bad_header("Upload-Length", "must be a number of bytes")));
     match (&concat, length.transpose()?) {

@@ -12,7 +12,7 @@ use somaagent_actors::{
 use uuid::Uuid;
 
 use super::{
-    super::uploads::{not_there, permitted, progress_of, unkept},
+    super::uploads::{not_there, permitted, progress_of, refused, unkept},
     refusal::{Spoken, told},
 };
 use crate::{
@@ -65,6 +65,12 @@ pub(super) async fn made_of_parts(
     let (tus, rules, session_id) = (door.uploads.tus(), door.uploads.rules(), new.session_id);
     check_session(door, caller, session_id).await?;
     let parts = tus.parts(caller, ids).await.map_err(|error| told(error, Spoken::Create))?;
+    let length = parts.iter().map(|part| part.length.unsigned_abs()).sum();
+    let room = door.uploads.room(caller, rules.quotas, session_id).await?;
+    room.check(length).map_err(|over| {
+        door.uploads.metrics().refused();
+        refused(over.into())
+    })?;
     let judging = async {
         let judged = tus.judge_parts(caller, rules.clone(), &new.said, &parts).await;
         let judged = judged.map_err(|error| told(error.into(), Spoken::Create))?;

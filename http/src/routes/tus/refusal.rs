@@ -11,7 +11,7 @@ use super::super::uploads::refused;
 use crate::problem::{Code, Problem};
 
 /// What an upload may be refused with when it begins.
-pub(super) const CREATING: [Code; 21] = [
+pub(super) const CREATING: [Code; 22] = [
     Code::UploadsDisabled,
     Code::UploadNotFound,
     Code::UploadIncomplete,
@@ -19,6 +19,7 @@ pub(super) const CREATING: [Code; 21] = [
     Code::MimeNotAllowed,
     Code::FileTooLarge,
     Code::InlineCapExceeded,
+    Code::QuotaExceeded,
     Code::SessionNotFound,
     Code::SessionDeleted,
     Code::TusVersionUnsupported,

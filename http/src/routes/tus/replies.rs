@@ -131,9 +131,10 @@ pub(super) fn described(reply: &mut HttpResponseBuilder, upload: &TusUpload, att
     }
 }
 
-/// What an upload has to do with others.
+/// What an upload has to do with others, as its sender said it; that was not always kept.
 fn concat(upload: &TusUpload) -> Option<String> {
     match &upload.parts {
+        _ if upload.concat.is_some() => upload.concat.clone(),
         _ if upload.is_partial() => Some("partial".to_owned()),
         Some(parts) => {
             let places: Vec<String> = parts.iter().map(|id| format!("{PATH}{id}")).collect();

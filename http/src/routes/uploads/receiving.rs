@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use somaagent_actors::{
     domain::{caller::Caller, filename::sanitised},
     policy::{Asker, Context, Subject},
-    uploads::{Ingest, Judged, rules::Rules},
+    uploads::{Ingest, Judged, quota::Room, rules::Rules},
 };
 use uuid::Uuid;
 
@@ -43,11 +43,19 @@ pub(super) struct Receiving<'a> {
     per_file: bool,
     files: u32,
     outcomes: Vec<Outcome>,
+    /// What is left where the files belong.
+    room: Room,
+    /// So much those take that have come …
+    taken: u64,
+    /// … and all together, at least.
+    at_least: u64,
 }
 
-/// What the query asks for.
+/// What the head asks for.
 #[derive(Clone, Copy)]
 pub(super) struct Asked {
+    /// At least so many bytes are files, if the head says how long the form is.
+    pub(super) at_least: u64,
     /// The session that the files belong to, unless the form says so.
     pub(super) session_id: Option<Uuid>,
     /// Whether each file has a result of its own.
@@ -78,8 +86,22 @@ impl<'a> Receiving<'a> {
         rules: Arc<Rules>,
         asked: Asked,
     ) -> Self {
-        let Asked { session_id, per_file } = asked;
-        Self { door, caller, rules, persona_id, session_id, is_named: false, per_file, files: 0, outcomes: Vec::new() }
+        let Asked { at_least, session_id, per_file } = asked;
+        let room = Room { tenant: None, session: None };
+        Self {
+            door,
+            caller,
+            rules,
+            persona_id,
+            session_id,
+            is_named: false,
+            per_file,
+            files: 0,
+            outcomes: Vec::new(),
+            room,
+            taken: 0,
+            at_least,
+        }
     }
 
     /// Reads the form, and asks whether its files may be kept.
@@ -88,6 +110,7 @@ impl<'a> Receiving<'a> {
     /// What is wrong with all of it, or with one of its files unless each has a result of its own.
     pub(super) async fn receive(mut self, mut parts: Opened) -> Result<Received, Problem> {
         self.check_session().await?;
+        self.look_for_room().await?;
         let mut others = 0;
         while let Some(mut field) = parts.next().await? {
             match field.name().unwrap_or_default() {
@@ -127,7 +150,24 @@ impl<'a> Receiving<'a> {
             return Err(wrong(vec!["session_id".into()], "is given more than once"));
         }
         self.session_id = given.or(self.session_id);
-        self.check_session().await
+        self.check_session().await?;
+        self.look_for_room().await
+    }
+
+    /// Finds out what is left where the files belong. Whether all of them are kept is only known when they are, but what cannot be is
+    /// not waited for.
+    async fn look_for_room(&mut self) -> Result<(), Problem> {
+        self.room = self.door.uploads.room(self.caller, self.rules.quotas, self.session_id).await?;
+        // Where each file has a result of its own, some of them may find room without the others.
+        if self.per_file {
+            return Ok(());
+        }
+        self.room.check(self.at_least.max(self.taken)).map_err(|over| {
+            self.door.uploads.metrics().refused();
+            refused(over.into())
+        })?;
+        self.room.take(self.taken);
+        Ok(())
     }
 
     async fn check_session(&self) -> Result<(), Problem> {
@@ -156,7 +196,13 @@ impl<'a> Receiving<'a> {
             Err(error) => Err(refused(error)),
         };
         let outcome = match judged {
-            Ok(judged) => Outcome::Judged(Box::new(judged)),
+            Ok(judged) => {
+                if !self.per_file {
+                    self.taken = self.taken.saturating_add(judged.stored_bytes());
+                    self.room.take(judged.stored_bytes());
+                }
+                Outcome::Judged(Box::new(judged))
+            }
             Err(problem) => self.refuse(sanitised(said.filename.as_deref().unwrap_or_default()), problem)?,
         };
         self.outcomes.push(outcome);
@@ -183,6 +229,10 @@ impl<'a> Receiving<'a> {
         let mut next = first;
         while let Some(bytes) = next {
             let before = ingest.size();
+            let come = before.saturating_add(u64::try_from(bytes.len()).unwrap_or(u64::MAX));
+            if let Err(over) = self.room.check(come) {
+                return Ok(Err(refused(over.into())));
+            }
             ingest = match ingest.push(bytes).await {
                 Ok(ingest) => ingest,
                 Err(error) => return Ok(Err(refused(error))),

@@ -1,12 +1,12 @@
 //! Why files are not taken, as problems.
 
 use somaagent_actors::conversation::queries::StoreError;
-use somaagent_actors::uploads::{IngestError, SessionRefused};
+use somaagent_actors::uploads::{IngestError, SessionRefused, quota::OverQuota};
 
 use crate::problem::{Code, Problem};
 
 /// What a request with files may be refused with.
-pub(super) const CODES: [Code; 19] = [
+pub(super) const CODES: [Code; 20] = [
     Code::UploadsDisabled,
     Code::NoFiles,
     Code::TooManyFiles,
@@ -15,6 +15,7 @@ pub(super) const CODES: [Code; 19] = [
     Code::MimeNotAllowed,
     Code::FileTooLarge,
     Code::InlineCapExceeded,
+    Code::QuotaExceeded,
     Code::BodyTooLarge,
     Code::InvalidBody,
     Code::RequestTimeout,
@@ -69,6 +70,8 @@ pub(in crate::routes) fn refused(error: IngestError) -> Problem {
         IngestError::OverInlineCap(most) => {
             Problem::new(Code::InlineCapExceeded).because(format!("File exceeds inline cap ({} MB)", most >> 20))
         }
+        IngestError::OverQuota(over) => over_quota(over),
+        IngestError::TooManyUploads => Code::TooManyUploads.into(),
         IngestError::Busy => Code::Overloaded.into(),
         IngestError::Scan(error) => Problem::new(Code::AntivirusError).caused_by(error),
         IngestError::GivenUp => Problem::new(Code::RequestTimeout).because("the file came too slowly"),
@@ -79,6 +82,17 @@ pub(in crate::routes) fn refused(error: IngestError) -> Problem {
         }
         IngestError::Store(error) => error.into(),
     }
+}
+
+/// There is no room for a file.
+fn over_quota(over: OverQuota) -> Problem {
+    let OverQuota { scope, quota } = over;
+    Problem::new(Code::QuotaExceeded)
+        .because(over.to_string())
+        .with("scope", scope.as_str())
+        .with("limit", quota.limit)
+        .with("used", quota.used)
+        .with("left", quota.left())
 }
 
 /// Why a file is not kept in the end: if the database did not say, it may be.
