@@ -304,7 +304,10 @@ test('of two pages only one goes on with a file, and the other takes over when i
   assert.equal(await rows(other).count(), 0);
   assert.equal(second.methods.length, 0);
   await page.close();
-  await other.reload();
+  await until('who comes to the other page finds it there', async () => {
+    await other.evaluate(() => window.dispatchEvent(new Event('focus')));
+    return (await rows(other).count()) === 1;
+  });
   await untilAccepted(other, 'one of two.bin');
   assert.equal(seen.methods.filter((method) => method === 'POST').length, 1);
   assert.ok(!second.methods.includes('POST') && second.offsets.length > 0 && second.offsets.every((offset) => offset > 0), `${second.methods} ${second.offsets}`);

@@ -338,9 +338,12 @@ export function forgetAll() {
   drop(current().uploads);
 }
 
-/** Follows what operators change, and asks before a page is closed that would lose something by it. */
+/** Follows what operators change and other pages leave, and asks before a page is closed that would lose something by it. */
 export function watchUploads() {
-  addEventListener('focus', () => void lookAgain());
+  addEventListener('focus', () => {
+    void lookAgain();
+    void resume(current().conversation.id);
+  });
   addEventListener('beforeunload', (event) => {
     const { uploads, awaited } = current();
     // What is on the shelf goes on where it stopped; a message that waits would not be sent by itself.
