@@ -152,7 +152,7 @@ impl Reading<'_> {
             Plan::Text(file) => {
                 let reading = async {
                     self.may_show(&file).await?;
-                    Ok(self.told(id, self.deps.contents.text(&file, self.room).await, text))
+                    Ok(self.told(id, self.deps.contents.text(&file, self.room).await, |found| text(&found)))
                 };
                 let content = self.in_time(reading).await;
                 (file.filename, file.mime, content)
@@ -216,7 +216,7 @@ enum Plan {
     Nothing(Option<Attachment>, &'static str),
 }
 
-fn text(found: Extracted) -> Content {
+fn text(found: &Extracted) -> Content {
     let pages = found.pages.filter(|pages| pages.read < pages.total);
     let note = pages.map(|pages| format!("pages {} to {} were not read", pages.read + 1, pages.total));
     Content::Text { text: harmless(&found.text), missing_chars: found.missing_chars, note }
@@ -291,6 +291,6 @@ mod tests {
         let pages = Some(crate::extraction::Pages { read: 2, total: 5 });
         let found = Extracted { text: "x".into(), missing_chars: 1, pages, charset: None };
         let note = Some("pages 3 to 5 were not read".to_owned());
-        assert_eq!(text(found), Content::Text { text: "x".into(), missing_chars: 1, note });
+        assert_eq!(text(&found), Content::Text { text: "x".into(), missing_chars: 1, note });
     }
 }

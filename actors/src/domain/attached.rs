@@ -99,6 +99,7 @@ impl Attached {
     }
 
     /// What as much of its text weighs as is at hand.
+    #[must_use]
     pub fn text_weight(&self) -> usize {
         if let Content::Text { text, .. } = &self.content { tokens::weight(text) } else { 0 }
     }
