@@ -7,7 +7,8 @@ use super::*;
 use crate::store::wall::within;
 
 const AT: OffsetDateTime = OffsetDateTime::UNIX_EPOCH;
-const SUM: (&str, i64) = ("5f", 5);
+/// What the bytes of every blob here are said to sum up to.
+const SUM: &str = "5f";
 
 /// A blob of `pieces`, which has not come whole.
 pub(in crate::store) async fn arriving(connection: &mut PgConnection, tenant: &str, pieces: &[&[u8]]) -> Uuid {
@@ -23,7 +24,8 @@ pub(in crate::store) async fn arriving(connection: &mut PgConnection, tenant: &s
 /// The same, whole.
 pub(in crate::store) async fn whole(connection: &mut PgConnection, tenant: &str, pieces: &[&[u8]]) -> Uuid {
     let id = arriving(connection, tenant, pieces).await;
-    assert!(within(connection, tenant, async |rows| complete(rows, tenant, id, SUM, AT).await).await);
+    let size = pieces.iter().map(|piece| i64::try_from(piece.len()).unwrap()).sum();
+    assert!(within(connection, tenant, async |rows| complete(rows, tenant, id, (SUM, size), AT).await).await);
     id
 }
 
@@ -55,9 +57,19 @@ async fn nothing_is_added_to_a_blob_that_is_whole_or_given_up_or_anothers(pool: 
     within(&mut connection, "t", async |rows| abandon(rows, "t", left).await).await;
     for id in [done, left, others] {
         assert!(!within(&mut connection, "t", async |rows| append(rows, "t", id, (2, b"c"), AT).await).await);
-        assert!(!within(&mut connection, "t", async |rows| complete(rows, "t", id, SUM, AT).await).await);
+        assert!(!within(&mut connection, "t", async |rows| complete(rows, "t", id, (SUM, 2), AT).await).await);
     }
     assert_eq!(counts(&pool).await, (3, 3));
+}
+
+#[sqlx::test(migrations = "../migrations")]
+async fn a_blob_of_which_bytes_are_missing_is_never_whole(pool: PgPool) {
+    let mut connection = pool.acquire().await.unwrap();
+    let id = arriving(&mut connection, "t", &[b"ab", b"c"]).await;
+    for (size, is_whole) in [(0, false), (2, false), (4, false), (3, true)] {
+        let done = within(&mut connection, "t", async |rows| complete(rows, "t", id, (SUM, size), AT).await).await;
+        assert_eq!(done, is_whole, "{size}");
+    }
 }
 
 #[sqlx::test(migrations = "../migrations")]
@@ -66,7 +78,7 @@ async fn the_same_bytes_are_found_in_the_same_tenant_once_they_are_whole(pool: P
     arriving(&mut connection, "t", &[b"ab"]).await;
     let others = whole(&mut connection, "u", &[b"ab"]).await;
     let found = async |connection: &mut PgConnection, tenant: &str| {
-        within(connection, tenant, async |rows| same(rows, tenant, &[SUM.0]).await).await.into_values().next()
+        within(connection, tenant, async |rows| same(rows, tenant, &[SUM]).await).await.into_values().next()
     };
     assert_eq!(found(&mut connection, "t").await, None);
     assert_eq!(found(&mut connection, "u").await, Some(others));
