@@ -12,7 +12,12 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::FutureExt as _;
-use tokio::net::TcpListener;
+use somaagent_test_services::papers::Papers;
+use tokio::{io::AsyncReadExt as _, net::TcpListener, task::JoinSet};
+use tokio_rustls::{
+    TlsAcceptor,
+    rustls::{ServerConfig, pki_types::PrivateKeyDer},
+};
 
 use super::{
     addresses::{Networks, Reach, is_open},
@@ -68,131 +73,135 @@ const LISTED: &[&str] = &[
     "[fd00:ec2::254]",
 ];
 
+const SPACES: &str = "the URL must not hold spaces, control characters or backslashes";
+const NONE: &str = "the URL is none";
+const SCHEME: &str = "the URL must start with https:// and a host";
+const NAMED: &str = "the URL must not hold a user name or password";
+
+/// URLs, and what is said of them.
+const URLS: &[(&str, &str)] = &[
+    ("https://files.example/a", "files.example"),
+    ("HTTPS://FILES.EXAMPLE/a?b=c#d", "files.example"),
+    ("https://files.example:443/a", "files.example"),
+    ("https://files.example./a", "files.example"),
+    ("https://ｆｉｌｅｓ.example/a", "files.example"),
+    ("https://files。example/a", "files.example"),
+    ("https://files%2Eexample/a", "files.example"),
+    ("https://bücher.example/a", "xn--bcher-kva.example"),
+    ("https://a.b.cdn.example/", "a.b.cdn.example"),
+    ("https://files.example/@evil.example", "files.example"),
+    ("https://localhost/", "localhost"),
+    ("https://localhost./", "localhost"),
+    // Names that only look like one of the list.
+    ("https://files.example.evil/", NOT_LISTED),
+    ("https://evil-files.example/", NOT_LISTED),
+    ("https://evilcdn.example/", NOT_LISTED),
+    ("https://cdn.example/", NOT_LISTED),
+    ("https://a.files.example/", NOT_LISTED),
+    ("https://filеs.example/", NOT_LISTED),
+    ("https://xn--fils-43d.example/", NOT_LISTED),
+    ("https://evil.example/files.example", NOT_LISTED),
+    ("https://evil.example?files.example", NOT_LISTED),
+    ("https://evil.example#@files.example/", NOT_LISTED),
+    ("https://evil.example/#@files.example", NOT_LISTED),
+    ("https://evil.example?@files.example", NOT_LISTED),
+    ("https://files.example%00.evil/", NONE),
+    ("https://files.example%20.evil/", NONE),
+    ("https://files.example../", "the URL has no host"),
+    // Somebody else's words before the host.
+    ("https://files.example@evil.example/", NAMED),
+    ("https://files.example:pass@evil.example/", NAMED),
+    ("https://evil.example@files.example/", NAMED),
+    ("https://@files.example/", NAMED),
+    ("https://:@files.example/", NAMED),
+    ("https://files.example:443@169.254.169.254/", NAMED),
+    // What is left out by some who read it, and not by others.
+    ("https://evil.example\\@files.example/", SPACES),
+    ("https:\\\\files.example/", SPACES),
+    ("https://files.example\\.evil.example/", SPACES),
+    ("https://files.example\t/", SPACES),
+    ("https://fi\nles.example/", SPACES),
+    ("https://files.example/a b", SPACES),
+    (" https://files.example/", SPACES),
+    ("https://files.example/\r\nHost: evil.example", SPACES),
+    ("https://files.example\u{2028}/", SPACES),
+    ("https://files.example/\u{0}", SPACES),
+    ("https://files.example\u{3000}/", SPACES),
+    // Other schemes, or none.
+    ("gopher://files.example/_x", SCHEME),
+    ("file:///etc/passwd", SCHEME),
+    ("file://files.example/etc/passwd", SCHEME),
+    ("ftp://files.example/a", SCHEME),
+    ("data:text/plain,tea", SCHEME),
+    ("javascript:alert(1)", SCHEME),
+    ("blob:https://files.example/1", SCHEME),
+    ("dict://files.example:11211/stat", SCHEME),
+    ("unix:///run/docker.sock", SCHEME),
+    ("jar:https://files.example!/", SCHEME),
+    ("https:files.example", SCHEME),
+    ("https:/files.example", SCHEME),
+    ("https:///files.example", SCHEME),
+    ("//files.example/a", NONE),
+    ("files.example", NONE),
+    ("", NONE),
+    ("https://", NONE),
+    ("https://#", NONE),
+    // Other ports and no TLS.
+    ("http://files.example/", NOT_HERE),
+    ("http://files.example:443/", NOT_HERE),
+    ("https://files.example:80/", NOT_HERE),
+    ("https://files.example:22/", NOT_HERE),
+    ("https://files.example:8443/", NOT_HERE),
+    ("https://files.example:0/", NOT_HERE),
+    ("https://files.example:65536/", NONE),
+    ("https://files.example:-1/", NONE),
+    ("https://files.example:443:22/", NONE),
+    // Addresses, however they are written.
+    ("https://127.0.0.1/", NOT_HERE),
+    ("https://127.0.0.1./", NOT_HERE),
+    ("https://127.1/", NOT_HERE),
+    ("https://127.0.1/", NOT_HERE),
+    ("https://2130706433/", NOT_HERE),
+    ("https://0x7f000001/", NOT_HERE),
+    ("https://0x7f.1/", NOT_HERE),
+    ("https://0x7f.0x0.0x0.0x1/", NOT_HERE),
+    ("https://017700000001/", NOT_HERE),
+    ("https://0177.0.0.1/", NOT_HERE),
+    ("https://0177.0.0.01/", NOT_HERE),
+    ("https://127.0.0.0x1/", NOT_HERE),
+    ("https://１２７.０.０.１/", NOT_HERE),
+    ("https://①②⑦.⓪.⓪.①/", NOT_HERE),
+    ("https://127。0。0。1/", NOT_HERE),
+    ("https://%31%32%37.0.0.1/", NOT_HERE),
+    ("https://0/", NOT_HERE),
+    ("https://0.0.0.0/", NOT_HERE),
+    ("https://10.1/", NOT_HERE),
+    ("https://169.254.169.254/latest/meta-data/", NOT_HERE),
+    ("https://0xa9fea9fe/", NOT_HERE),
+    ("https://2852039166/", NOT_HERE),
+    ("https://0251.0376.0251.0376/", NOT_HERE),
+    ("https://8.8.8.8/", NOT_HERE),
+    ("https://[::1]/", NOT_HERE),
+    ("https://[0:0:0:0:0:0:0:1]/", NOT_HERE),
+    ("https://[::]/", NOT_HERE),
+    ("https://[::ffff:127.0.0.1]/", NOT_HERE),
+    ("https://[::ffff:7f00:1]/", NOT_HERE),
+    ("https://[::127.0.0.1]/", NOT_HERE),
+    ("https://[64:ff9b::127.0.0.1]/", NOT_HERE),
+    ("https://[fd00:ec2::254]/", NOT_HERE),
+    ("https://256.0.0.1/", NONE),
+    ("https://127.0.0.1.1/", NONE),
+    ("https://4294967296/", NONE),
+    ("https://[fe80::1%25eth0]/", NONE),
+    ("https://[fe80::1%eth0]/", NONE),
+    ("https://[::1/", NONE),
+    ("https://1.2.3.4.nip.io/", NOT_LISTED),
+];
+
 #[test]
 fn of_every_url_is_judged_what_will_be_asked() {
-    const SPACES: &str = "the URL must not hold spaces, control characters or backslashes";
-    const NONE: &str = "the URL is none";
-    const SCHEME: &str = "the URL must start with https:// and a host";
-    const NAMED: &str = "the URL must not hold a user name or password";
-    for (url, expected) in [
-        ("https://files.example/a", "files.example"),
-        ("HTTPS://FILES.EXAMPLE/a?b=c#d", "files.example"),
-        ("https://files.example:443/a", "files.example"),
-        ("https://files.example./a", "files.example"),
-        ("https://ｆｉｌｅｓ.example/a", "files.example"),
-        ("https://files。example/a", "files.example"),
-        ("https://files%2Eexample/a", "files.example"),
-        ("https://bücher.example/a", "xn--bcher-kva.example"),
-        ("https://a.b.cdn.example/", "a.b.cdn.example"),
-        ("https://files.example/@evil.example", "files.example"),
-        ("https://localhost/", "localhost"),
-        ("https://localhost./", "localhost"),
-        // Names that only look like one of the list.
-        ("https://files.example.evil/", NOT_LISTED),
-        ("https://evil-files.example/", NOT_LISTED),
-        ("https://evilcdn.example/", NOT_LISTED),
-        ("https://cdn.example/", NOT_LISTED),
-        ("https://a.files.example/", NOT_LISTED),
-        ("https://filеs.example/", NOT_LISTED),
-        ("https://xn--fils-43d.example/", NOT_LISTED),
-        ("https://evil.example/files.example", NOT_LISTED),
-        ("https://evil.example?files.example", NOT_LISTED),
-        ("https://evil.example#@files.example/", NOT_LISTED),
-        ("https://evil.example/#@files.example", NOT_LISTED),
-        ("https://evil.example?@files.example", NOT_LISTED),
-        ("https://files.example%00.evil/", NONE),
-        ("https://files.example%20.evil/", NONE),
-        ("https://files.example../", "the URL has no host"),
-        // Somebody else's words before the host.
-        ("https://files.example@evil.example/", NAMED),
-        ("https://files.example:pass@evil.example/", NAMED),
-        ("https://evil.example@files.example/", NAMED),
-        ("https://@files.example/", NAMED),
-        ("https://:@files.example/", NAMED),
-        ("https://files.example:443@169.254.169.254/", NAMED),
-        // What is left out by some who read it, and not by others.
-        ("https://evil.example\\@files.example/", SPACES),
-        ("https:\\\\files.example/", SPACES),
-        ("https://files.example\\.evil.example/", SPACES),
-        ("https://files.example\t/", SPACES),
-        ("https://fi\nles.example/", SPACES),
-        ("https://files.example/a b", SPACES),
-        (" https://files.example/", SPACES),
-        ("https://files.example/\r\nHost: evil.example", SPACES),
-        ("https://files.example\u{2028}/", SPACES),
-        ("https://files.example/\u{0}", SPACES),
-        ("https://files.example\u{3000}/", SPACES),
-        // Other schemes, or none.
-        ("gopher://files.example/_x", SCHEME),
-        ("file:///etc/passwd", SCHEME),
-        ("file://files.example/etc/passwd", SCHEME),
-        ("ftp://files.example/a", SCHEME),
-        ("data:text/plain,tea", SCHEME),
-        ("javascript:alert(1)", SCHEME),
-        ("blob:https://files.example/1", SCHEME),
-        ("dict://files.example:11211/stat", SCHEME),
-        ("unix:///run/docker.sock", SCHEME),
-        ("jar:https://files.example!/", SCHEME),
-        ("https:files.example", SCHEME),
-        ("https:/files.example", SCHEME),
-        ("https:///files.example", SCHEME),
-        ("//files.example/a", NONE),
-        ("files.example", NONE),
-        ("", NONE),
-        ("https://", NONE),
-        ("https://#", NONE),
-        // Other ports and no TLS.
-        ("http://files.example/", NOT_HERE),
-        ("http://files.example:443/", NOT_HERE),
-        ("https://files.example:80/", NOT_HERE),
-        ("https://files.example:22/", NOT_HERE),
-        ("https://files.example:8443/", NOT_HERE),
-        ("https://files.example:0/", NOT_HERE),
-        ("https://files.example:65536/", NONE),
-        ("https://files.example:-1/", NONE),
-        ("https://files.example:443:22/", NONE),
-        // Addresses, however they are written.
-        ("https://127.0.0.1/", NOT_HERE),
-        ("https://127.0.0.1./", NOT_HERE),
-        ("https://127.1/", NOT_HERE),
-        ("https://127.0.1/", NOT_HERE),
-        ("https://2130706433/", NOT_HERE),
-        ("https://0x7f000001/", NOT_HERE),
-        ("https://0x7f.1/", NOT_HERE),
-        ("https://0x7f.0x0.0x0.0x1/", NOT_HERE),
-        ("https://017700000001/", NOT_HERE),
-        ("https://0177.0.0.1/", NOT_HERE),
-        ("https://0177.0.0.01/", NOT_HERE),
-        ("https://127.0.0.0x1/", NOT_HERE),
-        ("https://１２７.０.０.１/", NOT_HERE),
-        ("https://①②⑦.⓪.⓪.①/", NOT_HERE),
-        ("https://127。0。0。1/", NOT_HERE),
-        ("https://%31%32%37.0.0.1/", NOT_HERE),
-        ("https://0/", NOT_HERE),
-        ("https://0.0.0.0/", NOT_HERE),
-        ("https://10.1/", NOT_HERE),
-        ("https://169.254.169.254/latest/meta-data/", NOT_HERE),
-        ("https://0xa9fea9fe/", NOT_HERE),
-        ("https://2852039166/", NOT_HERE),
-        ("https://0251.0376.0251.0376/", NOT_HERE),
-        ("https://8.8.8.8/", NOT_HERE),
-        ("https://[::1]/", NOT_HERE),
-        ("https://[0:0:0:0:0:0:0:1]/", NOT_HERE),
-        ("https://[::]/", NOT_HERE),
-        ("https://[::ffff:127.0.0.1]/", NOT_HERE),
-        ("https://[::ffff:7f00:1]/", NOT_HERE),
-        ("https://[::127.0.0.1]/", NOT_HERE),
-        ("https://[64:ff9b::127.0.0.1]/", NOT_HERE),
-        ("https://[fd00:ec2::254]/", NOT_HERE),
-        ("https://256.0.0.1/", NONE),
-        ("https://127.0.0.1.1/", NONE),
-        ("https://4294967296/", NONE),
-        ("https://[fe80::1%25eth0]/", NONE),
-        ("https://[fe80::1%eth0]/", NONE),
-        ("https://[::1/", NONE),
-        ("https://1.2.3.4.nip.io/", NOT_LISTED),
-    ] {
-        assert_eq!(read(url, LISTED, ""), expected, "{url:?}");
+    for (url, expected) in URLS {
+        assert_eq!(read(url, LISTED, ""), *expected, "{url:?}");
     }
     let long = format!("https://files.example/{}", "a".repeat(4096));
     assert_eq!(read(&long, LISTED, ""), "the URL is too long");
@@ -480,4 +489,26 @@ async fn a_file_comes_as_it_is_and_the_request_tells_nothing_of_whoever_asks() {
     let mut heads: Vec<&str> = last.trim_end().lines().skip(1).filter(|line| !line.starts_with("host: ")).collect();
     heads.sort_unstable();
     assert_eq!(heads, ["accept-encoding: identity", "accept: */*", "user-agent: somaagent01"]);
+}
+
+#[tokio::test]
+async fn a_server_that_cannot_prove_its_name_is_asked_nothing() {
+    let (papers, mut tasks) = (Papers::new().unwrap(), JoinSet::new());
+    let (certificate, key) = papers.server.clone();
+    let config = ServerConfig::builder().with_no_client_auth();
+    let config = config.with_single_cert(vec![certificate.into()], PrivateKeyDer::Pkcs8(key.into())).unwrap();
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("https://127.0.0.1:{}/a?key=secret", listener.local_addr().unwrap().port());
+    tasks.spawn(async move {
+        let (socket, _) = listener.accept().await.unwrap();
+        let Ok(mut stream) = acceptor.accept(socket).await else { return };
+        let heard = stream.read(&mut [0; 64]).await.unwrap_or_default();
+        assert_eq!(heard, 0, "it was asked");
+    });
+    let external = external("127.0.0.0/8", &[&["127.0.0.1"]], PATIENCE);
+    let said = outcome(&external, &["127.0.0.1"], &url).await;
+    assert!(said.starts_with("a file was not fetched from 127.0.0.1: nobody was reached: "), "{said}");
+    assert!(said.contains("certificate") && !said.contains("secret"), "{said}");
+    tasks.join_next().await.unwrap().unwrap();
 }
