@@ -21,7 +21,7 @@ pub(crate) use self::{
     metadata::{MAX_TYPE_BYTES, Metadata, file_type, metadata},
 };
 use crate::{
-    extract::{bad_header, header},
+    extract::header,
     problem::{Code, Problem},
 };
 
@@ -86,16 +86,13 @@ pub(crate) fn bytes(text: &str) -> Option<u64> {
 }
 
 /// The method that a client of tus means that can only say another one. No more than a `POST` is taken for it: what sites may send
-/// was judged by that one.
-///
-/// # Errors
-/// What the header says is no method.
-fn meant(request: &HttpRequest) -> Result<Option<Method>, Problem> {
-    if request.method() != Method::POST || header(request, "Tus-Resumable")?.is_none() {
-        return Ok(None);
+/// was judged by that one. What is no method means nothing.
+fn meant(request: &HttpRequest) -> Option<Method> {
+    if request.method() != Method::POST || Dialect::of(request).ok()? == Dialect::Json {
+        return None;
     }
-    let method = header(request, OVERRIDE)?.map(|name| Method::from_bytes(name.as_bytes()));
-    method.transpose().map_err(|_| bad_header(OVERRIDE, "must be a method"))
+    let name = header(request, OVERRIDE).ok()??;
+    Method::from_bytes(name.as_bytes()).ok()
 }
 
 /// Says in every reply which version is spoken, as tus wants it, and takes requests by the method that they mean.
@@ -103,7 +100,7 @@ pub(crate) async fn name_version<B: MessageBody>(
     mut request: ServiceRequest,
     next: Next<B>,
 ) -> Result<ServiceResponse<B>, Error> {
-    if let Some(method) = meant(request.request())? {
+    if let Some(method) = meant(request.request()) {
         request.head_mut().method = method;
     }
     let is_question = request.method() == Method::OPTIONS;
@@ -144,13 +141,13 @@ mod tests {
             let request = TestRequest::default().method(method).insert_header((OVERRIDE, named));
             let request =
                 version.into_iter().fold(request, |request, version| request.insert_header((RESUMABLE, version)));
-            meant(&request.to_http_request()).map_err(|problem| problem.code())
+            meant(&request.to_http_request())
         };
         let tus = Some(VERSION);
-        assert_eq!(of(Method::POST, tus, "PATCH"), Ok(Some(Method::PATCH)));
-        assert_eq!(of(Method::POST, tus, "DELETE"), Ok(Some(Method::DELETE)));
-        assert_eq!(of(Method::POST, tus, "PA TCH"), Err(Code::InvalidHeader));
-        assert_eq!((of(Method::GET, tus, "DELETE"), of(Method::POST, None, "DELETE")), (Ok(None), Ok(None)));
+        assert_eq!(of(Method::POST, tus, "PATCH"), Some(Method::PATCH));
+        assert_eq!(of(Method::POST, tus, "DELETE"), Some(Method::DELETE));
+        assert_eq!((of(Method::POST, tus, "PA TCH"), of(Method::POST, Some("2.0.0"), "PATCH")), (None, None));
+        assert_eq!((of(Method::GET, tus, "DELETE"), of(Method::POST, None, "DELETE")), (None, None));
     }
 
     #[test]
