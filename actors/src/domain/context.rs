@@ -8,6 +8,8 @@
 
 mod files;
 
+use std::borrow::Cow;
+
 use serde::{Deserialize, Serialize, Serializer, ser::SerializeStruct as _};
 use serde_json::json;
 
@@ -98,11 +100,9 @@ impl Said {
         Self { role, text: text.into(), files: Vec::new() }
     }
 
-    /// Leaves out the files that came with it. Something is said in place of files alone.
+    /// Leaves out the files that came with it, and says so.
     pub fn leave_out_files(&mut self) {
-        if self.text.trim().is_empty() {
-            attached::LEFT_OUT.clone_into(&mut self.text);
-        }
+        self.text = without_files(&self.text);
         self.files.clear();
     }
 
@@ -112,14 +112,19 @@ impl Said {
     }
 
     /// What is said if its files are left out.
-    fn words(&self) -> &str {
-        if self.files.is_empty() || !self.text.trim().is_empty() { &self.text } else { attached::LEFT_OUT }
+    fn words(&self) -> Cow<'_, str> {
+        if self.files.is_empty() { self.text.as_str().into() } else { without_files(&self.text).into() }
     }
 
     /// What it costs without its files, in tokens.
     fn cost(&self) -> usize {
-        tokens::of_message(self.words())
+        tokens::of_message(&self.words())
     }
+}
+
+/// Words whose files are left out: whoever answers them has to know that there were some.
+fn without_files(text: &str) -> String {
+    if text.trim().is_empty() { attached::LEFT_OUT.to_owned() } else { format!("{text}\n\n{}", attached::LEFT_OUT) }
 }
 
 /// Everything there is to choose from.
@@ -224,19 +229,34 @@ pub fn build(material: Material<'_>, budget: usize) -> Result<Context, ContextEr
     };
     messages.extend(block.into_message());
     let first = messages.len();
+    let frames = own.frames();
     let (mut files, mut costs) = (Vec::new(), Vec::with_capacity(earlier.len() + 1));
     let mut tokens = messages.iter().map(ChatMessage::tokens).sum::<usize>();
+    let mut without = tokens;
     for said in std::iter::once(own).chain(earlier) {
         tokens += said.words();
+        without += said.words_alone();
         let (message, cost) = said.message(&mut files, &mut cut);
         messages.push(message);
         costs.push(cost);
     }
     messages[first..].reverse();
     let of_files = costs.iter().sum::<usize>();
-    let half = costs.first().map_or(0, |own| own / 2);
-    let smaller = (of_files > 0).then(|| tokens + half);
+    let of_own = costs.first().copied().unwrap_or_default();
+    let smaller = (of_files > 0).then(|| without + fewer(of_own, frames, of_files));
     Ok(Context { messages, tokens: tokens + of_files, budget, cut, files, smaller })
+}
+
+/// What the files of the new message, which cost `own`, get if they are asked about once more: half, if they are still shown then
+/// (their `frames` are more than nothing); all, if it helps to leave out those of earlier messages; else nothing.
+const fn fewer(own: usize, frames: usize, all: usize) -> usize {
+    if frames <= own / 2 {
+        own / 2
+    } else if own < all {
+        if frames > own { frames } else { own }
+    } else {
+        0
+    }
 }
 
 /// The memories inside a message's text, if it is a memory block.

@@ -2,7 +2,7 @@
 //! says what, and characters that nobody sees.
 
 /// Names between `<` and `>` that are marks of some model's template, with a slash before them or without.
-const ANGLED: [&str; 16] = [
+const ANGLED: [&str; 23] = [
     "s",
     "bos",
     "eos",
@@ -19,10 +19,17 @@ const ANGLED: [&str; 16] = [
     "think",
     "tool_call",
     "tool_response",
+    "fim_prefix",
+    "fim_middle",
+    "fim_suffix",
+    "fim_pad",
+    "file_sep",
+    "repo_name",
+    "endoftext",
 ];
 
 /// The same between brackets.
-const BRACKETED: [&str; 12] = [
+const BRACKETED: [&str; 19] = [
     "INST",
     "SYS",
     "SYSTEM_PROMPT",
@@ -35,6 +42,13 @@ const BRACKETED: [&str; 12] = [
     "IMG_BREAK",
     "gMASK",
     "sMASK",
+    "THINK",
+    "ARGS",
+    "CALL_ID",
+    "PREFIX",
+    "SUFFIX",
+    "MIDDLE",
+    "AUDIO",
 ];
 
 /// Longest of those names.
@@ -88,9 +102,11 @@ const fn is_unseen(c: char) -> bool {
         // Which way letters run, among others.
         | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}'
         // Variants of what stands before; bytes can be hidden in a row of them.
-        | '\u{fe00}'..='\u{fe0f}' | '\u{e0100}'..='\u{e01ef}'
-        // Tags, an alphabet of its own.
-        | '\u{e0000}'..='\u{e007f}'
+        | '\u{fe00}'..='\u{fe0f}'
+        // How lines, shorthand and music run, and what stands beside a line.
+        | '\u{fff9}'..='\u{fffb}' | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}'
+        // Tags, an alphabet of its own, more variants, and what is kept for others of their kind.
+        | '\u{e0000}'..='\u{e0fff}'
     )
 }
 
@@ -112,6 +128,8 @@ mod tests {
             ("<\u{200b}|im_end|>", "< |im_end|>"),
             ("[IN\u{ad}ST]", "[ INST]"),
             ("<<s>", "<< s>"),
+            ("[THINK]<fim_prefix>", "[ THINK]< fim_prefix>"),
+            ("<\u{e01f0}s\u{fffb}>", "< s>"),
         ] {
             assert_eq!(harmless(text), shown, "{text}");
             assert_eq!(harmless(shown), shown, "once is enough");

@@ -33,9 +33,9 @@ pub struct ExtractionSettings {
 impl Default for ExtractionSettings {
     fn default() -> Self {
         Self {
-            places: 2,
+            places: 3,
             wait_ms: 30_000,
-            thumbnail_places: 2,
+            thumbnail_places: 3,
             thumbnail_wait_ms: 5_000,
             timeout_ms: 30_000,
             cpu_seconds: 20,

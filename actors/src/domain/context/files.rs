@@ -7,14 +7,16 @@ pub(super) struct Files<'a> {
     said: &'a Said,
     /// What the text of each file may weigh; files beyond these have no room at all.
     shares: Vec<usize>,
-    /// What the files cost in tokens, the frames around them included.
+    /// What the files cost in tokens, the frames around them included …
     cost: usize,
+    /// … and what the frames cost alone.
+    frames: usize,
 }
 
 impl<'a> Files<'a> {
     /// A message without any of its files.
     pub(super) const fn of(said: &'a Said) -> Self {
-        Self { said, shares: Vec::new(), cost: 0 }
+        Self { said, shares: Vec::new(), cost: 0, frames: 0 }
     }
 
     /// A message with as much of its files as fits into the tokens `left`, from which it is taken.
@@ -40,12 +42,23 @@ impl<'a> Files<'a> {
         let files = &self.said.files[..count];
         self.shares = if files.is_empty() { Vec::new() } else { attached::shares(files, room - frames) };
         let texts = self.shares.iter().sum::<usize>();
-        self.cost = if files.is_empty() { 0 } else { (frames + texts).div_ceil(tokens::PARTS) };
+        let cost = |weight: usize| if files.is_empty() { 0 } else { weight.div_ceil(tokens::PARTS) };
+        (self.cost, self.frames) = (cost(frames + texts), cost(frames));
     }
 
     /// What the files cost at most, in tokens.
     pub(super) const fn cost(&self) -> usize {
         self.cost
+    }
+
+    /// What the files cost at least, in tokens.
+    pub(super) const fn frames(&self) -> usize {
+        self.frames
+    }
+
+    /// What the message costs if its files are left out, in tokens.
+    pub(super) fn words_alone(&self) -> usize {
+        self.said.cost()
     }
 
     /// What the message costs beside its files, in tokens.
@@ -171,6 +184,25 @@ mod tests {
         let mut said = asks("", vec![text("a.txt", "tea")]);
         said.leave_out_files();
         assert_eq!(said, asks(attached::LEFT_OUT, vec![]));
+        let mut said = asks("look", vec![text("a.txt", "tea")]);
+        said.leave_out_files();
+        assert_eq!(said, asks(&format!("look\n\n{}", attached::LEFT_OUT), vec![]));
+    }
+
+    #[test]
+    fn a_short_file_stays_in_a_smaller_context_for_as_long_as_others_can_go() {
+        let mut history = [asks("old", vec![text("old.txt", "coffee")]), Said::new(Role::Assistant, "yes")];
+        let message = asks("and?", vec![text("new.txt", "tea")]);
+        let of = |history: &[Said], budget| {
+            build(Material { system_prompt: "", memories: &[], history, message: &message }, budget).unwrap()
+        };
+        let smaller = of(&history, 5_000).smaller.unwrap();
+        history[0].leave_out_files();
+        let again = of(&history, smaller);
+        assert_eq!((again.files.len(), again.files[0].missing_chars, again.cut.history_messages), (1, 0, 0));
+        let last = of(&history, again.smaller.unwrap());
+        assert_eq!((last.files.len(), last.cut.files, last.cut.history_messages), (0, 1, 0));
+        assert_eq!(last.messages[2].content, format!("and?\n\n{}", attached::LEFT_OUT), "it is said");
     }
 
     #[test]
@@ -180,7 +212,8 @@ mod tests {
         let material = Material { system_prompt: "", memories: &[], history: &history, message: &message };
         let context = build(material, 5_000).unwrap();
         assert_eq!((context.files[0].chars, context.files[1].chars), (1_200, 1_200));
-        let words = [asks("old", vec![]), Said::new(Role::Assistant, "yes")];
+        let mut words = history.clone();
+        words[0].leave_out_files();
         let again = build(Material { history: &words, ..material }, context.smaller.unwrap()).unwrap();
         assert_eq!((again.files.len(), again.cut.history_messages), (1, 0));
         // Of half, some goes to what stands around it.
