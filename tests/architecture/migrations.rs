@@ -29,7 +29,7 @@ const APPLIED: &[(&str, &str)] = &[
     ("0018_tus_uploads.sql", "d346b4fb8909c2e61d3d304d8ad9d17a08f6e5b2978bdde49de70990d5c05b13"),
     ("0019_attachment_verdicts.sql", "26664a33b1b8ed90b37ea2495636a6fce7df49017561a1d85a4e458fffabf884"),
     ("0020_attachment_links.sql", "79baf86862f2df6d48a185665986db5326129954999bf9dcfaaaad7e3fbface6"),
-    ("0021_attachment_references.sql", "329c1c96577c729f399507862dda2cc418b105ccc1e9bcae9a483503b791edbb"),
+    ("0021_attachment_references.sql", "2128eb3f93ae38afabef8985bd4d90de392d3759384fc0cdbdd6e7e94bae691c"),
     ("0022_upload_quotas.sql", "ca19ecb1ed4c3a2e43fadbd7e4cd3c31450c24e087dff791d30c2766ae7df4fc"),
 ];
 

@@ -161,21 +161,6 @@ pub async fn lock_sums(rows: &mut TenantTx<'_>, tenant: &str, sums: &[&str]) -> 
     Ok(())
 }
 
-/// The same for the bytes of a blob.
-///
-/// # Errors
-/// The database's.
-#[instrument(level = "debug", name = "db.attachment_blobs.lock_sum_of", skip_all)]
-pub async fn lock_sum_of(rows: &mut TenantTx<'_>, tenant: &str, id: Uuid) -> Result<(), sqlx::Error> {
-    let sum = sqlx::query_scalar!("SELECT sha256 FROM attachment_blobs WHERE tenant = $1 AND id = $2", tenant, id)
-        .fetch_optional(&mut **rows)
-        .await?;
-    match sum.flatten() {
-        Some(sum) => lock_sums(rows, tenant, &[&sum]).await,
-        None => Ok(()),
-    }
-}
-
 /// Bytes that are here.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Sum {
@@ -183,6 +168,23 @@ pub struct Sum {
     pub sha256: String,
     /// How many there are.
     pub size: i64,
+}
+
+/// The bytes of a blob, if they are all here.
+///
+/// # Errors
+/// The database's.
+#[instrument(level = "debug", name = "db.attachment_blobs.sum_of", skip_all)]
+pub async fn sum_of(rows: &mut TenantTx<'_>, tenant: &str, id: Uuid) -> Result<Option<Sum>, sqlx::Error> {
+    sqlx::query_as!(
+        Sum,
+        r#"SELECT sha256 AS "sha256!", size AS "size!" FROM attachment_blobs
+         WHERE tenant = $1 AND id = $2 AND sha256 IS NOT NULL AND size IS NOT NULL"#,
+        tenant,
+        id,
+    )
+    .fetch_optional(&mut **rows)
+    .await
 }
 
 /// Blobs of the tenant that have bytes of these SHA-256 already, the first of each. Until the transaction ends they do not go.

@@ -25,6 +25,7 @@ use crate::{
     },
     store::{
         StoreError,
+        attachment_blobs::{self, Sum},
         attachments::{
             rescans::{self, Finding, Judged},
             verdicts,
@@ -75,6 +76,14 @@ pub(super) enum Asked {
     By(Box<Caller>, Uuid),
     /// The process by itself.
     ByNobody,
+}
+
+/// Which bytes are judged.
+enum Bytes {
+    /// Those of a blob.
+    Of(Uuid),
+    /// These.
+    Are(Sum),
 }
 
 impl Uploads {
@@ -141,10 +150,48 @@ impl Uploads {
             acquits: matches!(asked, Asked::By(..)),
             drops_bytes: self.rules().quarantine == Quarantine::DropBytesKeepMeta,
         };
+        self.judge_bytes(tenant, Bytes::Of(blob), finding, asked).await
+    }
+
+    /// What was found in a file that is new counts for all that have the same bytes and were let in before.
+    pub(super) async fn judge_others(
+        &self,
+        tenant: &Tenant,
+        new: &Attachment,
+        quarantine: Quarantine,
+    ) -> Result<(), StoreError> {
+        let reason = match new.quarantine_reason.as_deref() {
+            Some("infected") => "infected",
+            Some("limits_exceeded") => "limits_exceeded",
+            _ => return Ok(()),
+        };
+        let finding = Finding {
+            reason: Some(reason),
+            threat: new.threat.clone(),
+            signatures: new.signatures.clone(),
+            acquits: false,
+            drops_bytes: quarantine == Quarantine::DropBytesKeepMeta,
+        };
+        let bytes = Bytes::Are(Sum { sha256: new.sha256.clone(), size: new.size });
+        self.judge_bytes(tenant, bytes, finding, Asked::ByNobody).await.map(drop)
+    }
+
+    async fn judge_bytes(
+        &self,
+        tenant: &Tenant,
+        bytes: Bytes,
+        finding: Finding,
+        asked: Asked,
+    ) -> Result<Vec<Judged>, StoreError> {
         let (at, name) = ((self.clock)(), tenant.clone());
         let work = self.store.change_for(tenant.clone(), move |rows| {
             Box::pin(async move {
-                let judged = rescans::judge(rows, name.as_str(), blob, &finding, at).await?;
+                let sum = match bytes {
+                    Bytes::Of(blob) => attachment_blobs::sum_of(rows, name.as_str(), blob).await?,
+                    Bytes::Are(sum) => Some(sum),
+                };
+                let Some(sum) = sum else { return Ok(Vec::new()) };
+                let judged = rescans::judge(rows, name.as_str(), &sum, &finding, at).await?;
                 for one in &judged {
                     if let Some(line) = line(one, &finding, &asked) {
                         audit_event::insert_of_process(rows, (name.as_str(), one.session_id), &line, at).await?;

@@ -5,7 +5,10 @@ use time::OffsetDateTime;
 use tracing::instrument;
 use uuid::Uuid;
 
-use crate::store::{attachment_blobs, wall::TenantTx};
+use crate::store::{
+    attachment_blobs::{self, Sum},
+    wall::TenantTx,
+};
 
 /// The lease of whoever does this.
 const LEASE: &str = "attachment_rescans";
@@ -166,8 +169,8 @@ pub struct Judged {
     pub blob_id: Uuid,
 }
 
-/// Writes down what was found in the bytes `blob`, for all attachments of the tenant with these bytes, also where they are kept twice. One that was released in spite of the very same finding
-/// stays released.
+/// Writes down what was found in bytes, for all attachments of the tenant that have them, also where they are kept twice. One that
+/// was released in spite of the very same finding stays released.
 ///
 /// # Errors
 /// The database's.
@@ -175,12 +178,12 @@ pub struct Judged {
 pub async fn judge(
     rows: &mut TenantTx<'_>,
     tenant: &str,
-    blob: Uuid,
+    bytes: &Sum,
     finding: &Finding,
     at: OffsetDateTime,
 ) -> Result<Vec<Judged>, sqlx::Error> {
     // Whoever keeps the same bytes meanwhile, and looked through them before, waits, and then knows of this; or this waits.
-    attachment_blobs::lock_sum_of(rows, tenant, blob).await?;
+    attachment_blobs::lock_sums(rows, tenant, &[&bytes.sha256]).await?;
     let judged = sqlx::query_as!(
         Judged,
         "WITH was AS (
@@ -188,8 +191,7 @@ pub async fn judge(
                     released_at IS NOT NULL
                         AND ($3::text IS NULL OR quarantine_reason = $3 AND threat IS NOT DISTINCT FROM $4) AS stays
              FROM attachments
-             WHERE tenant = $1 AND blob_id IS NOT NULL
-               AND (sha256, size) = (SELECT b.sha256, b.size FROM attachment_blobs AS b WHERE b.tenant = $1 AND b.id = $2)
+             WHERE tenant = $1 AND blob_id IS NOT NULL AND sha256 = $2 AND size = $8
                AND ($3 IS NOT NULL OR status = 'clean' OR quarantine_reason = 'av_error' OR $6)
              ORDER BY id
              FOR UPDATE
@@ -207,12 +209,13 @@ pub async fn judge(
          WHERE a.id = was.id
          RETURNING a.id, a.session_id, was.status AS before, a.status AS after, was.blob_id AS \"blob_id!\"",
         tenant,
-        blob,
+        bytes.sha256,
         finding.reason,
         finding.threat,
         finding.signatures,
         finding.acquits,
         at,
+        bytes.size,
     )
     .fetch_all(&mut **rows)
     .await?;
@@ -326,6 +329,7 @@ mod tests {
             Finding { reason: None, threat: None, signatures: Some("s".into()), acquits: false, drops_bytes: false };
         let bad =
             Finding { reason: Some("infected"), threat: Some("Bad".into()), drops_bytes: true, ..nothing.clone() };
+        let bytes = Sum { sha256: "5f".to_owned(), size: 5 };
         for (finding, expected) in [
             (nothing.clone(), ["clean", "clean", "clean", "clean", "quarantined"]),
             (
@@ -336,7 +340,7 @@ mod tests {
             (bad, ["quarantined", "clean", "quarantined", "quarantined", "quarantined"]),
         ] {
             let judged =
-                within(&mut connection, "t", async |rows| judge(rows, "t", blob, &finding, at(60)).await).await;
+                within(&mut connection, "t", async |rows| judge(rows, "t", &bytes, &finding, at(60)).await).await;
             assert!(judged.len() >= 4, "{judged:?}");
             for (new, status) in all.iter().zip(expected) {
                 let found = read(&mut connection, "t", new.id).await.unwrap();

@@ -60,10 +60,13 @@ impl Place {
         if is_let_in { Ok(Self { url, host, reach }) } else { Err(ExternalError::NotAllowed(NOT_HERE)) }
     }
 
-    /// The last part of the path, as people read it.
+    /// The last part of the path, as people read it, if it looks like the name of a file: it may as well be what opens the place, and
+    /// a name is told to more people.
     pub(super) fn name(&self) -> Option<String> {
-        let last = self.url.path_segments()?.next_back().filter(|last| !last.is_empty())?;
-        Some(percent_encoding::percent_decode_str(last).decode_utf8_lossy().into_owned())
+        let last = percent_encoding::percent_decode_str(self.url.path_segments()?.next_back()?).decode_utf8_lossy();
+        let (stem, ending) = last.rsplit_once('.')?;
+        let is_ending = (1..=8).contains(&ending.len()) && ending.bytes().all(|byte| byte.is_ascii_alphanumeric());
+        (is_ending && !stem.is_empty()).then(|| last.clone().into_owned())
     }
 }
 

@@ -169,10 +169,10 @@ async fn keep(
 ) -> Result<Kept, IngestError> {
     let Some(first) = files.first() else { return Ok(Vec::new()) };
     let (now, rules, tenant) = ((uploads.clock)(), Arc::clone(&first.rules), keeping.caller.tenant.clone());
-    let remembers = uploads.remembers.clone();
+    let (remembers, quarantine) = (uploads.remembers.clone(), rules.quarantine);
     let step = files.iter_mut().map(|judged| judged.file(&keeping, now)).collect();
     let step = Step { files: step, rules, keeping, origin, each, remembers, known: HashMap::new() };
-    let work = uploads.store.change_for(tenant, move |rows| Box::pin(step.write(rows, now)));
+    let work = uploads.store.change_for(tenant.clone(), move |rows| Box::pin(step.write(rows, now)));
     let kept = work.await??;
     for (judged, kept) in files.iter_mut().zip(&kept) {
         let Ok(attachment) = kept else { continue };
@@ -180,6 +180,10 @@ async fn keep(
             judged.blob.kept();
         }
         uploads.metrics.kept(attachment.status == "quarantined");
+        if let Err(error) = uploads.judge_others(&tenant, attachment, quarantine).await {
+            let error = &error as &dyn std::error::Error;
+            tracing::warn!(error, "what was found in a file is not written down for others that are the same");
+        }
     }
     Ok(kept)
 }

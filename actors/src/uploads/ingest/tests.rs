@@ -14,12 +14,13 @@ use super::{
 use crate::{
     domain::caller::Caller,
     store::{
-        attachment_blobs::CHUNK_BYTES,
+        attachment_blobs::{CHUNK_BYTES, Sum},
         attachments::rescans::{self, Finding},
         wall::within,
     },
     uploads::{
         Attachment,
+        rules::Antivirus,
         tests::{caller, rules, uploads},
     },
 };
@@ -426,6 +427,50 @@ async fn statuses(pool: &PgPool) -> Vec<(String, Option<String>, Option<String>,
     sqlx::query_as(sql).fetch_all(pool).await.unwrap()
 }
 
+fn sum_of(attachment: &Attachment) -> Sum {
+    Sum { sha256: attachment.sha256.clone(), size: attachment.size }
+}
+
+fn looking() -> Antivirus {
+    Antivirus { enabled: true, ..rules().antivirus }
+}
+
+fn finding(threat: &str) -> Arc<dyn Scanner> {
+    Arc::new(Finds(Ok(Verdict::Infected { signature: threat.to_owned() })))
+}
+
+#[sqlx::test(migrations = "../migrations")]
+async fn what_is_found_in_a_file_counts_for_the_same_bytes_that_were_let_in_before(pool: PgPool) {
+    for dedup in [true, false] {
+        for quarantine in [Quarantine::StoreAndBlock, Quarantine::DropBytesKeepMeta] {
+            let bytes = noise(300_000);
+            let before = Rules { dedup, quarantine, ..rules() };
+            kept(&uploads(&pool), before.clone(), &bytes).await;
+            let now = uploads(&pool).looked_through_by(finding("Bad"));
+            kept(&now, Rules { antivirus: looking(), ..before }, &bytes).await;
+            let drops = quarantine == Quarantine::DropBytesKeepMeta;
+            let expected = ("quarantined".to_owned(), Some("infected".to_owned()), Some("Bad".to_owned()), !drops);
+            assert_eq!(statuses(&pool).await, vec![expected.clone(), expected], "{dedup}");
+            sqlx::raw_sql("DELETE FROM attachments; DELETE FROM attachment_blobs").execute(&pool).await.unwrap();
+        }
+    }
+}
+
+#[sqlx::test(migrations = "../migrations")]
+async fn of_a_file_elsewhere_in_which_something_is_found_nothing_is_kept_but_what_it_is(pool: PgPool) {
+    let (large, uploads) = (noise(300_000), uploads(&pool).looked_through_by(finding("Bad")));
+    let source = || Source { url: "https://files.example/a?k=canary".to_owned(), host: "files.example".to_owned() };
+    let small_here = Rules { inline_max_bytes: 1_000, ..rules() };
+    for (antivirus, reason) in [(looking(), Some("infected")), (rules().antivirus, None)] {
+        let rules = Arc::new(Rules { antivirus, ..small_here.clone() });
+        let ingest = uploads.begin(&caller("t"), rules, &Declared::default()).await.unwrap().fetched_from(source());
+        let judged = ingest.push(Bytes::from(large.clone())).await.unwrap().finish().await.unwrap();
+        let kept = judged.keep(keeping(&caller("t"))).await.unwrap();
+        assert_eq!((kept.quarantine_reason.as_deref(), kept.blob_id), (reason, None));
+        assert_eq!(kept.external_url.is_some(), reason.is_none());
+    }
+}
+
 #[sqlx::test(migrations = "../migrations")]
 async fn bytes_in_which_something_is_found_while_they_are_kept_once_more_are_not_clean_there(pool: PgPool) {
     let uploads = uploads(&pool);
@@ -435,9 +480,9 @@ async fn bytes_in_which_something_is_found_while_they_are_kept_once_more_are_not
         let first = kept(&uploads, once.clone(), &bytes).await;
         let second = judged(&uploads, once, &Declared::default(), &bytes).await.unwrap();
         let mut keeping = pin!(second.keep(keeping(&caller("t"))));
-        let (blob, drops) = (first.blob_id.unwrap(), quarantine == Quarantine::DropBytesKeepMeta);
+        let (sum, drops) = (sum_of(&first), quarantine == Quarantine::DropBytesKeepMeta);
         within(&mut connection, "t", async |rows| {
-            let found = rescans::judge(rows, "t", blob, &infected(drops), OffsetDateTime::UNIX_EPOCH).await?;
+            let found = rescans::judge(rows, "t", &sum, &infected(drops), OffsetDateTime::UNIX_EPOCH).await?;
             assert_eq!(found.len(), 1, "the other one is not there yet");
             assert!(poll_immediate(keeping.as_mut()).await.is_none());
             waiting(&pool, 1).await;
@@ -471,9 +516,9 @@ async fn whoever_judges_bytes_waits_for_those_that_are_keeping_them(pool: PgPool
     let mut keeping = pin!(second.keep(keeping(&caller("t"))));
     assert!(poll_immediate(keeping.as_mut()).await.is_none());
     waiting(&pool, 1).await;
-    let blob = first.blob_id.unwrap();
+    let sum = sum_of(&first);
     let mut judging = pin!(uploads.store.change_for(caller("t").tenant, move |rows| {
-        Box::pin(async move { rescans::judge(rows, "t", blob, &infected(false), OffsetDateTime::UNIX_EPOCH).await })
+        Box::pin(async move { rescans::judge(rows, "t", &sum, &infected(false), OffsetDateTime::UNIX_EPOCH).await })
     }));
     assert!(poll_immediate(judging.as_mut()).await.is_none());
     waiting(&pool, 2).await;

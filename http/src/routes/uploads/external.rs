@@ -147,10 +147,17 @@ struct Fetching<'a> {
 impl Fetching<'_> {
     async fn fetch(self, external: &External) -> Result<Judged, Problem> {
         let (Progress { door, caller, session_id }, rules) = (self.progress, self.rules);
+        let room = door.uploads.room(caller, rules.quotas, session_id).await?;
+        // What is too large to be kept takes no room.
+        let check = |bytes: u64| match room.check(bytes) {
+            Err(over) if bytes <= rules.inline_max_bytes => Err(refused(over.into())),
+            _ => Ok(()),
+        };
         let mut file = external.open(&rules.external_allowlist, &self.wanted.url).await.map_err(not_fetched)?;
         if file.length.is_some_and(|length| length > rules.max_bytes) {
             return Err(refused(IngestError::TooLarge(rules.max_bytes)));
         }
+        file.length.map_or(Ok(()), check)?;
         let begun = door.uploads.begin(caller, Arc::clone(rules), &declared(&self.wanted.said, &file)).await;
         let mut ingest = begun.map_err(refused)?.fetched_from(file.source.clone());
         while let Some(bytes) = file.next().await.map_err(not_fetched)? {

@@ -30,13 +30,14 @@ pub(super) const CODES: [Code; 20] = [
 ];
 
 /// What a request for a file that is elsewhere may be refused with.
-pub(super) const FETCHING: [Code; 17] = [
+pub(super) const FETCHING: [Code; 18] = [
     Code::UploadsDisabled,
     Code::ExternalDisabled,
     Code::ExternalNotAllowed,
     Code::ExternalFailed,
     Code::MimeNotAllowed,
     Code::FileTooLarge,
+    Code::QuotaExceeded,
     Code::RequestTimeout,
     Code::TokenInvalid,
     Code::TooManyBodies,
