@@ -104,8 +104,34 @@ const session = (id) => `/v1/sessions/${encodeURIComponent(id)}`;
 /** @returns {Promise<{components: Record<string, {status: 'ok' | 'degraded' | 'down'} | undefined>}>} */
 export const healthz = () => json('/healthz');
 
-/** Who is signed in. @returns {Promise<Person>} */
-export const person = () => json('/v1/auth/session');
+/** Who is signed in; null if nobody is. @returns {Promise<Person | null>} */
+export async function person() {
+  try {
+    return await json('/v1/auth/session');
+  } catch (error) {
+    if (problemOf(error).status === 401) return null;
+    throw error;
+  }
+}
+
+/** Pauses before what was not answered is asked for again. */
+const FIRST_PAUSE_MS = 500;
+const LONGEST_PAUSE_MS = 15_000;
+
+/**
+ * Asks until there is an answer, for what the page must not guess.
+ * @template T @param {() => Promise<T>} ask @returns {Promise<T>}
+ */
+export async function insist(ask) {
+  for (let pauseMs = FIRST_PAUSE_MS; ; pauseMs = Math.min(2 * pauseMs, LONGEST_PAUSE_MS)) {
+    try {
+      return await ask();
+    } catch (error) {
+      const waitMs = Math.max(pauseMs, 1000 * (problemOf(error).retryAfter ?? 0));
+      await new Promise((resolve) => setTimeout(resolve, waitMs));
+    }
+  }
+}
 
 /** Ends the login; one that has ended already is no failure. */
 export async function signOut() {

@@ -92,10 +92,13 @@ function comeBack(accepted) {
 
 /** Sends what was written in a conversation, which need not be the open one any more. @param {{session: string, message: string}} draft */
 async function sendDraft({ session, message }) {
-  const isOpen = current().conversation.id === session;
-  prefs.write(isOpen ? draftName(location.pathname) : `draft.${session}`, null);
-  if (isOpen) update({ draft: '' });
-  const accepted = await sending.send({ text: message, attachments: uploads.take(session) }, session);
+  const draft = current().conversation.id === session ? draftName(location.pathname) : `draft.${session}`;
+  const { attachments, taken } = uploads.take(session);
+  const accepted = await sending.send({ text: message, attachments }, session, () => {
+    prefs.write(draft, null);
+    if (current().conversation.id === session) update({ draft: '' });
+    taken();
+  });
   comeBack(accepted);
   if (!accepted && current().conversation.id !== session) say(text.files.notSentElsewhere);
 }

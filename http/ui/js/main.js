@@ -15,10 +15,15 @@ import { update } from './store.js';
 import './elements/soma-app.js';
 
 const app = document.querySelector('soma-app');
+const known = getToKnow();
+if (isOwned()) {
+  // Nothing is opened either before it is known for whom.
+  app?.toggleAttribute('inert', true);
+  await known;
+  app?.toggleAttribute('inert', false);
+}
 if (app instanceof HTMLElement) keys.listen(app);
 addEventListener('popstate', showPlace);
-const known = getToKnow();
-if (isOwned()) await known;
 showPlace();
 keepFresh();
 watchMemory();
@@ -29,8 +34,8 @@ watchAwaited((session, message) => intents['send-draft']({ session, message }), 
 
 /** Learns what this server is, and who is here where people sign in. */
 async function getToKnow() {
-  // Without it the page lacks some notices and the way out, nothing else.
-  const config = await api.config().catch(() => null);
+  // Without it the page lacks some notices and the way out, and shows nothing that is somebody's.
+  const config = await api.insist(() => api.config());
   update({ config });
-  if (config?.sign_in?.enabled) await meet();
+  if (config.sign_in?.enabled) await meet();
 }

@@ -87,10 +87,11 @@ export function endSettled(session) {
  */
 export const unsent = (session) => readList(`unsent.${session}`);
 
-/** @param {string} session @param {Unsent} message */
+/** @param {string} session @param {Unsent} message @returns {boolean} whether it is kept */
 export function keepUnsent(session, message) {
   const others = unsent(session).filter((other) => other.key !== message.key);
   writeList(`unsent.${session}`, [...others, message]);
+  return unsent(session).some((one) => one.key === message.key);
 }
 
 /**

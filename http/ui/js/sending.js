@@ -14,17 +14,27 @@ import { acknowledged, refused, withUnsent } from './turns.js';
 /** The key of each quick action that was asked for and not accepted, by session and action. @type {Map<string, string>} */
 const acts = new Map();
 
-/** Posts a message, and shows it at once where its conversation is open. @param {Words} words @param {string} [id]  of its conversation, if it is another one */
-export function send(words, id = current().conversation.id) {
+/**
+ * Posts a message, and shows it at once where its conversation is open.
+ * @param {Words} words @param {string} [id]  of its conversation, if it is another one
+ * @param {() => void} [safe]  it is shown, kept or accepted, so that what it was written in can be emptied
+ */
+export async function send(words, id = current().conversation.id, safe = () => {}) {
   const key = newId();
   const { conversation } = current();
   if (conversation.id === id && conversation.fresh) {
     go(pathOf(id), 'replace');
     updateConversation(id, ({ title }) => ({ title: title ?? titleOf(words) }));
   }
-  prefs.endSettled(id);
-  prefs.keepUnsent(id, { key, ...words });
-  return deliver(id, key, words);
+  const isSafe = prefs.keepUnsent(id, { key, ...words }) || conversation.id === id;
+  const end = () => {
+    prefs.endSettled(id);
+    safe();
+  };
+  if (isSafe) end();
+  const accepted = await deliver(id, key, words);
+  if (accepted && !isSafe) end();
+  return accepted;
 }
 
 /** What a conversation is called until the server says it; files alone give it no name. @param {Words} words */

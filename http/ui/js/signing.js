@@ -17,6 +17,9 @@ const others = new BroadcastChannel('soma.signing');
 /** @param {Person | null} person */
 const nameOf = (person) => person && `${person.tenant}/${person.subject}`;
 
+/** Whose page this is, as far as that is known. */
+let mine = prefs.read('owner');
+
 /** Whether what was typed in this browser may be somebody's who is not here now: nothing of it is shown before it is known. */
 export const isOwned = () => prefs.read('owner') !== null || prefs.isWayTaken();
 
@@ -28,6 +31,7 @@ export async function meet() {
   const owner = nameOf(person) ?? before;
   if (before !== null && before !== owner) await forgetTyped();
   prefs.write('owner', owner);
+  mine = owner;
   const kept = prefs.takeFromWay();
   if (kept && [null, owner].includes(kept.owner)) prefs.write(kept.name, kept.draft);
   if (person) others.postMessage('signed in');
@@ -45,7 +49,6 @@ export function followOthers() {
   };
   // What is on its way here would go out in the name of whoever signed in on another page.
   prefs.follow('owner', (owner) => {
-    const mine = nameOf(current().person);
     if (mine !== null && owner !== mine) uploads.forgetAll();
   });
   addEventListener('pageshow', ({ persisted }) => {
@@ -54,9 +57,8 @@ export function followOthers() {
   });
 }
 
-function whoever() {
-  return api.person().catch(() => null);
-}
+/** A server that is away does not say that nobody is here. */
+const whoever = () => api.insist(api.person);
 
 /** Leaves for the provider. */
 export function signIn() {

@@ -202,6 +202,8 @@ export const text = {
     brokenOff: 'The connection broke off before the file was there.',
     hideUnadded: 'Hide why files were not added',
     untilCome: (/** @type {number} */ count) => `Sends when ${count === 1 ? 'the file is' : `${count} files are`} there. Typing holds it back.`,
+    untilResumed: 'Sends when the conversation is resumed. Typing holds it back.',
+    untilLoaded: 'Sends when the conversation is there. Typing holds it back.',
     blocked: 'Retry or remove what was not taken, then send.',
     blockedElsewhere: 'A message in another conversation was not sent: one of its files was not taken.',
     notSentElsewhere: 'A message in another conversation was not sent.',

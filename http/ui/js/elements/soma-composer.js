@@ -75,7 +75,7 @@ export class SomaComposer extends SomaElement {
     const isBlocked = files.some(isRefused);
     this.#send.disabled = isEmpty || paused || isBlocked;
     this.#send.hidden = isEmpty && !this.#stop.hidden;
-    this.#reason.textContent = reasonOf(files, isAwaited(this.#conversation));
+    this.#reason.textContent = reasonOf(files, isAwaited(this.#conversation), paused);
   }
 
   /** Says why no files can be added, where that is so; a button that is switched off could not be asked. */
@@ -186,6 +186,7 @@ export class SomaComposer extends SomaElement {
     const { phase, paused } = current().conversation;
     // Where the history cannot be had the text stays in the field.
     if ((message === '' && this.#files().length === 0) || paused || (phase !== 'ready' && phase !== 'loading')) return;
+    keepBack(this.#conversation);
     this.ask('send-draft', { session: this.#conversation, message });
   }
 
@@ -195,10 +196,13 @@ export class SomaComposer extends SomaElement {
   }
 }
 
-/** Why a message does not go, if its files are the reason. @param {Upload[]} files @param {boolean} isWaiting */
-function reasonOf(files, isWaiting) {
+/** Why a message does not go, if its files are the reason. @param {Upload[]} files @param {boolean} isWaiting @param {boolean} paused */
+function reasonOf(files, isWaiting, paused) {
   if (files.some(isRefused)) return text.files.blocked;
-  return isWaiting ? text.files.untilCome(files.filter(isUnderWay).length) : '';
+  if (!isWaiting) return '';
+  const count = files.filter(isUnderWay).length;
+  if (count > 0) return text.files.untilCome(count);
+  return paused ? text.files.untilResumed : text.files.untilLoaded;
 }
 
 customElements.define('soma-composer', SomaComposer);

@@ -27,17 +27,24 @@ const others = (session) => current().awaited.filter((one) => one.session !== se
  * @param {(session: string, message: string) => void} send @param {(line: string) => void} say  for what is not seen where it happens
  */
 export function watchAwaited(send, say) {
-  watch(({ uploads }) => uploads, (uploads) => {
+  const sendReady = () => {
     for (const { session, text: message } of current().awaited) {
-      const files = ofSession(uploads, session);
-      if (files.some(isUnderWay)) continue;
+      const files = ofSession(current().uploads, session);
+      const isBlocked = files.some(isRefused);
+      if (files.some(isUnderWay) || (!isBlocked && !takes(session))) continue;
       keepBack(session);
-      const { id, paused, phase } = current().conversation;
-      if (!files.some(isRefused)) {
-        // Where nothing can be sent just now the text stays in the field.
-        if (id !== session || (!paused && (phase === 'ready' || phase === 'loading'))) send(session, message);
-      } else if (id === session) update({ announced: { line: text.files.blocked } });
+      if (!isBlocked) send(session, message);
+      else if (current().conversation.id === session) update({ announced: { line: text.files.blocked } });
       else say(text.files.blockedElsewhere);
     }
-  });
+  };
+  watch(({ uploads }) => uploads, sendReady);
+  watch(({ conversation: { id, phase, paused } }) => `${id} ${phase} ${paused}`, sendReady);
+}
+
+/** Whether a message can go to a session just now, as far as this page knows. @param {string} session */
+function takes(session) {
+  const { conversation: { id, phase, paused }, sessions } = current();
+  if (id === session) return !paused && (phase === 'ready' || phase === 'loading');
+  return !sessions.items.some((item) => item.session_id === session && item.paused);
 }

@@ -101,6 +101,15 @@ async function all() {
   return found.sort((one, other) => one.at - other.at);
 }
 
+/**
+ * What somebody has here, whichever page goes on with it.
+ * @param {string} owner @param {string} [session]  of one session alone @returns {Promise<Shelved[]>}
+ */
+export async function ofOwner(owner, session) {
+  const mine = (await all()).filter((one) => one.owner === owner && (session === undefined || one.session === session));
+  return (await Promise.all(mine.map(({ key }) => get(key)))).filter((one) => one !== null);
+}
+
 /** Ends the hold on an upload. @typedef {() => void} Release */
 
 /** Makes an upload this page's, unless it is another one's. @param {string} key @returns {Promise<Release | null>} */

@@ -18,7 +18,7 @@ const LONGEST_PAUSE_MS = 15_000;
  * @property {AbortSignal} signal
  * @property {string | null} place  where the upload is, if it has begun
  * @property {(place: string | null) => void} placed  it has begun, or is to begin anew
- * @property {() => Promise<void>} anew  it is about to begin anew; throws if it must not
+ * @property {() => Promise<void>} begins  it is about to begin, or to begin anew; throws if it must not
  * @property {(part: number) => void} progress  which part of 1 is there
  * @property {(problem: Problem, goOn: () => void) => void} paused  it goes on by itself, or at once by `goOn`
  */
@@ -77,6 +77,8 @@ class Sending {
   async #stand() {
     const { signal } = this.#course;
     if (this.#place === null) {
+      await this.#course.begins();
+      signal.throwIfAborted();
       // Not to be cut off: what the server began must not be left there.
       const place = await tus.begin(this.#file, this.#session);
       this.#move(place);
@@ -94,12 +96,16 @@ class Sending {
     this.#course.placed(place);
   }
 
-  /** Comes back when it may be worth another try. @param {unknown} error */
+  /** Comes back when it may be worth another try. @param {unknown} error @returns {Promise<void>} */
   async overcome(error) {
     const problem = api.problemOf(error);
     if (problem.code === 'upload-not-found' && this.#place !== null) {
       // It was too old, or was refused and the reply got lost: then the next refusal tells why.
-      await this.#course.anew();
+      try {
+        await this.#course.begins();
+      } catch (unsure) {
+        return this.overcome(unsure);
+      }
       this.#move(null);
       if (this.#isAnew) throw error;
       [this.#isAnew, this.#reached] = [true, 0];

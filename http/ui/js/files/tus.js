@@ -57,16 +57,17 @@ export async function push(place, rest, offset, signal, progress) {
 }
 
 /**
- * Takes an upload away, and what it has become, as far as the server can be reached: also while the page is left.
- * @param {string} place @param {boolean} isWhole  all of it has gone out, so that it may have become an attachment
+ * Takes an upload away, and what it has become, as far as the server can be reached.
+ * @param {string} place
  */
-export async function end(place, isWhole) {
+export async function end(place) {
   try {
-    // Not in the words of tus, which would have it finished.
-    const id = isWhole ? (await (await api.request(place)).json()).id : null;
+    // All of it may be there, whatever this page has seen. Not in the words of tus, which would have it finished.
+    const { id, status } = await api.request(place).then((reply) => reply.json(), () => ({}));
     await Promise.all([
       api.request(place, { method: 'DELETE', headers: VERSION, keepalive: true }),
-      ...(id ? [api.removeAttachment(id)] : []),
+      // What is quarantined is left to those who decide about it.
+      ...(id && status === 'clean' ? [api.removeAttachment(id)] : []),
     ]);
   } catch {
     // The server gives it up by itself in a day.

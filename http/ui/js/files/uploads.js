@@ -35,6 +35,8 @@ const TAKE_BACK_MS = 3000;
 
 /** @type {Map<string, Own>} */
 const held = new Map();
+/** The attachments that this page has seen in a draft. @type {Set<string>} */
+const drafted = new Set();
 /** Nothing new goes out. */
 let isHalted = false;
 
@@ -147,11 +149,11 @@ async function run({ key, session, name }) {
       place: own.place,
       placed: (to) => {
         // Who took it out did not know yet where it is.
-        if (signal.aborted && to !== null) void tus.end(to, false);
+        if (signal.aborted && to !== null) void tus.end(to);
         else own.place = to;
         if (!signal.aborted) void shelf.note(key, to);
       },
-      anew: assertSame,
+      begins: assertSame,
       progress: (part) => patch(key, { sent: part, phase: part < 1 ? 'sending' : 'checking', problem: null }),
       paused: (problem, goOn) => {
         own.goOn = goOn;
@@ -168,12 +170,14 @@ async function run({ key, session, name }) {
   sendWaiting();
 }
 
-/** The server knows no upload of somebody else: one that is not there may be of whoever was signed in until now. */
+/** What one person added must not go out in the name of another, who may have signed in on another page. */
 async function assertSame() {
-  const { config, person } = current();
-  if (!config?.sign_in?.enabled || !person) return;
-  const { tenant, subject } = await api.person();
-  if (tenant === person.tenant && subject === person.subject) return;
+  if (!(await api.config()).sign_in?.enabled) return;
+  const now = await api.person();
+  const { person } = current();
+  if (now?.tenant === person?.tenant && now?.subject === person?.subject) return;
+  // Who is here is about to be known.
+  if (!person) throw new api.RequestError({ status: 0, code: 'unreachable', detail: text.problem.unreachable, retryAfter: null });
   throw new api.RequestError({ status: 401, code: 'token-invalid', detail: text.problem.byCode['token-invalid'], retryAfter: null });
 }
 
@@ -195,7 +199,7 @@ function fail(key, name, problem) {
   patch(key, { phase: 'refused', problem });
   announce(text.files.refused(said(name), problem.detail));
   if (!canRetry(problem)) {
-    endOnServer(key, false);
+    void endOnServer(key);
     unshelve(key);
   }
   if (problem.status === 401) update({ connection: { kind: 'signed-out' } });
@@ -231,7 +235,7 @@ export function remove(key) {
   // What is quarantined is left to those who decide about it.
   if (phase === 'clean' && id !== null) {
     if (!isReferred(session, id)) void api.removeAttachment(id).catch(() => {});
-  } else if (phase !== 'quarantined') endOnServer(key, upload.sent === 1);
+  } else if (phase !== 'quarantined') void endOnServer(key);
   drop([upload]);
   announce(text.files.removed(said(name)));
 }
@@ -244,12 +248,12 @@ function isReferred(session, id) {
   return !isInDraft || [...prefs.unsent(session), ...said].some((words) => words?.attachments?.includes(id));
 }
 
-/** Takes an upload away there. @param {string} key @param {boolean} isWhole */
-function endOnServer(key, isWhole) {
+/** Takes an upload away there. @param {string} key */
+function endOnServer(key) {
   const own = held.get(key);
   const at = own?.place ?? null;
   if (own) own.place = null;
-  return at === null ? Promise.resolve() : tus.end(at, isWhole);
+  return at === null ? Promise.resolve() : tus.end(at);
 }
 
 /** @param {readonly Upload[]} gone */
@@ -264,19 +268,29 @@ function drop(gone) {
   sendWaiting();
 }
 
-/** Gives out the attachments of a message that is sent now. @param {string} session @returns {string[]} their ids */
+/**
+ * The attachments of a message that is sent now, by their ids, and what takes them out of the draft once they are safe.
+ * @param {string} session @returns {{attachments: string[], taken: () => void}}
+ */
 export function take(session) {
   const mine = ofSession(current().uploads, session);
-  drop(mine);
-  update({ unadded: null });
-  return mine.flatMap(({ phase, id }) => (phase === 'clean' && id !== null ? [id] : []));
+  const taken = () => {
+    drop(mine);
+    update({ unadded: null });
+  };
+  return { attachments: mine.flatMap(({ phase, id }) => (phase === 'clean' && id !== null ? [id] : [])), taken };
 }
 
 /** What came whole is kept over a reload. @param {string} session */
 function keepDraft(session) {
   const mine = ofSession(current().uploads, session);
   const clean = mine.filter(({ phase }) => phase === 'clean');
-  prefs.keepFiles(session, clean.map(({ id, name, size, type }) => ({ id: /** @type {string} */ (id), name, size, type })));
+  const files = clean.map(({ id, name, size, type }) => ({ id: /** @type {string} */ (id), name, size, type }));
+  const before = prefs.files(session);
+  // What another page has sent or taken out meanwhile is not put back.
+  const left = files.filter(({ id }) => !drafted.has(id) || before.some((file) => file.id === id));
+  for (const { id } of left) drafted.add(id);
+  prefs.keepFiles(session, left);
   prefs.noteUnderWay(session, clean.length < mine.length);
 }
 
@@ -285,7 +299,10 @@ export function restore(session) {
   const { uploads } = current();
   if (ofSession(uploads, session).length === 0) {
     const files = prefs.files(session);
-    for (const { id, ...facts } of files) kept.know(id, facts);
+    for (const { id, ...facts } of files) {
+      kept.know(id, facts);
+      drafted.add(id);
+    }
     update({ uploads: [...uploads, ...files.map((file) => ({ key: newId(), session, phase: /** @type {const} */ ('clean'), sent: 1, reason: null, problem: null, ...file }))] });
   }
   void resume(session);
@@ -308,21 +325,29 @@ async function resume(session) {
 export function forget(session) {
   const { uploads, awaited } = current();
   const mine = ofSession(uploads, session);
-  for (const { key } of mine) void endOnServer(key, false);
+  for (const { key } of mine) void endOnServer(key);
   update({ awaited: awaited.filter((one) => one.session !== session) });
   drop(mine);
+  void shelf.ofOwner(owner(), session).then((left) => {
+    void shelf.drop(left.map(({ key }) => key));
+    void endLeft(left);
+  });
 }
+
+/** Takes away there what closed pages left under way. @param {readonly shelf.Shelved[]} left */
+const endLeft = (left) => Promise.all(left.map(({ place: at }) => at && tus.end(at)));
 
 /** Halts all that is under way and takes it from the server, while that is allowed: its sender is about to sign out. */
 export async function takeBack() {
   isHalted = true;
-  const ended = current().uploads.filter(({ phase }) => phase !== 'clean' && phase !== 'quarantined').map(({ key, phase, sent }) => {
+  const ended = current().uploads.filter(({ phase }) => phase !== 'clean' && phase !== 'quarantined').map(({ key, phase }) => {
     const own = held.get(key);
     own?.way.abort();
     if (own) own.way = new AbortController();
     if (phase !== 'refused') patch(key, { phase: 'waiting', sent: 0, problem: null });
-    return endOnServer(key, sent === 1);
+    return endOnServer(key);
   });
+  ended.push(shelf.ofOwner(owner()).then((left) => endLeft(left.filter(({ key }) => !held.has(key)))).then(() => {}));
   await Promise.race([Promise.all(ended), new Promise((late) => setTimeout(late, TAKE_BACK_MS))]);
 }
 
@@ -336,6 +361,8 @@ export function goOn() {
 export function forgetAll() {
   update({ awaited: [] });
   drop(current().uploads);
+  // The browser may bring this page back, for somebody who has signed in again.
+  isHalted = false;
 }
 
 /** Follows what operators change and other pages leave, and asks before a page is closed that would lose something by it. */
@@ -351,6 +378,6 @@ export function watchUploads() {
     if (isLost || awaited.length > 0) event.preventDefault();
   });
   void shelf.sweep().then((old) => {
-    for (const { owner: whose, place: at } of old) if (whose === owner() && at) void tus.end(at, false);
+    for (const { owner: whose, place: at } of old) if (whose === owner() && at) void tus.end(at);
   });
 }
