@@ -141,7 +141,8 @@ async fn a_file_is_fetched_and_kept_like_one_that_is_sent() {
     let asked = json!({"url": there.url("/named"), "filename": "C:\\x\\mine.md", "mime": "text/markdown"});
     let asked = kept(&stack, asked).await;
     assert_eq!((&asked["filename"], &asked["mime"]), (&json!("mine.md"), &json!("text/markdown")));
-    assert_eq!(kept(&stack, json!({"url": there.url("/there")})).await["filename"], "there");
+    // What does not look like the name of a file may be a secret.
+    assert_eq!(kept(&stack, json!({"url": there.url("/there")})).await["filename"], "file");
     let packed = kept(&stack, json!({"url": there.url("/gzip")})).await;
     assert_eq!((&packed["size"], &packed["mime"]), (&json!(8), &json!("application/gzip")), "nothing is unpacked");
     assert_eq!(counts(&pool).await, (5, 5, 0));
