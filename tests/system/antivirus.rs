@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 use somaagent_test_services::clamd::{Clamd, EICAR};
 use somaagent_test_services::client::Client;
 use somaagent_test_services::port;
+use somaagent_test_services::wait::eventually;
 
 use crate::stack::{Setup, Stack};
 
@@ -69,11 +70,15 @@ async fn the_scanners_are_among_the_actors_and_a_stop_does_not_wait_for_idle_one
     let mut stack =
         scanning(Clamd::shared().unwrap().place(), Setup::default().set("SA01_ANTIVIRUS__SCANNERS", 3)).await;
     assert_eq!(stack.get("/v1/av/test").await["status"], "ok");
-    let actors = stack.get("/v1/admin/actors?limit=500").await;
-    let scanners = actors["actors"].as_array().unwrap().iter();
-    let scanners = scanners.filter(|actor| actor["path"].as_str().unwrap().starts_with("root/uploads/upload-scanner"));
-    assert_eq!(scanners.clone().count(), 3, "{actors:#}");
-    assert!(scanners.clone().all(|actor| actor["state"] == "free" && actor["restarts"] == 0), "{actors:#}");
+    // The answer may be there before whoever looked is free again.
+    eventually("three scanners are free", async || {
+        let actors = stack.get("/v1/admin/actors?limit=500").await;
+        let all = actors["actors"].as_array().unwrap().iter();
+        let scanners = all.filter(|actor| actor["path"].as_str().unwrap().starts_with("root/uploads/upload-scanner"));
+        assert_eq!(scanners.clone().count(), 3, "{actors:#}");
+        scanners.clone().all(|actor| actor["state"] == "free" && actor["restarts"] == 0).then_some(())
+    })
+    .await;
     assert_eq!(stack.app.terminate().await.unwrap(), Some(0));
     assert!(!stack.app.output().contains("did not stop in time"), "{}", stack.app.output());
 }

@@ -165,8 +165,9 @@ async fn what_is_behind_ninety_megabytes_is_found_and_what_clamd_does_not_look_t
 #[tokio::test]
 async fn a_clamd_that_stands_still_while_a_file_comes_has_it_quarantined() {
     let clamd = Clamd::start(&[]).unwrap();
-    let setup =
-        scanning(&clamd).set("SA01_ANTIVIRUS__WRITE_TIMEOUT_MS", 500).set("SA01_ANTIVIRUS__ANSWER_TIMEOUT_MS", 500);
+    // Long enough for a clamd that works, on a machine that has much else to do.
+    let setup = scanning(&clamd);
+    let setup = setup.set("SA01_ANTIVIRUS__WRITE_TIMEOUT_MS", 3000).set("SA01_ANTIVIRUS__ANSWER_TIMEOUT_MS", 3000);
     let stack = setup.start().await;
     // Its connection is open when it stops.
     let file = || Form::default().file("a.bin", "a/b", &noise(5_000_000, 3));
