@@ -55,18 +55,21 @@ pub async fn append(
     (offset, bytes): (i64, &[u8]),
     at: OffsetDateTime,
 ) -> Result<bool, sqlx::Error> {
+    // That it arrives is written down now and then: each time leaves a dead row behind. The bytes are bound last, for whatever is
+    // bound behind them has them copied into a larger buffer.
     let kept = sqlx::query!(
         "WITH live AS (
-             UPDATE attachment_blobs SET touched_at = $5
-             WHERE tenant = $1 AND id = $2 AND state = 'arriving'
-             RETURNING id
+             SELECT id FROM attachment_blobs WHERE tenant = $1 AND id = $2 AND state = 'arriving' FOR NO KEY UPDATE
+         ), touched AS (
+             UPDATE attachment_blobs SET touched_at = $4
+             WHERE tenant = $1 AND id = (SELECT id FROM live) AND touched_at + interval '10 seconds' <= $4
          )
-         INSERT INTO attachment_chunks (tenant, blob_id, at, bytes) SELECT $1, id, $3, $4 FROM live",
+         INSERT INTO attachment_chunks (tenant, blob_id, at, bytes) SELECT $1, id, $3, $5 FROM live",
         tenant,
         id,
         offset,
-        bytes,
         at,
+        bytes,
     )
     .execute(&mut **rows)
     .await?;

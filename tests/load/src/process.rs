@@ -52,6 +52,11 @@ pub fn allow_open_files(files: u64) -> Result<()> {
     Ok(())
 }
 
+/// Cores that this process may use; 1 if nobody knows.
+pub fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
 /// How the cores were shared out over a period.
 #[derive(Debug)]
 pub struct Shares {
@@ -71,9 +76,9 @@ impl Shares {
     pub fn end(self) -> Result<String> {
         let seconds = clock::millis_between(self.began, clock::now()) / 1e3;
         let share = |place: usize| -> Result<f64> { Ok((cpu_seconds(self.ids[place])? - self.cpu[place]) / seconds) };
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Ok(format!(
-            "processor time, on {cores} cores that everything here shares: load generator and model {:.2} cores, server {:.2} cores",
+            "processor time, on {} cores that everything here shares: load generator and model {:.2} cores, server {:.2} cores",
+            cores(),
             share(0)?,
             share(1)?
         ))

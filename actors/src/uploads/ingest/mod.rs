@@ -14,7 +14,7 @@ use std::{pin::pin, sync::Arc};
 
 use aws_lc_rs::digest::{Context, SHA256};
 use bytes::Bytes;
-use futures_util::TryStreamExt as _;
+use futures_util::{TryStreamExt as _, join};
 use time::OffsetDateTime;
 
 pub use self::{keeping::Keeping, scanning::ScanError};
@@ -215,7 +215,7 @@ impl Ingest {
     ///
     /// # Errors
     /// [`IngestError`]: nothing more of the file is of use.
-    pub async fn push(mut self, bytes: Bytes) -> Result<Self, IngestError> {
+    pub async fn push(mut self, mut bytes: Bytes) -> Result<Self, IngestError> {
         self.size = self.size.saturating_add(u64::try_from(bytes.len()).unwrap_or(u64::MAX));
         if self.size > self.rules.max_bytes {
             return Err(IngestError::TooLarge(self.rules.max_bytes));
@@ -228,10 +228,13 @@ impl Ingest {
             check_found(&self.rules, mime, self.typing.found())?;
             self.is_type_known = true;
         }
-        self.scanning.feed(&bytes).await;
-        let mut ingest = self.unless_strict()?;
-        ingest.blob.push(bytes).await?;
-        Ok(ingest)
+        while let Some(piece) = self.blob.fill(&mut bytes) {
+            // Each piece that is handed on wakes somebody up, so there are few and they are large.
+            self.scanning.feed(piece.clone()).await;
+            self = self.unless_strict()?;
+            self.blob.write(piece).await?;
+        }
+        Ok(self)
     }
 
     /// Ends the file and finds out what is in it. One for which nobody was free, or that came too slowly, is looked through now.
@@ -239,13 +242,15 @@ impl Ingest {
     /// # Errors
     /// [`IngestError`].
     pub async fn finish(self) -> Result<Judged, IngestError> {
-        let Self { uploads, rules, filename, declared, size, digest, mut typing, scanning, mut blob, source, .. } =
-            self;
+        let Self {
+            uploads, rules, filename, declared, size, digest, mut typing, mut scanning, mut blob, source, ..
+        } = self;
         let found = typing.found_in_all();
         let mime = typing.end(declared.as_deref());
         check_found(&rules, &mime, found)?;
-        let mut ended = scanning.end().await;
-        blob.settle().await?;
+        scanning.feed(blob.unfilled()).await;
+        let (mut ended, settled) = join!(scanning.end(), blob.settle());
+        settled?;
         if let Ended::PutOff = ended {
             ended = look_again(&uploads, &rules, &blob, size).await?;
         }
@@ -295,7 +300,7 @@ async fn look_again(uploads: &Uploads, rules: &Rules, blob: &Blob, size: u64) ->
     while matches!(scanning, Scanning::On(_))
         && let Some(piece) = bytes.try_next().await?
     {
-        scanning.feed(&piece).await;
+        scanning.feed(piece).await;
     }
     Ok(scanning.end().await)
 }

@@ -142,10 +142,11 @@ impl Scanning {
         }
     }
 
-    /// Hands bytes on. What fails has failed for the whole file.
-    pub(super) async fn feed(&mut self, bytes: &Bytes) {
+    /// Hands bytes on, if there are any. What fails has failed for the whole file.
+    pub(super) async fn feed(&mut self, bytes: Bytes) {
         if let Self::On(scan) = self
-            && let Err(error) = scan.feed(bytes.clone()).await
+            && !bytes.is_empty()
+            && let Err(error) = scan.feed(bytes).await
         {
             *self = Self::after(error);
         }

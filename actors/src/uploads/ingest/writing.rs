@@ -72,24 +72,60 @@ impl Blob {
         self.is_stored
     }
 
-    /// Takes bytes in, and writes whenever there are enough of them.
+    /// Takes from the beginning of `bytes`, until a piece is full: that is to be [written](Self::write), and there may be bytes left.
+    /// Of what is stored already each is a piece.
+    pub(super) fn fill(&mut self, bytes: &mut Bytes) -> Option<Bytes> {
+        if self.is_stored {
+            return (!bytes.is_empty()).then(|| std::mem::take(bytes));
+        }
+        if bytes.is_empty() {
+            return None;
+        }
+        if self.filling.capacity() == 0 {
+            self.filling.reserve(if bytes.len() < SMALL_BYTES { SMALL_BYTES } else { CHUNK_BYTES });
+        }
+        let room = CHUNK_BYTES - self.filling.len();
+        self.filling.extend_from_slice(&bytes.split_to(room.min(bytes.len())));
+        (self.filling.len() == CHUNK_BYTES).then(|| self.filling.split().freeze())
+    }
+
+    /// The bytes of the piece that is not full.
+    pub(super) fn unfilled(&self) -> Bytes {
+        Bytes::copy_from_slice(&self.filling)
+    }
+
+    /// Begins to write a piece, once the one before it is written.
     ///
     /// # Errors
-    /// A former piece was not written.
-    pub(super) async fn push(&mut self, mut bytes: Bytes) -> Result<(), IngestError> {
+    /// The one before was not written.
+    pub(super) async fn write(&mut self, piece: Bytes) -> Result<(), IngestError> {
         if self.is_stored {
             return Ok(());
         }
-        while !bytes.is_empty() {
-            if self.filling.capacity() == 0 {
-                self.filling.reserve(if bytes.len() < SMALL_BYTES { SMALL_BYTES } else { CHUNK_BYTES });
-            }
-            let room = CHUNK_BYTES - self.filling.len();
-            self.filling.extend_from_slice(&bytes.split_to(room.min(bytes.len())));
-            if self.filling.len() == CHUNK_BYTES {
-                self.write().await?;
-            }
+        self.written().await?;
+        let (at, offset, is_first) = ((self.clock)(), self.offset, self.id.is_none());
+        let id = *self.id.get_or_insert_with(Uuid::now_v7);
+        self.offset += i64::try_from(piece.len()).unwrap_or(i64::MAX);
+        let (store, tenant) = (self.store.clone(), self.tenant.clone());
+        let mut writing = async move {
+            let name = tenant.clone();
+            // Nobody counts on a piece before the transaction that keeps them all, which looks for holes.
+            let work = store.prepare_for(tenant, move |rows| {
+                Box::pin(async move {
+                    if is_first {
+                        attachment_blobs::begin(rows, name.as_str(), id, at).await?;
+                    }
+                    attachment_blobs::append(rows, name.as_str(), id, (offset, &piece), at).await
+                })
+            });
+            work.await
         }
+        .boxed();
+        // The store works on by itself from the first look on.
+        if let Some(done) = poll_immediate(&mut writing).await {
+            return Self::settled(done);
+        }
+        self.writing = Some(writing);
         Ok(())
     }
 
@@ -99,7 +135,8 @@ impl Blob {
     /// A piece was not written.
     pub(super) async fn settle(&mut self) -> Result<(), IngestError> {
         if self.filling.len() > SMALL_BYTES {
-            self.write().await?;
+            let piece = self.filling.split().freeze();
+            self.write(piece).await?;
         }
         self.written().await?;
         // It waits without the room that it had to fill.
@@ -109,7 +146,7 @@ impl Blob {
 
     /// Its `size` bytes once more, from the first on. It must have [settled](Self::settle).
     pub(super) fn again(&self, size: u64) -> impl Stream<Item = Result<Bytes, IngestError>> + use<> {
-        let rest = self.filling.clone().freeze();
+        let rest = self.unfilled();
         let stored = size.saturating_sub(rest.len() as u64);
         let stored = self.id.map(|id| Attachments::new(self.store.clone()).bytes(&self.tenant, id, (0, stored)));
         let stored = stream::iter(stored).flatten().map_err(|error| match error {
@@ -127,36 +164,6 @@ impl Blob {
     /// It is whole, or what was written of it is given up already.
     pub(in crate::uploads) const fn kept(&mut self) {
         self.is_kept = true;
-    }
-
-    /// Begins to write what has filled.
-    async fn write(&mut self) -> Result<(), IngestError> {
-        self.written().await?;
-        let bytes = self.filling.split().freeze();
-        let (at, offset, is_first) = ((self.clock)(), self.offset, self.id.is_none());
-        let id = *self.id.get_or_insert_with(Uuid::now_v7);
-        self.offset += i64::try_from(bytes.len()).unwrap_or(i64::MAX);
-        let (store, tenant) = (self.store.clone(), self.tenant.clone());
-        let mut writing = async move {
-            let name = tenant.clone();
-            // Nobody counts on a piece before the transaction that keeps them all, which looks for holes.
-            let work = store.prepare_for(tenant, move |rows| {
-                Box::pin(async move {
-                    if is_first {
-                        attachment_blobs::begin(rows, name.as_str(), id, at).await?;
-                    }
-                    attachment_blobs::append(rows, name.as_str(), id, (offset, &bytes), at).await
-                })
-            });
-            work.await
-        }
-        .boxed();
-        // The store works on by itself from the first look on.
-        if let Some(done) = poll_immediate(&mut writing).await {
-            return Self::settled(done);
-        }
-        self.writing = Some(writing);
-        Ok(())
     }
 
     /// Waits for the piece that is being written.
