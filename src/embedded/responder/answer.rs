@@ -33,11 +33,24 @@ const NOTHING_FOUND: &str =
     "I found nothing about that in this conversation or in memory. Tell me, and I can repeat it later.";
 const LISTED: &str = "This is what you told me so far:";
 const NOTHING_TOLD: &str = "You have not told me anything yet.";
+const UNREAD: &str = "I do not look into files: a model does.";
 const ABILITIES: &str = "I look up what you told me, in this conversation and in memory, and quote it. Try:";
 
 /// Sentences that only the responder says. A memory that holds one is an earlier answer of its own.
-const OWN: [&str; 11] =
-    [GREETING, WELCOME, NOTED, RELATED, TOLD, REMEMBERED, FOUND, NOTHING_FOUND, LISTED, NOTHING_TOLD, ABILITIES];
+const OWN: [&str; 12] = [
+    GREETING,
+    WELCOME,
+    NOTED,
+    RELATED,
+    TOLD,
+    REMEMBERED,
+    FOUND,
+    NOTHING_FOUND,
+    LISTED,
+    NOTHING_TOLD,
+    UNREAD,
+    ABILITIES,
+];
 
 const INTRODUCTION: &str =
     "I am the **offline responder**: no language model, only a small program that looks up what you \
@@ -58,11 +71,11 @@ pub(super) fn compose(messages: &[ChatMessage]) -> Option<String> {
     if last.role != Role::User {
         return None;
     }
-    // What is in files is not looked into.
     let message = attached::said(&last.content).trim();
     let sentences = quotable(before, message);
     let is_first = !before.iter().any(|earlier| earlier.role == Role::Assistant);
     let mut answer = match intent(message) {
+        _ if message.is_empty() && brings_files(last) => String::new(),
         Intent::Greeting => GREETING.to_owned(),
         Intent::Thanks => WELCOME.to_owned(),
         Intent::Help if is_first => format!("{ABILITIES}{EXAMPLES}"),
@@ -77,11 +90,24 @@ pub(super) fn compose(messages: &[ChatMessage]) -> Option<String> {
             None => NOTED.to_owned(),
         },
     };
+    if brings_files(last) || answer == NOTHING_FOUND && before.iter().any(brings_files) {
+        add(&mut answer, UNREAD);
+    }
     if is_first {
-        answer.push_str("\n\n");
-        answer.push_str(INTRODUCTION);
+        add(&mut answer, INTRODUCTION);
     }
     Some(answer)
+}
+
+fn add(answer: &mut String, paragraph: &str) {
+    if !answer.is_empty() {
+        answer.push_str("\n\n");
+    }
+    answer.push_str(paragraph);
+}
+
+fn brings_files(message: &ChatMessage) -> bool {
+    attached::said(&message.content).len() < message.content.len()
 }
 
 fn quote(found: &[&Sentence<'_>]) -> String {
@@ -122,19 +148,26 @@ fn shorten(text: &str) -> String {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a failed expectation ends the test")]
 
-    use somaagent_actors::domain::context::{self, Said};
+    use somaagent_actors::domain::{
+        attached::{Attached, Content},
+        context::{self, Said},
+    };
+    use uuid::Uuid;
 
     use super::*;
 
     /// A conversation of which the first answer was given.
     fn told(memories: &[&str], said: &[&str], message: &str) -> Vec<ChatMessage> {
+        told_with(memories, said, &Said::new(Role::User, message))
+    }
+
+    fn told_with(memories: &[&str], said: &[&str], message: &Said) -> Vec<ChatMessage> {
         let memories: Vec<String> = memories.iter().map(|memory| (*memory).to_owned()).collect();
         let mut history = vec![];
         for text in said {
             history.push(Said::new(Role::User, *text));
             history.push(Said::new(Role::Assistant, NOTED));
         }
-        let message = &Said::new(Role::User, message);
         let material = context::Material { system_prompt: "Be kind.", memories: &memories, history: &history, message };
         context::build(material, 100_000).unwrap().messages
     }
@@ -187,6 +220,29 @@ mod tests {
     fn nothing_is_made_up() {
         assert_eq!(answer(&[], &SAID, "Who won the cup?"), NOTHING_FOUND);
         assert_eq!(answer(&[], &["Hello"], "List what I told you."), NOTHING_TOLD);
+    }
+
+    #[test]
+    fn of_files_it_says_that_it_does_not_look_into_them() {
+        let file = Attached {
+            id: Uuid::nil(),
+            name: "dog.txt".to_owned(),
+            mime: "text/plain".to_owned(),
+            content: Content::Text { text: "My cat is called Tom.".to_owned(), missing_chars: 0, note: None },
+        };
+        let asked = |message: &str| {
+            let message = Said { files: vec![file.clone()], ..Said::new(Role::User, message) };
+            compose(&told_with(&[], &SAID, &message)).unwrap()
+        };
+        assert_eq!(asked(""), UNREAD);
+        assert_eq!(asked("Snow fell."), format!("{NOTED}\n\n{UNREAD}"));
+        assert_eq!(asked("Who is Tom?"), format!("{NOTHING_FOUND}\n\n{UNREAD}"));
+        assert_eq!(asked("What is my dog's name?"), format!("{TOLD}\n\n> My dog is called Rex.\n\n{UNREAD}"));
+        let brought = Said { files: vec![file.clone()], ..Said::new(Role::User, "Look.") };
+        let mut later = told_with(&[], &[], &brought);
+        later.push(ChatMessage::new(Role::Assistant, NOTED));
+        later.push(ChatMessage::new(Role::User, "Who is Tom?"));
+        assert_eq!(compose(&later).unwrap(), format!("{NOTHING_FOUND}\n\n{UNREAD}"));
     }
 
     #[test]
