@@ -79,6 +79,9 @@ pub struct Shown {
 /// What was said, without the files that came with it.
 #[must_use]
 pub fn said(content: &str) -> &str {
+    if let Some(words) = content.strip_suffix(LEFT_OUT) {
+        return words.strip_suffix("\n\n").unwrap_or(words);
+    }
     content.find(HEADING).and_then(|at| content[..at].strip_suffix("\n\n")).unwrap_or(content)
 }
 

@@ -184,6 +184,7 @@ mod tests {
         let mut said = asks("", vec![text("a.txt", "tea")]);
         said.leave_out_files();
         assert_eq!(said, asks(attached::LEFT_OUT, vec![]));
+        assert_eq!(attached::said(attached::LEFT_OUT), "");
         let mut said = asks("look", vec![text("a.txt", "tea")]);
         said.leave_out_files();
         assert_eq!(said, asks(&format!("look\n\n{}", attached::LEFT_OUT), vec![]));
@@ -203,6 +204,7 @@ mod tests {
         let last = of(&history, again.smaller.unwrap());
         assert_eq!((last.files.len(), last.cut.files, last.cut.history_messages), (0, 1, 0));
         assert_eq!(last.messages[2].content, format!("and?\n\n{}", attached::LEFT_OUT), "it is said");
+        assert_eq!(attached::said(&last.messages[2].content), "and?");
     }
 
     #[test]

@@ -14,7 +14,7 @@ use std::{pin::pin, sync::Arc};
 
 use aws_lc_rs::digest::{Context, SHA256};
 use bytes::Bytes;
-use futures_util::{TryStreamExt as _, join};
+use futures_util::{TryStreamExt as _, future::join};
 use time::OffsetDateTime;
 
 pub use self::{keeping::Keeping, scanning::ScanError};
@@ -248,8 +248,12 @@ impl Ingest {
         let found = typing.found_in_all();
         let mime = typing.end(declared.as_deref());
         check_found(&rules, &mime, found)?;
-        scanning.feed(blob.unfilled()).await;
-        let (mut ended, settled) = join!(scanning.end(), blob.settle());
+        let rest = blob.unfilled();
+        let looking = async {
+            scanning.feed(rest).await;
+            scanning.end().await
+        };
+        let (mut ended, settled) = join(looking, blob.settle()).await;
         settled?;
         if let Ended::PutOff = ended {
             ended = look_again(&uploads, &rules, &blob, size).await?;

@@ -315,9 +315,15 @@ async fn a_file_that_nobody_is_free_to_look_through_is_refused_and_not_blamed(po
     assert_eq!(left(&pool).await, (0, 0, 0));
 }
 
-/// Has no time at first, or only for the first piece; later it takes its time, and finds what begins with `bad`.
-struct Later {
-    begins: bool,
+/// Finds what begins with `bad`, and says what it saw.
+#[derive(Clone, Copy)]
+enum Time {
+    /// It has time at once.
+    AtOnce,
+    /// At first it has time only for one piece.
+    Short,
+    /// At first it has no time.
+    Later,
 }
 
 struct Impatient;
@@ -325,12 +331,12 @@ struct Impatient;
 #[derive(Default)]
 struct Patient(Vec<u8>);
 
-impl Scanner for Later {
+impl Scanner for Time {
     fn open(&self, wait: Wait) -> BoxFuture<'_, Result<Box<dyn Scan>, ScanError>> {
-        let scan: Result<Box<dyn Scan>, _> = match wait {
-            Wait::Never if self.begins => Ok(Box::new(Impatient)),
-            Wait::Never => Err(ScanError::Busy),
-            Wait::AWhile => Ok(Box::<Patient>::default()),
+        let scan: Result<Box<dyn Scan>, _> = match (wait, self) {
+            (Wait::Never, Self::Short) => Ok(Box::new(Impatient)),
+            (Wait::Never, Self::Later) => Err(ScanError::Busy),
+            (Wait::Never, Self::AtOnce) | (Wait::AWhile, _) => Ok(Box::<Patient>::default()),
         };
         Box::pin(async { scan })
     }
@@ -360,16 +366,19 @@ impl Scan for Patient {
 }
 
 #[sqlx::test(migrations = "../migrations")]
-async fn a_file_that_comes_too_slowly_is_looked_through_once_it_is_here(pool: PgPool) {
+async fn all_of_a_file_is_looked_through_while_it_comes_or_once_it_is_here(pool: PgPool) {
     let mut rules = rules();
     (rules.antivirus.enabled, rules.antivirus.strict) = (true, true);
-    for begins in [false, true] {
-        let uploads = uploads(&pool).looked_through_by(Arc::new(Later { begins }));
-        for length in [0, 5, 70_000, CHUNK_BYTES, 2 * CHUNK_BYTES + 9] {
+    for time in [Time::AtOnce, Time::Short, Time::Later] {
+        let uploads = uploads(&pool).looked_through_by(Arc::new(time));
+        for length in [0, 5, 70_000, CHUNK_BYTES - 3, CHUNK_BYTES - 2, CHUNK_BYTES, 2 * CHUNK_BYTES + 9] {
             let file = [b"bad", &noise(length)[..]].concat();
             let found = kept(&uploads, rules.clone(), &file).await;
             let all = format!("{} {}", file.len(), hex(&Sha256::digest(&file)));
-            assert_eq!((found.quarantine_reason.as_deref(), found.threat), (Some("infected"), Some(all)));
+            assert_eq!((found.quarantine_reason.as_deref(), found.threat.as_ref()), (Some("infected"), Some(&all)));
+            let begun = uploads.begin(&caller("t"), Arc::new(rules.clone()), &Declared::default()).await.unwrap();
+            let at_once = begun.push(file.clone().into()).await.unwrap().finish().await.unwrap();
+            assert_eq!(at_once.threat, Some(all), "in one go");
             assert_eq!(kept(&uploads, rules.clone(), &file[1..]).await.status, "clean");
         }
     }
