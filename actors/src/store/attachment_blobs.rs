@@ -55,8 +55,8 @@ pub async fn append(
     (offset, bytes): (i64, &[u8]),
     at: OffsetDateTime,
 ) -> Result<bool, sqlx::Error> {
-    // That it arrives is written down now and then, so that `touched_at` may be 10 s old: each time leaves a dead row behind. The bytes are bound last, for whatever is
-    // bound behind them has them copied into a larger buffer.
+    // That it arrives is written down now and then, so that `touched_at` may be 10 s old: each time leaves a dead row behind. The
+    // bytes are bound last, for whatever is bound behind them has them copied into a larger buffer.
     let kept = sqlx::query!(
         "WITH live AS (
              SELECT id FROM attachment_blobs WHERE tenant = $1 AND id = $2 AND state = 'arriving' FOR NO KEY UPDATE

@@ -63,6 +63,21 @@ async fn nothing_is_added_to_a_blob_that_is_whole_or_given_up_or_anothers(pool: 
 }
 
 #[sqlx::test(migrations = "../migrations")]
+async fn a_blob_that_arrives_is_known_to_within_ten_seconds_and_not_swept(pool: PgPool) {
+    let mut connection = pool.acquire().await.unwrap();
+    let id = arriving(&mut connection, "t", &[]).await;
+    for (offset, after, touched) in [(0, 9, 0), (1, 10, 10), (2, 19, 10), (3, 600, 600)] {
+        let at = AT + Duration::seconds(after);
+        assert!(within(&mut connection, "t", async |rows| append(rows, "t", id, (offset, b"a"), at).await).await);
+        let sql = "SELECT touched_at FROM attachment_blobs";
+        let found: OffsetDateTime = sqlx::query_scalar(sql).fetch_one(&mut *connection).await.unwrap();
+        assert_eq!(found, AT + Duration::seconds(touched), "{after} s");
+    }
+    while sweep(&mut connection, AT + Duration::minutes(1), 10).await.unwrap() {}
+    assert_eq!(counts(&pool).await, (1, 4));
+}
+
+#[sqlx::test(migrations = "../migrations")]
 async fn a_blob_of_which_bytes_are_missing_is_never_whole(pool: PgPool) {
     let mut connection = pool.acquire().await.unwrap();
     let id = arriving(&mut connection, "t", &[b"ab", b"c"]).await;

@@ -59,8 +59,8 @@ impl Blob {
         Self { store, clock, tenant, id: None, offset: 0, filling, writing: None, is_kept: false, is_stored: false }
     }
 
-    /// The blob `id`, all of which is written already. What it is filled with are its own bytes, and what becomes of it if it is not kept is
-    /// up to whoever wrote it.
+    /// The blob `id`, all of which is written already. What it is filled with are its own bytes, and what becomes of it if it is not
+    /// kept is up to whoever wrote it.
     pub(in crate::uploads) fn stored(store: Store, clock: Clock, tenant: Tenant, id: Uuid) -> Self {
         let mut blob = Self::new(store, clock, tenant);
         (blob.id, blob.is_kept, blob.is_stored) = (Some(id), true, true);
