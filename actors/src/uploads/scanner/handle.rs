@@ -200,12 +200,13 @@ impl Scanners {
         self.inner.blind_spot.lock().clone()
     }
 
-    /// Whether a scan may begin that can wait: one more would still be free, and clamd is not left alone.
+    /// Whether a scan may begin that can wait: one more would still be free, and clamd is not left alone. It may be the trial that
+    /// finds out that clamd is back, for nobody else may come.
     #[must_use]
     pub fn has_time(&self) -> bool {
-        let Standing { total, busy, breaker } = self.standing();
+        let Standing { total, busy, .. } = self.standing();
         let spare = usize::try_from(total).unwrap_or(usize::MAX).saturating_sub(busy);
-        breaker == BreakerState::Closed && spare > usize::from(total > 1)
+        self.inner.deps.refuses().is_none() && spare > usize::from(total > 1)
     }
 
     pub(super) fn address(&self) -> Option<Address> {
