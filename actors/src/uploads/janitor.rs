@@ -97,8 +97,8 @@ impl AttachmentJanitor {
             if sweep(&deps, now).await? == Done::More {
                 return Ok(Done::More);
             }
-            let more = remembering::forget(&deps.store, &deps.forget, deps.clock).await?;
-            Ok(if more { Done::More } else { Done::All })
+            remembering::forget(&deps.store, &deps.forget, deps.clock).await?;
+            Ok(Done::All)
         }
         .into_actor(self)
         .map(move |done: Result<Done, StoreError>, this, ctx| {

@@ -5,7 +5,7 @@
 //! [`forget`] finds it, takes the memory back here and in the log, and then tells the memory service, as often as it
 //! takes.
 
-use std::{collections::HashSet, time::Duration};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use somaagent_supervision::Port;
@@ -30,7 +30,7 @@ use crate::{
     },
 };
 
-/// Memories taken back in one round.
+/// Memories on a page.
 const PAGE: i64 = 100;
 /// How long the memory service has to answer.
 const WITHIN: Duration = Duration::from_secs(5);
@@ -76,7 +76,7 @@ pub(super) fn record(kept: &Attachment, index: Option<u32>, space: &MemorySpace,
     Brought { lane: lane(tenant, session.as_deref(), &id), id, payload, idempotency_key: key }
 }
 
-/// Takes memories of deleted attachments back, some at a time. Returns whether there may be more to do now. What the memory service
+/// Takes the memories of all deleted attachments back: here first, whether or not the memory service answers, and then there. What it
 /// does not answer is done in a later round.
 ///
 /// # Errors
@@ -85,56 +85,76 @@ pub(super) async fn forget(
     store: &Store,
     brain: &Port<Consult<DeleteByKey>>,
     clock: fn() -> OffsetDateTime,
-) -> Result<bool, StoreError> {
-    let found = store.run(|connection| Box::pin(memories::forgotten(connection, PAGE))).await?;
-    let is_full = found.len() >= usize::try_from(PAGE).unwrap_or(usize::MAX);
-    let mut here = Vec::with_capacity(found.len());
-    for forgotten in &found {
-        let Some(tenant) = Tenant::new(&forgotten.tenant) else { continue };
-        // Here that is done whether or not the service answers.
-        if forgotten.stage == Stage::Withdrawn || withdraw(store, &tenant, forgotten.id, clock()).await? {
-            here.push((tenant, forgotten));
+) -> Result<(), StoreError> {
+    let mut pages = Pages::of(Stage::Queued);
+    while let Some(page) = pages.next(store, &[]).await? {
+        for forgotten in page {
+            let Some(tenant) = Tenant::new(&forgotten.tenant) else { continue };
+            withdraw(store, &tenant, forgotten.id, clock()).await?;
         }
     }
-    let (mut count, mut unheard) = (0_usize, HashSet::new());
-    for (tenant, forgotten) in here {
-        if unheard.contains(&tenant) {
-            continue;
-        }
-        match told(brain, &tenant, forgotten).await {
-            Told::Done => {}
-            // What is wrong may be that tenant's alone.
-            Told::Later(reason) => {
-                tracing::warn!(reason, "the memory service was not told of deleted attachments: it will be");
-                unheard.insert(tenant);
+    // What is wrong with one tenant may be that tenant's alone.
+    let (mut pages, mut unheard) = (Pages::of(Stage::Withdrawn), Vec::new());
+    while let Some(page) = pages.next(store, &unheard).await? {
+        for forgotten in page {
+            let Some(tenant) = Tenant::new(&forgotten.tenant) else { continue };
+            if unheard.contains(&forgotten.tenant) {
                 continue;
             }
+            if let Told::Later(reason) = told(brain, &tenant, &forgotten).await {
+                tracing::warn!(reason, "the memory service was not told of deleted attachments: it will be");
+                unheard.push(forgotten.tenant);
+                continue;
+            }
+            let name = tenant.clone();
+            let noted = store.change_for(tenant, move |rows| {
+                Box::pin(async move { memories::forgotten_there(rows, name.as_str(), forgotten.id).await })
+            });
+            noted.await?;
         }
-        let (id, name) = (forgotten.id, tenant.clone());
-        let noted = store.change_for(tenant, move |rows| {
-            Box::pin(async move { memories::forgotten_there(rows, name.as_str(), id).await })
-        });
-        noted.await?;
-        count += 1;
     }
-    Ok(is_full && count > 0)
+    Ok(())
 }
 
-/// Takes a memory back here. Returns whether that is done: not while it is being written.
-async fn withdraw(store: &Store, tenant: &Tenant, id: Uuid, at: OffsetDateTime) -> Result<bool, StoreError> {
+/// Memories that are to be taken back, a page after the other: one that cannot be now keeps no other one waiting.
+struct Pages {
+    stage: Stage,
+    /// The last one of the page before.
+    last: Option<(OffsetDateTime, Uuid)>,
+}
+
+impl Pages {
+    const fn of(stage: Stage) -> Self {
+        Self { stage, last: None }
+    }
+
+    /// The next page, without those of the tenants `but`; `None` behind the last one.
+    async fn next(&mut self, store: &Store, but: &[String]) -> Result<Option<Vec<Forgotten>>, StoreError> {
+        let (stage, last, but) = (self.stage, self.last, but.to_owned());
+        let work = store.run(move |connection| {
+            Box::pin(async move { memories::forgotten(connection, stage, (last, &but), PAGE).await })
+        });
+        let page = work.await?;
+        self.last = page.last().map(|forgotten| (forgotten.deleted_at, forgotten.id));
+        Ok((!page.is_empty()).then_some(page))
+    }
+}
+
+/// Takes a memory back here, unless it is being written: that is for the next round.
+async fn withdraw(store: &Store, tenant: &Tenant, id: Uuid, at: OffsetDateTime) -> Result<(), StoreError> {
     let name = tenant.clone();
     let work = store.enqueue_for(tenant.clone(), move |rows| {
         Box::pin(async move {
             if !memories::withdrawn(rows, name.as_str(), id).await? {
-                return Ok((false, Enqueued::default()));
+                return Ok(((), Enqueued::default()));
             }
             let (gone, put) = forget::take_back(rows, &name, &memory_id(id), at).await?;
             if gone.under_way > 0 {
                 // The service would get it after it was told to forget it.
                 rows.undo();
-                return Ok((false, Enqueued::default()));
+                return Ok(((), Enqueued::default()));
             }
-            Ok((true, put))
+            Ok(((), put))
         })
     });
     work.await

@@ -1,6 +1,7 @@
 //! Which attachments are remembered, and which of those memories are to be taken back.
 
 use sqlx::PgConnection;
+use time::OffsetDateTime;
 use tracing::instrument;
 use uuid::Uuid;
 
@@ -15,15 +16,24 @@ pub enum Stage {
     Withdrawn,
 }
 
+impl Stage {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Queued => "queued",
+            Self::Withdrawn => "withdrawn",
+        }
+    }
+}
+
 /// A memory that is to be taken back.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Forgotten {
     /// Whose it is.
     pub tenant: String,
-    /// The attachment that was deleted.
+    /// The attachment that was deleted …
     pub id: Uuid,
-    /// How far that is.
-    pub stage: Stage,
+    /// … and when.
+    pub deleted_at: OffsetDateTime,
 }
 
 /// Notes that a memory of an attachment is on its way. Call it in the transaction that puts it there.
@@ -38,23 +48,35 @@ pub async fn queued(rows: &mut TenantTx<'_>, tenant: &str, id: Uuid) -> Result<(
     Ok(())
 }
 
-/// Up to `limit` memories that are to be taken back, those first whose attachments were deleted first.
+/// Up to `limit` memories that are to be taken back and got so far, those first whose attachments were deleted first; only those behind
+/// `after`, and not those of the tenants `but`.
 ///
 /// # Errors
 /// The database's.
 #[instrument(level = "debug", name = "db.attachments.forgotten", skip_all)]
-pub async fn forgotten(connection: &mut PgConnection, limit: i64) -> Result<Vec<Forgotten>, sqlx::Error> {
-    let rows = sqlx::query!(
-        r#"SELECT tenant, id, memory = 'queued' AS "is_queued!" FROM attachments
-         WHERE memory IS NOT NULL AND deleted_at IS NOT NULL
-         ORDER BY deleted_at
-         LIMIT $1"#,
+pub async fn forgotten(
+    connection: &mut PgConnection,
+    stage: Stage,
+    (after, but): (Option<(OffsetDateTime, Uuid)>, &[String]),
+    limit: i64,
+) -> Result<Vec<Forgotten>, sqlx::Error> {
+    let (deleted_at, id) = after.unzip();
+    sqlx::query_as!(
+        Forgotten,
+        r#"SELECT tenant, id, deleted_at AS "deleted_at!" FROM attachments
+         WHERE memory IS NOT NULL AND deleted_at IS NOT NULL AND memory = $1
+           AND ($2::timestamptz IS NULL OR (deleted_at, id) > ($2, $3))
+           AND tenant <> ALL ($4::text[])
+         ORDER BY deleted_at, id
+         LIMIT $5"#,
+        stage.as_str(),
+        deleted_at,
+        id,
+        but,
         limit,
     )
     .fetch_all(connection)
-    .await?;
-    let stage = |is_queued| if is_queued { Stage::Queued } else { Stage::Withdrawn };
-    Ok(rows.into_iter().map(|row| Forgotten { tenant: row.tenant, id: row.id, stage: stage(row.is_queued) }).collect())
+    .await
 }
 
 /// Notes that the memory of an attachment that was deleted is not here any more. Returns whether it still was: else somebody else

@@ -41,7 +41,7 @@ async fn stage(pool: &PgPool, id: Uuid) -> Option<String> {
 }
 
 /// One round, in which the memory service gives these answers, one after the other. Returns what it was asked to forget.
-async fn round(pool: &PgPool, answers: impl IntoIterator<Item = Result<Deletion, BrainError>>) -> (bool, Vec<String>) {
+async fn round(pool: &PgPool, answers: impl IntoIterator<Item = Result<Deletion, BrainError>>) -> Vec<String> {
     let (mut probe, port) = Probe::<Consult<DeleteByKey>>::new(4);
     let store = uploads(pool).store;
     let answer = async {
@@ -53,8 +53,9 @@ async fn round(pool: &PgPool, answers: impl IntoIterator<Item = Result<Deletion,
         }
         asked
     };
-    let (more, asked) = join!(forget(&store, &port, now), answer);
-    (more.unwrap(), asked)
+    let (done, asked) = join!(forget(&store, &port, now), answer);
+    done.unwrap();
+    asked
 }
 
 #[expect(clippy::unnecessary_wraps, reason = "an answer as the service gives it")]
@@ -97,9 +98,9 @@ async fn that_a_file_was_sent_is_put_into_the_queue_with_it_where_that_is_wanted
 async fn the_memory_of_what_was_deleted_is_taken_back_here_in_the_log_and_by_the_service(pool: PgPool) {
     let uploads = uploads(&pool).remembering_in(space());
     let (kept, stays) = (send(&uploads, Some(SESSION)).await, send(&uploads, Some(SESSION)).await);
-    assert_eq!(round(&pool, []).await, (false, vec![]), "nothing was deleted");
+    assert!(round(&pool, []).await.is_empty(), "nothing was deleted");
     uploads.delete(&caller("t"), kept.id).await.unwrap();
-    assert_eq!(round(&pool, [done()]).await, (false, vec![format!("att:{}", kept.id)]));
+    assert_eq!(round(&pool, [done()]).await, [format!("att:{}", kept.id)]);
     assert_eq!(stage(&pool, kept.id).await, None);
     let left = waiting(&pool).await;
     assert_eq!(left.iter().map(|left| &left.1).collect::<Vec<_>>(), [&format!("att:{}", stays.id)]);
@@ -109,7 +110,7 @@ async fn the_memory_of_what_was_deleted_is_taken_back_here_in_the_log_and_by_the
         (&json!("memory.delete"), &json!(format!("att:{}", kept.id)))
     );
     assert_eq!(record["session_id"], json!(SESSION));
-    assert_eq!(round(&pool, []).await, (false, vec![]), "once is enough");
+    assert!(round(&pool, []).await.is_empty(), "once is enough");
 }
 
 #[sqlx::test(migrations = "../migrations")]
@@ -125,7 +126,7 @@ async fn a_memory_service_that_does_not_answer_is_told_again_and_one_that_forget
         .await
         .unwrap();
     let endpoint = <DeleteByKey as crate::somabrain::Question>::ENDPOINT;
-    let (_, asked) = round(&pool, [Err(BrainError::TimedOut { endpoint })]).await;
+    let asked = round(&pool, [Err(BrainError::TimedOut { endpoint })]).await;
     assert_eq!(asked, [format!("att:{one}")], "those of the same tenant wait for the next round, too");
     assert_eq!(
         (stage(&pool, one).await.as_deref(), stage(&pool, two).await.as_deref()),
@@ -133,7 +134,7 @@ async fn a_memory_service_that_does_not_answer_is_told_again_and_one_that_forget
         "here they are taken back whether or not the service answers"
     );
     let refused = BrainError::Refused { endpoint, status: 422, detail: String::new() };
-    let (_, asked) = round(&pool, [Ok(Deletion::Unsupported), Err(refused)]).await;
+    let asked = round(&pool, [Ok(Deletion::Unsupported), Err(refused)]).await;
     assert_eq!(asked, [format!("att:{one}"), format!("att:{two}")]);
     assert_eq!((stage(&pool, one).await, stage(&pool, two).await), (None, None));
     let records: i64 = sqlx::query_scalar("SELECT count(*) FROM message_outbox").fetch_one(&pool).await.unwrap();
@@ -148,12 +149,42 @@ async fn a_memory_that_is_being_written_is_taken_back_only_after_that(pool: PgPo
     let lease = "INSERT INTO outbox_leases (queue, scope, key, claim, lease_until)
                  VALUES ('memory_write_outbox', 't', $1, gen_random_uuid(), now())";
     sqlx::query(lease).bind(SESSION.to_string()).execute(&pool).await.unwrap();
-    assert_eq!(round(&pool, []).await, (false, vec![]));
+    assert!(round(&pool, []).await.is_empty());
     assert_eq!((waiting(&pool).await.len(), stage(&pool, kept.id).await.as_deref()), (1, Some("queued")));
     sqlx::raw_sql("DELETE FROM outbox_leases; UPDATE memory_write_outbox SET status = 'sent'")
         .execute(&pool)
         .await
         .unwrap();
-    assert_eq!(round(&pool, [done()]).await.1.len(), 1);
+    assert_eq!(round(&pool, [done()]).await.len(), 1);
     assert_eq!((waiting(&pool).await.len(), stage(&pool, kept.id).await), (0, None));
+}
+
+/// Attachments of `tenant` whose memories are taken back up to `stage`.
+async fn forgotten(pool: &PgPool, (tenant, stage): (&str, &str), count: i64) {
+    let sql =
+        "INSERT INTO attachments (id, tenant, filename, mime, size, sha256, status, created_at, deleted_at, memory)
+               SELECT gen_random_uuid(), $1, 'a', 'text/plain', 1, repeat('5f', 32), 'clean', 'epoch', 'epoch', $2
+               FROM generate_series(1, $3)";
+    sqlx::query(sql).bind(tenant).bind(stage).bind(count).execute(pool).await.unwrap();
+}
+
+#[sqlx::test(migrations = "../migrations")]
+async fn many_of_which_the_service_will_not_hear_keep_no_other_one_waiting(pool: PgPool) {
+    let many = 2 * PAGE + 1;
+    forgotten(&pool, ("t", "withdrawn"), many).await;
+    forgotten(&pool, ("t", "queued"), many).await;
+    // Later than all of those.
+    let other = send(&uploads(&pool).remembering_in(space()), None).await.id;
+    let rest = "UPDATE attachments SET tenant = 'u', deleted_at = '1970-01-02', blob_id = NULL, memory = 'withdrawn' WHERE id = $1";
+    sqlx::query(rest).bind(other).execute(&pool).await.unwrap();
+    let endpoint = <DeleteByKey as crate::somabrain::Question>::ENDPOINT;
+    let asked = round(&pool, [Err(BrainError::TimedOut { endpoint }), done()]).await;
+    assert_eq!((asked.len(), &asked[1]), (2, &format!("att:{other}")), "a tenant that is not heard is asked once");
+    let left: Vec<(String, i64)> =
+        sqlx::query_as("SELECT memory, count(*) FROM attachments WHERE memory IS NOT NULL GROUP BY memory")
+            .fetch_all(&pool)
+            .await
+            .unwrap();
+    assert_eq!(left, [("withdrawn".to_owned(), 2 * many)], "here all are taken back");
+    assert_eq!(round(&pool, (0..2 * many).map(|_| done())).await.len(), usize::try_from(2 * many).unwrap());
 }
