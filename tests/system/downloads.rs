@@ -1,7 +1,7 @@
 //! Attachments as they are fetched: whole, in parts, or not at all. They lie in the database in pieces of odd lengths.
 
 use reqwest::header::{HeaderMap, HeaderValue};
-use reqwest::{Method, RequestBuilder};
+use reqwest::{Method, RequestBuilder, Response};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 use somaagent_test_services::client::Client;
@@ -367,15 +367,32 @@ async fn a_download_whose_bytes_go_meanwhile_breaks_off_and_is_never_taken_for_w
     let blob = "UPDATE attachments SET deleted_at = now(), blob_id = NULL WHERE id = $1";
     sqlx::query(blob).bind(id).execute(&pool).await.unwrap();
     sqlx::query("DELETE FROM attachment_chunks").execute(&pool).await.unwrap();
-    let broken = loop {
+    assert!(breaks_off(answer).await, "a part was taken for all of it");
+    eventually("the log tells of it", async || stack.app.output().contains("a download broke off").then_some(())).await;
+}
+
+#[tokio::test]
+async fn a_download_breaks_off_when_its_file_is_quarantined_and_its_bytes_stay() {
+    let stack = Stack::start().await;
+    let pool = stack.database.pool().await.unwrap();
+    let file = bytes(262_144);
+    let id = Planted::of("public", "a.bin").plant(&pool, &[&file[..]; 200]).await;
+    let mut answer = stack.client.request(Method::GET, &format!("/v1/attachments/{id}")).send().await.unwrap();
+    assert!(answer.chunk().await.unwrap().is_some());
+    let found = "UPDATE attachments SET status = 'quarantined', quarantine_reason = 'infected' WHERE id = $1";
+    sqlx::query(found).bind(id).execute(&pool).await.unwrap();
+    assert!(breaks_off(answer).await, "all of it was sent");
+}
+
+/// Whether the rest of an answer does not come.
+pub async fn breaks_off(mut answer: Response) -> bool {
+    loop {
         match answer.chunk().await {
             Ok(Some(_)) => {}
-            Ok(None) => break false,
-            Err(_) => break true,
+            Ok(None) => return false,
+            Err(_) => return true,
         }
-    };
-    assert!(broken, "a part was taken for all of it");
-    eventually("the log tells of it", async || stack.app.output().contains("a download broke off").then_some(())).await;
+    }
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use somaagent_test_services::tokens::SECRET;
 use somaagent_test_services::wait::eventually;
 use uuid::Uuid;
 
-use crate::downloads::Planted;
+use crate::downloads::{Planted, breaks_off};
 use crate::identity::token;
 use crate::stack::{Setup, Stack};
 
@@ -79,6 +79,20 @@ async fn whoever_has_a_link_fetches_the_file_until_it_is_taken_back() {
         let gone = ada.delete(&format!("{}/{known}", path(id))).await.unwrap();
         assert_eq!((gone.status, gone.code().as_str()), (404, "link-not-found"), "{known}");
     }
+}
+
+#[tokio::test]
+async fn a_download_by_a_link_that_is_taken_back_breaks_off() {
+    let stack = linking(3600).await;
+    let pool = stack.database.pool().await.unwrap();
+    let ada = stack.client.showing(&token("acme", "ada", "chat")).unwrap();
+    // More than lies in the buffers between here and there.
+    let id = Planted::of("acme", "a.bin").by("ada").plant(&pool, &[&[7; 262_144][..]; 200]).await;
+    let made = ada.post(&path(id), &json!({})).await.unwrap();
+    let mut answer = stack.client.request(Method::GET, &made.text_of("path")).send().await.unwrap();
+    assert!(answer.chunk().await.unwrap().is_some());
+    assert_eq!(ada.delete(&format!("{}/{}", path(id), made.text_of("link_id"))).await.unwrap().status, 204);
+    assert!(breaks_off(answer).await, "all of it was sent");
 }
 
 #[tokio::test]

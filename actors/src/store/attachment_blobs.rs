@@ -211,7 +211,17 @@ pub async fn same(rows: &mut TenantTx<'_>, tenant: &str, sums: &[&str]) -> Resul
     Ok(found.collect())
 }
 
-/// The piece in which the byte `offset` is; `None` behind the last one. Its bytes may begin before that.
+/// An attachment that is being sent to somebody: as it was when they were let in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sending {
+    /// Which.
+    pub attachment: Uuid,
+    /// By which link, if by one.
+    pub link: Option<Uuid>,
+}
+
+/// The piece in which the byte `offset` is; `None` behind the last one. Its bytes may begin before that. While an attachment is
+/// `sending`, there is none either once it is deleted or not clean any more, or the link was taken back.
 ///
 /// # Errors
 /// The database's.
@@ -219,18 +229,25 @@ pub async fn same(rows: &mut TenantTx<'_>, tenant: &str, sums: &[&str]) -> Resul
 pub async fn around(
     rows: &mut TenantTx<'_>,
     tenant: &str,
-    id: Uuid,
-    offset: i64,
+    (id, offset): (Uuid, i64),
+    sending: Option<Sending>,
 ) -> Result<Option<Chunk>, sqlx::Error> {
     let found = sqlx::query_as!(
         Chunk,
         "SELECT at, bytes FROM attachment_chunks
          WHERE tenant = $1 AND blob_id = $2 AND at <= $3
+           AND ($4::uuid IS NULL OR EXISTS (
+               SELECT FROM attachments
+               WHERE tenant = $1 AND id = $4 AND blob_id = $2 AND status = 'clean' AND deleted_at IS NULL
+           ))
+           AND NOT EXISTS (SELECT FROM attachment_links WHERE tenant = $1 AND id = $5 AND revoked_at IS NOT NULL)
          ORDER BY at DESC
          LIMIT 1",
         tenant,
         id,
         offset,
+        sending.map(|sending| sending.attachment),
+        sending.and_then(|sending| sending.link),
     )
     .fetch_optional(&mut **rows)
     .await?;

@@ -110,7 +110,18 @@ pub async fn revoke(
     Ok(revoked.rows_affected() == 1)
 }
 
-/// Whose link has this token, and to what, whoever asks; `None` if it is not good at `at`.
+/// A link, by what it leads to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// The link.
+    pub id: Uuid,
+    /// Whose it is.
+    pub tenant: String,
+    /// The attachment.
+    pub attachment_id: Uuid,
+}
+
+/// Which link has this token, whoever asks; `None` if it is not good at `at`.
 ///
 /// # Errors
 /// The database's.
@@ -119,16 +130,16 @@ pub async fn target_of(
     connection: &mut PgConnection,
     token: &TokenSum,
     at: OffsetDateTime,
-) -> Result<Option<(String, Uuid)>, sqlx::Error> {
-    let found = sqlx::query!(
-        "SELECT tenant, attachment_id FROM attachment_links
+) -> Result<Option<Target>, sqlx::Error> {
+    sqlx::query_as!(
+        Target,
+        "SELECT id, tenant, attachment_id FROM attachment_links
          WHERE token_sha256 = $1 AND revoked_at IS NULL AND expires_at > $2",
         token,
         at,
     )
     .fetch_optional(connection)
-    .await?;
-    Ok(found.map(|link| (link.tenant, link.attachment_id)))
+    .await
 }
 
 /// Removes up to `limit` links that were over before `before`, and returns how many.

@@ -228,4 +228,4 @@ pub async fn expire(
 }
 
 #[cfg(test)]
-mod tests;
+pub(in crate::store) mod tests;

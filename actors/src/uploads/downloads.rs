@@ -9,7 +9,10 @@ use crate::{
     domain::{caller::Caller, ids::Tenant},
     store::{Store, StoreError, attachments, session_envelopes, wall::TenantTx},
 };
-pub use crate::{contents::bytes::BytesError, store::attachments::Attachment};
+pub use crate::{
+    contents::bytes::BytesError,
+    store::{attachment_blobs::Sending, attachments::Attachment},
+};
 
 /// Reads what people have sent.
 #[derive(Clone, Debug)]
@@ -78,14 +81,15 @@ impl Attachments {
         work.await
     }
 
-    /// A part of the bytes `blob` of `tenant`: from where on, and how many; a piece at a time. One that cannot be read is the last.
+    /// A part of the bytes `blob` of `tenant`: from where on, and how many; a piece at a time. One that cannot be read is the last. Those
+    /// of an attachment that is `sending` end when somebody who comes now would not get it.
     pub fn bytes(
         &self,
         tenant: &Tenant,
-        blob: Uuid,
+        (blob, sending): (Uuid, Option<Sending>),
         part: (u64, u64),
     ) -> impl Stream<Item = Result<Bytes, BytesError>> + use<> {
-        contents::bytes::bytes(&self.store, tenant, blob, part)
+        contents::bytes::bytes(&self.store, tenant, (blob, sending), part)
     }
 }
 

@@ -140,11 +140,12 @@ impl Links {
         work.await
     }
 
-    /// What a token leads to: a clean attachment with its bytes, of a session that was not deleted; nothing while links are off.
+    /// What a token leads to, by which link: a clean attachment with its bytes, of a session that was not deleted; nothing while links
+    /// are off.
     ///
     /// # Errors
     /// The store's.
-    pub async fn follow(&self, token: &str) -> Result<Option<Attachment>, StoreError> {
+    pub async fn follow(&self, token: &str) -> Result<Option<(Attachment, Uuid)>, StoreError> {
         // Longer ones are not even hashed.
         if token.len() != (TOKEN_BYTES * 4).div_ceil(3) || self.rules.borrow().download_token_ttl_seconds == 0 {
             return Ok(None);
@@ -153,11 +154,11 @@ impl Links {
         let work = self
             .store
             .run(move |connection| Box::pin(async move { attachment_links::target_of(connection, &sum, at).await }));
-        let Some((tenant, id)) = work.await? else { return Ok(None) };
-        let Some(tenant) = Tenant::new(&tenant) else { return Ok(None) };
+        let Some(link) = work.await? else { return Ok(None) };
+        let Some(tenant) = Tenant::new(&link.tenant) else { return Ok(None) };
         let work = self.store.read_for(tenant.clone(), move |rows| {
             Box::pin(async move {
-                let found = attachments::get(rows, tenant.as_str(), id).await?;
+                let found = attachments::get(rows, tenant.as_str(), link.attachment_id).await?;
                 let Some(found) = found.filter(|found| found.status == "clean" && found.blob_id.is_some()) else {
                     return Ok(None);
                 };
@@ -168,7 +169,7 @@ impl Links {
                 {
                     return Ok(None);
                 }
-                Ok(Some(found))
+                Ok(Some((found, link.id)))
             })
         });
         work.await

@@ -122,7 +122,7 @@ impl Uploads {
         (blob, size): (Uuid, u64),
     ) -> Result<Found, NotScanned> {
         let mut scan = scanner.open(Wait::AWhile).await?;
-        let bytes = Attachments::new(self.store.clone()).bytes(tenant, blob, (0, size));
+        let bytes = Attachments::new(self.store.clone()).bytes(tenant, (blob, None), (0, size));
         let mut bytes = std::pin::pin!(bytes);
         while let Some(piece) = bytes.try_next().await? {
             scan.feed(piece).await.map_err(meanwhile)?;

@@ -9,7 +9,7 @@ use serde::Serialize;
 use somaagent_actors::{
     domain::caller::Caller,
     uploads::{
-        downloads::Found,
+        downloads::{Found, Sending},
         links::{Link, LinkError},
     },
 };
@@ -193,8 +193,9 @@ pub(crate) async fn get_download(
     token: LinkToken,
 ) -> Result<HttpResponse, Problem> {
     door.accepting()?;
-    let attachment = door.uploads.links().follow(&token.0).await?.ok_or(Code::LinkNotFound)?;
-    sent(&request, &door, &attachment).map_err(|problem| match problem.code() {
+    let (attachment, link) = door.uploads.links().follow(&token.0).await?.ok_or(Code::LinkNotFound)?;
+    let sending = Sending { attachment: attachment.id, link: Some(link) };
+    sent(&request, &door, &attachment, Some(sending)).map_err(|problem| match problem.code() {
         Code::AttachmentGone | Code::AttachmentUnknown => Code::LinkNotFound.into(),
         _ => problem,
     })

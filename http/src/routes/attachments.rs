@@ -12,7 +12,7 @@ use somaagent_actors::{
     contents::ContentError,
     domain::{caller::Caller, ids::Tenant},
     extraction::Purpose,
-    uploads::downloads::{Attachment, BytesError, Found},
+    uploads::downloads::{Attachment, BytesError, Found, Sending},
 };
 
 use time::OffsetDateTime;
@@ -64,7 +64,8 @@ pub(crate) async fn get_attachment(
     id: AttachmentId,
 ) -> Result<HttpResponse, Problem> {
     door.accepting()?;
-    sent(&request, &door, &found(&door, &by.caller(), id.0).await?)
+    let attachment = found(&door, &by.caller(), id.0).await?;
+    sent(&request, &door, &attachment, Some(Sending { attachment: attachment.id, link: None }))
 }
 
 /// Fetches a small picture of an attachment that is a PNG, JPEG, GIF or WebP: in WebP, upright, at most 320 pixels wide and high. It is
@@ -100,8 +101,11 @@ pub(crate) async fn get_thumbnail(
     id: AttachmentId,
 ) -> Result<HttpResponse, Problem> {
     door.accepting()?;
-    let attachment = found(&door, &by.caller(), id.0).await?;
+    let caller = by.caller();
+    let attachment = found(&door, &caller, id.0).await?;
     let picture = Box::pin(door.contents.picture(&attachment, Purpose::Thumbnail)).await?;
+    // Making it may have taken long.
+    found(&door, &caller, id.0).await?;
     let file = File {
         name: format!("{}.webp", attachment.filename),
         mime: Purpose::Thumbnail.mime().to_owned(),
@@ -168,7 +172,7 @@ pub(crate) async fn get_binary(
     if expected.is_some_and(|tenant| tenant != attachment.tenant) {
         return Err(Problem::new(Code::TenantDenied).because("tenant mismatch"));
     }
-    let mut response = sent(&request, &door, &attachment)?;
+    let mut response = sent(&request, &door, &attachment, None)?;
     let headers = response.headers_mut();
     for (name, value) in
         [("x-attachment-status", attachment.status), ("x-attachment-size", attachment.size.to_string())]
@@ -211,8 +215,14 @@ pub(super) fn seconds(at: OffsetDateTime) -> f64 {
     microseconds / 1e6
 }
 
-/// The reply with the bytes of `attachment`, if they are there.
-pub(super) fn sent(request: &HttpRequest, door: &Door, attachment: &Attachment) -> Result<HttpResponse, Problem> {
+/// The reply with the bytes of `attachment`, if they are there. `sending` breaks off when it may not be fetched any more; without it, it
+/// is for whoever gets everything.
+pub(super) fn sent(
+    request: &HttpRequest,
+    door: &Door,
+    attachment: &Attachment,
+    sending: Option<Sending>,
+) -> Result<HttpResponse, Problem> {
     let blob = attachment.blob_id.filter(|_| attachment.deleted_at.is_none()).ok_or_else(|| gone(attachment))?;
     let tenant = Tenant::new(&attachment.tenant).ok_or(Code::AttachmentUnknown)?;
     let file = File {
@@ -224,7 +234,7 @@ pub(super) fn sent(request: &HttpRequest, door: &Door, attachment: &Attachment) 
     };
     let (attachments, ends) = (door.attachments.clone(), Authorised::of(request)?.ends);
     file.answer(request, move |part| {
-        until(ends.clone(), told(attachments.bytes(&tenant, blob, (part.from, part.length))))
+        until(ends.clone(), told(attachments.bytes(&tenant, (blob, sending), (part.from, part.length))))
     })
 }
 

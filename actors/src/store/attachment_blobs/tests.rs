@@ -4,7 +4,13 @@ use sqlx::PgPool;
 use time::Duration;
 
 use super::*;
-use crate::store::wall::within;
+use crate::store::{
+    attachments::{
+        Attachment,
+        tests::{of, put},
+    },
+    wall::within,
+};
 
 const AT: OffsetDateTime = OffsetDateTime::UNIX_EPOCH;
 /// What the bytes of every blob here are said to sum up to.
@@ -39,13 +45,44 @@ async fn a_byte_is_found_by_its_place_whatever_the_lengths_of_the_pieces(pool: P
     let mut connection = pool.acquire().await.unwrap();
     let id = whole(&mut connection, "t", &[b"ab", b"cde", b"f"]).await;
     for (offset, expected) in [(0, Some((0, "ab"))), (1, Some((0, "ab"))), (2, Some((2, "cde"))), (5, Some((5, "f")))] {
-        let found = within(&mut connection, "t", async |rows| around(rows, "t", id, offset).await).await;
+        let found = within(&mut connection, "t", async |rows| around(rows, "t", (id, offset), None).await).await;
         let expected = expected.map(|(at, text): (i64, &str)| Chunk { at, bytes: text.into() });
         assert_eq!(found, expected, "{offset}");
     }
-    assert_eq!(within(&mut connection, "t", async |rows| around(rows, "t", id, 6).await).await, None);
-    assert_eq!(within(&mut connection, "u", async |rows| around(rows, "u", id, 0).await).await, None);
-    assert_eq!(within(&mut connection, "t", async |rows| around(rows, "u", id, 0).await).await, None);
+    assert_eq!(within(&mut connection, "t", async |rows| around(rows, "t", (id, 6), None).await).await, None);
+    assert_eq!(within(&mut connection, "u", async |rows| around(rows, "u", (id, 0), None).await).await, None);
+    assert_eq!(within(&mut connection, "t", async |rows| around(rows, "u", (id, 0), None).await).await, None);
+}
+
+#[sqlx::test(migrations = "../migrations")]
+async fn what_is_sent_ends_once_nobody_who_comes_now_would_get_it(pool: PgPool) {
+    let mut connection = pool.acquire().await.unwrap();
+    let (link, blob) = (Uuid::from_u128(9), whole(&mut connection, "t", &[b"ab", b"cd"]).await);
+    let attachment =
+        Attachment { status: "clean".to_owned(), quarantine_reason: None, threat: None, ..of("t", Some(blob)) };
+    put(&mut connection, &attachment).await;
+    let sql = "INSERT INTO attachment_links (id, tenant, attachment_id, token_sha256, created_at, expires_at)
+               VALUES ($1, 't', $2, decode(repeat('00', 32), 'hex'), 'epoch', 'epoch'::timestamptz + interval '1 hour')";
+    sqlx::query(sql).bind(link).bind(attachment.id).execute(&mut *connection).await.unwrap();
+    let ways = [
+        None,
+        Some(Sending { attachment: attachment.id, link: None }),
+        Some(Sending { attachment: attachment.id, link: Some(link) }),
+        Some(Sending { attachment: Uuid::from_u128(8), link: None }),
+    ];
+    for (change, goes_on) in [
+        ("SELECT", [true, true, true, false]),
+        ("UPDATE attachments SET status = 'quarantined', quarantine_reason = 'infected'", [true, false, false, false]),
+        ("UPDATE attachments SET status = 'clean', quarantine_reason = NULL", [true, true, true, false]),
+        ("UPDATE attachment_links SET revoked_at = 'epoch'", [true, true, false, false]),
+        ("UPDATE attachments SET deleted_at = 'epoch', blob_id = NULL", [true, false, false, false]),
+    ] {
+        sqlx::raw_sql(change).execute(&mut *connection).await.unwrap();
+        for (sending, goes_on) in ways.into_iter().zip(goes_on) {
+            let piece = within(&mut connection, "t", async |rows| around(rows, "t", (blob, 2), sending).await).await;
+            assert_eq!(piece.is_some(), goes_on, "{change} {sending:?}");
+        }
+    }
 }
 
 #[sqlx::test(migrations = "../migrations")]

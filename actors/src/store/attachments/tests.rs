@@ -19,7 +19,7 @@ use crate::{
 
 const AT: OffsetDateTime = OffsetDateTime::UNIX_EPOCH;
 
-pub(super) fn of(tenant: &str, blob_id: Option<Uuid>) -> Attachment {
+pub(in crate::store) fn of(tenant: &str, blob_id: Option<Uuid>) -> Attachment {
     Attachment {
         id: Uuid::new_v4(),
         tenant: tenant.to_owned(),
@@ -46,7 +46,7 @@ pub(super) fn of(tenant: &str, blob_id: Option<Uuid>) -> Attachment {
     }
 }
 
-pub(super) async fn put(connection: &mut PgConnection, new: &Attachment) {
+pub(in crate::store) async fn put(connection: &mut PgConnection, new: &Attachment) {
     within(connection, &new.tenant, async |rows| insert(rows, new).await).await;
 }
 

@@ -148,7 +148,8 @@ impl Blob {
     pub(super) fn again(&self, size: u64) -> impl Stream<Item = Result<Bytes, IngestError>> + use<> {
         let rest = self.unfilled();
         let stored = size.saturating_sub(rest.len() as u64);
-        let stored = self.id.map(|id| Attachments::new(self.store.clone()).bytes(&self.tenant, id, (0, stored)));
+        let stored =
+            self.id.map(|id| Attachments::new(self.store.clone()).bytes(&self.tenant, (id, None), (0, stored)));
         let stored = stream::iter(stored).flatten().map_err(|error| match error {
             BytesError::Gone => IngestError::GivenUp,
             BytesError::Store(error) => error.into(),

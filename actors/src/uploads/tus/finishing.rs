@@ -214,7 +214,7 @@ async fn push_all(
 ) -> Result<Ingest, IngestError> {
     let blob = upload.blob_id.ok_or(IngestError::GivenUp)?;
     let stored = Attachments::new(uploads.store.clone());
-    let mut bytes = pin!(stored.bytes(&caller.tenant, blob, (0, upload.length.unsigned_abs())));
+    let mut bytes = pin!(stored.bytes(&caller.tenant, (blob, None), (0, upload.length.unsigned_abs())));
     while let Some(piece) = bytes.next().await {
         let piece = piece.map_err(|error| match error {
             BytesError::Store(error) => IngestError::Store(error),
