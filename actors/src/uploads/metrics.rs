@@ -77,9 +77,9 @@ impl UploadMetrics {
         }
     }
 
-    /// An attachment was quarantined after it was kept.
-    pub(super) fn quarantined(&self) {
-        self.quarantined.inc();
+    /// So many attachments were quarantined after they were kept.
+    pub(super) fn quarantined(&self, count: usize) {
+        self.quarantined.inc_by(count as u64);
     }
 
     /// An attachment was looked through again.

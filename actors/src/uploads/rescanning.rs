@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use futures_util::TryStreamExt as _;
 use serde_json::json;
+use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::{
@@ -31,6 +32,7 @@ use crate::{
             verdicts,
         },
         audit_event,
+        wall::TenantTx,
     },
 };
 
@@ -76,14 +78,6 @@ pub(super) enum Asked {
     By(Box<Caller>, Uuid),
     /// The process by itself.
     ByNobody,
-}
-
-/// Which bytes are judged.
-enum Bytes {
-    /// Those of a blob.
-    Of(Uuid),
-    /// These.
-    Are(Sum),
 }
 
 impl Uploads {
@@ -150,62 +144,56 @@ impl Uploads {
             acquits: matches!(asked, Asked::By(..)),
             drops_bytes: self.rules().quarantine == Quarantine::DropBytesKeepMeta,
         };
-        self.judge_bytes(tenant, Bytes::Of(blob), finding, asked).await
-    }
-
-    /// What was found in a file that is new counts for all that have the same bytes and were let in before.
-    pub(super) async fn judge_others(
-        &self,
-        tenant: &Tenant,
-        new: &Attachment,
-        quarantine: Quarantine,
-    ) -> Result<(), StoreError> {
-        let reason = match new.quarantine_reason.as_deref() {
-            Some("infected") => "infected",
-            Some("limits_exceeded") => "limits_exceeded",
-            _ => return Ok(()),
-        };
-        let finding = Finding {
-            reason: Some(reason),
-            threat: new.threat.clone(),
-            signatures: new.signatures.clone(),
-            acquits: false,
-            drops_bytes: quarantine == Quarantine::DropBytesKeepMeta,
-        };
-        let bytes = Bytes::Are(Sum { sha256: new.sha256.clone(), size: new.size });
-        self.judge_bytes(tenant, bytes, finding, Asked::ByNobody).await.map(drop)
-    }
-
-    async fn judge_bytes(
-        &self,
-        tenant: &Tenant,
-        bytes: Bytes,
-        finding: Finding,
-        asked: Asked,
-    ) -> Result<Vec<Judged>, StoreError> {
         let (at, name) = ((self.clock)(), tenant.clone());
         let work = self.store.change_for(tenant.clone(), move |rows| {
             Box::pin(async move {
-                let sum = match bytes {
-                    Bytes::Of(blob) => attachment_blobs::sum_of(rows, name.as_str(), blob).await?,
-                    Bytes::Are(sum) => Some(sum),
-                };
-                let Some(sum) = sum else { return Ok(Vec::new()) };
-                let judged = rescans::judge(rows, name.as_str(), &sum, &finding, at).await?;
-                for one in &judged {
-                    if let Some(line) = line(one, &finding, &asked) {
-                        audit_event::insert_of_process(rows, (name.as_str(), one.session_id), &line, at).await?;
-                    }
+                match attachment_blobs::sum_of(rows, name.as_str(), blob).await? {
+                    Some(sum) => judge(rows, name.as_str(), (&sum, &finding), (&asked, at)).await,
+                    None => Ok(Vec::new()),
                 }
-                Ok(judged)
             })
         });
         let judged = work.await?;
-        for _ in judged.iter().filter(|one| one.before == "clean" && one.after == "quarantined") {
-            self.metrics.quarantined();
-        }
+        self.metrics.quarantined(caught(&judged));
         Ok(judged)
     }
+}
+
+/// What was found in a file that is new, and counts for all that have the same bytes and were let in before.
+pub(super) fn finding(new: &Attachment, quarantine: Quarantine) -> Option<Finding> {
+    let reason = match new.quarantine_reason.as_deref() {
+        Some("infected") => "infected",
+        Some("limits_exceeded") => "limits_exceeded",
+        _ => return None,
+    };
+    Some(Finding {
+        reason: Some(reason),
+        threat: new.threat.clone(),
+        signatures: new.signatures.clone(),
+        acquits: false,
+        drops_bytes: quarantine == Quarantine::DropBytesKeepMeta,
+    })
+}
+
+/// Writes down what was found in bytes, for all attachments of the tenant that have them, and in the trail. Returns what became of each.
+pub(super) async fn judge(
+    rows: &mut TenantTx<'_>,
+    tenant: &str,
+    (sum, finding): (&Sum, &Finding),
+    (asked, at): (&Asked, OffsetDateTime),
+) -> Result<Vec<Judged>, sqlx::Error> {
+    let judged = rescans::judge(rows, tenant, sum, finding, at).await?;
+    for one in &judged {
+        if let Some(line) = line(one, finding, asked) {
+            audit_event::insert_of_process(rows, (tenant, one.session_id), &line, at).await?;
+        }
+    }
+    Ok(judged)
+}
+
+/// How many of them nobody gets any more.
+pub(super) fn caught(judged: &[Judged]) -> usize {
+    judged.iter().filter(|one| one.before == "clean" && one.after == "quarantined").count()
 }
 
 /// Whoever goes away while they look through a file may do so for what is in it.

@@ -11,7 +11,11 @@ use crate::{
     domain::{brought::Brought, caller::Caller, memory::MemorySpace, session::audit},
     store::{
         attachment_blobs::{self, Sum},
-        attachments::{self, memories, verdicts},
+        attachments::{
+            self, memories,
+            rescans::Finding,
+            verdicts::{self, FoundBefore},
+        },
         audit_event, erase,
         memory_write_outbox::enqueue::enqueue,
         tus_uploads::{self, TusUpload, Writer},
@@ -21,6 +25,7 @@ use crate::{
         Attachment, Uploads,
         quota::Room,
         remembering,
+        rescanning::{Asked, caught, finding, judge},
         rules::{Quarantine, Rules},
         tus::MAX_OPEN,
     },
@@ -59,6 +64,8 @@ struct Step {
     remembers: Option<MemorySpace>,
     /// Blobs that have such bytes already, where those are kept once.
     known: HashMap<Sum, Uuid>,
+    /// What was found in some of the files.
+    findings: HashMap<Sum, Finding>,
 }
 
 /// A file that is to be kept.
@@ -74,6 +81,13 @@ struct File {
 
 /// What became of each file.
 type Kept = Vec<Result<Attachment, IngestError>>;
+
+/// What the transaction has done.
+struct Written {
+    kept: Kept,
+    /// How many attachments that were here before nobody gets any more.
+    caught: usize,
+}
 
 impl Judged {
     /// The same file, which has this place among those of one request.
@@ -169,22 +183,21 @@ async fn keep(
 ) -> Result<Kept, IngestError> {
     let Some(first) = files.first() else { return Ok(Vec::new()) };
     let (now, rules, tenant) = ((uploads.clock)(), Arc::clone(&first.rules), keeping.caller.tenant.clone());
-    let (remembers, quarantine) = (uploads.remembers.clone(), rules.quarantine);
-    let step = files.iter_mut().map(|judged| judged.file(&keeping, now)).collect();
-    let step = Step { files: step, rules, keeping, origin, each, remembers, known: HashMap::new() };
-    let work = uploads.store.change_for(tenant.clone(), move |rows| Box::pin(step.write(rows, now)));
-    let kept = work.await??;
+    let remembers = uploads.remembers.clone();
+    let step: Vec<File> = files.iter_mut().map(|judged| judged.file(&keeping, now)).collect();
+    let found = |file: &File| Some((sum(&file.attachment), finding(&file.attachment, rules.quarantine)?));
+    let findings = step.iter().filter_map(found).collect();
+    let step = Step { files: step, rules, keeping, origin, each, remembers, known: HashMap::new(), findings };
+    let work = uploads.store.change_for(tenant, move |rows| Box::pin(step.write(rows, now)));
+    let Written { kept, caught } = work.await??;
     for (judged, kept) in files.iter_mut().zip(&kept) {
         let Ok(attachment) = kept else { continue };
         if attachment.blob_id.is_some() {
             judged.blob.kept();
         }
         uploads.metrics.kept(attachment.status == "quarantined");
-        if let Err(error) = uploads.judge_others(&tenant, attachment, quarantine).await {
-            let error = &error as &dyn std::error::Error;
-            tracing::warn!(error, "what was found in a file is not written down for others that are the same");
-        }
     }
+    uploads.metrics.quarantined(caught);
     Ok(kept)
 }
 
@@ -193,7 +206,7 @@ impl Step {
         mut self,
         rows: &mut TenantTx<'_>,
         at: OffsetDateTime,
-    ) -> Result<Result<Kept, IngestError>, sqlx::Error> {
+    ) -> Result<Result<Written, IngestError>, sqlx::Error> {
         let kept = self.keep(rows, at).await?;
         if kept.is_err() {
             rows.undo();
@@ -205,7 +218,7 @@ impl Step {
         &mut self,
         rows: &mut TenantTx<'_>,
         at: OffsetDateTime,
-    ) -> Result<Result<Kept, IngestError>, sqlx::Error> {
+    ) -> Result<Result<Written, IngestError>, sqlx::Error> {
         if let Some(id) = self.keeping.session_id
             && erase::hold_off(rows, &self.keeping.caller.session(id)).await?
         {
@@ -213,10 +226,9 @@ impl Step {
         }
         // Each of these keeps others waiting, so all take them in this order.
         let mut room = self.room(rows).await?;
+        let caught = self.judge_others(rows, at).await?;
         if self.rules.dedup {
-            let sums: Vec<&str> = self.files.iter().map(|file| file.attachment.sha256.as_str()).collect();
-            let tenant = self.keeping.caller.tenant.as_str();
-            attachment_blobs::lock_sums(rows, tenant, &sums).await?;
+            let (tenant, sums) = (self.keeping.caller.tenant.as_str(), self.sums());
             self.known = attachment_blobs::same(rows, tenant, &sums).await?;
         }
         match &self.origin {
@@ -236,7 +248,25 @@ impl Step {
             }
         }
         self.remember(rows, &memories, at).await?;
-        Ok(Ok(kept))
+        Ok(Ok(Written { kept, caught }))
+    }
+
+    fn sums(&self) -> Vec<&str> {
+        self.files.iter().map(|file| file.attachment.sha256.as_str()).collect()
+    }
+
+    /// Has what was found in the files count for the same bytes that were let in before, so that it is never known of one and not of
+    /// the other. Returns how many of those nobody gets any more.
+    async fn judge_others(&self, rows: &mut TenantTx<'_>, at: OffsetDateTime) -> Result<usize, sqlx::Error> {
+        let tenant = self.keeping.caller.tenant.as_str();
+        if self.rules.dedup || !self.findings.is_empty() {
+            attachment_blobs::lock_sums(rows, tenant, &self.sums()).await?;
+        }
+        let mut count = 0;
+        for found in &self.findings {
+            count += caught(&judge(rows, tenant, found, (&Asked::ByNobody, at)).await?);
+        }
+        Ok(count)
     }
 
     /// Keeps one file. If it is refused nothing was written of it, or nothing of all is kept.
@@ -248,9 +278,7 @@ impl Step {
         at: OffsetDateTime,
     ) -> Result<Result<Attachment, IngestError>, sqlx::Error> {
         let File { mut attachment, mut rest, host, index } = file;
-        if self.rules.dedup {
-            self.take_over(rows, &mut attachment, &mut rest).await?;
-        }
+        self.take_over(rows, &mut attachment, &mut rest).await?;
         if let Some(rest) = rest {
             let bytes = attachment.size.unsigned_abs();
             if let Err(over) = room.check(bytes) {
@@ -284,19 +312,29 @@ impl Step {
         }
     }
 
-    /// What was found in the same bytes since the file was looked through counts for it too, else it would be clean beside others
-    /// that are not. Gives its bytes up if they are to be dropped then.
+    /// What was found in the same bytes since the file was looked through, or in another file of the request, counts for it too, else
+    /// it would be clean beside others that are not. Gives its bytes up if they are to be dropped then.
     async fn take_over(
         &self,
         rows: &mut TenantTx<'_>,
         attachment: &mut Attachment,
         rest: &mut Option<Rest>,
     ) -> Result<(), sqlx::Error> {
-        let (tenant, sum) = (attachment.tenant.as_str(), (attachment.sha256.as_str(), attachment.size));
+        let (tenant, of) = (attachment.tenant.as_str(), (attachment.sha256.as_str(), attachment.size));
         if attachment.quarantine_reason.is_some() {
             return Ok(());
         }
-        let Some(found) = verdicts::found_in(rows, tenant, sum, attachment.scanned_at).await? else { return Ok(()) };
+        let found = match self.findings.get(&sum(attachment)) {
+            Some(Finding { reason: Some(reason), threat, signatures, .. }) => Some(FoundBefore {
+                reason: (*reason).to_owned(),
+                threat: threat.clone(),
+                scanned_at: attachment.created_at,
+                signatures: signatures.clone(),
+            }),
+            _ if self.rules.dedup => verdicts::found_in(rows, tenant, of, attachment.scanned_at).await?,
+            _ => None,
+        };
+        let Some(found) = found else { return Ok(()) };
         if self.rules.quarantine == Quarantine::DropBytesKeepMeta
             && let Some(id) = rest.take().and_then(|rest| rest.id)
         {
@@ -361,8 +399,7 @@ impl Step {
         rest: &Rest,
         at: OffsetDateTime,
     ) -> Result<Option<Uuid>, sqlx::Error> {
-        let (tenant, sum) = (attachment.tenant.as_str(), (attachment.sha256.as_str(), attachment.size));
-        let known = Sum { sha256: attachment.sha256.clone(), size: attachment.size };
+        let (tenant, known) = (attachment.tenant.as_str(), sum(attachment));
         if let Some(same) = self.known.get(&known) {
             if let Some(id) = rest.id {
                 attachment_blobs::abandon(rows, tenant, id).await?;
@@ -377,7 +414,7 @@ impl Step {
         {
             return Ok(None);
         }
-        if !attachment_blobs::complete(rows, tenant, id, sum, at).await? {
+        if !attachment_blobs::complete(rows, tenant, id, (&known.sha256, known.size), at).await? {
             return Ok(None);
         }
         if self.rules.dedup {
@@ -385,6 +422,10 @@ impl Step {
         }
         Ok(Some(id))
     }
+}
+
+fn sum(attachment: &Attachment) -> Sum {
+    Sum { sha256: attachment.sha256.clone(), size: attachment.size }
 }
 
 impl Origin {

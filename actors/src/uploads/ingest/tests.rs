@@ -466,6 +466,41 @@ async fn what_is_found_in_a_file_counts_for_the_same_bytes_that_were_let_in_befo
 }
 
 #[sqlx::test(migrations = "../migrations")]
+async fn what_is_found_in_a_file_is_known_of_the_same_bytes_or_the_file_is_not_kept(pool: PgPool) {
+    let bytes = noise(300_000);
+    kept(&uploads(&pool), rules(), &bytes).await;
+    let fails = "CREATE FUNCTION fails() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'no more room'; END $$;
+                 CREATE TRIGGER fails BEFORE UPDATE ON attachments FOR EACH ROW EXECUTE FUNCTION fails()";
+    sqlx::raw_sql(fails).execute(&pool).await.unwrap();
+    let now = uploads(&pool).looked_through_by(finding("Bad"));
+    let looking = Rules { antivirus: looking(), ..rules() };
+    let second = judged(&now, looking, &Declared::default(), &bytes).await.unwrap();
+    let refused = second.keep(keeping(&caller("t"))).await;
+    assert!(matches!(refused, Err(IngestError::Store(_))), "{refused:?}");
+    assert_eq!(statuses(&pool).await, [("clean".to_owned(), None, None, true)], "there is only the first");
+}
+
+#[sqlx::test(migrations = "../migrations")]
+async fn what_is_found_in_one_file_of_a_request_counts_for_the_same_bytes_in_another(pool: PgPool) {
+    let bytes = noise(300_000);
+    for (dedup, quarantine) in [(true, Quarantine::StoreAndBlock), (false, Quarantine::DropBytesKeepMeta)] {
+        let unseen = Rules { dedup, quarantine, ..rules() };
+        let seen = Rules { antivirus: looking(), ..unseen.clone() };
+        let now = uploads(&pool).looked_through_by(finding("Bad"));
+        let files = vec![
+            judged(&now, unseen, &Declared::default(), &bytes).await.unwrap(),
+            judged(&now, seen, &Declared::default(), &bytes).await.unwrap(),
+        ];
+        let kept = now.keep(files, keeping(&caller("t")), false).await.unwrap();
+        let drops = quarantine == Quarantine::DropBytesKeepMeta;
+        assert!(kept.iter().all(|kept| kept.as_ref().unwrap().status == "quarantined"), "{kept:?}");
+        let expected = ("quarantined".to_owned(), Some("infected".to_owned()), Some("Bad".to_owned()), !drops);
+        assert_eq!(statuses(&pool).await, vec![expected.clone(), expected], "{dedup}");
+        sqlx::raw_sql("DELETE FROM attachments; DELETE FROM attachment_blobs").execute(&pool).await.unwrap();
+    }
+}
+
+#[sqlx::test(migrations = "../migrations")]
 async fn of_a_file_elsewhere_in_which_something_is_found_nothing_is_kept_but_what_it_is(pool: PgPool) {
     let (large, uploads) = (noise(300_000), uploads(&pool).looked_through_by(finding("Bad")));
     let source = || Source { url: "https://files.example/a?k=canary".to_owned(), host: "files.example".to_owned() };
