@@ -107,6 +107,34 @@ decision := {"allow": may, "rule": "files", "reason": "w", "reach": "own"} if {
 }
 
 #[tokio::test]
+async fn the_policy_hears_what_a_file_is_said_to_be_and_what_it_is() {
+    let rules = r#"decision := {"allow": false, "rule": "sham", "reason": "w", "reach": "tenant"} if {
+	input.action == "attachments.upload.file"
+	input.context.args.declared_mime != input.context.args.mime
+}"#;
+    let dir = policy(rules);
+    // Nothing else may decide about what is to be denied.
+    let file = dir.path().join("soma.rego");
+    let text = fs::read_to_string(&file).unwrap();
+    let others = "if {\n\tinput.context.worker == false\n\tinput.action != \"attachments.upload.file\"\n}";
+    let agrees = r#"
+decision := {"allow": true, "rule": "same", "reason": "w", "reach": "tenant"} if {
+	input.action == "attachments.upload.file"
+	input.context.args.declared_mime == input.context.args.mime
+}
+"#;
+    fs::write(&file, text.replace("if input.context.worker == false", others) + agrees).unwrap();
+    let (stack, _) = start(&dir).await;
+    let png: &[u8] = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR";
+    for (said, status) in [("image/png", 200), ("image/jpeg", 403)] {
+        let answer = upload(&stack.client, Form::default().file("a", said, png)).await;
+        assert_eq!(answer.status, status, "{said}: {}", answer.text);
+    }
+    let kept = stack.get("/v1/attachments").await;
+    assert_eq!(kept.as_array().unwrap().len(), 1, "what is denied is not kept: {kept:#}");
+}
+
+#[tokio::test]
 async fn while_nobody_decides_turns_go_on_and_what_is_to_be_remembered_waits() {
     let dir = policy("");
     let (mut stack, metrics) = start(&dir).await;

@@ -271,14 +271,15 @@ pub(in crate::routes) async fn permitted(
         Some(subject) => Asker::Member { subject, issuer, scope: scope.as_deref() },
         None => Asker::Nobody { auth_required: door.verifier.is_some() },
     };
-    let host = file.host().map(|host| ("host".to_owned(), Value::from(host)));
-    let mut file = Map::from_iter([
+    let mut args = Map::from_iter([
         ("filename".to_owned(), Value::from(file.filename.as_str())),
         ("mime".to_owned(), Value::from(file.mime.as_str())),
         ("size".to_owned(), Value::from(file.size)),
     ]);
-    file.extend(host);
-    let context = Context { session_id, args: Some(&file), ..Context::default() };
+    for (name, said) in [("declared_mime", file.declared_mime.as_deref()), ("host", file.host())] {
+        args.extend(said.map(|said| (name.to_owned(), Value::from(said))));
+    }
+    let context = Context { session_id, args: Some(&args), ..Context::default() };
     let asks = Subject { tenant, persona_id, asker };
     let decision = door.policy.decide(&asks, "attachments.upload.file", "attachment", &context).await;
     if decision.allow { Ok(()) } else { Err(denied(&door.policy, &decision)) }
