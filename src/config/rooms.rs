@@ -8,7 +8,7 @@ use somaagent_actors::{
     bus::{kafka::KafkaSettings, table::EventLogSettings},
     conversation::{SessionSettings, TurnSettings},
     dead_letters::DeadLetterSettings,
-    domain::{dead_letter, ids::Tenant, media_type::is_media_type},
+    domain::{dead_letter, ids::Tenant, media_type::is_media_type, settings::sections},
     extraction::ExtractionSettings,
     identity::{AuthSettings, sign_in::OidcSettings},
     llm::{self, ModelSettings},
@@ -313,20 +313,15 @@ pub(super) fn check_export_jobs(jobs: &ExportJobSettings, faults: &mut Faults) {
     faults.range("export_jobs.retention_ms", jobs.retention_ms, 0..=3_650 * DAY_MS);
 }
 
-/// Largest file that may be allowed, in MiB: so much goes into the database.
-const MAX_UPLOAD_MB: u64 = 16 << 10;
-/// Most MiB of all files together.
-const MAX_QUOTA_MB: u64 = 16 << 20;
-
 pub(super) fn check_uploads(uploads: &UploadSettings, faults: &mut Faults) {
-    faults.range("uploads.max_mb", uploads.max_mb, 1..=MAX_UPLOAD_MB);
-    faults.range("uploads.max_files", uploads.max_files, 1..=100);
-    faults.range("uploads.ttl_days", uploads.ttl_days, 1..=36_500);
-    faults.range("uploads.janitor_interval_seconds", uploads.janitor_interval_seconds, 60..=86_400);
-    faults.range("uploads.inline_max_mb", uploads.inline_max_mb, 1..=MAX_UPLOAD_MB);
-    faults.range("uploads.quota_tenant_mb", uploads.quota_tenant_mb, 0..=MAX_QUOTA_MB);
-    faults.range("uploads.quota_session_mb", uploads.quota_session_mb, 0..=MAX_QUOTA_MB);
-    faults.range("uploads.download_token_ttl_seconds", uploads.download_token_ttl_seconds, 0..=30 * 86_400);
+    faults.range("uploads.max_mb", uploads.max_mb, sections::FILE_MB);
+    faults.range("uploads.max_files", uploads.max_files.into(), sections::FILES);
+    faults.range("uploads.ttl_days", uploads.ttl_days.into(), sections::TTL_DAYS);
+    faults.range("uploads.janitor_interval_seconds", uploads.janitor_interval_seconds, sections::JANITOR_SECONDS);
+    faults.range("uploads.inline_max_mb", uploads.inline_max_mb, sections::FILE_MB);
+    faults.range("uploads.quota_tenant_mb", uploads.quota_tenant_mb, sections::QUOTA_MB);
+    faults.range("uploads.quota_session_mb", uploads.quota_session_mb, sections::QUOTA_MB);
+    faults.range("uploads.download_token_ttl_seconds", uploads.download_token_ttl_seconds, sections::LINK_SECONDS);
     for (key, list) in [("uploads.allowed_mime", &uploads.allowed_mime), ("uploads.denied_mime", &uploads.denied_mime)]
     {
         if let Some(word) = words(list).iter().find(|word| !is_media_type(word)) {

@@ -133,7 +133,7 @@ mod tests {
             (json!({"uploads": {"a\u{1b}": 1}}), "uploads.a\\u{1b} is not known"),
             (
                 json!({"uploads": {"uploads_max_mb": -1}, "antivirus": {"av_enabled": "canary"}}),
-                "antivirus.av_enabled must be true or false; uploads.uploads_max_mb must be a whole number from 1 to 10240",
+                "antivirus.av_enabled must be true or false; uploads.uploads_max_mb must be a whole number from 1 to 16384",
             ),
         ] {
             assert_eq!(Document::read(&stored).map_err(|fault| fault.to_string()), Err(why.to_owned()), "{stored}");

@@ -15,7 +15,7 @@
 mod difference;
 mod document;
 mod given;
-mod sections;
+pub mod sections;
 mod value;
 
 use std::collections::BTreeMap;

@@ -1,12 +1,27 @@
 //! The table of all settings that can be saved.
 
+use std::ops::RangeInclusive;
+
 use super::{Entry, Field, Kind, Section};
 
-/// Largest limit of a file, in MiB.
-const MAX_MB: u64 = 10_240;
-/// Largest limit of all files together, in MiB.
-const MAX_QUOTA_MB: u64 = 16 << 20;
 const DAY_SECONDS: u64 = 86_400;
+
+/// What a limit of a file may be, in MiB: so much goes into the database.
+pub const FILE_MB: RangeInclusive<u64> = 1..=16 << 10;
+/// What a limit of all files together may be, in MiB.
+pub const QUOTA_MB: RangeInclusive<u64> = 0..=16 << 20;
+/// What a limit of the files of one request may be.
+pub const FILES: RangeInclusive<u64> = 1..=100;
+/// For how many days files may be kept.
+pub const TTL_DAYS: RangeInclusive<u64> = 1..=36_500;
+/// How often old files may be looked for, in seconds.
+pub const JANITOR_SECONDS: RangeInclusive<u64> = 10..=DAY_SECONDS;
+/// How long a link to a file may be good, in seconds.
+pub const LINK_SECONDS: RangeInclusive<u64> = 0..=365 * DAY_SECONDS;
+
+const fn number(within: &RangeInclusive<u64>) -> Kind {
+    Kind::Number { min: *within.start(), max: *within.end() }
+}
 
 const fn field(id: &'static str, title: &'static str, description: &'static str, kind: Kind) -> Field {
     Field { id, title, description, kind }
@@ -32,8 +47,8 @@ pub const SECTIONS: &[Section] = &[
 
 const UPLOADS: &[Field] = &[
     field("uploads_enabled", "Uploads", "Whether files are taken at all", Kind::Switch),
-    field("uploads_max_mb", "Largest file", "In MiB", Kind::Number { min: 1, max: MAX_MB }),
-    field("uploads_max_files", "Files at a time", "Most files of one request", Kind::Number { min: 1, max: 100 }),
+    field("uploads_max_mb", "Largest file", "In MiB", number(&FILE_MB)),
+    field("uploads_max_files", "Files at a time", "Most files of one request", number(&FILES)),
     field(
         "uploads_allowed_mime",
         "Allowed types",
@@ -48,18 +63,18 @@ const UPLOADS: &[Field] = &[
     ),
     field("uploads_dir", "Stored in", "Where files are kept", Kind::Shown("postgres")),
     field("uploads_storage_backend", "Storage", "Where files are kept", Kind::Shown("postgres")),
-    field("uploads_ttl_days", "Kept for", "In days", Kind::Number { min: 1, max: 36_500 }),
+    field("uploads_ttl_days", "Kept for", "In days", number(&TTL_DAYS)),
     field(
         "uploads_janitor_interval_seconds",
         "Clean-up every",
         "In seconds: how often files are removed whose time is over",
-        Kind::Number { min: 10, max: DAY_SECONDS },
+        number(&JANITOR_SECONDS),
     ),
     field(
         "uploads_inline_max_mb",
         "Largest file in the database",
-        "In MiB: a larger one is refused even if it may be that large",
-        Kind::Number { min: 1, max: MAX_MB },
+        "In MiB: a larger one is refused even if it may be that large; one that is fetched is referred to",
+        number(&FILE_MB),
     ),
     field(
         "uploads_allow_external_ref",
@@ -89,19 +104,19 @@ const UPLOADS: &[Field] = &[
         "uploads_quota_tenant_mb",
         "Room of a tenant",
         "In MiB, for all of its files together; 0: as much as it wants",
-        Kind::Number { min: 0, max: MAX_QUOTA_MB },
+        number(&QUOTA_MB),
     ),
     field(
         "uploads_quota_session_mb",
         "Room of a session",
         "In MiB, for all of its files together; 0: as much as it wants",
-        Kind::Number { min: 0, max: MAX_QUOTA_MB },
+        number(&QUOTA_MB),
     ),
     field(
         "uploads_download_token_ttl_seconds",
         "Download links",
         "In seconds: how long a link counts that needs no other proof; 0: there are none",
-        Kind::Number { min: 0, max: 365 * DAY_SECONDS },
+        number(&LINK_SECONDS),
     ),
 ];
 
