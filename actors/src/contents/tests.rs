@@ -106,7 +106,8 @@ async fn what_may_pass_is_not_kept_and_what_can_never_be_is_not_tried(pool: PgPo
     let error = contents.picture(&text, Purpose::Model).await.unwrap_err();
     assert!(matches!(error, ContentError::Unreadable(_)), "{error}");
     let settings = ExtractionSettings { timeout_ms: 0, ..ExtractionSettings::default() };
-    let late = contents_by(pool.clone(), Extractor::new("/bin/cat".into(), settings));
+    // Whatever it is told, it never ends.
+    let late = contents_by(pool.clone(), Extractor::new("/usr/bin/yes".into(), settings));
     let error = late.text(&text, 9).await.unwrap_err();
     assert!(matches!(&error, ContentError::NotNow(ExtractError::TimedOut)), "{error}");
     assert_eq!(sqlx::query_scalar::<_, i64>(kept).fetch_one(&pool).await.unwrap(), 0);
