@@ -87,7 +87,8 @@ async fn a_download_by_a_link_that_is_taken_back_breaks_off() {
     let pool = stack.database.pool().await.unwrap();
     let ada = stack.client.showing(&token("acme", "ada", "chat")).unwrap();
     // More than lies in the buffers between here and there.
-    let id = Planted::of("acme", "a.bin").by("ada").plant(&pool, &[&[7; 262_144][..]; 200]).await;
+    let piece = vec![7; 262_144];
+    let id = Planted::of("acme", "a.bin").by("ada").plant(&pool, &[&piece[..]; 200]).await;
     let made = ada.post(&path(id), &json!({})).await.unwrap();
     let mut answer = stack.client.request(Method::GET, &made.text_of("path")).send().await.unwrap();
     assert!(answer.chunk().await.unwrap().is_some());
