@@ -25,8 +25,8 @@ pub enum BytesError {
     Gone,
 }
 
-/// The `length` bytes from `from` on of the bytes `blob` of `tenant`, a piece at a time. One that cannot be read is the last. While an
-/// attachment is `sending`, it may be read for as long as somebody who comes now would get it.
+/// The `length` bytes from `from` on of the bytes `blob` of `tenant`, a piece at a time. One that cannot be read is the last. Those
+/// of an attachment that is `sending` end once it is deleted or not clean any more, or the link was taken back.
 pub fn bytes(
     store: &Store,
     tenant: &Tenant,

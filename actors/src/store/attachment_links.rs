@@ -142,7 +142,8 @@ pub async fn target_of(
     .await
 }
 
-/// Removes up to `limit` links that were over before `before`, and returns how many.
+/// Removes up to `limit` links that were over before `before`, and returns how many. One that was taken back stays for a day, for
+/// whoever still fetches a file by it.
 ///
 /// # Errors
 /// The database's.
@@ -150,7 +151,11 @@ pub async fn target_of(
 pub async fn purge(connection: &mut PgConnection, before: OffsetDateTime, limit: i64) -> Result<u64, sqlx::Error> {
     let removed = sqlx::query!(
         "DELETE FROM attachment_links WHERE id IN (
-             SELECT id FROM attachment_links WHERE expires_at < $1 ORDER BY expires_at LIMIT $2 FOR UPDATE SKIP LOCKED
+             SELECT id FROM attachment_links
+             WHERE expires_at < $1 AND (revoked_at IS NULL OR revoked_at < $1 - interval '1 day')
+             ORDER BY expires_at
+             LIMIT $2
+             FOR UPDATE SKIP LOCKED
          )",
         before,
         limit,

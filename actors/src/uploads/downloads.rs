@@ -82,7 +82,7 @@ impl Attachments {
     }
 
     /// A part of the bytes `blob` of `tenant`: from where on, and how many; a piece at a time. One that cannot be read is the last. Those
-    /// of an attachment that is `sending` end when somebody who comes now would not get it.
+    /// of an attachment that is `sending` end once it is deleted or not clean any more, or the link was taken back.
     pub fn bytes(
         &self,
         tenant: &Tenant,

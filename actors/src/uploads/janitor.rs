@@ -12,7 +12,7 @@ use actix::{Actor, ActorFutureExt, AsyncContext, Context, ContextFutureSpawner, 
 use somaagent_supervision::{Child, Port};
 use time::OffsetDateTime;
 
-use super::{Clock, UploadMetrics, remembering, rules::InForce};
+use super::{Clock, UploadMetrics, remembering::Forgetting, rules::InForce};
 use crate::{
     somabrain::messages::{Consult, DeleteByKey},
     store::{Store, StoreError, attachment_blobs, attachment_links, attachments, tus_uploads},
@@ -55,8 +55,16 @@ pub struct AttachmentJanitor {
 #[derive(Default)]
 struct State {
     is_working: bool,
+    progress: Progress,
+}
+
+/// How far it is.
+#[derive(Default)]
+struct Progress {
     /// When it last came to the end of what is old.
     expired_at: Option<OffsetDateTime>,
+    /// With the memories of what was deleted.
+    forgetting: Forgetting,
 }
 
 /// What a step has done.
@@ -81,33 +89,21 @@ impl AttachmentJanitor {
         }
     }
 
-    /// Whether it is time to look for what is old.
-    fn is_due(&self, now: OffsetDateTime) -> bool {
-        let every = Duration::from_secs(self.deps.rules.borrow().janitor_interval_seconds);
-        self.state.expired_at.is_none_or(|last| now - last >= every)
-    }
-
     fn step(&mut self, ctx: &mut Context<Self>) {
         let (deps, now) = (self.deps.clone(), (self.deps.clock)());
-        let is_due = self.is_due(now);
+        let mut progress = std::mem::take(&mut self.state.progress);
         async move {
-            if is_due && (expire(&deps, now).await? == Done::More || purge(&deps, now).await? == Done::More) {
-                return Ok(Done::More);
-            }
-            if sweep(&deps, now).await? == Done::More {
-                return Ok(Done::More);
-            }
-            remembering::forget(&deps.store, &deps.forget, deps.clock).await?;
-            Ok(Done::All)
+            let done = go_on(&deps, &mut progress, now).await;
+            (done, progress)
         }
         .into_actor(self)
-        .map(move |done: Result<Done, StoreError>, this, ctx| {
+        .map(move |(done, progress), this, ctx| {
+            this.state.progress = progress;
             match &done {
                 Ok(Done::More) => {
                     ctx.run_later(REST, Self::step);
                     return;
                 }
-                Ok(Done::All) if is_due => this.state.expired_at = Some(now),
                 Ok(Done::All) => {}
                 Err(error) => {
                     tracing::warn!(
@@ -122,6 +118,27 @@ impl AttachmentJanitor {
         })
         .spawn(ctx);
     }
+}
+
+/// The next step of a round: of each kind of work there is more only when that of the one before has had its turn.
+async fn go_on(deps: &JanitorDeps, progress: &mut Progress, now: OffsetDateTime) -> Result<Done, StoreError> {
+    if is_due(deps, progress, now) {
+        if expire(deps, now).await? == Done::More || purge(deps, now).await? == Done::More {
+            return Ok(Done::More);
+        }
+        progress.expired_at = Some(now);
+    }
+    if sweep(deps, now).await? == Done::More {
+        return Ok(Done::More);
+    }
+    let more = progress.forgetting.step(&deps.store, &deps.forget, deps.clock).await?;
+    Ok(if more { Done::More } else { Done::All })
+}
+
+/// Whether it is time to look for what is old.
+fn is_due(deps: &JanitorDeps, progress: &Progress, now: OffsetDateTime) -> bool {
+    let every = Duration::from_secs(deps.rules.borrow().janitor_interval_seconds);
+    progress.expired_at.is_none_or(|last| now - last >= every)
 }
 
 /// Deletes attachments that are too old.
@@ -209,12 +226,12 @@ mod tests {
     #[sqlx::test(migrations = "../migrations")]
     async fn old_ones_are_looked_for_as_often_as_the_rules_say_and_at_once_after_a_restart(pool: PgPool) {
         let (epoch, rules) = (OffsetDateTime::UNIX_EPOCH, Rules { janitor_interval_seconds: 100, ..rules() });
-        let mut janitor = AttachmentJanitor::new(deps(&pool, rules, || OffsetDateTime::UNIX_EPOCH));
-        assert!(janitor.is_due(epoch));
-        janitor.state.expired_at = Some(epoch);
-        assert!(!janitor.is_due(epoch + Duration::seconds(99)) && janitor.is_due(epoch + Duration::seconds(100)));
-        janitor.state = State::default();
-        assert!(janitor.is_due(epoch));
+        let (deps, mut progress) = (deps(&pool, rules, || OffsetDateTime::UNIX_EPOCH), Progress::default());
+        assert!(is_due(&deps, &progress, epoch));
+        assert_eq!(go_on(&deps, &mut progress, epoch).await.unwrap(), Done::All);
+        let later = |seconds| epoch + Duration::seconds(seconds);
+        assert!(!is_due(&deps, &progress, later(99)) && is_due(&deps, &progress, later(100)));
+        assert!(is_due(&deps, &Progress::default(), epoch));
     }
 
     #[sqlx::test(migrations = "../migrations")]

@@ -30,7 +30,7 @@ use crate::{
     },
 };
 
-/// Memories on a page.
+/// Memories that have their turn at a time.
 const PAGE: i64 = 100;
 /// How long the memory service has to answer.
 const WITHIN: Duration = Duration::from_secs(5);
@@ -76,67 +76,72 @@ pub(super) fn record(kept: &Attachment, index: Option<u32>, space: &MemorySpace,
     Brought { lane: lane(tenant, session.as_deref(), &id), id, payload, idempotency_key: key }
 }
 
-/// Takes the memories of all deleted attachments back: here first, whether or not the memory service answers, and then there. What it
-/// does not answer is done in a later round.
-///
-/// # Errors
-/// The store's.
-pub(super) async fn forget(
-    store: &Store,
-    brain: &Port<Consult<DeleteByKey>>,
-    clock: fn() -> OffsetDateTime,
-) -> Result<(), StoreError> {
-    let mut pages = Pages::of(Stage::Queued);
-    while let Some(page) = pages.next(store, &[]).await? {
-        for forgotten in page {
-            let Some(tenant) = Tenant::new(&forgotten.tenant) else { continue };
-            withdraw(store, &tenant, forgotten.id, clock()).await?;
-        }
-    }
-    // What is wrong with one tenant may be that tenant's alone.
-    let (mut pages, mut unheard) = (Pages::of(Stage::Withdrawn), Vec::new());
-    while let Some(page) = pages.next(store, &unheard).await? {
-        for forgotten in page {
-            let Some(tenant) = Tenant::new(&forgotten.tenant) else { continue };
-            if unheard.contains(&forgotten.tenant) {
-                continue;
-            }
-            if let Told::Later(reason) = told(brain, &tenant, &forgotten).await {
-                tracing::warn!(reason, "the memory service was not told of deleted attachments: it will be");
-                unheard.push(forgotten.tenant);
-                continue;
-            }
-            let name = tenant.clone();
-            let noted = store.change_for(tenant, move |rows| {
-                Box::pin(async move { memories::forgotten_there(rows, name.as_str(), forgotten.id).await })
-            });
-            noted.await?;
-        }
-    }
-    Ok(())
-}
-
-/// Memories that are to be taken back, a page after the other: one that cannot be now keeps no other one waiting.
-struct Pages {
+/// A round in which the memories of all deleted attachments are taken back: here first, whether or not the memory service answers, and
+/// then there. One that cannot be taken back now keeps no other one waiting: it has its turn in the next round.
+pub(super) struct Forgetting {
     stage: Stage,
-    /// The last one of the page before.
+    /// The last one that had its turn.
     last: Option<(OffsetDateTime, Uuid)>,
+    /// Tenants for which the service did not answer: what is wrong may be theirs alone.
+    unheard: Vec<String>,
 }
 
-impl Pages {
-    const fn of(stage: Stage) -> Self {
-        Self { stage, last: None }
+impl Default for Forgetting {
+    fn default() -> Self {
+        Self { stage: Stage::Queued, last: None, unheard: Vec::new() }
+    }
+}
+
+impl Forgetting {
+    /// Goes on with the round, some at a time, and waits once at most for a service that does not answer. Returns whether there may be
+    /// more to do.
+    ///
+    /// # Errors
+    /// The store's.
+    pub(super) async fn step(
+        &mut self,
+        store: &Store,
+        brain: &Port<Consult<DeleteByKey>>,
+        clock: fn() -> OffsetDateTime,
+    ) -> Result<bool, StoreError> {
+        let mut page = self.next(store).await?;
+        if page.is_empty() && self.stage == Stage::Queued {
+            *self = Self { stage: Stage::Withdrawn, ..Self::default() };
+            page = self.next(store).await?;
+        }
+        if page.is_empty() {
+            *self = Self::default();
+            return Ok(false);
+        }
+        for forgotten in page {
+            self.last = Some((forgotten.deleted_at, forgotten.id));
+            let Some(tenant) = Tenant::new(&forgotten.tenant) else { continue };
+            match self.stage {
+                Stage::Queued => withdraw(store, &tenant, forgotten.id, clock()).await?,
+                Stage::Withdrawn => {
+                    if let Told::Later(reason) = told(brain, &tenant, &forgotten).await {
+                        tracing::warn!(reason, "the memory service was not told of deleted attachments: it will be");
+                        self.unheard.push(forgotten.tenant);
+                        break;
+                    }
+                    let name = tenant.clone();
+                    let noted = store.change_for(tenant, move |rows| {
+                        Box::pin(async move { memories::forgotten_there(rows, name.as_str(), forgotten.id).await })
+                    });
+                    noted.await?;
+                }
+            }
+        }
+        Ok(true)
     }
 
-    /// The next page, without those of the tenants `but`; `None` behind the last one.
-    async fn next(&mut self, store: &Store, but: &[String]) -> Result<Option<Vec<Forgotten>>, StoreError> {
-        let (stage, last, but) = (self.stage, self.last, but.to_owned());
+    /// Those that have their turn next.
+    async fn next(&self, store: &Store) -> Result<Vec<Forgotten>, StoreError> {
+        let (stage, last, but) = (self.stage, self.last, self.unheard.clone());
         let work = store.run(move |connection| {
             Box::pin(async move { memories::forgotten(connection, stage, (last, &but), PAGE).await })
         });
-        let page = work.await?;
-        self.last = page.last().map(|forgotten| (forgotten.deleted_at, forgotten.id));
-        Ok((!page.is_empty()).then_some(page))
+        work.await
     }
 }
 

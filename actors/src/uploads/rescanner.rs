@@ -123,8 +123,22 @@ impl AttachmentRescanner {
     }
 }
 
-/// The next step of a round; `signatures` is known from its second one on.
+/// The next step of a round; `signatures` is known from its second one on. One that fails leaves the round to another process: that
+/// one may reach clamd.
 async fn step(deps: &RescannerDeps, claim: Uuid, signatures: Option<i64>) -> Result<Done, Failed> {
+    let done = go_on(deps, claim, signatures).await;
+    if done.is_err()
+        && let Err(error) = deps.uploads.store.run(move |rows| Box::pin(rescans::end(rows, claim))).await
+    {
+        tracing::warn!(
+            error = &error as &dyn std::error::Error,
+            "nobody looks through attachments again for some minutes"
+        );
+    }
+    done
+}
+
+async fn go_on(deps: &RescannerDeps, claim: Uuid, signatures: Option<i64>) -> Result<Done, Failed> {
     if !deps.uploads.rules().antivirus.enabled || deps.settings.rescan_days == 0 {
         return Ok(Done::All);
     }

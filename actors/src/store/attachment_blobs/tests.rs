@@ -55,7 +55,7 @@ async fn a_byte_is_found_by_its_place_whatever_the_lengths_of_the_pieces(pool: P
 }
 
 #[sqlx::test(migrations = "../migrations")]
-async fn what_is_sent_ends_once_nobody_who_comes_now_would_get_it(pool: PgPool) {
+async fn what_is_sent_ends_once_it_is_not_clean_or_gone_or_its_link_was_taken_back(pool: PgPool) {
     let mut connection = pool.acquire().await.unwrap();
     let (link, blob) = (Uuid::from_u128(9), whole(&mut connection, "t", &[b"ab", b"cd"]).await);
     let attachment =
@@ -74,6 +74,7 @@ async fn what_is_sent_ends_once_nobody_who_comes_now_would_get_it(pool: PgPool) 
         ("SELECT", [true, true, true, false]),
         ("UPDATE attachments SET status = 'quarantined', quarantine_reason = 'infected'", [true, false, false, false]),
         ("UPDATE attachments SET status = 'clean', quarantine_reason = NULL", [true, true, true, false]),
+        ("UPDATE attachment_links SET expires_at = created_at + interval '1 second'", [true, true, true, false]),
         ("UPDATE attachment_links SET revoked_at = 'epoch'", [true, true, false, false]),
         ("UPDATE attachments SET deleted_at = 'epoch', blob_id = NULL", [true, false, false, false]),
     ] {

@@ -169,6 +169,26 @@ pub struct Judged {
     pub blob_id: Uuid,
 }
 
+/// Keeps everybody else from all attachments of the tenant that have bytes of these SHA-256, until the transaction ends. Call it before
+/// several are [judged](judge): each of those would lock some, and others lock them in the order of their ids.
+///
+/// # Errors
+/// The database's.
+#[instrument(level = "debug", name = "db.attachments.hold_all", skip_all)]
+pub async fn hold_all(rows: &mut TenantTx<'_>, tenant: &str, sums: &[&str]) -> Result<(), sqlx::Error> {
+    sqlx::query_scalar!(
+        "SELECT id FROM attachments
+         WHERE tenant = $1 AND blob_id IS NOT NULL AND sha256 = ANY ($2::text[])
+         ORDER BY id
+         FOR UPDATE",
+        tenant,
+        sums as _,
+    )
+    .fetch_all(&mut **rows)
+    .await?;
+    Ok(())
+}
+
 /// Writes down what was found in bytes, for all attachments of the tenant that have them, also where they are kept twice. One that
 /// was released in spite of the very same finding stays released.
 ///

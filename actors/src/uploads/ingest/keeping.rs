@@ -13,7 +13,7 @@ use crate::{
         attachment_blobs::{self, Sum},
         attachments::{
             self, memories,
-            rescans::Finding,
+            rescans::{self, Finding},
             verdicts::{self, FoundBefore},
         },
         audit_event, erase,
@@ -259,9 +259,9 @@ impl Step {
     /// the other. Returns how many of those nobody gets any more.
     async fn judge_others(&self, rows: &mut TenantTx<'_>, at: OffsetDateTime) -> Result<usize, sqlx::Error> {
         let tenant = self.keeping.caller.tenant.as_str();
-        if self.rules.dedup || !self.findings.is_empty() {
-            attachment_blobs::lock_sums(rows, tenant, &self.sums()).await?;
-        }
+        attachment_blobs::lock_sums(rows, tenant, &self.sums()).await?;
+        let found: Vec<&str> = self.findings.keys().map(|sum| sum.sha256.as_str()).collect();
+        rescans::hold_all(rows, tenant, &found).await?;
         let mut count = 0;
         for found in &self.findings {
             count += caught(&judge(rows, tenant, found, (&Asked::ByNobody, at)).await?);
@@ -278,7 +278,7 @@ impl Step {
         at: OffsetDateTime,
     ) -> Result<Result<Attachment, IngestError>, sqlx::Error> {
         let File { mut attachment, mut rest, host, index } = file;
-        self.take_over(rows, &mut attachment, &mut rest).await?;
+        self.take_over(rows, &mut attachment, &mut rest, at).await?;
         if let Some(rest) = rest {
             let bytes = attachment.size.unsigned_abs();
             if let Err(over) = room.check(bytes) {
@@ -319,20 +319,22 @@ impl Step {
         rows: &mut TenantTx<'_>,
         attachment: &mut Attachment,
         rest: &mut Option<Rest>,
+        at: OffsetDateTime,
     ) -> Result<(), sqlx::Error> {
         let (tenant, of) = (attachment.tenant.as_str(), (attachment.sha256.as_str(), attachment.size));
-        if attachment.quarantine_reason.is_some() {
-            return Ok(());
-        }
         let found = match self.findings.get(&sum(attachment)) {
+            // So that whoever looked through the same bytes meanwhile, and waits, finds it.
+            Some(_) if is_judged(attachment) => {
+                attachment.scanned_at = Some(at);
+                return Ok(());
+            }
             Some(Finding { reason: Some(reason), threat, signatures, .. }) => Some(FoundBefore {
                 reason: (*reason).to_owned(),
                 threat: threat.clone(),
-                scanned_at: attachment.created_at,
+                scanned_at: at,
                 signatures: signatures.clone(),
             }),
-            _ if self.rules.dedup => verdicts::found_in(rows, tenant, of, attachment.scanned_at).await?,
-            _ => None,
+            _ => verdicts::found_in(rows, tenant, of, attachment.scanned_at).await?,
         };
         let Some(found) = found else { return Ok(()) };
         if self.rules.quarantine == Quarantine::DropBytesKeepMeta
@@ -422,6 +424,11 @@ impl Step {
         }
         Ok(Some(id))
     }
+}
+
+/// Whether something was found in it, and not only nobody could look through it.
+fn is_judged(attachment: &Attachment) -> bool {
+    attachment.quarantine_reason.as_deref().is_some_and(|reason| reason != "av_error")
 }
 
 fn sum(attachment: &Attachment) -> Sum {

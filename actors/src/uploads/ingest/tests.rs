@@ -273,18 +273,18 @@ async fn what_is_denied_is_denied_under_each_of_its_names_and_what_is_allowed_un
 async fn what_was_found_decides_what_becomes_of_a_file(pool: PgPool) {
     let infected = || Ok(Verdict::Infected { signature: "Eicar".to_owned() });
     let limits = || Ok(Verdict::LimitsExceeded { what: "MaxScanSize".to_owned() });
-    for (finds, status, reason, threat, is_scanned) in [
-        (Ok(Verdict::Clean), "clean", None, None, true),
-        (infected(), "quarantined", Some("infected"), Some("Eicar"), true),
-        (limits(), "quarantined", Some("limits_exceeded"), Some("MaxScanSize"), true),
-        (Err("away"), "quarantined", Some("av_error"), None, false),
+    for (more, finds, status, reason, threat, is_scanned) in [
+        (1, Ok(Verdict::Clean), "clean", None, None, true),
+        (2, infected(), "quarantined", Some("infected"), Some("Eicar"), true),
+        (3, limits(), "quarantined", Some("limits_exceeded"), Some("MaxScanSize"), true),
+        (4, Err("away"), "quarantined", Some("av_error"), None, false),
     ] {
         let uploads = uploads(&pool).looked_through_by(Arc::new(Finds(finds)));
         let mut rules = rules();
         rules.antivirus.enabled = true;
         for quarantine in [Quarantine::StoreAndBlock, Quarantine::DropBytesKeepMeta] {
             let rules = Rules { quarantine, ..rules.clone() };
-            let kept = kept(&uploads, rules, &noise(CHUNK_BYTES + 1)).await;
+            let kept = kept(&uploads, rules, &noise(CHUNK_BYTES + more)).await;
             let found = (kept.status.as_str(), kept.quarantine_reason.as_deref(), kept.threat.as_deref());
             assert_eq!(found, (status, reason, threat));
             assert_eq!((kept.scanned_at.is_some(), kept.signatures.is_some()), (is_scanned, is_scanned));
@@ -481,31 +481,48 @@ async fn what_is_found_in_a_file_is_known_of_the_same_bytes_or_the_file_is_not_k
 }
 
 #[sqlx::test(migrations = "../migrations")]
+async fn what_is_known_of_bytes_counts_for_a_file_that_nobody_looks_through(pool: PgPool) {
+    let bytes = noise(300_000);
+    for dedup in [true, false] {
+        let looking = Rules { dedup, antivirus: looking(), ..rules() };
+        kept(&uploads(&pool).looked_through_by(finding("Bad")), looking.clone(), &bytes).await;
+        kept(&uploads(&pool).looked_through_by(Arc::new(Finds(Err("broken")))), looking, &bytes).await;
+        kept(&uploads(&pool), Rules { dedup, ..rules() }, &bytes).await;
+        let expected = ("quarantined".to_owned(), Some("infected".to_owned()), Some("Bad".to_owned()), true);
+        assert_eq!(statuses(&pool).await, vec![expected; 3], "{dedup}");
+        sqlx::raw_sql("DELETE FROM attachments; DELETE FROM attachment_blobs").execute(&pool).await.unwrap();
+    }
+}
+
+#[sqlx::test(migrations = "../migrations")]
 async fn what_is_found_in_one_file_of_a_request_counts_for_the_same_bytes_in_another(pool: PgPool) {
     let bytes = noise(300_000);
     for (dedup, quarantine) in [(true, Quarantine::StoreAndBlock), (false, Quarantine::DropBytesKeepMeta)] {
         let unseen = Rules { dedup, quarantine, ..rules() };
         let seen = Rules { antivirus: looking(), ..unseen.clone() };
         let now = uploads(&pool).looked_through_by(finding("Bad"));
+        let blind = uploads(&pool).looked_through_by(Arc::new(Finds(Err("broken"))));
         let files = vec![
             judged(&now, unseen, &Declared::default(), &bytes).await.unwrap(),
+            judged(&blind, seen.clone(), &Declared::default(), &bytes).await.unwrap(),
             judged(&now, seen, &Declared::default(), &bytes).await.unwrap(),
         ];
         let kept = now.keep(files, keeping(&caller("t")), false).await.unwrap();
         let drops = quarantine == Quarantine::DropBytesKeepMeta;
         assert!(kept.iter().all(|kept| kept.as_ref().unwrap().status == "quarantined"), "{kept:?}");
         let expected = ("quarantined".to_owned(), Some("infected".to_owned()), Some("Bad".to_owned()), !drops);
-        assert_eq!(statuses(&pool).await, vec![expected.clone(), expected], "{dedup}");
+        assert_eq!(statuses(&pool).await, vec![expected; 3], "{dedup}");
         sqlx::raw_sql("DELETE FROM attachments; DELETE FROM attachment_blobs").execute(&pool).await.unwrap();
     }
 }
 
 #[sqlx::test(migrations = "../migrations")]
 async fn of_a_file_elsewhere_in_which_something_is_found_nothing_is_kept_but_what_it_is(pool: PgPool) {
-    let (large, uploads) = (noise(300_000), uploads(&pool).looked_through_by(finding("Bad")));
+    let uploads = uploads(&pool).looked_through_by(finding("Bad"));
     let source = || Source { url: "https://files.example/a?k=canary".to_owned(), host: "files.example".to_owned() };
     let small_here = Rules { inline_max_bytes: 1_000, ..rules() };
-    for (antivirus, reason) in [(looking(), Some("infected")), (rules().antivirus, None)] {
+    let [one, other] = [300_000, 300_001].map(noise);
+    for (large, antivirus, reason) in [(&one, looking(), Some("infected")), (&other, rules().antivirus, None)] {
         let rules = Arc::new(Rules { antivirus, ..small_here.clone() });
         let ingest = uploads.begin(&caller("t"), rules, &Declared::default()).await.unwrap().fetched_from(source());
         let judged = ingest.push(Bytes::from(large.clone())).await.unwrap().finish().await.unwrap();

@@ -53,9 +53,9 @@ async fn round(pool: &PgPool, answers: impl IntoIterator<Item = Result<Deletion,
         }
         asked
     };
-    let (done, asked) = join!(forget(&store, &port, now), answer);
-    done.unwrap();
-    asked
+    let mut round = Forgetting::default();
+    let forget = async { while round.step(&store, &port, now).await.unwrap() {} };
+    join!(forget, answer).1
 }
 
 #[expect(clippy::unnecessary_wraps, reason = "an answer as the service gives it")]
@@ -177,6 +177,11 @@ async fn many_of_which_the_service_will_not_hear_keep_no_other_one_waiting(pool:
     let other = send(&uploads(&pool).remembering_in(space()), None).await.id;
     let rest = "UPDATE attachments SET tenant = 'u', deleted_at = '1970-01-02', blob_id = NULL, memory = 'withdrawn' WHERE id = $1";
     sqlx::query(rest).bind(other).execute(&pool).await.unwrap();
+    let (_probe, nobody) = Probe::<Consult<DeleteByKey>>::new(1);
+    assert!(Forgetting::default().step(&uploads(&pool).store, &nobody, now).await.unwrap());
+    let here = "SELECT count(*) FROM attachments WHERE memory = 'withdrawn'";
+    let count: i64 = sqlx::query_scalar(here).fetch_one(&pool).await.unwrap();
+    assert_eq!(count, many + 1 + PAGE, "other work has its turn after some of them");
     let endpoint = <DeleteByKey as crate::somabrain::Question>::ENDPOINT;
     let asked = round(&pool, [Err(BrainError::TimedOut { endpoint }), done()]).await;
     assert_eq!((asked.len(), &asked[1]), (2, &format!("att:{other}")), "a tenant that is not heard is asked once");

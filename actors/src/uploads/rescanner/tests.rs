@@ -214,11 +214,13 @@ async fn nothing_is_done_and_nobody_kept_from_it_while_the_antivirus_is_off(pool
 }
 
 #[sqlx::test(migrations = "../migrations")]
-async fn whoever_has_no_time_keeps_nobody_from_it_who_has(pool: PgPool) {
+async fn whoever_has_no_time_or_no_clamd_keeps_nobody_from_it_who_has(pool: PgPool) {
     let scanners = Scanners::none(ScannerMetrics::register(&prometheus::Registry::new()).unwrap());
     let uploads = scanned(&pool, &Finds::nothing());
     let deps = RescannerDeps { uploads, scanners, settings: AntivirusSettings::default() };
     assert_eq!(step(&deps, Uuid::nil(), Some(28)).await.unwrap(), Done::More(YIELD, 28));
+    let away = step(&deps, Uuid::nil(), None).await;
+    assert!(matches!(away, Err(Failed::Away(_))), "{away:?}");
     let leases: i64 = sqlx::query_scalar("SELECT count(*) FROM outbox_leases").fetch_one(&pool).await.unwrap();
     assert_eq!(leases, 0);
 }
