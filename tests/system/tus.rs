@@ -35,7 +35,7 @@ async fn begin_with(client: &Client, headers: &[(&str, &str)]) -> Answer {
 }
 
 /// Begins an upload of so many bytes, and returns where it is.
-async fn begin(client: &Client, length: usize) -> String {
+pub async fn begin(client: &Client, length: usize) -> String {
     let begun = begin_with(client, &[("Upload-Length", &length.to_string())]).await;
     assert_eq!(begun.status, 201, "{}", begun.text);
     begun.header("location").to_owned()
@@ -46,7 +46,7 @@ fn piece(client: &Client, path: &str, offset: usize, bytes: &[u8]) -> RequestBui
     request.header("Upload-Offset", offset).body(bytes.to_vec())
 }
 
-async fn add(client: &Client, path: &str, offset: usize, bytes: &[u8]) -> Answer {
+pub async fn add(client: &Client, path: &str, offset: usize, bytes: &[u8]) -> Answer {
     client.send(piece(client, path, offset, bytes)).await.unwrap()
 }
 

@@ -1,8 +1,10 @@
 //! Files that people send: what is kept, what is refused, and what is left of what broke off.
 
+mod archives;
 mod bad_forms;
 mod breaking_off;
 mod external;
+mod polyglots;
 mod quotas;
 mod together;
 mod verdicts;

@@ -14,6 +14,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
+use super::archives::nested;
 use super::{bytes_of, counts, noise, sum};
 use crate::audit::token;
 use crate::stack::{Setup, Stack, new_session};
@@ -67,6 +68,8 @@ async fn serve(mut stream: TcpStream, port: u16, sent: &AtomicU64) -> io::Result
         "/named" => answer("200 OK", "content-disposition: attachment; filename=\"../t.md\"\r\n", b"# words"),
         "/large.bin" => answer("200 OK", "content-type: application/x-noise\r\n", &noise(2_500_000, 7)),
         "/infected.txt" => answer("200 OK", text, &eicar()),
+        // Deeper than any clamd looks.
+        "/deep.zip" => answer("200 OK", "content-type: application/zip\r\n", &nested(40, b"tea")),
         "/gzip" => answer("200 OK", "content-encoding: gzip\r\ncontent-type: text/plain\r\n", b"\x1f\x8b\x08\0bomb"),
         "/page" => answer("200 OK", "content-type: text/html\r\n", b"<html>"),
         "/there" => answer("302 Found", "location: /small.txt\r\n", b""),
@@ -260,10 +263,12 @@ async fn what_is_fetched_is_looked_through_like_what_is_sent() {
     let setup = fetching().set("CLAMAV_ENABLED", true).set("CLAMAV_HOST", host).set("CLAMAV_PORT", port);
     let stack = setup.set("SA01_ANTIVIRUS__CONNECT_TIMEOUT_MS", 15_000).start().await;
     let there = Elsewhere::start().await;
-    let file = kept(&stack, json!({"url": there.url("/infected.txt")})).await;
-    assert_eq!((&file["status"], &file["quarantine_reason"]), (&json!("quarantined"), &json!("infected")));
-    let refused = stack.client.get(file["path"].as_str().unwrap()).await.unwrap();
-    assert_eq!((refused.status, refused.code().as_str()), (403, "attachment-quarantined"), "{}", refused.text);
+    for (path, reason) in [("/infected.txt", "infected"), ("/deep.zip", "limits_exceeded")] {
+        let file = kept(&stack, json!({"url": there.url(path)})).await;
+        assert_eq!((&file["status"], &file["quarantine_reason"]), (&json!("quarantined"), &json!(reason)), "{path}");
+        let refused = stack.client.get(file["path"].as_str().unwrap()).await.unwrap();
+        assert_eq!((refused.status, refused.code().as_str()), (403, "attachment-quarantined"), "{}", refused.text);
+    }
     let large = kept(&stack, json!({"url": there.url("/large.bin")})).await;
     assert_eq!((&large["status"], &large["external_host"]), (&json!("clean"), &json!("127.0.0.1")));
 }

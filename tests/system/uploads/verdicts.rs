@@ -18,7 +18,7 @@ async fn unscanned(clamd: &Clamd) -> Stack {
 }
 
 /// What has files scanned from the beginning.
-fn scanning(clamd: &Clamd) -> Setup {
+pub fn scanning(clamd: &Clamd) -> Setup {
     let (host, port) = clamd.place();
     Setup::default().set("CLAMAV_ENABLED", "true").set("CLAMAV_HOST", host).set("CLAMAV_PORT", port)
 }
