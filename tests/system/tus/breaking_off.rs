@@ -7,7 +7,7 @@ use somaagent_test_services::wait::eventually;
 
 use super::{TYPE, add, begin, head, offset, record, tus};
 use crate::stack::{Setup, Stack};
-use crate::uploads::{counts, memory_kib, noise, sum};
+use crate::uploads::{counts, noise, sum};
 
 /// Sends the head of a piece of `bytes`, and so many of them, and waits until some are in the database.
 async fn half(stack: &Stack, path: &str, (from, bytes): (usize, &[u8]), sent: usize) -> Raw {
@@ -159,22 +159,4 @@ async fn the_embedded_database_takes_uploads_side_by_side() {
         assert_eq!(record(&client, &path).await["sha256"], sum(bytes));
     }))
     .await;
-}
-
-#[tokio::test]
-async fn memory_does_not_grow_with_the_uploads() {
-    const UPLOADS: usize = 8;
-    let stack = Setup::default().set("SA01_UPLOADS__INLINE_MAX_MB", 25).start().await;
-    let bytes = noise(20_000_000, 5);
-    let whole = async |bytes: &[u8]| {
-        let path = begin(&stack.client, bytes.len()).await;
-        let answer = add(&stack.client, &path, 0, bytes).await;
-        assert_eq!(answer.status, 204, "{}", answer.text);
-    };
-    whole(&bytes[..1_000_000]).await;
-    let before = memory_kib(stack.app.id(), "VmRSS");
-    join_all((0..UPLOADS).map(|_| whole(&bytes))).await;
-    let most = memory_kib(stack.app.id(), "VmHWM").saturating_sub(before);
-    eprintln!("{UPLOADS} uploads of 20 MB at a time took {most} KiB more than before them");
-    assert!(most < 64 * 1024, "{most} KiB: as much as a good part of the files");
 }
