@@ -3,6 +3,7 @@
 mod archives;
 mod bad_forms;
 mod breaking_off;
+mod disks;
 mod external;
 mod memory;
 mod polyglots;
@@ -15,7 +16,6 @@ use std::fmt::Write as _;
 
 use futures_util::future::join_all;
 use reqwest::Method;
-use rustix::process::{Pid, Resource, Rlimit, prlimit};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use somaagent_test_services::client::{Answer, Client, Post};
@@ -234,18 +234,6 @@ async fn whoever_reads_the_session_sees_how_far_its_files_have_come() {
     assert_eq!(told("filename"), ["large.bin", "large.bin", "a.txt", "large.bin"]);
     assert!(told("bytes_uploaded")[0].as_u64().unwrap() >= 1 << 20);
     assert_eq!(told("bytes_total")[3], 2_500_000);
-}
-
-#[tokio::test]
-async fn nothing_of_a_file_is_written_to_a_disk() {
-    let stack = Setup::default().set("SA01_UPLOADS__INLINE_MAX_MB", 25).start().await;
-    // From now on the process cannot write a byte into any file.
-    let pid = Pid::from_raw(i32::try_from(stack.app.id()).unwrap());
-    prlimit(pid, Resource::Fsize, Rlimit { current: Some(0), maximum: Some(0) }).unwrap();
-    let large = noise(20_000_000, 11);
-    let answer = upload(&stack.client, Form::default().file("large.bin", "a/b", &large)).await;
-    assert_eq!(answer.status, 200, "{}", answer.text);
-    assert_eq!(answer.json()[0]["sha256"], sum(&large));
 }
 
 #[tokio::test]

@@ -12,6 +12,7 @@ use somaagent_test_services::model::Script;
 use somaagent_test_services::wait::eventually;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
 use super::archives::nested;
@@ -22,34 +23,41 @@ use crate::stack::{Setup, Stack, new_session};
 const PATH: &str = "/v1/uploads/external";
 
 /// A server of files, some of which it does not send as it should. Ends with this value.
-struct Elsewhere {
+pub struct Elsewhere {
     address: SocketAddr,
     sent: Arc<AtomicU64>,
+    go_on: Arc<Notify>,
     _running: JoinSet<()>,
 }
 
 impl Elsewhere {
-    async fn start() -> Self {
+    pub async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (address, sent) = (listener.local_addr().unwrap(), Arc::new(AtomicU64::new(0)));
-        let (mut running, count) = (JoinSet::new(), Arc::clone(&sent));
+        let go_on = Arc::new(Notify::new());
+        let (mut running, count, wait) = (JoinSet::new(), Arc::clone(&sent), Arc::clone(&go_on));
         running.spawn(async move {
             let mut connections = JoinSet::new();
             while let Ok((stream, _)) = listener.accept().await {
-                let count = Arc::clone(&count);
-                connections.spawn(async move { drop(serve(stream, address.port(), &count).await) });
+                let (count, wait) = (Arc::clone(&count), Arc::clone(&wait));
+                connections.spawn(async move { drop(serve(stream, address.port(), &count, &wait).await) });
             }
         });
-        Self { address, sent, _running: running }
+        Self { address, sent, go_on, _running: running }
     }
 
-    fn url(&self, path: &str) -> String {
+    /// Has the rest of `/halves.bin` sent.
+    pub fn go_on(&self) {
+        self.go_on.notify_one();
+    }
+
+    pub fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.address)
     }
 }
 
 /// Answers one request. Paths say what is sent.
-async fn serve(mut stream: TcpStream, port: u16, sent: &AtomicU64) -> io::Result<()> {
+async fn serve(mut stream: TcpStream, port: u16, sent: &AtomicU64, wait: &Notify) -> io::Result<()> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         if stream.read_buf(&mut head).await? == 0 {
@@ -66,6 +74,13 @@ async fn serve(mut stream: TcpStream, port: u16, sent: &AtomicU64) -> io::Result
     let bytes = match path.as_str() {
         "/small.txt" => answer("200 OK", text, b"words"),
         "/named" => answer("200 OK", "content-disposition: attachment; filename=\"../t.md\"\r\n", b"# words"),
+        "/halves.bin" => {
+            let mut first = answer("200 OK", "", &noise(2_000_000, 8));
+            let second = first.split_off(1_000_000);
+            stream.write_all(&first).await?;
+            wait.notified().await;
+            second
+        }
         "/large.bin" => answer("200 OK", "content-type: application/x-noise\r\n", &noise(2_500_000, 7)),
         "/infected.txt" => answer("200 OK", text, &eicar()),
         // Deeper than any clamd looks.

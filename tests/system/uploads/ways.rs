@@ -1,5 +1,6 @@
 //! Files on their way in over bare connections, which can stop anywhere.
 
+use serde_json::json;
 use somaagent_test_services::client::Raw;
 use somaagent_test_services::wait::eventually;
 use sqlx::PgPool;
@@ -18,6 +19,8 @@ pub enum Way {
     Form,
     /// As tus says, in one piece.
     Tus,
+    /// The same as clients of the original do it: they say themselves when it is whole.
+    Finalized,
 }
 
 /// A file on its way.
@@ -25,12 +28,14 @@ pub struct Sending {
     raw: Raw,
     /// What comes behind the file in the body.
     end: Vec<u8>,
+    /// Where to say that it is whole.
+    finalize: Option<String>,
 }
 
 impl Way {
     /// Begins to send a file of so many bytes.
     pub async fn begin(self, stack: &Stack, length: usize) -> Sending {
-        let (mut start, mut end) = (Vec::new(), Vec::new());
+        let (mut start, mut end, mut finalize) = (Vec::new(), Vec::new(), None);
         let head = match self {
             Self::Form => {
                 start = Form::default().file("a.bin", "a/b", &[]).0;
@@ -40,20 +45,27 @@ impl Way {
                 format!("POST /v1/uploads HTTP/1.1\r\nContent-Type: {}", content_type())
             }
             Self::Tus => patch(&tus::begin(&stack.client, length).await),
+            Self::Finalized => {
+                let file = json!({"filename": "a.bin", "size": length, "mime_type": "a/b"});
+                let begun = stack.client.post("/v1/uploads/tus", &file).await.unwrap();
+                let path = begun.text_of("upload_url");
+                finalize = Some(format!("{path}/finalize"));
+                patch(&path)
+            }
         };
         let length = start.len() + length + end.len();
         let head = format!("{head}\r\nHost: 127.0.0.1\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n");
         let mut raw = Raw::connect(stack.app.url(), None).await.unwrap();
         raw.send(head.as_bytes()).await.unwrap();
         raw.send(&start).await.unwrap();
-        Sending { raw, end }
+        Sending { raw, end, finalize }
     }
 
     /// Sends a file.
     pub async fn send(self, stack: &Stack, file: &[u8]) {
         let mut sending = self.begin(stack, file.len()).await;
         sending.send(file).await;
-        sending.end().await;
+        sending.end(stack).await;
     }
 }
 
@@ -70,10 +82,14 @@ impl Sending {
     }
 
     /// Waits until the file, all of which was sent, is taken.
-    pub async fn end(mut self) {
+    pub async fn end(mut self, stack: &Stack) {
         self.raw.send(&self.end).await.unwrap();
         let answer = String::from_utf8_lossy(&self.raw.read_to_end().await).into_owned();
         assert!(answer.starts_with("HTTP/1.1 20"), "{answer}");
+        if let Some(path) = self.finalize {
+            let kept = stack.client.post(&path, &json!(null)).await.unwrap();
+            assert_eq!(kept.status, 200, "{}", kept.text);
+        }
     }
 }
 
