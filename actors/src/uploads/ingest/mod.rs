@@ -18,7 +18,10 @@ use futures_util::{TryStreamExt as _, future::join};
 use time::OffsetDateTime;
 
 pub use self::{keeping::Keeping, scanning::ScanError};
-pub(super) use self::{keeping::Origin, writing::Blob};
+pub(super) use self::{
+    keeping::Origin,
+    writing::{Blob, fill},
+};
 use self::{
     scanning::{Ended, Found, Scanning, Verdict, Wait},
     typing::{Typing, UNKNOWN},

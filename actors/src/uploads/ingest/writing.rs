@@ -78,14 +78,7 @@ impl Blob {
         if self.is_stored {
             return (!bytes.is_empty()).then(|| std::mem::take(bytes));
         }
-        if bytes.is_empty() {
-            return None;
-        }
-        if self.filling.capacity() == 0 {
-            self.filling.reserve(if bytes.len() < SMALL_BYTES { SMALL_BYTES } else { CHUNK_BYTES });
-        }
-        let room = CHUNK_BYTES - self.filling.len();
-        self.filling.extend_from_slice(&bytes.split_to(room.min(bytes.len())));
+        fill(&mut self.filling, bytes);
         (self.filling.len() == CHUNK_BYTES).then(|| self.filling.split().freeze())
     }
 
@@ -178,6 +171,16 @@ impl Blob {
     fn settled(written: Result<bool, StoreError>) -> Result<(), IngestError> {
         if written? { Ok(()) } else { Err(IngestError::GivenUp) }
     }
+}
+
+/// Fills a piece up from the beginning of `bytes`, as far as they go. One that does not begin small has all of its room at once: growing,
+/// it would leave the allocator with a hole of each size on its way.
+pub(in crate::uploads) fn fill(piece: &mut BytesMut, bytes: &mut Bytes) {
+    if piece.capacity() == 0 && !bytes.is_empty() {
+        piece.reserve(if bytes.len() < SMALL_BYTES { SMALL_BYTES } else { CHUNK_BYTES });
+    }
+    let room = CHUNK_BYTES - piece.len();
+    piece.extend_from_slice(&bytes.split_to(room.min(bytes.len())));
 }
 
 impl Drop for Blob {

@@ -18,6 +18,7 @@ use crate::{
         tus_uploads::{self, Writer},
         wall::TenantTx,
     },
+    uploads::ingest::fill,
 };
 
 /// What a checksum is made by.
@@ -147,8 +148,7 @@ impl Piece {
             context.update(&bytes);
         }
         while !bytes.is_empty() {
-            let room = CHUNK_BYTES - self.filling.len();
-            self.filling.extend_from_slice(&bytes.split_to(room.min(bytes.len())));
+            fill(&mut self.filling, &mut bytes);
             if self.filling.len() == CHUNK_BYTES {
                 self.write(self.check.is_none()).await?;
             }
