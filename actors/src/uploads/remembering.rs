@@ -2,7 +2,7 @@
 //!
 //! That it was sent goes the way of everything that was said: into the queue of what is to be remembered, in the transaction in which
 //! the attachment begins to exist. One that is deleted, by whomever, leaves a tombstone that still says that there is a memory;
-//! [`forget`] finds it, takes the memory back here and in the log, and then tells the memory service, as often as it
+//! [`Forgetting`] finds it, takes the memory back here and in the log, and then tells the memory service, as often as it
 //! takes.
 
 use std::time::Duration;
@@ -93,8 +93,7 @@ impl Default for Forgetting {
 }
 
 impl Forgetting {
-    /// Goes on with the round, some at a time, and waits once at most for a service that does not answer. Returns whether there may be
-    /// more to do.
+    /// Goes on with the round, for a while. Returns whether there may be more to do in it.
     ///
     /// # Errors
     /// The store's.
@@ -104,35 +103,32 @@ impl Forgetting {
         brain: &Port<Consult<DeleteByKey>>,
         clock: fn() -> OffsetDateTime,
     ) -> Result<bool, StoreError> {
-        let mut page = self.next(store).await?;
-        if page.is_empty() && self.stage == Stage::Queued {
-            *self = Self { stage: Stage::Withdrawn, ..Self::default() };
-            page = self.next(store).await?;
-        }
-        if page.is_empty() {
-            *self = Self::default();
-            return Ok(false);
-        }
+        let (page, until) = (self.next(store).await?, Instant::now() + WITHIN);
+        // Those that come meanwhile may wait for the next round.
+        let mut is_last = page.len() < usize::try_from(PAGE).unwrap_or(usize::MAX);
         for forgotten in page {
+            if Instant::now() >= until {
+                is_last = false;
+                break;
+            }
             self.last = Some((forgotten.deleted_at, forgotten.id));
             let Some(tenant) = Tenant::new(&forgotten.tenant) else { continue };
             match self.stage {
                 Stage::Queued => withdraw(store, &tenant, forgotten.id, clock()).await?,
-                Stage::Withdrawn => {
-                    if let Told::Later(reason) = told(brain, &tenant, &forgotten).await {
-                        tracing::warn!(reason, "the memory service was not told of deleted attachments: it will be");
-                        self.unheard.push(forgotten.tenant);
-                        break;
-                    }
-                    let name = tenant.clone();
-                    let noted = store.change_for(tenant, move |rows| {
-                        Box::pin(async move { memories::forgotten_there(rows, name.as_str(), forgotten.id).await })
-                    });
-                    noted.await?;
+                Stage::Withdrawn if !tell(store, brain, tenant, &forgotten).await? => {
+                    self.unheard.push(forgotten.tenant);
+                    is_last = false;
+                    break;
                 }
+                Stage::Withdrawn => {}
             }
         }
-        Ok(true)
+        if !is_last {
+            return Ok(true);
+        }
+        let is_over = self.stage == Stage::Withdrawn;
+        *self = Self { stage: if is_over { Stage::Queued } else { Stage::Withdrawn }, ..Self::default() };
+        Ok(!is_over)
     }
 
     /// Those that have their turn next.
@@ -143,6 +139,25 @@ impl Forgetting {
         });
         work.await
     }
+}
+
+/// Tells the memory service, and notes that it knows. Returns whether it does.
+async fn tell(
+    store: &Store,
+    brain: &Port<Consult<DeleteByKey>>,
+    tenant: Tenant,
+    forgotten: &Forgotten,
+) -> Result<bool, StoreError> {
+    if let Told::Later(reason) = told(brain, &tenant, forgotten).await {
+        tracing::warn!(reason, "the memory service was not told of deleted attachments: it will be");
+        return Ok(false);
+    }
+    let (id, name) = (forgotten.id, tenant.clone());
+    let noted = store.change_for(tenant, move |rows| {
+        Box::pin(async move { memories::forgotten_there(rows, name.as_str(), id).await })
+    });
+    noted.await?;
+    Ok(true)
 }
 
 /// Takes a memory back here, unless it is being written: that is for the next round.

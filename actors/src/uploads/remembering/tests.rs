@@ -193,3 +193,30 @@ async fn many_of_which_the_service_will_not_hear_keep_no_other_one_waiting(pool:
     assert_eq!(left, [("withdrawn".to_owned(), 2 * many)], "here all are taken back");
     assert_eq!(round(&pool, (0..2 * many).map(|_| done())).await.len(), usize::try_from(2 * many).unwrap());
 }
+
+#[sqlx::test(migrations = "../migrations")]
+async fn a_round_comes_to_its_end_although_more_and_more_is_deleted(pool: PgPool) {
+    let (mut probe, port) = Probe::<Consult<DeleteByKey>>::new(4);
+    let store = uploads(&pool).store;
+    let answers = async {
+        loop {
+            let (consult, _) = probe.next().await;
+            consult.reply.send(done());
+        }
+    };
+    let steps = async {
+        let (mut round, mut steps) = (Forgetting::default(), 0);
+        loop {
+            forgotten(&pool, ("t", "queued"), 1).await;
+            steps += 1;
+            if !round.step(&store, &port, now).await.unwrap() {
+                break steps;
+            }
+        }
+    };
+    let steps = tokio::select! { steps = steps => steps, () = answers => 0 };
+    assert_eq!(steps, 2, "what comes meanwhile waits for the next round");
+    let left: i64 =
+        sqlx::query_scalar("SELECT count(*) FROM attachments WHERE memory = 'queued'").fetch_one(&pool).await.unwrap();
+    assert_eq!(left, 1);
+}
