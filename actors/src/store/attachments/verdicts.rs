@@ -34,7 +34,7 @@ pub struct FoundBefore {
 }
 
 /// What was found last in bytes that an attachment of the tenant has, or had until they were dropped, and for which it is quarantined
-/// still; if that was not before `since`.
+/// still; if that was not before `since`, and they were not found clean after it. That one was released does not make them clean.
 ///
 /// # Errors
 /// The database's.
@@ -47,10 +47,15 @@ pub async fn found_in(
 ) -> Result<Option<FoundBefore>, sqlx::Error> {
     sqlx::query_as!(
         FoundBefore,
-        r#"SELECT quarantine_reason AS "reason!", threat, scanned_at AS "scanned_at!", signatures FROM attachments
+        r#"SELECT quarantine_reason AS "reason!", threat, scanned_at AS "scanned_at!", signatures FROM attachments AS found
          WHERE tenant = $1 AND sha256 = $2 AND size = $3 AND deleted_at IS NULL
            AND status = 'quarantined' AND quarantine_reason <> 'av_error'
            AND scanned_at >= COALESCE($4, '-infinity'::timestamptz)
+           AND NOT EXISTS (
+               SELECT FROM attachments AS clean
+               WHERE clean.tenant = $1 AND clean.sha256 = $2 AND clean.size = $3
+                 AND clean.status = 'clean' AND clean.quarantine_reason IS NULL AND clean.scanned_at > found.scanned_at
+           )
          ORDER BY scanned_at DESC
          LIMIT 1"#,
         tenant,

@@ -260,6 +260,9 @@ impl Step {
     async fn judge_others(&self, rows: &mut TenantTx<'_>, at: OffsetDateTime) -> Result<usize, sqlx::Error> {
         let tenant = self.keeping.caller.tenant.as_str();
         attachment_blobs::lock_sums(rows, tenant, &self.sums()).await?;
+        if self.findings.is_empty() {
+            return Ok(0);
+        }
         let found: Vec<&str> = self.findings.keys().map(|sum| sum.sha256.as_str()).collect();
         rescans::hold_all(rows, tenant, &found).await?;
         let mut count = 0;

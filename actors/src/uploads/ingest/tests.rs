@@ -495,6 +495,23 @@ async fn what_is_known_of_bytes_counts_for_a_file_that_nobody_looks_through(pool
 }
 
 #[sqlx::test(migrations = "../migrations")]
+async fn where_bytes_were_found_clean_since_nothing_is_known_of_them(pool: PgPool) {
+    let (bytes, looking) = (noise(300_000), Rules { antivirus: looking(), ..rules() });
+    kept(&uploads(&pool).looked_through_by(finding("Bad")), looking.clone(), &bytes).await;
+    sqlx::raw_sql("UPDATE attachments SET scanned_at = '1969-12-31'").execute(&pool).await.unwrap();
+    let clean = uploads(&pool).looked_through_by(Arc::new(Finds(Ok(Verdict::Clean))));
+    assert_eq!(kept(&clean, looking.clone(), &bytes).await.status, "clean");
+    let blind = uploads(&pool).looked_through_by(Arc::new(Finds(Err("broken"))));
+    assert_eq!(kept(&blind, looking, &bytes).await.quarantine_reason.as_deref(), Some("av_error"));
+    assert_eq!(kept(&uploads(&pool), rules(), &bytes).await.status, "clean");
+    // That an admin lets one out does not make it clean.
+    let released =
+        "UPDATE attachments SET quarantine_reason = 'infected', released_at = 'epoch' WHERE status = 'clean'";
+    sqlx::raw_sql(released).execute(&pool).await.unwrap();
+    assert_eq!(kept(&uploads(&pool), rules(), &bytes).await.threat.as_deref(), Some("Bad"));
+}
+
+#[sqlx::test(migrations = "../migrations")]
 async fn what_is_found_in_one_file_of_a_request_counts_for_the_same_bytes_in_another(pool: PgPool) {
     let bytes = noise(300_000);
     for (dedup, quarantine) in [(true, Quarantine::StoreAndBlock), (false, Quarantine::DropBytesKeepMeta)] {
