@@ -164,3 +164,46 @@ pub async fn purge(connection: &mut PgConnection, before: OffsetDateTime, limit:
     .await?;
     Ok(removed.rows_affected())
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failed expectation ends the test")]
+
+    use sqlx::PgPool;
+
+    use super::*;
+    use crate::store::attachments::tests::{of, put};
+
+    #[sqlx::test(migrations = "../migrations")]
+    async fn what_is_over_goes_and_what_was_taken_back_a_day_later(pool: PgPool) {
+        let mut connection = pool.acquire().await.unwrap();
+        let attachment = of("t", None);
+        put(&mut connection, &attachment).await;
+        let links = [("good", 100, None), ("over", 10, None), ("lately", 10, Some(9)), ("long ago", 11, Some(8))];
+        for (at, (_, expires_at, revoked_at)) in (0_u8..).zip(links) {
+            let sql = "INSERT INTO attachment_links
+                           (id, tenant, attachment_id, token_sha256, created_at, expires_at, revoked_at)
+                       VALUES ($1, 't', $2, $3, 'epoch', $4, $5)";
+            sqlx::query(sql)
+                .bind(Uuid::from_u128(at.into()))
+                .bind(attachment.id)
+                .bind(vec![at; 32])
+                .bind(hours(expires_at))
+                .bind(revoked_at.map(hours))
+                .execute(&mut *connection)
+                .await
+                .unwrap();
+        }
+        assert_eq!(purge(&mut connection, hours(33), 9).await.unwrap(), 2);
+        let left: Vec<Uuid> = sqlx::query_scalar("SELECT id FROM attachment_links ORDER BY id")
+            .fetch_all(&mut *connection)
+            .await
+            .unwrap();
+        let left: Vec<&str> = left.into_iter().map(|id| links[usize::try_from(id.as_u128()).unwrap()].0).collect();
+        assert_eq!(left, ["good", "lately"]);
+    }
+
+    fn hours(count: i64) -> OffsetDateTime {
+        OffsetDateTime::UNIX_EPOCH + time::Duration::hours(count)
+    }
+}

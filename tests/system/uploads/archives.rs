@@ -9,7 +9,7 @@ use zip::write::SimpleFileOptions;
 
 use super::verdicts::scanning;
 use super::{Form, upload};
-use crate::stack::Stack;
+use crate::stack::{Setup, Stack};
 use crate::tus;
 
 /// What the clamd of these tests looks through. What it knows to be clean it would not count again.
@@ -64,6 +64,11 @@ fn archives() -> Vec<(&'static str, Vec<u8>, Option<&'static str>)> {
     ]
 }
 
+/// A system that waits for a clamd that is late.
+fn patiently(clamd: &Clamd) -> Setup {
+    scanning(clamd).set("SA01_ANTIVIRUS__CONNECT_TIMEOUT_MS", 15_000)
+}
+
 /// Sees that nobody gets what was quarantined.
 async fn withheld(stack: &Stack, name: &str, path: &str) {
     for path in [path.to_owned(), format!("{path}/thumbnail")] {
@@ -78,7 +83,7 @@ async fn withheld(stack: &Stack, name: &str, path: &str) {
 #[tokio::test]
 async fn an_archive_that_is_too_much_to_be_looked_through_is_quarantined() {
     let clamd = Clamd::start(LIMITS).unwrap();
-    let stack = scanning(&clamd).start().await;
+    let stack = patiently(&clamd).start().await;
     for (name, archive, reason) in archives() {
         assert!(archive.len() < 500_000, "{name}: a bomb is small");
         // It is one to clamd, whatever it is called.
@@ -102,7 +107,7 @@ async fn an_archive_that_is_too_much_to_be_looked_through_is_quarantined() {
 #[tokio::test]
 async fn such_an_archive_is_quarantined_that_comes_in_pieces_and_not_kept_where_only_what_it_is_is() {
     let clamd = Clamd::start(LIMITS).unwrap();
-    let stack = scanning(&clamd).set("SA01_UPLOADS__QUARANTINE_POLICY", "drop_bytes_keep_meta").start().await;
+    let stack = patiently(&clamd).set("SA01_UPLOADS__QUARANTINE_POLICY", "drop_bytes_keep_meta").start().await;
     let pool = stack.database.pool().await.unwrap();
     let bombs = [nested(5, b"tea"), zip(words(30)), zip(vast(5))];
     for bomb in &bombs {

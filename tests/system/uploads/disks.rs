@@ -133,26 +133,29 @@ async fn nothing_of_a_file_is_written_to_a_disk() {
 
     let ways = [Way::Form, Way::Tus, Way::Finalized];
     let files: Vec<Vec<u8>> = (0..).map(|seed| noise(20_000_000, 11 + seed)).take(ways.len()).collect();
+    let (half, mut begun): (_, Vec<Sending>) = (10_000_000, Vec::new());
+    for (way, file) in ways.iter().zip(&files) {
+        let mut sending = way.begin(&stack, file.len()).await;
+        sending.send(&file[..half]).await;
+        begun.push(sending);
+    }
+    let sent = ways.len() * (half / CHUNK) * CHUNK;
+    arrived(&pool, sent).await;
+    // It is silent between its halves, and must not be for long.
     let halves = json!({"url": there.url("/halves.bin")});
     let fetching = stack.client.post("/v1/uploads/external", &halves);
-    let sending = async {
-        let (half, mut begun): (_, Vec<Sending>) = (10_000_000, Vec::new());
-        for (way, file) in ways.iter().zip(&files) {
-            let mut sending = way.begin(&stack, file.len()).await;
-            sending.send(&file[..half]).await;
-            begun.push(sending);
-        }
-        arrived(&pool, ways.len() * (half / CHUNK) * CHUNK + 2 * CHUNK).await;
+    let looking = async {
+        arrived(&pool, sent + 2 * CHUNK).await;
         assert_eq!(open_to_write(process), [""; 0], "half of each file is here");
         there.go_on();
-        for (mut sending, file) in begun.into_iter().zip(&files) {
-            sending.send(&file[half..]).await;
-            sending.end(&stack).await;
-        }
     };
-    let (fetched, ()) = tokio::join!(fetching, sending);
+    let (fetched, ()) = tokio::join!(fetching, looking);
     let fetched = fetched.unwrap();
     assert_eq!(fetched.status, 200, "{}", fetched.text);
+    for (mut sending, file) in begun.into_iter().zip(&files) {
+        sending.send(&file[half..]).await;
+        sending.end(&stack).await;
+    }
 
     for bytes in files.iter().chain([&noise(2_000_000, 8)]) {
         download(&stack, &path_of(&stack, bytes).await, bytes).await;
