@@ -2,7 +2,7 @@
 //!
 //! That it was sent goes the way of everything that was said: into the queue of what is to be remembered, in the transaction in which
 //! the attachment begins to exist. One that is deleted, by whomever, leaves a tombstone that still says that there is a memory;
-//! [`Forgetting`] finds it, takes the memory back here and in the log, and then tells the memory service, as often as it
+//! `Forgetting` finds it, takes the memory back here and in the log, and then tells the memory service, as often as it
 //! takes.
 
 use std::time::Duration;
