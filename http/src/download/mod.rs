@@ -12,7 +12,7 @@ use actix_web::{
     HttpRequest, HttpResponse, HttpResponseBuilder,
     body::SizedStream,
     http::{
-        StatusCode,
+        Method, StatusCode,
         header::{
             ACCEPT_RANGES, CACHE_CONTROL, CONTENT_RANGE, CONTENT_SECURITY_POLICY, CONTENT_TYPE, Charset,
             ContentDisposition, DispositionParam, DispositionType, ETag, EntityTag, ExtendedValue, HeaderName,
@@ -87,8 +87,10 @@ impl File {
             Answer::Whole => {
                 let mut head = self.head(StatusCode::OK);
                 head.insert_header((CONTENT_TYPE, self.content_type())).insert_header(disposition(&self.name));
-                let all = Part::all(self.size);
-                Ok(head.body(SizedStream::new(self.size, read(all))))
+                // The library would read all of a body that is not sent.
+                let is_sent = request.method() != Method::HEAD;
+                let all = is_sent.then(|| read(Part::all(self.size)));
+                Ok(head.body(SizedStream::new(self.size, stream::iter(all).flatten())))
             }
             Answer::Parts(parts) => {
                 let mut head = self.head(StatusCode::PARTIAL_CONTENT);
@@ -142,7 +144,30 @@ fn disposition(name: &str) -> ContentDisposition {
 
 #[cfg(test)]
 mod tests {
+    use std::{cell::Cell, convert::Infallible, rc::Rc};
+
+    use actix_web::{
+        body::{BodySize, MessageBody as _},
+        test::TestRequest,
+    };
+
     use super::*;
+
+    #[test]
+    fn whoever_asks_for_the_head_alone_has_nothing_read() {
+        let (name, mime, modified) = ("a".to_owned(), "text/plain".to_owned(), UNIX_EPOCH);
+        let file = File { name, mime, size: 7, sha256: "5f".to_owned(), modified };
+        for (method, is_read) in [(Method::GET, true), (Method::HEAD, false)] {
+            let (request, asked) = (TestRequest::default().method(method).to_http_request(), Rc::new(Cell::new(false)));
+            let seen = Rc::clone(&asked);
+            let answer = file.answer(&request, move |_| {
+                asked.set(true);
+                stream::empty::<Result<Bytes, Infallible>>()
+            });
+            let size = answer.ok().map(|answer| answer.body().size());
+            assert_eq!((size, seen.get()), (Some(BodySize::Sized(7)), is_read));
+        }
+    }
 
     #[test]
     fn a_name_is_told_in_ascii_and_as_it_is() {
