@@ -12,7 +12,7 @@ use super::{
     downloads::{Attachments, BytesError},
     ingest::{
         ScanError,
-        scanning::{Found, Scanner, Verdict, Wait},
+        scanning::{Found, Scanner, Wait},
     },
     rules::Quarantine,
     verdicts::NotChanged,
@@ -132,11 +132,7 @@ impl Uploads {
         found: Found,
         asked: Asked,
     ) -> Result<Vec<Judged>, StoreError> {
-        let (reason, threat) = match found.verdict {
-            Verdict::Clean => (None, None),
-            Verdict::Infected { signature } => (Some("infected"), Some(signature)),
-            Verdict::LimitsExceeded { what } => (Some("limits_exceeded"), Some(what)),
-        };
+        let (reason, threat) = found.verdict.reason();
         let finding = Finding {
             reason,
             threat,

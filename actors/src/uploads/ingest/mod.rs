@@ -23,7 +23,7 @@ pub(super) use self::{
     writing::{Blob, fill},
 };
 use self::{
-    scanning::{Ended, Found, Scanning, Verdict, Wait},
+    scanning::{Ended, Found, Scanning, Wait},
     typing::{Typing, UNKNOWN},
 };
 use super::{
@@ -334,11 +334,7 @@ impl Judgement {
                 return Ok(Self { reason: Some("av_error"), threat: None, is_scanned: false, signatures: None });
             }
         };
-        let (reason, threat) = match verdict {
-            Verdict::Clean => (None, None),
-            Verdict::Infected { signature } => (Some("infected"), Some(signature)),
-            Verdict::LimitsExceeded { what } => (Some("limits_exceeded"), Some(what)),
-        };
+        let (reason, threat) = verdict.reason();
         Ok(Self { reason, threat, is_scanned: true, signatures })
     }
 }

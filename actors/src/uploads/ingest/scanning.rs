@@ -59,6 +59,17 @@ pub enum Verdict {
     },
 }
 
+impl Verdict {
+    /// Why nobody is to get the file, if that is so, and what was found.
+    pub(in crate::uploads) fn reason(self) -> (Option<&'static str>, Option<String>) {
+        match self {
+            Self::Clean => (None, None),
+            Self::Infected { signature } => (Some("infected"), Some(signature)),
+            Self::LimitsExceeded { what } => (Some("limits_exceeded"), Some(what)),
+        }
+    }
+}
+
 /// Why nobody knows what is in a file.
 #[derive(Debug, thiserror::Error)]
 pub enum ScanError {
